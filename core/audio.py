@@ -1,0 +1,215 @@
+"""Sound: a video's track as 16 kHz mono, the samples of a clip, and its MFCCs.
+
+All numbers are those of the published code, whose weights depend on them; MFCCs are python_speech_features' defaults.
+"""
+
+import functools
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import python_speech_features as psf
+import scipy.fft
+import scipy.io.wavfile
+import torch
+
+from core.errors import UserError
+from core.files import written_whole
+from core.video import MediaError, open_media, start_of
+
+SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
+MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / 25))  # 0.08 s: shorter clips count as silence
+FITTED_FRAMES_PER_S = 27.0  # a clip of n frames is made n/27 s long, as the published loader does
+SILENT_FRAMES_PER_S = 25.0
+GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in the sound, not jitter
+
+# python_speech_features.mfcc's defaults at 16 kHz
+MFCC_COEFFICIENTS = 13
+MFCC_WINDOW = int(0.025 * SAMPLE_RATE)  # 400 samples
+MFCC_STEP = int(0.01 * SAMPLE_RATE)  # 160 samples
+MFCC_FFT = 512  # the next power of two
+MFCC_FILTERS = 26
+MFCC_LIFTER = 22
+MFCC_PREEMPHASIS = 0.97
+
+
+def extract_track(video: str | Path, wav: str | Path) -> None:
+    """Write a video's sound as 16 kHz mono 16-bit wav whose first sample is the container's time 0.
+
+    Silence stands where the file has no sound: before a stream that starts late and in gaps between packets. The
+    file is streamed; memory does not grow with its length.
+
+    Raises:
+        MediaError: the file is unreadable, has no sound, or decoding fails midway.
+    """
+    with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        for samples in decode_audio(video):
+            out.writeframes(samples.tobytes())
+
+
+def decode_audio(path: str | Path) -> Iterator[np.ndarray]:
+    """Decode the first sound stream as blocks (samples,) int16, 16 kHz mono, contiguous from time 0.
+
+    Raises:
+        MediaError: as `extract_track`.
+    """
+    with open_media(path) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{path} has no sound stream: active speakers cannot be told without sound")
+        origin = start_of(container)
+        resampler = _mono_resampler()
+        given = 0  # samples given so far
+        surplus = 0  # samples to drop: sound from before time 0, or told twice
+        expected_s = None  # where the next frame begins if there is no gap
+        try:
+            for frame in container.decode(container.streams.audio[0]):
+                begin_s = expected_s or 0.0
+                if frame.pts is not None:
+                    begin_s = float(frame.pts * frame.time_base) - origin
+                if expected_s is None or abs(begin_s - expected_s) > GAP_S:
+                    blocks = _resampled(resampler, None) if expected_s is not None else []
+                    resampler = _mono_resampler()
+                    given_then = given + sum(map(len, blocks))
+                    missing = round(begin_s * SAMPLE_RATE) - given_then
+                    surplus = max(0, -missing)
+                    blocks.append(np.zeros(max(0, missing), np.int16))
+                    for block in blocks:
+                        given += len(block)
+                        yield block
+                expected_s = begin_s + frame.samples / frame.sample_rate
+                frame.pts = None  # the resampler keeps its own count
+                for block in _resampled(resampler, frame):
+                    kept = block[surplus:]
+                    surplus -= len(block) - len(kept)
+                    given += len(kept)
+                    yield kept
+        except av.FFmpegError as error:
+            seconds = given / SAMPLE_RATE
+            raise MediaError(f"{path}: its sound fails to decode after {seconds:.2f} s ({error})") from error
+        if expected_s is None:
+            raise MediaError(f"{path}: its sound stream is empty")
+        yield from _resampled(resampler, None)
+
+
+def read_wav(path: str | Path) -> np.ndarray:
+    """Memory-map a 16 kHz mono 16-bit wav: (samples,) int16.
+
+    Raises:
+        UserError: the file is absent, no wav, or of another rate, width or number of channels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no sound file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
+    try:
+        rate, samples = scipy.io.wavfile.read(path, mmap=True)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is no readable wav ({error}): delete it and run the audio steps again") from error
+    if rate != SAMPLE_RATE or samples.dtype != np.int16 or samples.ndim != 1:
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        raise UserError(
+            f"{path} has {rate} Hz, {channels} channel(s), {samples.dtype}: expected {SAMPLE_RATE} Hz mono int16; "
+            "make it with data/extract_audio_tracks.py and data/slice_audio_tracks.py"
+        )
+    return samples
+
+
+def write_wav(path: str | Path, samples: np.ndarray) -> None:
+    """Write (samples,) int16 as a 16 kHz mono wav, whole or not at all."""
+    with written_whole(path) as temporary:
+        scipy.io.wavfile.write(temporary, SAMPLE_RATE, np.ascontiguousarray(samples, dtype=np.int16))
+
+
+def fitted_length(clip_length: int) -> int:
+    """Samples that the sound of `clip_length` frames is made to have: frames / 27 s (published loader)."""
+    return int((1 / FITTED_FRAMES_PER_S) * SAMPLE_RATE * clip_length)
+
+
+def clip_samples(track: np.ndarray, first_s: float, last_s: float, clip_length: int) -> np.ndarray:
+    """The sound of a clip, fitted to the length that the audio stream takes.
+
+    Args:
+        track: (samples,) int16 of the entity, from its first timestamp on.
+        first_s, last_s: times of the clip's first and last frame, in seconds after the entity's first timestamp.
+        clip_length: frames of the clip.
+
+    Returns:
+        (samples,) int16 of about `fitted_length`: the published loader's rounding leaves it up to one short or two
+        long. Below 0.08 s of sound (clips clamped at a track's end, tracks of one or two rows) it is silence.
+    """
+    samples = track[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
+    if len(samples) < MIN_CLIP_SAMPLES:
+        samples = np.zeros(int(SAMPLE_RATE * (clip_length / SILENT_FRAMES_PER_S)), np.int16)
+    return fit(samples, fitted_length(clip_length))
+
+
+def fit(samples: np.ndarray, length: int) -> np.ndarray:
+    """Reflect-pad or trim both sides alike, with the published loader's rounding."""
+    if len(samples) <= length:
+        pad = (length - len(samples)) // 2
+        return np.pad(samples, pad, mode="reflect")
+    trim = (len(samples) - length - 1) // 2
+    return samples[trim : len(samples) - trim]
+
+
+def mfcc(samples: np.ndarray) -> np.ndarray:
+    """One clip's MFCCs by python_speech_features: (1, coefficient 13, window) float32."""
+    return psf.mfcc(samples, SAMPLE_RATE).T[None].astype(np.float32)
+
+
+def mfcc_windows(samples: int) -> int:
+    """How many windows python_speech_features makes of a number of samples."""
+    return 1 if samples <= MFCC_WINDOW else 1 + -(-(samples - MFCC_WINDOW) // MFCC_STEP)
+
+
+def batch_mfcc(clips: torch.Tensor, lengths: torch.Tensor, windows: int | None = None) -> torch.Tensor:
+    """MFCCs of many clips at once, equal to python_speech_features' within float32 rounding, on any device.
+
+    Args:
+        clips: (batch, samples) int16 or float, zero after each clip's own end.
+        lengths: (batch,) int64, each clip's own number of samples.
+        windows: analysis windows to return; by default those of the whole `samples` axis.
+
+    Returns:
+        (batch, 1, coefficient 13, window) float32. Computed in float64: in float32 the spectrum of quiet bands
+        beside loud ones loses the digits that the logarithm then shows.
+    """
+    windows = windows or mfcc_windows(clips.shape[1])
+    signal = clips.to(torch.float64)
+    emphasised = signal.clone()
+    emphasised[:, 1:] -= MFCC_PREEMPHASIS * signal[:, :-1]
+    position = torch.arange(signal.shape[1], device=clips.device)
+    emphasised.masked_fill_(position >= lengths[:, None], 0.0)
+    needed = (windows - 1) * MFCC_STEP + MFCC_WINDOW
+    emphasised = torch.nn.functional.pad(emphasised, (0, max(0, needed - signal.shape[1])))[:, :needed]
+    spectrum = torch.fft.rfft(emphasised.unfold(1, MFCC_WINDOW, MFCC_STEP), MFCC_FFT)
+    power = (spectrum.real.square() + spectrum.imag.square()) / MFCC_FFT  # (batch, window, bin)
+    filters, cosines = _mfcc_matrices()
+    smallest = torch.finfo(torch.float64).eps  # stands for zero before a logarithm, as in python_speech_features
+    energy = power.sum(-1)
+    bands = power @ filters.to(clips.device)
+    bands = bands.masked_fill_(bands == 0, smallest).log_()
+    coefficients = bands @ cosines.to(clips.device)
+    coefficients[..., 0] = energy.masked_fill_(energy == 0, smallest).log_()
+    return coefficients.transpose(1, 2).unsqueeze(1).to(torch.float32)
+
+
+@functools.cache
+def _mfcc_matrices() -> tuple[torch.Tensor, torch.Tensor]:
+    """The mel filters (bin, filter) and the liftered cosine transform (filter, coefficient), float64."""
+    filters = psf.get_filterbanks(MFCC_FILTERS, MFCC_FFT, SAMPLE_RATE)
+    cosines = scipy.fft.dct(np.eye(MFCC_FILTERS), type=2, axis=1, norm="ortho")[:, :MFCC_COEFFICIENTS]
+    cosines = psf.lifter(cosines, MFCC_LIFTER)
+    return torch.from_numpy(filters.T.copy()), torch.from_numpy(np.ascontiguousarray(cosines))
+
+
+def _mono_resampler() -> av.AudioResampler:
+    return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+
+def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[np.ndarray]:
+    return [block.to_ndarray().reshape(-1) for block in resampler.resample(frame)]

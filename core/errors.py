@@ -1,0 +1,35 @@
+"""One way to fail: a message that says what was found, what is accepted and how to mend it."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+EXIT_BROKEN_ITEMS = 1  # some videos of many could not be used; the others are finished
+EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its text is the whole message, one or several lines."""
+
+
+def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
+    """Wrap a script's main function: user errors and interrupts become a message and an exit status.
+
+    The wrapped function returns None or 0 for success, or an exit status of its own. A UserError is printed
+    without a traceback and exits with 2; Ctrl-C exits with 130.
+    """
+
+    @functools.wraps(main)
+    def wrapper(*args, **kwargs) -> None:
+        try:
+            status = main(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            print("\ninterrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(status or 0)
+
+    return wrapper

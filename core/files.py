@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import UserError
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
+
+    The rename is atomic, so another process or a later run finds the old file, the new one, or none; never half
+    a file. A full disk is reported as a UserError naming the file.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; outputs get the permissions any other new file would get.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(f"no space left to write {path}: free some space and run the same command again") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder and its parents; a UserError says which path stands in the way."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the folder {path}: {error.strerror}; give another output path") from error
+    return path
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

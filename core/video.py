@@ -1,0 +1,212 @@
+"""Video through PyAV: probe, frames with their times in one sequential pass, write a video.
+
+Times are seconds from the container's start time, for picture and sound alike, so that a file whose streams begin at
+a non-zero timestamp stays aligned with annotations that count from its beginning.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from core.errors import UserError
+
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+
+
+class MediaError(UserError):
+    """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        width, height: pixels as displayed, that is after the rotation in the metadata.
+        fps: average frames per second.
+        duration_s: seconds as the container claims; None where it does not say.
+        has_audio: whether there is a sound stream.
+        rotation: degrees counterclockwise that turn a stored frame into the displayed one.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+    has_audio: bool
+    rotation: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame; conversion to colour is done when asked for, since not every frame is looked at.
+
+    Attributes:
+        time_s: presentation time in seconds from the container's start.
+    """
+
+    time_s: float
+    picture: av.VideoFrame
+
+    def rgb(self) -> np.ndarray:
+        """The displayed picture, (height, width, [r, g, b]) uint8."""
+        return self._displayed("rgb24")
+
+    def bgr(self) -> np.ndarray:
+        """The displayed picture in OpenCV's order, (height, width, [b, g, r]) uint8."""
+        return self._displayed("bgr24")
+
+    def _displayed(self, format: str) -> np.ndarray:
+        pixels = self.picture.to_ndarray(format=format)
+        quarter_turns = round(self.picture.rotation / 90) % 4
+        return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
+
+
+def find_video(folder: str | Path, video_id: str) -> Path:
+    """The file `<video_id>.<extension>` of a folder.
+
+    Raises:
+        MediaError: there is none.
+    """
+    for extension in VIDEO_EXTENSIONS:
+        path = Path(folder) / f"{video_id}{extension}"
+        if path.is_file():
+            return path
+    raise MediaError(f"no video {video_id} in {folder}: expected {video_id}{{{','.join(VIDEO_EXTENSIONS)}}}")
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Size, frame rate and streams of a video; decodes one frame, for the rotation is told there.
+
+    Raises:
+        MediaError: the file is absent, empty, unreadable or has no picture.
+    """
+    with open_media(path) as container:
+        stream = _picture_stream(container, path)
+        try:
+            frame = next(container.decode(stream))
+        except (av.FFmpegError, StopIteration) as error:
+            raise MediaError(f"{path}: no frame can be decoded ({error}); the file is damaged or cut off") from error
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate:
+            raise MediaError(f"{path}: the file tells no frame rate; re-encode it, for example to H.264 in mp4")
+        rotation = round(frame.rotation / 90) * 90 % 360
+        width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+        duration = container.duration / av.time_base if container.duration else None
+        return VideoInfo(width, height, float(rate), duration, bool(container.streams.audio), rotation)
+
+
+def read_frames(
+    path: str | Path, start_s: float = 0.0, end_s: float = float("inf"), threads: int = 1
+) -> Iterator[Frame]:
+    """Decode a video once, in order, from the last frame at or before `start_s` to the first after `end_s`.
+
+    Args:
+        path: video file.
+        start_s, end_s: seconds from the container's start; one seek brings the decoder near the start.
+        threads: decoder threads; 1 where several videos are decoded side by side.
+
+    Raises:
+        MediaError: the file is absent, unreadable or has no picture, or decoding fails midway.
+    """
+    with open_media(path) as container:
+        stream = _picture_stream(container, path)
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "AUTO" if threads != 1 else "SLICE"
+        origin = start_of(container)
+        if start_s > 0:
+            container.seek(int((start_s + origin) * av.time_base), backward=True)
+        time_s = None
+        waiting = None  # the latest frame before start_s, given when the next one shows that it is the last
+        try:
+            for picture in container.decode(stream):
+                if picture.pts is None:
+                    continue
+                time_s = float(picture.pts * picture.time_base) - origin
+                frame = Frame(time_s, picture)
+                if time_s < start_s:
+                    waiting = frame
+                    continue
+                if waiting is not None:
+                    yield waiting
+                    waiting = None
+                yield frame
+                if time_s > end_s:
+                    return
+        except av.FFmpegError as error:
+            where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
+            raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
+        if waiting is not None:
+            yield waiting
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    audio: np.ndarray | None = None,
+    sample_rate: int = 16000,
+    crf: int = 20,
+) -> None:
+    """Encode frames (H.264) and sound (AAC) that begin together at time 0.
+
+    Args:
+        path: file to write; the extension chooses the container. The caller makes the writing atomic.
+        frames: pictures (height, width, [r, g, b]) uint8, all of one size with even sides.
+        fps: frames per second.
+        audio: mono samples, (samples,) int16, or None for a video without sound.
+        sample_rate: samples per second of `audio`.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=sample_rate, layout="mono") if audio is not None else None
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                video.height, video.width = pixels.shape[:2]
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            picture.pts, picture.time_base = number, 1 / rate
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+        if sound is not None:
+            block = sample_rate  # one second a frame; the encoder cuts it to its own frame size
+            for start in range(0, len(audio), block):
+                samples = av.AudioFrame.from_ndarray(audio[None, start : start + block], format="s16", layout="mono")
+                samples.sample_rate, samples.pts, samples.time_base = sample_rate, start, Fraction(1, sample_rate)
+                container.mux(sound.encode(samples))
+            container.mux(sound.encode(None))
+
+
+def open_media(path: str | Path) -> av.container.InputContainer:
+    """Open a media file for reading.
+
+    Raises:
+        MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"no file {path}")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes)")
+    try:
+        # "file:" keeps names that begin with "-" or hold a ":" from being read as options or protocols.
+        return av.open(f"file:{path}")
+    except av.FFmpegError as error:
+        raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error
+
+
+def start_of(container: av.container.InputContainer) -> float:
+    """The container's start time in seconds, which is time 0 for picture and sound."""
+    return (container.start_time or 0) / av.time_base
+
+
+def _picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
+    if not container.streams.video:
+        raise MediaError(f"{path} has no picture stream")
+    return container.streams.video[0]

@@ -1,0 +1,1 @@
+"""Preparation steps, one a file: `python data/NAME.py` and `python -m data.NAME` do the same."""

@@ -1,0 +1,46 @@
+"""The sound of every annotated video as 16 kHz mono wav, one file a video, aligned with the picture.
+
+    python data/extract_audio_tracks.py videos/train csv/train_augmented.csv tracks/train --jobs 2
+
+Writes OUT/<video_id>.wav; videos whose wav is there are skipped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core import ava, parallel
+from core.audio import extract_track
+from core.errors import exits_cleanly
+from core.video import find_video
+
+
+def extract(task: tuple[Path, str, Path]) -> None:
+    """Extract one video's track; `task` is (folder of videos, video id, wav to write)."""
+    videos, video_id, wav = task
+    if not wav.is_file():
+        extract_track(find_video(videos, video_id), wav)
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path, help="folder of the split's videos")
+    parser.add_argument("csv", type=Path, help="augmented csv of the split")
+    parser.add_argument("out", type=Path, help="folder for the wavs")
+    parallel.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    video_ids = ava.read_augmented(arguments.csv)["video_id"].unique()
+    tasks = {
+        video_id: (arguments.videos, video_id, arguments.out / f"{video_id}.wav")
+        for video_id in parallel.shard(video_ids, arguments.shard)
+    }
+    broken = parallel.map_videos(extract, tasks, arguments.jobs, "sound of videos", arguments.cluster)
+    return parallel.report(broken, len(tasks), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

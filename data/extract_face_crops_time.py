@@ -1,0 +1,53 @@
+"""The face crops of every annotated row, cut in one sequential pass over each video.
+
+    python data/extract_face_crops_time.py videos/train csv/train_augmented.csv crops/train --jobs 2
+
+Writes OUT/<video_id>.arrow (or, with --layout folders, OUT/<entity_id>/<timestamp>.jpg as the published preparation
+does); videos whose crops are there for just these rows are skipped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core import ava, parallel
+from core.crops import CROP_SIZE, LAYOUTS, extract_crops, is_extracted
+from core.errors import UserError, exits_cleanly
+from core.video import find_video
+
+
+def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
+    """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout)."""
+    videos, rows, out, size, layout = task
+    if not is_extracted(rows, out, size, layout):
+        extract_crops(find_video(videos, rows["video_id"].iloc[0]), rows, out, size, layout)
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path, help="folder of the split's videos")
+    parser.add_argument("csv", type=Path, help="augmented csv of the split")
+    parser.add_argument("out", type=Path, help="folder for the crops")
+    parser.add_argument("--size", type=int, default=CROP_SIZE, help="side in pixels; 0: as in the video (default 144)")
+    parser.add_argument("--layout", choices=LAYOUTS, default="packed", help="one file a video, or published folders")
+    parallel.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.size < 0:
+        raise UserError(f"--size {arguments.size}: expected pixels, or 0 for the size in the video")
+
+    of_video = dict(list(ava.read_augmented(arguments.csv).groupby("video_id")))
+    tasks = {
+        video_id: (arguments.videos, of_video[video_id], arguments.out, arguments.size, arguments.layout)
+        for video_id in parallel.shard(list(of_video), arguments.shard)
+    }
+    broken = parallel.map_videos(extract, tasks, arguments.jobs, "face crops", arguments.cluster)
+    return parallel.report(broken, len(tasks), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The sound of every entity, cut from its video's wav: from its first to its last timestamp.
+
+    python data/slice_audio_tracks.py tracks/train csv/train_augmented.csv audio/train --jobs 2
+
+Writes OUT/<entity_id>.wav; entities whose wav is there are skipped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core import ava, parallel
+from core.audio import SAMPLE_RATE, read_wav, write_wav
+from core.errors import exits_cleanly
+from core.video import MediaError
+
+# Encoders drop up to some tens of milliseconds at a file's end; beyond this the sound is truncated.
+MISSING_END_S = 1.0
+
+
+def slice_video(task: tuple[Path, pd.DataFrame, Path]) -> None:
+    """Cut one video's entities; `task` is (wav of the video, its entities with first and last second, folder)."""
+    wav, entities, out = task
+    if not wav.is_file():
+        raise MediaError(f"no sound {wav}: data/extract_audio_tracks.py must have finished this video first")
+    samples = read_wav(wav)
+    length_s = len(samples) / SAMPLE_RATE
+    for entity, first_s, last_s in entities.itertuples(index=False):
+        path = out / f"{entity}.wav"
+        if path.is_file():
+            continue
+        if length_s < last_s - MISSING_END_S:
+            raise MediaError(f"{wav} ends at {length_s:.2f} s, but entity {entity} is annotated until {last_s:.2f} s")
+        write_wav(path, samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)])
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tracks", type=Path, help="folder of <video_id>.wav")
+    parser.add_argument("csv", type=Path, help="augmented csv of the split")
+    parser.add_argument("out", type=Path, help="folder for the entities' wavs")
+    parallel.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    rows = ava.read_augmented(arguments.csv)
+    spans = rows.groupby(["video_id", "entity_id"], sort=True)["time_s"].agg(["min", "max"]).reset_index()
+    of_video = dict(list(spans.groupby("video_id")[["entity_id", "min", "max"]]))
+    tasks = {
+        video_id: (arguments.tracks / f"{video_id}.wav", of_video[video_id], arguments.out)
+        for video_id in parallel.shard(list(of_video), arguments.shard)
+    }
+    broken = parallel.map_videos(slice_video, tasks, arguments.jobs, "sound of entities", arguments.cluster)
+    return parallel.report(broken, len(tasks), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
