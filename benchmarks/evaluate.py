@@ -1,0 +1,102 @@
+"""Seconds and memory of evaluate.py on as many rows as AVA-ActiveSpeaker's validation split has.
+
+    python benchmarks/evaluate.py
+    python benchmarks/evaluate.py --rows 50000 --repeats 1
+
+Writes a ground truth with predictions in its order and in random order to a temporary folder, runs evaluate.py on
+each as its own process, start-up included, and prints the best and the worst run beside the baseline.
+"""
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from core.ava import LABEL_IDS, SPEAKING  # noqa: E402
+from core.errors import exits_cleanly  # noqa: E402
+
+VAL_ROWS = 768_000  # face crops of AVA-ActiveSpeaker v1.0's validation split, rounded
+VAL_VIDEOS = 33
+BASELINE_SECONDS = 7.3  # ActivityNet's tool, repaired for NumPy >= 1.24, on 768,000 rows
+BASELINE_MB = 490
+TARGET_SECONDS = 2.0
+TARGET_MB = 500
+
+
+@exits_cleanly
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=VAL_ROWS)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args(argv)
+
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own: Linux counts the memory of this one, at the start of a child, as the child's peak.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            groundtruth, predictions = pool.submit(write_files, Path(folder), arguments.rows).result()
+        print(f"{arguments.rows:,} rows, {arguments.repeats} runs each, {os.cpu_count()} cores; best - worst")
+        print(f"{'':<34}{'seconds':>13}{'of processor':>15}{'peak memory':>14}")
+        print(f"{'official tool (stated baseline)':<34}{BASELINE_SECONDS:>13}{'':>15}{f'{BASELINE_MB} MB':>14}")
+        print(f"{'target':<34}{f'< {TARGET_SECONDS}':>13}{'':>15}{f'< {TARGET_MB} MB':>14}")
+        for name, path in predictions.items():
+            runs = [measure(groundtruth, path) for _ in range(arguments.repeats)]
+            seconds, busy, megabytes = zip(*runs, strict=True)
+            wall, processor = (f"{min(values):.2f} - {max(values):.2f}" for values in (seconds, busy))
+            print(f"{f'evaluate.py, {name}':<34}{wall:>13}{processor:>15}{f'{max(megabytes):.0f} MB':>14}")
+
+
+def write_files(folder: Path, rows: int) -> tuple[Path, dict[str, Path]]:
+    """A ground truth of entities of 1 to 190 rows at 25 frames per second, and two orders of its predictions."""
+    generator = np.random.default_rng(0)
+    labels = list(LABEL_IDS)
+    truth, predicted = [], []
+    entity = 0
+    while len(truth) < rows:
+        video_id = f"bench{entity % VAL_VIDEOS:06d}"
+        start = int(generator.integers(900 * 25, 1800 * 25))  # AVA annotates minutes 15 to 30
+        length = min(int(generator.integers(1, 191)), rows - len(truth))
+        label = labels[generator.integers(len(labels))]
+        scores = generator.beta(4, 2, length) if label == SPEAKING else generator.beta(2, 4, length)
+        corners = np.sort(generator.random((length, 2, 2)), axis=1).reshape(length, 4)
+        for index in range(length):
+            box = ",".join(f"{value:.6f}" for value in corners[index])
+            place = f"{video_id},{(start + index) / 25:.2f},{box}"
+            entity_id = f"{video_id}_{start // 25:04d}_{start // 25 + 60:04d}:{entity}"
+            truth.append(f"{place},{label},{entity_id}\n")
+            predicted.append(f"{place},{SPEAKING},{entity_id},{float(scores[index])!r}\n")
+        entity += 1
+    groundtruth = folder / "gt.csv"
+    groundtruth.write_text("".join(truth))
+    paths = {"rows in the same order": folder / "same.csv", "rows in random order": folder / "random.csv"}
+    for path, order in zip(paths.values(), (range(rows), generator.permutation(rows)), strict=True):
+        path.write_text("".join(predicted[index] for index in order))
+    return groundtruth, paths
+
+
+def measure(groundtruth: Path, predictions: Path) -> tuple[float, float, float]:
+    """Wall-clock seconds, processor seconds (all threads) and peak resident megabytes of one run of evaluate.py."""
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--groundtruth", str(groundtruth)]
+    command += ["--predictions", str(predictions), "--frame-size", "1280x720"]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    # Linux counts in kilobytes, macOS in bytes.
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main()

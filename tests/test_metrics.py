@@ -1,0 +1,151 @@
+"""Metrics against hand-computed numbers, pandas' order of ties, scikit-learn, and the official tool's answers."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import metrics
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+def test_average_precision_by_hand():
+    # Ranks 1, 3 and 6 speak: precision 1, 2/3, 1/2; monotone from the right they stay; each raises recall by 1/3.
+    speaking = np.array([0, 1, 0, 1, 0, 1], dtype=bool)
+    scores = np.array([0.1, 0.9, 0.8, 0.7, 0.2, 0.05])
+    assert metrics.average_precision(speaking, scores) == pytest.approx((1 + 2 / 3 + 1 / 2) / 3, abs=1e-12)
+    # Ranks 2, 3, 4 speak: precision 1/2, 2/3, 3/4 rises with recall, so every step is lifted to 3/4.
+    speaking = np.array([0, 1, 1, 1], dtype=bool)
+    assert metrics.average_precision(speaking, np.array([0.9, 0.8, 0.7, 0.6])) == pytest.approx(0.75, abs=1e-12)
+
+
+def test_area_under_the_returned_steps_is_the_average_precision():
+    generator = np.random.default_rng(0)
+    speaking = generator.random(500) < 0.3
+    scores = generator.random(500) + 0.3 * speaking
+    recall, precision = metrics.precision_recall(speaking, scores)
+    area = float(np.sum(np.diff(recall, prepend=0) * precision))
+    assert area == pytest.approx(metrics.average_precision(speaking, scores), abs=1e-12)
+    assert recall[-1] == 1
+    assert (np.diff(precision) <= 0).all()
+
+
+@pytest.mark.parametrize("rows", [5, 60, 300, 5000])
+def test_equal_scores_are_ordered_as_pandas_orders_them(rows):
+    scores = np.random.default_rng(rows).integers(0, 10, rows) / 10
+    expected = pd.DataFrame({"score": scores}).sort_values(by=["score"], ascending=False).index
+    np.testing.assert_array_equal(metrics.official_order(scores), expected)
+
+
+def _reference_cases():
+    shuffles = [str(number) for number in range(4)]
+    yield from (("gt", name) for name in ("pred_noties", "pred_perfect", "pred_ties", "pred_const"))
+    yield from (("gt", f"pred_ties_shuf{number}") for number in shuffles)
+    yield from ((f"gt_shuf{number}", "pred_ties") for number in shuffles)
+
+
+@pytest.mark.parametrize(("truth", "predictions"), _reference_cases())
+def test_official_numbers(truth, predictions):
+    if not REFERENCE.is_dir():
+        pytest.skip("the reference numbers of the official tool are not here")
+    answers = json.loads((REFERENCE / "ava_eval.json").read_text())
+    answer = answers[predictions if truth == "gt" else f"{truth}+{predictions}"]
+    official = float(answer.removeprefix("average precision:"))
+    labelled = pd.read_csv(REFERENCE / "ava_eval" / f"{truth}.csv", header=None)
+    scored = pd.read_csv(REFERENCE / "ava_eval" / f"{predictions}.csv", header=None)
+    rows = labelled.merge(scored, on=[1, 7], validate="1:1")
+    speaking, scores = (rows["6_x"] == "SPEAKING_AUDIBLE").to_numpy(), rows[8].to_numpy()
+
+    tied = metrics.ties(speaking, scores)
+    assert tied.lowest - 1e-9 <= official <= tied.highest + 1e-9
+    # Which of the tied orders comes out depends on the processor; ask pandas what the official tool would do here.
+    ranked = speaking[rows[8].to_frame().sort_values(by=[8], ascending=False).index]
+    precision = np.maximum.accumulate((np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[::-1])[::-1]
+    here = float(precision[ranked].mean())
+    ours = metrics.average_precision(speaking, scores)
+    assert ours == pytest.approx(here, abs=1e-9)
+    if abs(here - official) > 1e-9:
+        pytest.skip("this processor sorts equal scores in another order than the one the reference was made on")
+    assert ours == pytest.approx(official, abs=1e-9)
+
+
+def test_tie_bounds_are_the_extremes_of_all_orders():
+    speaking = np.array([1, 0, 0, 1, 1, 0, 1], dtype=bool)
+    scores = np.array([0.9, 0.9, 0.5, 0.5, 0.5, 0.2, 0.1])
+    values = []
+    for order in itertools.permutations(range(len(scores))):
+        ranked = list(order)
+        if (np.diff(scores[ranked]) <= 0).all():
+            distinct = -np.arange(len(scores), dtype=float)  # this order, without ties
+            values.append(metrics.average_precision(speaking[ranked], distinct))
+    tied = metrics.ties(speaking, scores)
+    assert (tied.lowest, tied.highest) == pytest.approx((min(values), max(values)), abs=1e-12)
+    assert tied.share == pytest.approx(5 / 7)
+    assert min(values) < max(values)
+
+
+def test_no_ties_no_share():
+    tied = metrics.ties(np.array([True, False, True, True]), np.array([0.4, 0.1, 0.2, 0.2]))
+    assert tied.share == 0  # the two equal scores have one label
+    assert tied.lowest == tied.highest == 1
+
+
+def test_roc_auc_and_average_precision_against_scikit_learn():
+    oracle = pytest.importorskip("sklearn.metrics", reason="scikit-learn is a development dependency")
+    generator = np.random.default_rng(1)
+    speaking = generator.random(400) < 0.4
+    scores = generator.normal(size=400) + speaking
+    for column in (scores, np.round(scores), np.zeros(400)):  # few, many and only ties
+        assert metrics.roc_auc(speaking, column) == pytest.approx(oracle.roc_auc_score(speaking, column), abs=1e-12)
+    # Theirs is not made monotone, so ours lies above; on a ranking whose precision only falls they agree.
+    assert metrics.average_precision(speaking, scores) > oracle.average_precision_score(speaking, scores)
+    falling, ranks = np.array([1, 1, 0, 1, 0, 0, 1, 0], dtype=bool), -np.arange(8.0)
+    theirs = oracle.average_precision_score(falling, ranks)
+    assert metrics.average_precision(falling, ranks) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_accuracy_counts_the_threshold_as_speaking():
+    speaking = np.array([True, True, False, False])
+    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.5, 0.1])) == 0.5
+    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.5, 0.1]), threshold=0.45) == 0.5
+    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.3, 0.1]), threshold=0.35) == 1
+
+
+def test_groups_by_hand():
+    assert metrics.face_count_groups(np.array([1, 2, 3, 7])).tolist() == [0, 1, 2, 2]
+    # 0.35 - 0.30 is a little under 0.05 in floating point, and 0.05 of 1280 pixels is 64: the middle group.
+    widths = np.array([63.999, (0.35 - 0.30) * 1280, 100, 128, 128.001])
+    assert widths[1] < 64
+    assert metrics.face_width_groups(widths).tolist() == [0, 1, 1, 1, 2]
+
+    speaking = np.array([1, 0, 0, 1, 0], dtype=bool)
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    results = metrics.by_group(speaking, scores, np.array([0, 0, 1, 1, 2]), ("a", "b", "c", "d"))
+    assert results["a"] == metrics.GroupResult(rows=2, positives=1, average_precision=1)
+    assert results["b"] == metrics.GroupResult(rows=2, positives=1, average_precision=0.5)
+    assert results["c"] == metrics.GroupResult(rows=1, positives=0, average_precision=None)
+    assert results["d"] == metrics.GroupResult(rows=0, positives=0, average_precision=None)
+
+
+@pytest.mark.parametrize(
+    ("speaking", "scores", "message"),
+    [
+        ([False, False], [0.1, 0.2], "no row is positive"),
+        ([True, False], [0.1], "shapes"),
+        ([], [], "shapes"),
+        ([True, False], [0.1, np.nan], "not a finite number"),
+    ],
+)
+def test_undefined_input_is_refused(speaking, scores, message):
+    for function in (metrics.average_precision, metrics.precision_recall, metrics.roc_auc, metrics.ties):
+        with pytest.raises(ValueError, match=message):
+            function(np.array(speaking, dtype=bool), np.array(scores, dtype=float))
+
+
+def test_roc_auc_needs_a_negative():
+    with pytest.raises(ValueError, match="every row is positive"):
+        metrics.roc_auc(np.array([True, True]), np.array([0.1, 0.2]))
