@@ -1,0 +1,151 @@
+"""The Short-Term Encoder: one residual network for the sound and one for the face crops of a clip.
+
+Alcázar et al., "Active Speakers in Context", CVPR 2020, section 3.1. State-dict names and shapes are those of the
+published weights; they must not change.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from core.errors import UserError
+from core.weights import compare, read_state_dict
+
+EMBEDDING_SIZE = 128  # per stream, between the pooled features and the classifiers
+CLASSES = 2  # not speaking, speaking
+
+
+class TwoStreamResNet(nn.Module):
+    """Two residual networks, each with its own classifier, and a joint classifier on top of both.
+
+    Args:
+        trunk: a torchvision ResNet of 3 input channels; its weights start both streams. The video stream's first
+            convolution is the trunk's, repeated for each stacked frame; the audio stream's is its channel mean.
+        rgb_stack_size: clip length, in frames.
+
+    Attributes:
+        rgb_stack_size: clip length, in frames.
+        feature_size: length of the feature vector of both streams together (1024 with basic blocks, 4096 with
+            bottlenecks).
+    """
+
+    def __init__(self, trunk: models.ResNet, rgb_stack_size: int = 11):
+        super().__init__()
+        if rgb_stack_size < 1 or rgb_stack_size % 2 == 0:
+            raise UserError(
+                f"clip length {rgb_stack_size}: it must be an odd number of frames (the labelled frame and as many on "
+                "either side), such as 11"
+            )
+        stream_size = trunk.fc.in_features
+        self.rgb_stack_size = rgb_stack_size
+        self.feature_size = 2 * stream_size
+
+        self.audio_conv1 = _first_convolution(trunk.conv1.weight.mean(dim=1, keepdim=True))
+        # The copies are of both batch norms and stages, so that the streams share no parameter.
+        self.a_bn1, self.a_layer1, self.a_layer2, self.a_layer3, self.a_layer4 = _stages(trunk)
+        self.video_conv1 = _first_convolution(trunk.conv1.weight.repeat(1, rgb_stack_size, 1, 1))
+        self.v_bn1, self.v_layer1, self.v_layer2, self.v_layer3, self.v_layer4 = _stages(trunk)
+        # Shared by the streams: none of the three has parameters.
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+
+        self.fc_128_a = nn.Linear(stream_size, EMBEDDING_SIZE)
+        self.fc_128_v = nn.Linear(stream_size, EMBEDDING_SIZE)
+        self.fc_final = nn.Linear(2 * EMBEDDING_SIZE, CLASSES)
+        self.fc_aux_a = nn.Linear(EMBEDDING_SIZE, CLASSES)
+        self.fc_aux_v = nn.Linear(EMBEDDING_SIZE, CLASSES)
+
+    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score the middle frame of each clip.
+
+        Args:
+            audio: (batch, 1, coefficient, step) float32, MFCC of the clip's sound: 13 coefficients, 100 steps a second.
+                With (n * batch, ...) each clip is paired with n sounds, audio[i * batch + j] going with video[j]; the
+                pictures then go through their stream once, and all outputs but the third have n * batch rows.
+            video: (batch, 3 * clip, height, width) float32, the clip's RGB frames in order, stacked along the
+                channels, scaled to [0, 1] and normalised. Any height and width.
+
+        Returns:
+            Logits of (not speaking, speaking) of the face from both streams, (batch, 2); of anybody in the frame,
+            from the sound alone, (batch, 2); of the face, from the picture alone, (batch, 2); and the features
+            (batch, feature_size), the audio half first.
+        """
+        a = self.maxpool(self.relu(self.a_bn1(self.audio_conv1(audio))))
+        a = self.a_layer4(self.a_layer3(self.a_layer2(self.a_layer1(a))))
+        v = self.maxpool(self.relu(self.v_bn1(self.video_conv1(video))))
+        v = self.v_layer4(self.v_layer3(self.v_layer2(self.v_layer1(v))))
+        a, v = self.avgpool(a).flatten(1), self.avgpool(v).flatten(1)
+        sounds = len(a) // len(v)  # a clip; 1 unless mismatched sounds are shown
+        features = torch.cat((a, v.repeat(sounds, 1)), dim=1)
+
+        a, v = self.relu(self.fc_128_a(a)), self.relu(self.fc_128_v(v))
+        joint = self.fc_final(torch.cat((a, v.repeat(sounds, 1)), dim=1))
+        return joint, self.fc_aux_a(a), self.fc_aux_v(v), features
+
+
+def resnet18_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
+    """The published encoder: two ResNet-18 streams, 1024 features.
+
+    Args:
+        pretrained: False for random weights, True for torchvision's ImageNet weights (downloaded once), or the path
+            of a file with the state dict of a torchvision ResNet-18.
+        rgb_stack_size: clip length, in frames, odd.
+
+    Raises:
+        UserError: the clip length is even, or the weights cannot be had or are of another network.
+    """
+    return _two_streams(models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
+
+
+def resnet34_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
+    """Two ResNet-34 streams, 1024 features; arguments as `resnet18_two_streams`."""
+    return _two_streams(models.resnet34, models.ResNet34_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
+
+
+def resnet50_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
+    """Two ResNet-50 streams, 4096 features; arguments as `resnet18_two_streams`."""
+    return _two_streams(models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
+
+
+def _two_streams(
+    constructor: Callable[[], models.ResNet],
+    imagenet: models.WeightsEnum,
+    pretrained: bool | str | Path,
+    rgb_stack_size: int,
+) -> TwoStreamResNet:
+    trunk = constructor()
+    if pretrained is True:
+        trunk.load_state_dict(_download(imagenet))
+    elif pretrained:
+        what = f"torchvision {constructor.__name__} state dict"
+        weights = read_state_dict(pretrained, what)
+        compare(weights, trunk.state_dict(), pretrained, what)
+        trunk.load_state_dict(weights)
+    return TwoStreamResNet(trunk, rgb_stack_size)
+
+
+def _download(imagenet: models.WeightsEnum) -> Mapping[str, Tensor]:
+    try:
+        return imagenet.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; a damaged download
+        raise UserError(
+            f"the ImageNet weights could not be downloaded from {imagenet.url} ({error}). Two ways out: "
+            "'pretrained': False starts from random weights; 'pretrained': '/path/to/file.pth' reads that file, "
+            "fetched on another machine, from a local path"
+        ) from error
+
+
+def _first_convolution(weight: Tensor) -> nn.Conv2d:
+    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=7, stride=2, padding=3, bias=False)
+    convolution.weight = nn.Parameter(weight.detach().clone())
+    return convolution
+
+
+def _stages(trunk: models.ResNet) -> list[nn.Module]:
+    stages = (trunk.bn1, trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
+    return [copy.deepcopy(stage) for stage in stages]

@@ -1,0 +1,172 @@
+"""The networks: parity with the published ones, and the constructors."""
+
+import json
+import urllib.error
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from core.errors import UserError
+from core.models import BACKBONES, ASC_Net, backbone, resnet18_two_streams
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason=f"numbers of the published networks absent: {REFERENCE}"
+)
+
+
+def hash_weights(model: nn.Module) -> None:
+    """The weights of the reference numbers: drawn from a generator seeded by each tensor's name."""
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(tensor.shape)).astype(np.float32)
+        if name.endswith("num_batches_tracked"):
+            draw = np.zeros((), np.int64)
+        elif name.endswith("running_var"):
+            draw = 0.5 + np.abs(draw)
+        elif name.endswith("running_mean"):
+            draw = 0.1 * draw
+        elif draw.ndim == 1:
+            draw = 0.1 * draw + (1 if name.endswith("weight") else 0)
+        else:
+            draw = draw * np.sqrt(2 / np.prod(draw.shape[1:]))
+        weights[name] = torch.from_numpy(np.asarray(draw)).to(tensor.dtype)
+    model.load_state_dict(weights)
+
+
+def layout(model: nn.Module) -> list:
+    return [(name, list(tensor.shape), str(tensor.dtype)) for name, tensor in model.state_dict().items()]
+
+
+def published_layout(name: str) -> list:
+    keys = json.loads((REFERENCE / name).read_text())
+    return [(key, shape, dtype) for key, (shape, dtype) in keys.items()]
+
+
+def assert_gradient_norms(model: nn.Module, name: str) -> None:
+    norms = json.loads((REFERENCE / name).read_text())
+    ours = {key: parameter.grad.norm().item() for key, parameter in model.named_parameters()}
+    assert ours.keys() == norms.keys()
+    # Biases before a batch norm have no gradient but rounding noise: hence the absolute tolerance.
+    np.testing.assert_allclose([ours[k] for k in norms], list(norms.values()), rtol=2e-3, atol=1e-5)
+
+
+@needs_reference
+def test_state_dicts_have_the_published_names_shapes_and_order():
+    assert layout(resnet18_two_streams()) == published_layout("ste_keys.json")
+    assert layout(ASC_Net()) == published_layout("asc_keys.json")
+
+
+@needs_reference
+def test_two_stream_numbers():
+    data = np.load(REFERENCE / "ste_parity.npz")
+    audio, video = torch.from_numpy(data["audio"]), torch.from_numpy(data["video"].astype(np.float32))
+    model = resnet18_two_streams().eval()
+    hash_weights(model)
+    with torch.inference_mode():
+        outputs = model(audio, video)
+    for output, name in zip(outputs, ("hash_av", "hash_aux_a", "hash_aux_v", "hash_feats"), strict=True):
+        np.testing.assert_allclose(output, data[name], rtol=1e-4, atol=1e-4)
+
+    av, a, v, _ = model.train()(audio, video)
+    labels = torch.from_numpy(data["train_labels"])
+    losses = [nn.functional.cross_entropy(x, labels[row]) for x, row in ((av, 0), (a, 1), (v, 0))]
+    np.testing.assert_allclose([loss.item() for loss in losses], data["train_losses"], rtol=1e-4)
+    sum(losses).backward()
+    assert_gradient_norms(model, "ste_hash_grad_norms.json")
+
+
+@needs_reference
+def test_context_numbers():
+    data = np.load(REFERENCE / "asc_parity.npz")
+    x = torch.from_numpy(data["x"])
+    model = ASC_Net().eval()
+    hash_weights(model)
+    with torch.inference_mode():
+        np.testing.assert_allclose(model.sat(x), data["hash_sat"], atol=1e-4)
+        np.testing.assert_allclose(model(x), data["hash_logits"], atol=1e-5)
+
+    loss = nn.functional.cross_entropy(model.train()(x), torch.from_numpy(data["train_labels"]))
+    np.testing.assert_allclose(loss.item(), data["train_loss"], rtol=1e-5)
+    loss.backward()
+    assert_gradient_norms(model, "asc_hash_grad_norms.json")
+
+
+@pytest.mark.parametrize(("name", "feature_size"), [("resnet18", 1024), ("resnet34", 1024), ("resnet50", 4096)])
+def test_any_odd_clip_length_and_input_size(name, feature_size):
+    model = backbone(f"{name}_two_streams")(rgb_stack_size=5).eval()
+    with torch.inference_mode():
+        av, a, v, features = model(torch.randn(2, 1, 13, 18), torch.randn(2, 15, 50, 70))
+    assert (av.shape, a.shape, v.shape, features.shape) == ((2, 2), (2, 2), (2, 2), (2, feature_size))
+    assert model.feature_size == feature_size
+
+
+def test_features_are_the_audio_half_then_the_video_half():
+    model = resnet18_two_streams(rgb_stack_size=1).eval()
+    audio, video = torch.randn(1, 1, 13, 4), torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        features = model(audio, video)[3]
+        other_video = model(audio, video + 1)[3]
+    assert torch.equal(features[:, :512], other_video[:, :512])
+    assert not torch.equal(features[:, 512:], other_video[:, 512:])
+
+
+def test_even_clip_length_is_refused():
+    with pytest.raises(UserError, match=r"clip length 4: .*odd"):
+        resnet18_two_streams(rgb_stack_size=4)
+
+
+def test_streams_share_no_parameter():
+    model = resnet18_two_streams()
+    assert len({parameter.data_ptr() for parameter in model.parameters()}) == len(list(model.parameters()))
+
+
+def test_start_from_a_local_resnet(tmp_path):
+    trunk = resnet18()
+    nn.init.normal_(trunk.bn1.bias)
+    torch.save(trunk.state_dict(), tmp_path / "resnet18.pth")
+    model = resnet18_two_streams(pretrained=tmp_path / "resnet18.pth", rgb_stack_size=3)
+
+    kernel = trunk.conv1.weight
+    assert torch.equal(model.audio_conv1.weight, kernel.mean(dim=1, keepdim=True))
+    for frame in range(3):
+        assert torch.equal(model.video_conv1.weight[:, 3 * frame : 3 * frame + 3], kernel)
+    for stream in ("a", "v"):
+        assert torch.equal(getattr(model, f"{stream}_bn1").bias, trunk.bn1.bias)
+        assert torch.equal(getattr(model, f"{stream}_layer4")[1].conv2.weight, trunk.layer4[1].conv2.weight)
+
+
+def test_start_from_another_resnet_is_refused(tmp_path):
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"resnet34 state dict .*another network: it lacks layer1\.2\.conv1\.weight"):
+        BACKBONES["resnet34_two_streams"](pretrained=str(tmp_path / "resnet18.pth"))
+
+
+def test_no_network_names_both_ways_out(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("network is unreachable")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    with pytest.raises(UserError, match=r"network is unreachable.*'pretrained': False.*local path"):
+        resnet18_two_streams(pretrained=True)
+
+
+@pytest.mark.parametrize("name", ["resnet19", None, ["resnet18_two_streams"]])
+def test_unknown_backbone_lists_the_accepted_names(name):
+    with pytest.raises(UserError, match="resnet18_two_streams, resnet34_two_streams, resnet50_two_streams"):
+        backbone(name)
+
+
+def test_places_are_ordered_by_time_then_speaker():
+    model = ASC_Net(clip_number=2, candidate_speakers=2, feature_size=8).eval()
+    nn.init.zeros_(model.sat.omega_bn.weight)  # the attention block becomes the identity
+    x = torch.randn(1, 8, 2, 2)
+    sequence = torch.stack([x[0, :, 0, 0], x[0, :, 0, 1], x[0, :, 1, 0], x[0, :, 1, 1]])
+    expected = model.fc_final(model.lstm(sequence[None])[0].flatten(1))
+    torch.testing.assert_close(model(x), expected)
