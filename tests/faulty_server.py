@@ -1,0 +1,122 @@
+"""A file server on 127.0.0.1 that remembers what it was asked and misbehaves on order."""
+
+import hashlib
+import re
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Asked(NamedTuple):
+    path: str
+    range: str | None
+    if_range: str | None
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that left: its right
+            super().handle_error(request, client_address)
+
+
+class FaultyServer:
+    """Serves `files`, with ranges and strong ETags.
+
+    `faults[path]` lists what goes wrong with the next requests of that path, one word a request (see `_answer`); None
+    stands for a request that is answered well.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[str | None]] = {}
+        self.asked: list[Asked] = []
+        self.half_sent = threading.Event()  # set when a "silent" answer has stopped in the middle
+        self.go_on = threading.Event()  # ends the silence
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(handler) -> None:  # noqa: N805 - self is the server
+                self._answer(handler)
+
+            def log_message(handler, *_) -> None:  # noqa: N805
+                pass
+
+        self.httpd = _QuietServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+
+    def __enter__(self) -> "FaultyServer":
+        threading.Thread(target=self.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.go_on.set()
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+    def paths(self) -> list[str]:
+        return [asked.path for asked in self.asked]
+
+    def ranges(self) -> list[str | None]:
+        return [asked.range for asked in self.asked]
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        path, asked_range, if_range = handler.path, handler.headers["Range"], handler.headers["If-Range"]
+        self.asked.append(Asked(path, asked_range, if_range))
+        faults = self.faults.get(path, [])
+        fault = faults.pop(0) if faults else None
+        if fault == "hang up":
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if fault is not None and fault.isdecimal():  # a status
+            handler.send_response(int(fault))
+            handler.send_header("Retry-After", "7")
+            handler.end_headers()
+            return
+        if path not in self.files:
+            handler.send_error(404)
+            return
+
+        content = self.files[path]
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        start = 0
+        honoured = asked_range and fault not in ("ignore range", "html", "no length", "chunked", "chunks cut")
+        if honoured and (if_range in (None, tag) or fault == "ignore if-range"):
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked_range)[1])
+            if start >= len(content):
+                handler.send_response(416)
+                handler.send_header("Content-Range", f"bytes */{len(content)}")
+                handler.end_headers()
+                return
+            handler.send_response(206)
+            if fault == "other range":
+                start = 1
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            handler.send_response(200)
+        body = content[start:]
+        handler.send_header("Content-Type", "text/html" if fault == "html" else "application/octet-stream")
+        if fault == "gzip":
+            handler.send_header("Content-Encoding", "gzip")
+        if fault != "no mark":
+            handler.send_header("ETag", "W/" + tag if fault == "weak mark" else tag)
+        if fault in ("chunked", "chunks cut"):
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.protocol_version = "HTTP/1.1"
+        elif fault != "no length":
+            handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+
+        if fault in ("chunked", "chunks cut"):
+            body = b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if fault == "chunked" else b"")
+        elif fault in ("truncate", "no mark", "weak mark"):
+            body = body[: len(body) // 2]
+        elif fault == "wrong bytes":
+            body = bytes(byte ^ 1 for byte in body)
+        elif fault == "silent":
+            handler.wfile.write(body[: len(body) // 2])
+            handler.wfile.flush()
+            self.half_sent.set()
+            self.go_on.wait(timeout=30)
+            return
+        handler.wfile.write(body)
