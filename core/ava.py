@@ -179,7 +179,7 @@ def _read_text_columns(path: str | Path, columns: tuple[str, ...], *, header: bo
             read_options=pa.csv.ReadOptions(
                 column_names=columns if not header else None, use_threads=False, block_size=1 << 24
             ),
-            parse_options=pa.csv.ParseOptions(invalid_row_handler=remember, ignore_empty_lines=True),
+            parse_options=pa.csv.ParseOptions(invalid_row_handler=remember, ignore_empty_lines=False),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
             ),
@@ -213,6 +213,7 @@ def _check_rows(path: str | Path, rows: pd.DataFrame, first_line: int) -> None:
             more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
             raise UserError(f"{path}, line {index + first_line}: {say(rows.iloc[index])}{more}")
 
+    refuse((rows[list(COLUMNS)] == "").all(axis=1), lambda row: "the line is blank, expected a row; delete it")
     for name in ("frame_timestamp", *BOX_COLUMNS):
         numbers = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=np.float64)
         refuse(~np.isfinite(numbers), lambda row, name=name: f"{name} is {row[name]!r}, expected a finite number")

@@ -1,0 +1,70 @@
+"""Score every face with the context network: logits, one csv a video.
+
+    python ASC_forward.py 11 4 3 0       # as in training: 11 moments, every 4th row, 3 speakers; CUDA device 0
+    python ASC_forward.py 11 4 3 cpu --split val --set ASC_forward_params.weights=ASC.pth
+
+Reads ASC_inputs_forward, ASC_inputs['models_out'] and ASC_forward_params of core/config.py; writes
+ASC_inputs_forward['logits_out']/{train,val}. Videos whose logits are there, made by the same weights and features, are
+skipped.
+"""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from core import settings
+from core.context_logits import is_written, start_folder, write_logits
+from core.dataset import ContextDataset
+from core.errors import exits_cleanly
+from core.features import FeatureStore
+from core.forwarding import fingerprint, score_contexts
+from core.models import ASC_Net
+from core.models.inference import ContextScorer
+from core.runs import find_weights
+from core.weights import load_weights
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    # ------------------------------------------------------------ settings
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    settings.add_context_arguments(parser)
+    parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
+    settings.add_split_argument(parser, default="val")
+    settings.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    splits = settings.splits(arguments.split)
+    paths = [*(f"features_{split}_full" for split in splits), "logits_out"]
+    needed = {"ASC_inputs_forward": paths, "ASC_inputs": ["models_out"], "ASC_forward_params": []}
+    config = settings.load(arguments.config, arguments.changes, needed)
+    inputs, params = config["ASC_inputs_forward"], config["ASC_forward_params"]
+    device = settings.device(arguments.cuda_device)
+    weights = find_weights(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
+    print(f"weights {weights}, {device}")
+
+    for split in splits:
+        # -------------------------------------------------------- network, of the size that the features have
+        store = FeatureStore(inputs[f"features_{split}_full"])
+        model = ASC_Net(arguments.clip_length, arguments.speakers, store.feature_size)
+        load_weights(model, weights, "ASC checkpoint")
+        scorer = ContextScorer(model.to(device))
+        shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
+        dataset = ContextDataset(store, *shape, random_speakers=False)
+
+        # -------------------------------------------------------- forward
+        folder = Path(inputs["logits_out"]) / split
+        start_folder(folder, {"weights": fingerprint(weights), "context": shape, "features": store.made_by})
+        videos = store.rows_of_videos()
+        todo = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
+        faces = sum(rows.stop - rows.start for rows in todo.values())
+        with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:
+            for video_id, rows in todo.items():
+                logits = score_contexts(scorer, dataset, rows, params["batch_size"], device)
+                write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
+                bar.update(len(logits))
+        print(f"{folder}: {faces:,} faces scored, {len(videos) - len(todo)} videos were there already")
+
+
+if __name__ == "__main__":
+    main()

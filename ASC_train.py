@@ -1,0 +1,78 @@
+"""Train the context network (Active Speakers in Context) on the encoder's features.
+
+    python ASC_train.py 11 4 3 0       # 11 moments, every 4th row, 3 speakers, CUDA device 0
+    python ASC_train.py 11 4 3 cpu --set ASC_optimization_params.epochs=1
+    torchrun --nproc-per-node 2 ASC_train.py 11 4 3 0
+
+Reads ASC_inputs and ASC_optimization_params of core/config.py; writes a run folder in ASC_inputs['models_out'].
+"""
+
+import argparse
+import time
+
+import torch
+
+from core import settings
+from core.dataset import ContextDataset
+from core.errors import UserError, exits_cleanly
+from core.features import FeatureStore
+from core.losses import ContextLoss
+from core.models import ASC_Net
+from core.optimization import Training, make_accelerator, make_criterion
+from core.runs import Run
+
+PATHS = ["features_train_full", "features_val_full", "models_out"]
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    # ------------------------------------------------------------ settings
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    settings.add_context_arguments(parser)
+    parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
+    parser.add_argument("--name", help="of the run folder; by default the context's shape and the time")
+    parser.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
+    settings.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    shape = {name: getattr(arguments, name) for name in ("clip_length", "skip_frames", "speakers")}
+    config = settings.load(arguments.config, arguments.changes, {"ASC_inputs": PATHS, "ASC_optimization_params": []})
+    inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]
+    name = settings.run_name(arguments.name, "ASC_" + "_".join(map(str, shape.values())), arguments.resume)
+    accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
+
+    # ------------------------------------------------------------ data
+    def contexts(split: str, random_speakers: bool) -> ContextDataset:
+        store = FeatureStore(inputs[f"features_{split}_full"])
+        return ContextDataset(store, *shape.values(), random_speakers=random_speakers, seed=params["seed"])
+
+    train_set, val_set = contexts("train", random_speakers=True), contexts("val", random_speakers=False)
+    feature_size = train_set.store.feature_size
+    if val_set.store.feature_size != feature_size:
+        raise UserError(
+            f"features of two encoders: size {feature_size} in {inputs['features_train_full']}, "
+            f"{val_set.store.feature_size} in {inputs['features_val_full']}; forward both splits with one"
+        )
+
+    # ------------------------------------------------------------ network
+    torch.manual_seed(params["seed"])
+    model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size)
+    loss = ContextLoss(make_criterion(params["criterion"]))
+
+    # ------------------------------------------------------------ training
+    run = Run.open(f"{inputs['models_out']}/{name}", {**shape, **config.plain()}, arguments.resume, accelerator)
+    accelerator.print(
+        f"run {run.folder}: {len(train_set):,} contexts an epoch, validation on {len(val_set):,}; "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.num_processes} x "
+        f"{accelerator.device}, {accelerator.mixed_precision if accelerator.mixed_precision != 'no' else 'fp32'}"
+    )
+    started = time.perf_counter()
+    sizes = len(train_set), len(val_set)
+    last = Training(model, loss, train_set, val_set, *sizes, params, accelerator, item="contexts").fit(run)
+    accelerator.print(
+        f"{run.folder}: epoch {last['epoch']}, validation AP {last['val_ap']:.4f}, "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Scores of the Short-Term Encoder in the official format: STE.csv and gt.csv.
+
+    python STE_postprocessing.py                                # validation split
+    python STE_postprocessing.py --split both --set STE_postprocessing_params.median_window=11
+    python evaluate.py --groundtruth predictions/val/gt.csv --predictions predictions/val/STE.csv
+
+Reads STE_inputs and STE_postprocessing_params of core/config.py; writes STE_inputs['predictions_out']/{train,val}.
+With head "audio" or "video" the file is STE_audio.csv or STE_video.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+from core import ava, settings
+from core.errors import UserError, exits_cleanly
+from core.features import FeatureStore
+from core.keys import positions
+from core.scores import speaking_probability
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    settings.add_split_argument(parser, default="val")
+    settings.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    splits = settings.splits(arguments.split)
+    paths = [*(f"csv_{split}_full" for split in splits), "features_out", "predictions_out"]
+    config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_postprocessing_params": []})
+    inputs, params = config["STE_inputs"], config["STE_postprocessing_params"]
+
+    for split in splits:
+        rows = ava.read_augmented(inputs[f"csv_{split}_full"])
+        folder = Path(inputs["features_out"]) / split
+        store = FeatureStore(folder)
+        logits = store.logits if params["head"] == "av" else getattr(store, f"{params['head']}_logits")
+        if logits is None:
+            raise UserError(f"{folder} keeps no logits of the {params['head']} head; make it with this STE_forward.py")
+        logits = logits[positions(rows, store.entity_ids, store.timestamps, str(folder))]
+        scores = speaking_probability(logits, rows["entity_id"].to_numpy(), params["median_window"])
+        out = Path(inputs["predictions_out"]) / split
+        name = "STE.csv" if params["head"] == "av" else f"STE_{params['head']}.csv"
+        ava.write_predictions(out / name, rows, scores)
+        ava.write_groundtruth(out / "gt.csv", rows)
+        print(f"{out / name}, {out / 'gt.csv'}: {len(rows):,} rows, median window {params['median_window']}")
+
+
+if __name__ == "__main__":
+    main()

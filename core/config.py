@@ -1,0 +1,98 @@
+"""What the stage scripts work on and how: edit these dictionaries, or give a file of your own with --config.
+
+Plain values only; every '...' is a path to fill in. A key is documented beside it: unit, choices, what is published.
+"""
+
+# ---------------------------------------------------------------- Short-Term Encoder (STE)
+
+STE_inputs = {
+    "csv_train_full": "...",  # augmented csv of the training split (data/augment_annotations.py)
+    "csv_val_full": "...",  # augmented csv of the validation split
+    "audio_dir": "...",  # holds {train,val}/<entity_id>.wav
+    "video_dir": "...",  # holds {train,val}/<video_id>.arrow, or the published {train,val}/<entity_id>/<time>.jpg
+    "models_out": "...",  # run folders are made here: checkpoints, settings, log
+    "features_out": "...",  # STE_forward.py writes {train,val}/<video_id>.arrow here
+    "predictions_out": "...",  # STE_postprocessing.py writes {train,val}/STE.csv and gt.csv here
+}
+
+STE_optimization_params = {
+    "backbone": "resnet18_two_streams",  # also resnet34_two_streams, resnet50_two_streams
+    "pretrained": True,  # ImageNet weights through torchvision; False: random; or the path of a torchvision state dict
+    "optimizer": "Adam",  # any name of torch.optim
+    "criterion": "CrossEntropyLoss",  # any name of torch.nn
+    "learning_rate": 3e-4,
+    "weight_decay": 0.0,
+    "epochs": 100,
+    "step_size": 40,  # epochs between cuts of the learning rate
+    "gamma": 0.1,  # factor of a cut
+    "batch_size": 128,  # clips, of all processes together
+    "threads": 4,  # data loader workers of each process; 0 loads in the training process
+    "clips_per_entity": 1,  # random clips a track gives in an epoch and in a validation (published: 1)
+    "crop_size": 144,  # pixels, side of the network's input
+    "crop_scale": (0.5, 1.0),  # side of the random crop box, as a share of the crop's
+    "jitter": 0.4,  # strength of brightness, contrast and saturation jitter
+    "jitter_per": "frame",  # draw the jitter for each "frame" (published) or once for each "clip"
+    "mismatched_sounds": 0,  # sounds from elsewhere shown with each clip as not speaking (published: 0)
+    "mismatch_weight": 1.0,  # weight of their loss beside the published ones, which have 1
+    "precision": "auto",  # "fp32", "bf16", "fp16"; auto: bf16 where a CUDA device has it, else fp32
+    "compile": False,  # torch.compile the network
+    "seed": 0,
+}
+
+STE_forward_params = {
+    "backbone": "resnet18_two_streams",
+    "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth file
+    "batch_size": 32,  # clips in the network at once
+    "threads": 1,  # data loader workers; 0 loads in the forwarding process
+    "crop_size": 144,  # pixels, as in training
+    "precision": "fp32",  # or "bf16": faster where the processor has it, logits to about two digits
+    "feature_type": "float16",  # or "float32"
+    "format": "arrow",  # or "csv", the published form
+}
+
+STE_postprocessing_params = {
+    "median_window": 1,  # rows of an entity; odd, 1 is off
+    "head": "av",  # which logits become scores: "av"; "audio" or "video" for one stream alone
+}
+
+# ---------------------------------------------------------------- Active Speakers in Context (ASC)
+
+ASC_inputs = {
+    "features_train_full": "...",  # features of the training split (STE_forward.py)
+    "features_val_full": "...",
+    "models_out": "...",  # run folders are made here
+}
+
+ASC_inputs_forward = {
+    "features_train_full": "...",
+    "features_val_full": "...",
+    "csv_train_full": "...",  # augmented csvs, for ASC_prediction_postprocessing.py
+    "csv_val_full": "...",
+    "logits_out": "...",  # ASC_forward.py writes {train,val}/<video_id>.csv here
+    "predictions_out": "...",  # ASC_prediction_postprocessing.py writes {train,val}/ASC.csv and gt.csv here
+}
+
+ASC_optimization_params = {
+    "optimizer": "Adam",
+    "criterion": "CrossEntropyLoss",
+    "learning_rate": 3e-6,
+    "weight_decay": 0.0,
+    "epochs": 15,
+    "step_size": 10,
+    "gamma": 0.1,
+    "batch_size": 64,  # contexts, of all processes together
+    "threads": 0,  # the features are memory-mapped: workers seldom pay
+    "precision": "auto",
+    "compile": False,
+    "seed": 0,
+}
+
+ASC_forward_params = {
+    "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth file
+    "batch_size": 1024,  # contexts in the network at once
+    "threads": 0,
+}
+
+ASC_postprocessing_params = {
+    "median_window": 1,
+}

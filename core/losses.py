@@ -1,0 +1,72 @@
+"""The losses of both stages: from a batch on the device to what is minimised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.audio import batch_mfcc
+from core.dataset import ClipBatch, ContextBatch
+from core.optimization import BatchLoss
+from core.transforms import augment, stack
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n, 2) and labels (n,) to a scalar mean
+
+
+@dataclass(frozen=True)
+class EncoderLoss:
+    """The encoder's loss: cross-entropies of the joint, the audio and the video classifier, weights 1 (published).
+
+    The audio classifier's target is whether anybody in the frame speaks. Where the batch brings sounds from
+    elsewhere, the joint classifier is also taught that a face with a sound that is not its own is not speaking; the
+    pictures go through the network once for all their sounds, so this costs next to nothing and asks for just what
+    matters: whether sound and picture agree.
+
+    Attributes:
+        criterion: usually nn.CrossEntropyLoss().
+        mfcc_windows: windows of a clip's MFCC.
+        crop_scale, jitter, jitter_frames: see `transforms.augment`.
+        mismatch_weight: weight of the mismatched pairs' mean loss.
+    """
+
+    criterion: Criterion
+    mfcc_windows: int
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    jitter: float = 0.4
+    jitter_frames: bool = True
+    mismatch_weight: float = 1.0
+
+    def __call__(self, model: nn.Module, batch: ClipBatch, generator: torch.Generator | None) -> BatchLoss:
+        clips = batch.frames[batch.windows]  # (batch, frame, height, width, 3)
+        if generator is None:
+            video = stack(clips)
+        else:
+            video = augment(clips, generator, self.crop_scale, self.jitter, self.jitter_frames)
+        sounds = batch.sounds.flatten(0, 1), batch.sound_lengths.flatten()
+        joint, audio, video, _ = model(batch_mfcc(*sounds, self.mfcc_windows), video)
+        own = len(batch.labels)
+        parts = {
+            "av_loss": self.criterion(joint[:own], batch.labels),
+            "audio_loss": self.criterion(audio, batch.sound_labels.flatten()),
+            "video_loss": self.criterion(video, batch.labels),
+        }
+        loss = sum(parts.values())
+        if len(joint) > own:
+            parts["mismatch_loss"] = self.criterion(
+                joint[own:], torch.zeros_like(batch.labels).repeat(len(joint) // own - 1)
+            )
+            loss = loss + self.mismatch_weight * parts["mismatch_loss"]
+        return BatchLoss(loss, parts, {"av": joint[:own], "audio": audio[:own], "video": video}, batch.labels)
+
+
+@dataclass(frozen=True)
+class ContextLoss:
+    """The context network's loss: cross-entropy of the target's label."""
+
+    criterion: Criterion
+
+    def __call__(self, model: nn.Module, batch: ContextBatch, generator: torch.Generator | None) -> BatchLoss:
+        contexts = batch.features[batch.index]  # (batch, clip, speaker, feature)
+        logits = model(contexts.permute(0, 3, 1, 2).float())
+        return BatchLoss(self.criterion(logits, batch.labels), {}, {"context": logits}, batch.labels)

@@ -1,0 +1,280 @@
+"""The training loop of both stages: a stage passes its network, its data and the loss of a batch.
+
+Everything drawn at random depends on the seed, the epoch and the batch, so a run that goes on after an interrupt takes
+the same steps as one that was never interrupted, and several processes take those of one (up to rounding).
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from core.dataset import Batch, as_is
+from core.distributed import synchronise_batch_norms
+from core.errors import UserError
+from core.metrics import average_precision
+from core.runs import Run
+from core.sampling import ShuffledBatches
+from core.scores import speaking_probability
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """What a stage says of a batch.
+
+    Attributes:
+        loss: what is minimised, a scalar: a mean over the batch's items.
+        parts: further scalars to log.
+        logits: head -> (B, 2), what average precision and accuracy are taken of; the first head is the main one.
+        labels: (B,) int64.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    labels: Tensor
+
+
+LossFunction = Callable[[nn.Module, Batch, torch.Generator | None], BatchLoss]
+
+
+@dataclass
+class EpochTotals:
+    """Sums over the items of an epoch, of this process."""
+
+    items: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    logits: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    labels: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, result: BatchLoss) -> float:
+        """Count a batch; returns its loss."""
+        items = len(result.labels)
+        if not torch.isfinite(result.loss):
+            raise UserError(
+                "the loss is no finite number any more: the training has diverged; lower the learning_rate, or resume "
+                "from an earlier checkpoint with another one"
+            )
+        self.items += items
+        values = {"loss": result.loss, **result.parts}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach()) * items
+        for head, logits in result.logits.items():
+            self.logits.setdefault(head, []).append(logits.detach().float().cpu().numpy())
+        self.labels.append(result.labels.cpu().numpy())
+        return float(result.loss.detach())
+
+    def summary(self) -> dict[str, float]:
+        """Means over the items of all processes; average precision and accuracy of each head."""
+        parts = gather_object([self])
+        items = sum(part.items for part in parts)
+        values = {name: sum(part.sums.get(name, 0.0) for part in parts) / items for name in parts[0].sums}
+        labels = np.concatenate([array for part in parts for array in part.labels]) == 1
+        for number, head in enumerate(self.logits):
+            logits = np.concatenate([array for part in parts for array in part.logits[head]])
+            prefix = "" if number == 0 else f"{head}_"
+            scores = speaking_probability(logits, np.zeros(len(logits), np.int64))
+            values[f"{prefix}ap"] = average_precision(labels, scores) if labels.any() else float("nan")
+            if number == 0:
+                values["accuracy"] = float(np.mean((scores >= 0.5) == labels))
+        return values
+
+
+def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Device, precision and processes: of `device`, or under torchrun of each process's own.
+
+    Args:
+        device: where one process trains; its type also decides for torchrun.
+        precision: "auto" (bf16 where the CUDA device has it, else fp32), "fp32", "bf16" or "fp16".
+    """
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+
+
+def make_optimizer(name: str | type, model: nn.Module, learning_rate: float, weight_decay: float):
+    """An optimizer of torch.optim by name, or the class or callable itself as old configurations have it."""
+    constructor = getattr(torch.optim, name) if isinstance(name, str) else name
+    options = {"weight_decay": weight_decay} if weight_decay else {}
+    return constructor(model.parameters(), lr=learning_rate, **options)
+
+
+def make_criterion(name: str | type | nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of torch.nn by name, or the class or object itself as old configurations have it."""
+    criterion = getattr(nn, name) if isinstance(name, str) else name
+    return criterion() if isinstance(criterion, type) else criterion
+
+
+def make_loader(dataset: Dataset, batches: ShuffledBatches, threads: int, device: torch.device) -> DataLoader:
+    """A loader of whole batches; its workers live through all epochs."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=threads,
+        collate_fn=as_is,
+        persistent_workers=threads > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+
+class Training:
+    """A training: the network, its data, and how the loss of a batch is had.
+
+    Args:
+        model: network; moved to the accelerator's device.
+        loss_function: called as (model, batch on the device, generator on the CPU for augmentation or None in
+            validation).
+        train_set, val_set: data sets of whole batches (`core.dataset`).
+        train_items, val_items: items of a training epoch and of a validation.
+        params: the stage's optimization parameters (`core/config.py`).
+        accelerator: from `make_accelerator`.
+        item: what an item is called in the progress bar.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_function: LossFunction,
+        train_set: Dataset,
+        val_set: Dataset,
+        train_items: int,
+        val_items: int,
+        params: dict[str, Any],
+        accelerator: Accelerator,
+        item: str = "clips",
+    ):
+        self.accelerator, self.loss_function, self.params, self.item = accelerator, loss_function, params, item
+        device, world = accelerator.device, accelerator.num_processes
+        if world > 1:
+            model = synchronise_batch_norms(model, device)
+        if device.type == "cuda":
+            model = model.to(memory_format=torch.channels_last)
+        self.weights = model
+        self.optimizer = make_optimizer(
+            params["optimizer"], model.to(device), params["learning_rate"], params["weight_decay"]
+        )
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, params["step_size"], params["gamma"])
+        self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
+        if params["compile"]:
+            self.model = torch.compile(self.model)
+        shares = {"seed": params["seed"], "rank": accelerator.process_index, "world": world}
+        self.train_batches = ShuffledBatches(train_items, params["batch_size"], **shares)
+        self.val_batches = ShuffledBatches(val_items, params["batch_size"], **shares, shuffle=False)
+        self.train_loader = make_loader(train_set, self.train_batches, params["threads"], device)
+        self.val_loader = make_loader(val_set, self.val_batches, min(1, params["threads"]), device)
+
+    def fit(self, run: Run) -> dict[str, float]:
+        """Train to the last epoch, from the run's state if it has one; returns the last epoch's log line."""
+        state = run.load_state()
+        first, best, line = 1, -1.0, {}
+        if state is not None:
+            self.weights.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            first, best, line = state["epoch"] + 1, state["best"], state["line"]
+        board = self._board(run)
+        for epoch in range(first, self.params["epochs"] + 1):
+            started = time.perf_counter()
+            train = self._epoch(epoch, training=True)
+            seconds = time.perf_counter() - started
+            with torch.no_grad():
+                val = self._epoch(epoch, training=False)
+            line = {"epoch": epoch, "learning_rate": self.scheduler.get_last_lr()[0]}
+            line |= {f"train_{name}": value for name, value in train.items()}
+            line |= {f"val_{name}": value for name, value in val.items()}
+            line |= {"train_seconds": seconds, f"{self.item}_per_s": sum(self.train_batches.global_sizes()) / seconds}
+            self.scheduler.step()
+            better = val["ap"] > best
+            best = max(best, val["ap"])
+            if self.accelerator.is_main_process:
+                state = {
+                    "model": self.weights.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scheduler": self.scheduler.state_dict(),
+                    "epoch": epoch,
+                    "best": best,
+                    "line": line,
+                }
+                run.append_log(line)
+                run.save(epoch, self.weights.state_dict(), state, best=better)
+                _write_scalars(board, line)
+                self.accelerator.print(_sentence(line, better))
+            self.accelerator.wait_for_everyone()
+        return line
+
+    def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
+        self.model.train(training)
+        batches, loader = (self.train_batches, self.train_loader) if training else (self.val_batches, self.val_loader)
+        batches.epoch = epoch if training else 0
+        sizes = batches.global_sizes()
+        totals = EpochTotals()
+        world = self.accelerator.num_processes
+        with self._bar(epoch, sum(sizes), training) as bar:
+            for number, (batch, size) in enumerate(zip(_ahead(loader, self.accelerator.device), sizes, strict=True)):
+                generator = None
+                if training:
+                    generator = torch.Generator()
+                    seed = (self.params["seed"], epoch, number, self.accelerator.process_index)
+                    generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1)
+                with self.accelerator.autocast():
+                    result = self.loss_function(self.model, batch, generator)
+                if training:
+                    # Processes may hold one item more or less: each item weighs the same in the global mean.
+                    share = len(result.labels) * world / size
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.accelerator.backward(result.loss * share)
+                    self.optimizer.step()
+                loss = totals.add(result)
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                bar.update(size)
+        return totals.summary()
+
+    def _bar(self, epoch: int, items: int, training: bool) -> tqdm:
+        name = f"epoch {epoch}/{self.params['epochs']} {'train' if training else 'val'}"
+        hidden = None if self.accelerator.is_main_process else True  # None: shown where there is a terminal
+        return tqdm(total=items, desc=name, unit=f" {self.item}", disable=hidden, leave=False)
+
+    def _board(self, run: Run):
+        if not self.accelerator.is_main_process:
+            return contextlib.nullcontext()
+        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
+
+        return SummaryWriter(str(run.folder), flush_secs=10)
+
+
+def _ahead(loader: DataLoader, device: torch.device) -> Iterator[Batch]:
+    """Batches on the device, the next one's copy begun before the current one is used."""
+    waiting = None
+    for batch in loader:
+        moved = batch.to(device)
+        if waiting is not None:
+            yield waiting
+        waiting = moved
+    if waiting is not None:
+        yield waiting
+
+
+def _write_scalars(board, line: dict[str, float]) -> None:
+    for name, value in line.items():
+        if name != "epoch":
+            board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+    board.flush()
+
+
+def _sentence(line: dict[str, float], better: bool) -> str:
+    rate = next(value for name, value in line.items() if name.endswith("_per_s"))
+    return (
+        f"epoch {line['epoch']}: loss {line['train_loss']:.4f} train, {line['val_loss']:.4f} val; "
+        f"AP {line['train_ap']:.4f} train, {line['val_ap']:.4f} val; {rate:.1f}/s{'; best so far' if better else ''}"
+    )

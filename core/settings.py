@@ -1,0 +1,304 @@
+"""Dictionaries and command line to checked, frozen settings; all faults in one message.
+
+The scripts' configuration is a Python file of dictionaries (`core/config.py`); a file given with --config replaces
+the dictionaries it has, --set changes single keys. Nothing here changes a dictionary that it was given.
+"""
+
+import argparse
+import ast
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from core import config as default_config
+from core.errors import UserError
+
+UNSET = "..."
+Check = Callable[[Any], str | None]  # a value's fault in words, or None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The dictionaries that a stage uses, merged and checked.
+
+    Attributes:
+        values: dictionary name -> key -> value.
+    """
+
+    values: Mapping[str, Mapping[str, Any]]
+
+    def __getitem__(self, dictionary: str) -> Mapping[str, Any]:
+        return self.values[dictionary]
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """For JSON: classes and callables by their names."""
+
+        def named(value: Any) -> Any:
+            if isinstance(value, torch.nn.Module):
+                return type(value).__name__
+            return getattr(value, "__name__", value)
+
+        return {name: {key: named(value) for key, value in keys.items()} for name, keys in self.values.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options by which every stage script is configured."""
+    parser.add_argument(
+        "--config", type=Path, help="Python file with dictionaries that replace those of core/config.py"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="DICT.KEY=VALUE",
+        dest="changes",
+        help="change one key, for example --set STE_optimization_params.epochs=3 (repeatable)",
+    )
+
+
+def add_split_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option that says which splits a stage works on."""
+    parser.add_argument("--split", choices=["train", "val", "both"], default=default, help=f"default: {default}")
+
+
+def add_context_arguments(parser: argparse.ArgumentParser) -> None:
+    """The published positional arguments that give a context its shape."""
+    parser.add_argument("clip_length", type=odd, help="moments of a context, odd; published: 11")
+    parser.add_argument("skip_frames", type=at_least_one, help="rows from one moment to the next, at least 1")
+    parser.add_argument("speakers", type=at_least_one, help="speakers of a context, the target included; published: 3")
+
+
+def splits(choice: str) -> list[str]:
+    """The splits that --split names."""
+    return ["train", "val"] if choice == "both" else [choice]
+
+
+def load(path: Path | None, changes: list[str], dictionaries: Mapping[str, list[str] | None]) -> Settings:
+    """Merge `core/config.py`, a user's file and single changes, and check what a stage needs.
+
+    Args:
+        path: a Python file with some of the dictionaries, or None. Its dictionaries are taken with the defaults for
+            the keys that they leave out.
+        changes: texts "DICT.KEY=VALUE"; VALUE is a Python literal or, failing that, a string.
+        dictionaries: what the stage needs: dictionary -> the path keys that must be filled in, or None for all keys
+            that hold a path.
+
+    Raises:
+        UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...".
+    """
+    merged = {
+        name: dict(value) for name, value in vars(default_config).items() if isinstance(value, dict) and name[0] != "_"
+    }
+    faults = []
+    for name, keys in (_user_dictionaries(path) if path else {}).items():
+        if name not in merged:
+            faults.append(f"{path}: unknown dictionary {name}; there are {', '.join(merged)}")
+            continue
+        for key, value in keys.items():
+            faults += _put(merged, name, key, value, str(path))
+    for change in changes:
+        left, equals, text = change.partition("=")
+        name, dot, key = left.strip().partition(".")
+        if not (equals and dot):
+            faults.append(f"--set {change}: expected DICT.KEY=VALUE, for example STE_optimization_params.epochs=3")
+        elif name not in merged:
+            faults.append(f"--set {change}: unknown dictionary {name}; there are {', '.join(merged)}")
+        else:
+            faults += _put(merged, name, key, _literal(text), "--set")
+    for name, needed in dictionaries.items():
+        for key, value in merged[name].items():
+            check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key))
+            fault = check(value) if check else None
+            if check is None and (needed is None or key in needed):
+                fault = _path_fault(value)
+            if fault:
+                faults.append(f"{name}[{key!r}] is {value!r}: {fault}")
+    if faults:
+        raise UserError("the configuration has faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return Settings({name: dict(merged[name]) for name in dictionaries})
+
+
+def odd(text: str) -> int:
+    """An argparse type: an odd number of at least 1."""
+    number = int(text)
+    if number < 1 or number % 2 == 0:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected an odd number (a middle row and as many before as after), for example 11"
+        )
+    return number
+
+
+def at_least_one(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return number
+
+
+def device(text: str) -> torch.device:
+    """The device that `cuda_device` names: an index, or cpu. An index without CUDA is the CPU, and that is said.
+
+    Raises:
+        UserError: neither, or an index that this machine does not have.
+    """
+    if text == "cpu":
+        return torch.device("cpu")
+    if not text.isdigit():
+        raise UserError(f"cuda_device {text}: expected the index of a CUDA device, such as 0, or cpu")
+    if not torch.cuda.is_available():
+        print(f"no CUDA device here: cuda_device {text} becomes the CPU")
+        return torch.device("cpu")
+    if int(text) >= torch.cuda.device_count():
+        raise UserError(f"cuda_device {text}: this machine has the CUDA devices 0 to {torch.cuda.device_count() - 1}")
+    return torch.device("cuda", int(text))
+
+
+def run_name(given: str | None, prefix: str, resume: bool) -> str:
+    """The name of a run folder: the one given, or the prefix and the time.
+
+    Raises:
+        UserError: a run is to be resumed and none is named.
+    """
+    if given is None and resume:
+        raise UserError("--resume: say which run with --name")
+    return given or f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _user_dictionaries(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"--config {path}: no such file; give a Python file with dictionaries as in core/config.py")
+    spec = importlib.util.spec_from_file_location("user_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code: whatever goes wrong there is told as his
+        raise UserError(f"--config {path} cannot be read: {type(error).__name__}: {error}") from error
+    return _dictionaries(module)
+
+
+def _dictionaries(module: ModuleType) -> dict[str, dict[str, Any]]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, dict) and name[0] != "_"}
+
+
+def _put(merged: dict[str, dict[str, Any]], name: str, key: str, value: Any, source: str) -> list[str]:
+    if key not in merged[name]:
+        return [f"{source}: {name} has no key {key!r}; there are {', '.join(merged[name])}"]
+    merged[name][key] = value
+    return []
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _path_fault(value: Any) -> str | None:
+    if value == UNSET:
+        return "fill in a path, in core/config.py, in a file given with --config, or with --set"
+    return None if isinstance(value, str | Path) and str(value) else "expected a path"
+
+
+def _whole(least: int) -> Check:
+    def check(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return None if good else f"expected a whole number of at least {least}"
+
+    return check
+
+
+def _number(above: float, at_most: float = float("inf"), *, or_equal: bool = False) -> Check:
+    def check(value: Any) -> str | None:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        good = good and (value > above or (or_equal and value == above)) and value <= at_most
+        upper = "" if at_most == float("inf") else f" and at most {at_most:g}"
+        return None if good else f"expected a number {'of at least' if or_equal else 'above'} {above:g}{upper}"
+
+    return check
+
+
+def _one_of(*choices: str) -> Check:
+    return lambda value: None if value in choices else f"expected one of {', '.join(map(repr, choices))}"
+
+
+def _range(value: Any) -> str | None:
+    good = isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+    return None if good and 0 < value[0] <= value[1] <= 1 else "expected (low, high) with 0 < low <= high <= 1"
+
+
+def _odd(value: Any) -> str | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1 and value % 2 == 1
+    return None if good else "expected an odd number of rows; 1 is off"
+
+
+def _named_in(module: Any, base: type, example: str) -> Check:
+    """A name of `module`, or (as in old configurations) the class or object itself."""
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, str):
+            found = getattr(module, value, None)
+            return None if isinstance(found, type) and issubclass(found, base) else f"no such name, try {example!r}"
+        return None if callable(value) else f"expected a name such as {example!r}, a class or a callable"
+
+    return check
+
+
+def _backbone(value: Any) -> str | None:
+    from core.models import BACKBONES  # here, since it imports torchvision: seconds that other commands need not wait
+
+    return None if callable(value) or value in BACKBONES else f"expected one of {', '.join(BACKBONES)}, or a callable"
+
+
+def _pretrained(value: Any) -> str | None:
+    good = isinstance(value, bool | str | Path)
+    return None if good else "expected True, False or the path of a torchvision state dict"
+
+
+def _text(value: Any) -> str | None:
+    return (
+        None if isinstance(value, str | Path) and str(value) else "expected 'best', 'last' or the path of a .pth file"
+    )
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "expected True or False"
+
+
+# Every key that is no path, and what it may hold. Keys of the same name mean the same in every dictionary.
+_CHECKS: dict[str, Check] = {
+    "backbone": _backbone,
+    "pretrained": _pretrained,
+    "optimizer": _named_in(torch.optim, torch.optim.Optimizer, "Adam"),
+    "criterion": _named_in(torch.nn, torch.nn.Module, "CrossEntropyLoss"),
+    "learning_rate": _number(0),
+    "weight_decay": _number(0, or_equal=True),
+    "epochs": _whole(1),
+    "step_size": _whole(1),
+    "gamma": _number(0, 1),
+    "batch_size": _whole(1),
+    "threads": _whole(0),
+    "clips_per_entity": _whole(1),
+    "crop_size": _whole(16),
+    "crop_scale": _range,
+    "jitter": _number(0, 1, or_equal=True),
+    "jitter_per": _one_of("frame", "clip"),
+    "mismatched_sounds": _whole(0),
+    "mismatch_weight": _number(0, or_equal=True),
+    "precision": _one_of("auto", "fp32", "bf16", "fp16"),
+    "STE_forward_params.precision": _one_of("fp32", "bf16"),
+    "compile": _flag,
+    "seed": _whole(0),
+    "weights": _text,
+    "feature_type": _one_of("float16", "float32"),
+    "format": _one_of("arrow", "csv"),
+    "median_window": _odd,
+    "head": _one_of("av", "audio", "video"),
+}
