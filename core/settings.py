@@ -37,12 +37,14 @@ class Settings:
         return self.values[dictionary]
 
     def plain(self) -> dict[str, dict[str, Any]]:
-        """For JSON: classes and callables by their names."""
+        """For JSON: classes and callables by their names, paths as text."""
 
         def named(value: Any) -> Any:
             if isinstance(value, torch.nn.Module):
                 return type(value).__name__
-            return getattr(value, "__name__", value)
+            if callable(value):
+                return getattr(value, "__name__", str(value))
+            return str(value) if isinstance(value, Path) else value
 
         return {name: {key: named(value) for key, value in keys.items()} for name, keys in self.values.items()}
 
@@ -79,7 +81,12 @@ def splits(choice: str) -> list[str]:
     return ["train", "val"] if choice == "both" else [choice]
 
 
-def load(path: Path | None, changes: list[str], dictionaries: Mapping[str, list[str] | None]) -> Settings:
+def load(
+    path: Path | None,
+    changes: list[str],
+    dictionaries: Mapping[str, list[str] | None],
+    base: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
     """Merge `core/config.py`, a user's file and single changes, and check what a stage needs.
 
     Args:
@@ -88,13 +95,12 @@ def load(path: Path | None, changes: list[str], dictionaries: Mapping[str, list[
         changes: texts "DICT.KEY=VALUE"; VALUE is a Python literal or, failing that, a string.
         dictionaries: what the stage needs: dictionary -> the path keys that must be filled in, or None for all keys
             that hold a path.
+        base: what comes between `core/config.py` and the user's file.
 
     Raises:
         UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...".
     """
-    merged = {
-        name: dict(value) for name, value in vars(default_config).items() if isinstance(value, dict) and name[0] != "_"
-    }
+    merged = {name: {**value, **(base or {}).get(name, {})} for name, value in _dictionaries(default_config).items()}
     faults = []
     for name, keys in (_user_dictionaries(path) if path else {}).items():
         if name not in merged:
@@ -171,9 +177,16 @@ def run_name(given: str | None, prefix: str, resume: bool) -> str:
     return given or f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def names() -> list[str]:
+    """The dictionaries of a configuration."""
+    return list(_dictionaries(default_config))
+
+
 def _user_dictionaries(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"--config {path}: no such file; give a Python file with dictionaries as in core/config.py")
+    if path.suffix != ".py":
+        raise UserError(f"--config {path}: expected a Python file whose name ends with .py")
     spec = importlib.util.spec_from_file_location("user_config", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -254,7 +267,8 @@ def _named_in(module: Any, base: type, example: str) -> Check:
 def _backbone(value: Any) -> str | None:
     from core.models import BACKBONES  # here, since it imports torchvision: seconds that other commands need not wait
 
-    return None if callable(value) or value in BACKBONES else f"expected one of {', '.join(BACKBONES)}, or a callable"
+    good = callable(value) or (isinstance(value, str) and value in BACKBONES)
+    return None if good else f"expected one of {', '.join(BACKBONES)}, or a callable"
 
 
 def _pretrained(value: Any) -> str | None:

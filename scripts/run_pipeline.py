@@ -1,0 +1,284 @@
+"""Every stage in order, from videos in AVA layout to average precision, by calling the scripts that users call.
+
+    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine
+    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine --device 0 \
+        --ste-clips 2000000 --set STE_optimization_params.batch_size=128 --set STE_optimization_params.pretrained=True
+
+VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. Finished
+stages are skipped on a re-run; an interrupted training goes on after its last finished epoch. Videos that cannot be
+used are named and left out (exit status 1). OUT/config.py holds all settings: the scripts can be run by hand with it.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import pprint
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core import ava, settings
+from core.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
+from core.files import make_folder, write_json, written_whole
+from core.plots import plot_learning_curves
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = 10  # a training's budget is cut into as many; the learning rate is cut after 40 % and 80 % of it
+PREDICTIONS = ("STE_audio.csv", "STE_video.csv", "STE.csv", "ASC.csv")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of one script.
+
+    Attributes:
+        name: in the table.
+        command: script and arguments, without the interpreter.
+        count, unit: how much work it is, for the throughput.
+    """
+
+    name: str
+    command: list[str]
+    count: int
+    unit: str
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    out = make_folder(arguments.out).resolve()
+    done = Done(out / "stages.json")
+
+    # ------------------------------------------------------------ preparation
+    rows = {}
+    left_out = []
+    for split in ava.SPLITS:
+        for stage in preparation(arguments, out, split):
+            done.run(stage, may_break=True)
+        rows[split], missing = usable(out, split)
+        left_out += [f"{split}/{video_id}" for video_id in missing]
+
+    # ------------------------------------------------------------ training, forwarding, scores
+    write_config(arguments, out, rows)
+    for stage in learning(arguments, out, rows):
+        done.run(stage)
+
+    # ------------------------------------------------------------ what came out
+    table, results = report(out, done)
+    print("\n" + table)
+    with written_whole(out / "summary.md") as temporary:
+        temporary.write_text(table + "\n", encoding="utf-8")
+    write_json(out / "summary.json", {"stages": done.stages, "evaluation": results})
+    if left_out:
+        print(f"\n{len(left_out)} video(s) could not be used and were left out: {', '.join(left_out)}", file=sys.stderr)
+        return EXIT_BROKEN_ITEMS
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, required=True, help="folder with {train,val}/<video_id>.<extension>")
+    parser.add_argument("--annotations", type=Path, required=True, help="folder with {train,val}/*-activespeaker.csv")
+    parser.add_argument("--out", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--clip-length", type=settings.odd, default=11, help="frames of a clip (default 11)")
+    parser.add_argument("--skip-frames", type=settings.at_least_one, default=4, help="rows between moments (default 4)")
+    parser.add_argument("--speakers", type=settings.at_least_one, default=3, help="speakers of a context (default 3)")
+    parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device (default cpu)")
+    parser.add_argument("--crop-size", type=settings.at_least_one, default=144, help="pixels (default 144)")
+    parser.add_argument("--ste-clips", type=settings.at_least_one, default=16_000, help="clips the STE is trained on")
+    parser.add_argument(
+        "--asc-contexts", type=settings.at_least_one, default=200_000, help="contexts ASC is trained on"
+    )
+    parser.add_argument("--jobs", type=settings.at_least_one, default=2, help="videos prepared side by side")
+    settings.add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+class Done:
+    """The stages that are finished, kept in a file with their seconds.
+
+    A stage is skipped if it was finished by the same command after the same stages with the same settings.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.stages: dict[str, dict] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.chain = ""
+
+    def run(self, stage: Stage, may_break: bool = False) -> None:
+        config = [path for path in stage.command if path.endswith("config.py")]
+        inputs = [self.chain, *stage.command, *(Path(path).read_text(encoding="utf-8") for path in config)]
+        self.chain = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+        if self.stages.get(stage.name, {}).get("chain") == self.chain:
+            print(f"[{stage.name}] finished before, {self.stages[stage.name]['seconds']:.1f} s")
+            return
+        print(f"[{stage.name}] {' '.join(stage.command)}", flush=True)
+        started = time.perf_counter()
+        status = subprocess.run([sys.executable, *stage.command], cwd=ROOT, check=False).returncode
+        if status in (EXIT_INTERRUPTED, -2):
+            raise KeyboardInterrupt
+        if status != 0 and not (may_break and status == EXIT_BROKEN_ITEMS):
+            raise UserError(f"stage {stage.name} failed with status {status}; see above, mend it and run this again")
+        seconds = time.perf_counter() - started
+        entry = {"seconds": seconds, "count": stage.count, "unit": stage.unit, "chain": self.chain}
+        # In order of execution, whatever an earlier run with other settings left.
+        self.stages = {name: value for name, value in self.stages.items() if name != stage.name} | {stage.name: entry}
+        write_json(self.path, self.stages)
+
+
+def preparation(arguments: argparse.Namespace, out: Path, split: str) -> Iterator[Stage]:
+    """The stages from annotations and videos to crops and sounds of one split."""
+    csv, tracks = f"{out}/csv/{split}_augmented.csv", f"{out}/tracks/{split}"
+    videos, annotations = arguments.videos.resolve() / split, arguments.annotations.resolve() / split
+    if not videos.is_dir():
+        raise UserError(f"no folder {videos}: --videos needs {{train,val}}/<video_id>.<extension>")
+    files = ava.annotation_files(annotations)
+    faces = sum(len(ava.read_annotations(path)) for path in files.values())
+    jobs = ["--jobs", str(arguments.jobs)]
+    size = ["--size", str(arguments.crop_size)]
+    steps = [
+        ("annotations", "augment_annotations", [annotations, csv], (faces, "faces")),
+        ("sound of videos", "extract_audio_tracks", [videos, csv, tracks, *jobs], (len(files), "videos")),
+        ("sound of faces", "slice_audio_tracks", [tracks, csv, f"{out}/audio/{split}", *jobs], (faces, "faces")),
+        (
+            "face crops",
+            "extract_face_crops_time",
+            [videos, csv, f"{out}/crops/{split}", *size, *jobs],
+            (faces, "faces"),
+        ),
+    ]
+    for name, script, words, work in steps:
+        yield Stage(f"{name}, {split}", [f"data/{script}.py", *map(str, words)], *work)
+
+
+def usable(out: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the videos that preparation finished, written as csv/<split>.csv; and the ids of the others."""
+    rows = ava.read_augmented(out / "csv" / f"{split}_augmented.csv")
+    missing = []
+    for video_id, part in rows.groupby("video_id"):
+        wavs = [out / "audio" / split / f"{entity}.wav" for entity in part["entity_id"].unique()]
+        if not all(path.is_file() for path in [out / "crops" / split / f"{video_id}.arrow", *wavs]):
+            missing.append(video_id)
+    rows = rows[~rows["video_id"].isin(missing)].reset_index(drop=True)
+    if rows.empty:
+        raise UserError(f"no video of {split} can be used; see the messages above")
+    ava.write_augmented(out / "csv" / f"{split}.csv", rows)
+    return rows, missing
+
+
+def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
+    """The settings of this run as a file that every stage script takes with --config."""
+    tracks, faces = rows["train"]["entity_id"].nunique(), len(rows["train"])
+    csvs = {f"csv_{split}_full": f"{out}/csv/{split}.csv" for split in ava.SPLITS}
+    features = {f"features_{split}_full": f"{out}/features/{split}" for split in ava.SPLITS}
+    asc_epochs = max(1, round(arguments.asc_contexts / faces))
+    values = {
+        "STE_inputs": csvs
+        | {"audio_dir": f"{out}/audio", "video_dir": f"{out}/crops", "models_out": f"{out}/models"}
+        | {"features_out": f"{out}/features", "predictions_out": f"{out}/predictions"},
+        "STE_optimization_params": {
+            # The published recipe with a budget for small data, and with what makes the most of each clip (README).
+            "pretrained": False,
+            "epochs": EPOCHS,
+            "step_size": math.ceil(0.4 * EPOCHS),
+            "clips_per_entity": max(1, round(arguments.ste_clips / (EPOCHS * tracks))),
+            "batch_size": 32,
+            "threads": 1,
+            "crop_size": arguments.crop_size,
+            "crop_scale": (0.7, 1.0),
+            "jitter_per": "clip",
+            "mismatched_sounds": 2,
+        },
+        # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
+        "STE_forward_params": {"weights": f"{out}/models/STE/{EPOCHS}.pth", "crop_size": arguments.crop_size},
+        "ASC_inputs": features | {"models_out": f"{out}/models"},
+        "ASC_inputs_forward": features
+        | csvs
+        | {"logits_out": f"{out}/logits", "predictions_out": f"{out}/predictions"},
+        "ASC_optimization_params": {
+            "learning_rate": 1e-4,
+            "epochs": asc_epochs,
+            "step_size": math.ceil(0.4 * asc_epochs),
+        },
+        "ASC_forward_params": {"weights": f"{out}/models/ASC/{asc_epochs}.pth"},
+    }
+    merged = settings.load(arguments.config, arguments.changes, {name: [] for name in settings.names()}, base=values)
+    text = "".join(f"\n{name} = {pprint.pformat(keys, sort_dicts=False)}\n" for name, keys in merged.plain().items())
+    with written_whole(out / "config.py") as temporary:
+        temporary.write_text(
+            f'"""All settings of this run, made by scripts/run_pipeline.py."""\n{text}', encoding="utf-8"
+        )
+
+
+def learning(arguments: argparse.Namespace, out: Path, rows: dict) -> Iterator[Stage]:
+    """The stages from crops and sounds to scores."""
+    config = ["--config", str(out / "config.py")]
+    made = settings.load(out / "config.py", [], {name: [] for name in settings.names()})
+    ste, asc = made["STE_optimization_params"], made["ASC_optimization_params"]
+    faces = {split: len(part) for split, part in rows.items()}
+    clips = ste["epochs"] * ste["clips_per_entity"] * rows["train"]["entity_id"].nunique()
+    context = [str(arguments.clip_length), str(arguments.skip_frames), str(arguments.speakers), arguments.device]
+    encoder = [str(arguments.clip_length), arguments.device]
+
+    def training(script: str, words: list[str], name: str) -> list[str]:
+        begun = (out / "models" / name / "settings.json").is_file()
+        return [script, *words, "--name", name, *(["--resume"] if begun else []), *config]
+
+    yield Stage("STE_train", training("STE_train.py", encoder, "STE"), clips, "clips")
+    yield Stage("STE_forward", ["STE_forward.py", *encoder, *config], sum(faces.values()), "faces")
+    for head in ("av", "audio", "video"):
+        words = ["--set", f"STE_postprocessing_params.head={head}"]
+        yield Stage(f"STE_postprocessing, {head}", ["STE_postprocessing.py", *config, *words], faces["val"], "faces")
+    contexts = asc["epochs"] * faces["train"]
+    yield Stage("ASC_train", training("ASC_train.py", context, "ASC"), contexts, "contexts")
+    yield Stage("ASC_forward", ["ASC_forward.py", *context, *config], faces["val"], "faces")
+    yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *config], faces["val"], "faces")
+    predictions = [str(out / "predictions" / "val" / name) for name in PREDICTIONS]
+    words = ["--groundtruth", str(out / "predictions" / "val" / "gt.csv"), "--predictions", *predictions]
+    words += ["--videos", str(arguments.videos.resolve())]
+    words += ["--json", str(out / "evaluation.json"), "--plot", str(out / "precision_recall.png")]
+    yield Stage("evaluate", ["evaluate.py", *words], faces["val"] * len(predictions), "rows")
+
+
+def report(out: Path, done: Done) -> tuple[str, dict]:
+    """The table of a run in Markdown, and the evaluation that it quotes."""
+    logs = {name: out / "models" / name / "log.csv" for name in ("STE", "ASC")}
+    plot_learning_curves(logs, out / "learning_curves.png")
+    evaluation = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    lines = ["| stage | seconds | throughput |", "|---|---:|---:|"]
+    for name, stage in done.stages.items():
+        rate = stage["count"] / stage["seconds"]
+        lines.append(f"| {name} | {stage['seconds']:.1f} | {rate:,.0f} {stage['unit']}/s |")
+    lines.append(f"| total | {sum(stage['seconds'] for stage in done.stages.values()):.1f} | |")
+    lines += ["", "| validation split | average precision |", "|---|---:|"]
+    names = ("STE, sound alone", "STE, picture alone", "STE", "ASC")
+    for name, result in zip(names, evaluation["files"], strict=True):
+        lines.append(f"| {name} | {result['average_precision']:.4f} |")
+    lines.append(f"| chance (share of speaking faces) | {evaluation['chance']:.4f} |")
+    lines += ["", "Where to look:"]
+    places = {
+        "predictions": out / "predictions" / "val",
+        "run folders (TensorBoard reads them)": out / "models",
+        "learning curves": out / "learning_curves.png",
+        "precision and recall": out / "precision_recall.png",
+        "all settings": out / "config.py",
+    }
+    lines += [f"- {what}: {_short(path)}" for what, path in places.items()]
+    return "\n".join(lines), evaluation
+
+
+def _short(path: Path) -> Path:
+    """A path as a user standing in the repository would type it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+if __name__ == "__main__":
+    main()
