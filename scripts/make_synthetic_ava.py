@@ -1,0 +1,168 @@
+"""A synthetic set in AVA layout: drawn talking heads, their sound, and annotations with all three labels.
+
+    python scripts/make_synthetic_ava.py demo/ava --videos 24 --val-videos 8 --seconds 12 --seed 0 --jobs 2
+    python scripts/make_synthetic_ava.py /tmp/toy --videos 2 --val-videos 1 --seconds 4 --size 320x180
+
+Writes OUT/videos/{train,val}/<video_id>.mp4, OUT/annotations/{train,val}/<video_id>-activespeaker.csv, and
+OUT/synthetic.json, which says how the set was made. A video depends on the seed, its split and its number only; videos
+that are there already are skipped, so that an interrupted run can be taken up again and a set can be made larger.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core import ava
+from core.errors import UserError, exits_cleanly
+from core.files import make_folder, write_json, written_whole
+from core.synthetic import annotation_rows, compose_scene
+from core.synthetic_picture import render_frames
+from core.video import write_video
+
+SETTINGS_NAME = "synthetic.json"
+CRF = 23  # x264's own default: spends little on the sensor noise
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the videos of a set depend on, and how many there are of each split."""
+
+    seed: int
+    seconds: float
+    fps: float
+    size: tuple[int, int]  # width, height in pixels
+    videos: int
+    val_videos: int
+
+
+def make_video(out: Path, settings: Settings, split: str, index: int) -> None:
+    """Write one video, then its annotations, unless both are there."""
+    cv2.setNumThreads(1)  # the videos are worked on side by side
+    scene = compose_scene(settings.seed, split, index, settings.seconds, settings.fps, settings.size)
+    video = out / "videos" / split / f"{scene.video_id}.mp4"
+    annotations = out / "annotations" / split / f"{scene.video_id}{ava.ANNOTATION_SUFFIX}"
+    if video.is_file() and annotations.is_file():
+        return
+    with written_whole(video) as temporary:
+        write_video(temporary, render_frames(scene), settings.fps, scene.sound, crf=CRF)
+    ava.write_groundtruth(annotations, annotation_rows(scene))
+
+
+def claim_folder(out: Path, settings: Settings) -> None:
+    """Write the settings into OUT; refuse a folder that holds another set, for the two would be mixed.
+
+    Raises:
+        UserError: OUT holds a set made with other settings, a larger one, or files of another origin.
+    """
+    path = make_folder(out) / SETTINGS_NAME
+    wanted = json.loads(json.dumps(asdict(settings)))  # tuples become lists, as in the file
+    if path.is_file():
+        try:
+            found = dict.fromkeys(wanted) | json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}): delete the folder, or give another one") from error
+        counts = ("videos", "val_videos")  # may grow
+        other = [key for key in wanted if key not in counts and found[key] != wanted[key]]
+        other += [key for key in counts if not isinstance(found[key], int) or found[key] > wanted[key]]
+        if other:
+            faults = ", ".join(f"{key} {found[key]} instead of {wanted[key]}" for key in other)
+            raise UserError(f"{out} holds a set made with {faults}: delete it, or give another folder")
+    elif any((out / name).exists() for name in ("videos", "annotations")):
+        raise UserError(
+            f"{out} holds videos or annotations that are not a synthetic set ({SETTINGS_NAME} is absent): "
+            "give another folder"
+        )
+    write_json(path, wanted)
+
+
+def make_set(out: Path, settings: Settings, jobs: int) -> None:
+    """Make all videos of a set, `jobs` of them at a time, each in a process of its own."""
+    claim_folder(out, settings)
+    tasks = [("train", index) for index in range(settings.videos)]
+    tasks += [("val", index) for index in range(settings.val_videos)]
+    with tqdm(total=len(tasks), desc="synthetic videos", unit="video", disable=None) as bar:
+        if jobs == 1:
+            for task in tasks:
+                make_video(out, settings, *task)
+                bar.update()
+            return
+        # "spawn": forking a process that holds OpenCV's and FFmpeg's threads can deadlock
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
+            futures = [pool.submit(make_video, out, settings, *task) for task in tasks]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BaseException:  # an interrupt too: what has not begun is not begun
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """An argparse type: a number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high or value == float("inf"):
+            what = "whole number" if kind is int else "number"
+            bounds = f"of at least {low}" if high == float("inf") else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"expected a {what} {bounds}, got {text!r}")
+        return value
+
+    return parse
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """An argparse type: WIDTHxHEIGHT, both even as H.264 wants them, large enough for four faces."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    width, height = map(int, match.groups()) if match else (0, 0)
+    if width % 2 or height % 2 or not (160 <= width <= 3840 and 90 <= height <= 2160):
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT in even pixels from 160x90 to 3840x2160, for example 640x360, got {text!r}"
+        )
+    return width, height
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder to make the set in")
+    parser.add_argument("--videos", type=number(int, 1), default=24, help="videos in train (default 24)")
+    parser.add_argument("--val-videos", type=number(int, 1), help="videos in val (default a third of --videos)")
+    parser.add_argument("--seconds", type=number(float, 1, 3600), default=12.0, help="length of each (default 12)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="another seed, another set (default 0)")
+    parser.add_argument("--fps", type=number(float, 5, 60), default=25.0, help="frames per second (default 25)")
+    parser.add_argument("--size", type=frame_size, default=(640, 360), help="WIDTHxHEIGHT (default 640x360)")
+    parser.add_argument("--jobs", type=number(int, 1), default=1, help="videos made side by side (default 1)")
+    arguments = parser.parse_args(argv)
+    settings = Settings(
+        seed=arguments.seed,
+        seconds=arguments.seconds,
+        fps=arguments.fps,
+        size=arguments.size,
+        videos=arguments.videos,
+        val_videos=arguments.val_videos or max(1, arguments.videos // 3),
+    )
+    make_set(arguments.out, settings, arguments.jobs)
+    labels = ava.read_split(arguments.out / "annotations" / "val")["label"].value_counts(normalize=True)
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in labels.items())
+    print(f"{arguments.out}: {settings.videos} videos in train, {settings.val_videos} in val ({shares})")
+
+
+if __name__ == "__main__":
+    main()
