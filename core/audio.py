@@ -4,6 +4,7 @@ All numbers are those of the published code, whose weights depend on them; MFCCs
 """
 
 import functools
+import struct
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_wav(path: str | Path) -> np.ndarray:
         raise UserError(f"no sound file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
     try:
         rate, samples = scipy.io.wavfile.read(path, mmap=True)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, struct.error) as error:
         raise UserError(f"{path} is no readable wav ({error}): delete it and run the audio steps again") from error
     if rate != SAMPLE_RATE or samples.dtype != np.int16 or samples.ndim != 1:
         channels = 1 if samples.ndim == 1 else samples.shape[1]

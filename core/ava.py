@@ -167,32 +167,20 @@ def _read_text_columns(path: str | Path, columns: tuple[str, ...], *, header: bo
         raise UserError(f"no file {path}: give an AVA-ActiveSpeaker csv")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty: expected rows of {', '.join(columns)}")
-    bad_rows = []
-
-    def remember(row: pa.csv.InvalidRow) -> str:
-        bad_rows.append(row)
-        return "skip"
-
     try:
         table = pa.csv.read_csv(
             path,
             read_options=pa.csv.ReadOptions(
                 column_names=columns if not header else None, use_threads=False, block_size=1 << 24
             ),
-            parse_options=pa.csv.ParseOptions(invalid_row_handler=remember, ignore_empty_lines=False),
+            parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as csv ({error}): expected the columns {', '.join(columns)}") from error
-    if bad_rows:
-        row = bad_rows[0]
-        line = f", line {row.number}" if row.number is not None else ""
-        raise UserError(
-            f"{path}{line}: {row.actual_columns} columns where {row.expected_columns} are expected "
-            f"({', '.join(columns)}): {row.text[:80]!r}"
-        )
+        words = str(error).removeprefix("CSV parse error: ").replace("Row #", "line ")
+        raise UserError(f"{path}: {words}; expected UTF-8 text with the columns {', '.join(columns)}") from error
     if tuple(table.column_names) != columns:
         raise UserError(
             f"{path}: the header is {','.join(table.column_names)[:200]}, expected {','.join(columns)}; "
@@ -234,7 +222,7 @@ def _check_rows(path: str | Path, rows: pd.DataFrame, first_line: int) -> None:
     )
     for name in ("video_id", "entity_id"):
         refuse(
-            (rows[name] == "") | rows[name].str.contains(r'[/,"]'),
+            (rows[name] == "") | rows[name].str.contains(r'[/,"\x00-\x1f]|^\.\.?$'),
             lambda row, name=name: f"{name} is {row[name]!r}, expected a name that can be a file name",
         )
     keys = pd.DataFrame({"entity_id": rows["entity_id"], "time_s": times(rows)})

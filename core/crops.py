@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from core import ava
 from core.errors import UserError
-from core.files import make_folder, written_whole
+from core.files import written_whole
 from core.video import MediaError, probe, read_frames
 
 CROP_SIZE = 144  # pixels; what the published networks take
@@ -216,9 +216,8 @@ def _crop_jpeg(pixels: np.ndarray, box: np.ndarray, size: int) -> bytes:
 def _write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, bytes]], size: int) -> None:
     """Sort by entity what comes by time: spill to an unnamed file, so that memory stays flat for any length."""
     offsets = np.zeros((len(rows), 2), np.int64)  # start and length of each row's bytes in the spill
-    make_folder(path.parent)
     schema = SCHEMA.with_metadata({"crop_size": str(size)})
-    with tempfile.TemporaryFile(dir=path.parent) as spill, written_whole(path) as temporary:
+    with written_whole(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spill:
         for row, jpeg in crops:
             offsets[row] = spill.tell(), len(jpeg)
             spill.write(jpeg)

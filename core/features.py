@@ -93,7 +93,7 @@ def is_written(folder: str | Path, rows: pd.DataFrame, made_by: dict, form: str 
             return sum(1 for _ in file) == len(rows)
     table = _open(path)
     stored = (table.schema.metadata or {}).get(b"made_by", b"").decode()
-    keys = ("entity_id", "frame_timestamp")
+    keys = ("entity_id", "frame_timestamp", "label_id")
     return stored == json.dumps(made_by, sort_keys=True) and all(
         table[name].to_pylist() == rows[name].tolist() for name in keys
     )
@@ -164,12 +164,12 @@ class FeatureStore:
         if self._chunks is None:
             self._open_chunks()
         out = np.empty((len(rows), self.feature_size), self._chunks[0].dtype)
-        ends = np.searchsorted(rows, self._chunk_starts[1:])
-        begins = np.concatenate([[0], ends[:-1]])
-        for number in np.flatnonzero(ends > begins):
-            part = slice(begins[number], ends[number])
-            local = rows[part] - self._chunk_starts[number]
-            np.take(self._chunks[number], local, axis=0, out=out[part], mode="clip")  # "raise" would copy twice
+        bounds = np.searchsorted(rows, self._chunk_starts)
+        present = np.flatnonzero(bounds[1:] > bounds[:-1])
+        local = rows - np.repeat(self._chunk_starts[:-1], np.diff(bounds))
+        for number, begin, end in np.stack([present, bounds[present], bounds[present + 1]], axis=1).tolist():
+            # "raise", the default, would copy twice
+            self._chunks[number].take(local[begin:end], axis=0, out=out[begin:end], mode="clip")
         return torch.from_numpy(out)
 
     def rows_of_videos(self) -> dict[str, slice]:

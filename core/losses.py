@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from core.audio import batch_mfcc
 from core.dataset import ClipBatch, ContextBatch
 from core.optimization import BatchLoss
-from core.transforms import augment, stack
+from core.transforms import Draws, augment, stack
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n, 2) and labels (n,) to a scalar mean
 
@@ -37,12 +37,12 @@ class EncoderLoss:
     jitter_frames: bool = True
     mismatch_weight: float = 1.0
 
-    def __call__(self, model: nn.Module, batch: ClipBatch, generator: torch.Generator | None) -> BatchLoss:
+    def __call__(self, model: nn.Module, batch: ClipBatch, draws: Draws | None) -> BatchLoss:
         clips = batch.frames[batch.windows]  # (batch, frame, height, width, 3)
-        if generator is None:
+        if draws is None:
             video = stack(clips)
         else:
-            video = augment(clips, generator, self.crop_scale, self.jitter, self.jitter_frames)
+            video = augment(clips, draws, self.crop_scale, self.jitter, self.jitter_frames)
         sounds = batch.sounds.flatten(0, 1), batch.sound_lengths.flatten()
         joint, audio, video, _ = model(batch_mfcc(*sounds, self.mfcc_windows), video)
         own = len(batch.labels)
@@ -66,7 +66,7 @@ class ContextLoss:
 
     criterion: Criterion
 
-    def __call__(self, model: nn.Module, batch: ContextBatch, generator: torch.Generator | None) -> BatchLoss:
+    def __call__(self, model: nn.Module, batch: ContextBatch, draws: Draws | None) -> BatchLoss:
         contexts = batch.features[batch.index]  # (batch, clip, speaker, feature)
         logits = model(contexts.permute(0, 3, 1, 2).float())
         return BatchLoss(self.criterion(logits, batch.labels), {}, {"context": logits}, batch.labels)

@@ -25,6 +25,7 @@ from core.metrics import average_precision
 from core.runs import Run
 from core.sampling import ShuffledBatches
 from core.scores import speaking_probability
+from core.transforms import Draws
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class BatchLoss:
     labels: Tensor
 
 
-LossFunction = Callable[[nn.Module, Batch, torch.Generator | None], BatchLoss]
+LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Training:
 
     Args:
         model: network; moved to the accelerator's device.
-        loss_function: called as (model, batch on the device, generator on the CPU for augmentation or None in
+        loss_function: called as (model, batch on the device, random numbers for augmentation or None in
             validation).
         train_set, val_set: data sets of whole batches (`core.dataset`).
         train_items, val_items: items of a training epoch and of a validation.
@@ -222,13 +223,13 @@ class Training:
         world = self.accelerator.num_processes
         with self._bar(epoch, sum(sizes), training) as bar:
             for number, (batch, size) in enumerate(zip(_ahead(loader, self.accelerator.device), sizes, strict=True)):
-                generator = None
+                draws = None
                 if training:
-                    generator = torch.Generator()
-                    seed = (self.params["seed"], epoch, number, self.accelerator.process_index)
-                    generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1)
+                    seed = np.random.SeedSequence((self.params["seed"], epoch, number)).generate_state(1, np.uint64)[0]
+                    generator = torch.Generator().manual_seed(int(seed) >> 1)
+                    draws = Draws(generator, size, self.accelerator.process_index, world)
                 with self.accelerator.autocast():
-                    result = self.loss_function(self.model, batch, generator)
+                    result = self.loss_function(self.model, batch, draws)
                 if training:
                     # Processes may hold one item more or less: each item weighs the same in the global mean.
                     share = len(result.labels) * world / size

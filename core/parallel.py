@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,7 +43,12 @@ def map_videos(
 
     Returns:
         Video id -> message, of the broken videos.
+
+    Raises:
+        UserError: `jobs` is below 1.
     """
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: expected 1 or more")
     broken = {}
     with tqdm(total=len(items), desc=description, unit="video", disable=None) as bar:
         for name, outcome in _outcomes(function, items, jobs, cluster):
@@ -97,7 +103,13 @@ def _outcomes(
     # "spawn": forking a process that holds PyTorch's and FFmpeg's threads can deadlock
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_one_thread_each) as pool:
-        waiting = {pool.submit(_attempt, function, item): name for name, item in items.items()}
+        # Ctrl-C reaches the workers too; they are born ignoring it, and heed it while they work on a video: one that
+        # starts or waits has nothing to clean up and would only print a traceback.
+        heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            waiting = {pool.submit(_attempt_in_worker, function, item): name for name, item in items.items()}
+        finally:
+            signal.signal(signal.SIGINT, heeding)
         try:
             for future in concurrent.futures.as_completed(waiting):
                 yield waiting[future], future.result()
@@ -129,6 +141,14 @@ def _attempt(function: Callable[[Item], object], item: Item) -> str | None:
     except MediaError as error:
         return str(error)
     return None
+
+
+def _attempt_in_worker(function: Callable[[Item], object], item: Item) -> str | None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(function, item)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one_thread_each() -> None:

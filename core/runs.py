@@ -121,6 +121,11 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
         raise UserError(f"no finished epoch of any run in {models_out}: run {stage}_train.py, or give a .pth file")
     folder = runs[-1].parent
     if weights == "best":
+        if not (folder / "best.pth").is_file():
+            raise UserError(
+                f"{folder} has no best epoch: nobody speaks in its validation clips, so they have no average "
+                "precision; give 'last' or the path of a .pth file"
+            )
         return folder / "best.pth"
     return max(folder.glob("[0-9]*.pth"), key=lambda path: int(path.stem))
 

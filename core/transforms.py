@@ -1,5 +1,7 @@
 """Crops to network input, on the device and in batch: augment, stack, normalise."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +10,28 @@ from torch import Tensor
 MEAN = (0.2324, 0.2721, 0.3448)
 STD = (0.1987, 0.2172, 0.2403)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: grey of an RGB colour, as image libraries take it
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for the items of a global batch, of which a process takes its share.
+
+    Drawn for all items by every process, so that an item's numbers do not depend on how many processes there are.
+
+    Attributes:
+        generator: on the CPU, in the same state in all processes; the same draws on any device.
+        items: of the global batch.
+        rank, world: this process and how many there are; it has the items rank, rank + world, ...
+    """
+
+    generator: torch.Generator
+    items: int
+    rank: int = 0
+    world: int = 1
+
+    def rand(self, *shape: int) -> Tensor:
+        """(own items, *shape) float32, even in [0, 1)."""
+        return torch.rand(self.items, *shape, generator=self.generator)[self.rank :: self.world]
 
 
 def stack(clips: Tensor) -> Tensor:
@@ -25,7 +49,7 @@ def stack(clips: Tensor) -> Tensor:
 
 def augment(
     clips: Tensor,
-    generator: torch.Generator,
+    draws: Draws,
     crop_scale: tuple[float, float] = (0.5, 1.0),
     jitter: float = 0.4,
     jitter_frames: bool = True,
@@ -39,7 +63,7 @@ def augment(
 
     Args:
         clips: (batch, frame, height, width, [r, g, b]) uint8.
-        generator: on the CPU; the same draws on any device.
+        draws: random numbers for the clips.
         crop_scale: range of the crop box's side, as a share of the crop's; the box is resized to the full side.
         jitter: strength of the colour jitter, 0 to 1; 0 for none.
         jitter_frames: draw the jitter for each frame.
@@ -49,13 +73,11 @@ def augment(
     """
     batch, frames = clips.shape[:2]
     low, high = crop_scale
-    side = low + (high - low) * torch.rand(batch, generator=generator)
-    corner = (
-        torch.rand(batch, 2, generator=generator) * (1 - side)[:, None]
-    )  # left, top: box = corner ... corner + side
-    flip = torch.rand(batch, generator=generator) < 0.5
-    draws = 1 + jitter * (2 * torch.rand(batch, frames if jitter_frames else 1, 3, generator=generator) - 1)
-    factors = draws.expand(batch, frames, 3).to(clips.device)
+    side = low + (high - low) * draws.rand()
+    corner = draws.rand(2) * (1 - side)[:, None]  # left, top: the box is corner ... corner + side
+    flip = draws.rand() < 0.5
+    factors = 1 + jitter * (2 * draws.rand(frames if jitter_frames else 1, 3) - 1)
+    factors = factors.expand(batch, frames, 3).to(clips.device)
 
     images = clips.permute(0, 1, 4, 2, 3).reshape(batch, frames * 3, *clips.shape[2:4])
     images = _zoom(images.to(torch.float32), side.to(clips.device), corner.to(clips.device), flip.to(clips.device))

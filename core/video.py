@@ -4,6 +4,8 @@ Times are seconds from the container's start time, for picture and sound alike, 
 a non-zero timestamp stays aligned with annotations that count from its beginning.
 """
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +17,7 @@ import numpy as np
 from core.errors import UserError
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
 
 
 class MediaError(UserError):
@@ -113,35 +116,27 @@ def read_frames(
     Raises:
         MediaError: the file is absent, unreadable or has no picture, or decoding fails midway.
     """
-    with open_media(path) as container:
-        stream = _picture_stream(container, path)
-        stream.codec_context.thread_count = threads
-        stream.thread_type = "AUTO" if threads != 1 else "SLICE"
-        origin = start_of(container)
-        if start_s > 0:
-            container.seek(int((start_s + origin) * av.time_base), backward=True)
-        time_s = None
-        waiting = None  # the latest frame before start_s, given when the next one shows that it is the last
-        try:
-            for picture in container.decode(stream):
-                if picture.pts is None:
-                    continue
-                time_s = float(picture.pts * picture.time_base) - origin
-                frame = Frame(time_s, picture)
-                if time_s < start_s:
-                    waiting = frame
-                    continue
-                if waiting is not None:
-                    yield waiting
-                    waiting = None
-                yield frame
-                if time_s > end_s:
-                    return
-        except av.FFmpegError as error:
-            where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
-            raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
-        if waiting is not None:
+    # MPEG streams, and files with B-frames whose index holds decoding times, can land behind the place asked for.
+    for seek_s in (start_s, start_s - SEEK_BACK_S, 0.0):
+        frames = _decode(path, seek_s, threads)
+        first = next(frames, None)
+        if seek_s <= 0 or (first is not None and first.time_s <= start_s):
+            break
+    if first is None:
+        return
+    waiting = None  # the latest frame before start_s, given when the next one shows that it is the last
+    for frame in itertools.chain([first], frames):
+        if frame.time_s < start_s:
+            waiting = frame
+            continue
+        if waiting is not None and frame.time_s > start_s:
             yield waiting
+        waiting = None
+        yield frame
+        if frame.time_s > end_s:
+            return
+    if waiting is not None:
+        yield waiting
 
 
 def write_video(
@@ -204,6 +199,28 @@ def open_media(path: str | Path) -> av.container.InputContainer:
 def start_of(container: av.container.InputContainer) -> float:
     """The container's start time in seconds, which is time 0 for picture and sound."""
     return (container.start_time or 0) / av.time_base
+
+
+def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
+    """All frames from about the last key frame before `seek_s` (from the first frame on, where that is not > 0)."""
+    with open_media(path) as container:
+        stream = _picture_stream(container, path)
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "AUTO" if threads != 1 else "SLICE"
+        origin = start_of(container)
+        if seek_s > 0:
+            with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
+                container.seek(int((seek_s + origin) * av.time_base), backward=True)
+        time_s = None
+        try:
+            for picture in container.decode(stream):
+                if picture.pts is None:
+                    continue
+                time_s = float(picture.pts * picture.time_base) - origin
+                yield Frame(time_s, picture)
+        except av.FFmpegError as error:
+            where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
+            raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
 
 
 def _picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:

@@ -1,0 +1,30 @@
+"""Shared fixtures. The session's folders are for reading: a test that changes files copies them first."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_tiny_set, prepare
+
+torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in AVA layout: `videos/{train,val}/`, `annotations/{train,val}/`; see `tiny.CLIPS`."""
+    return make_tiny_set(tmp_path_factory.mktemp("tiny_set"))
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`csv/{train,val}.csv` augmented, `audio/{train,val}/`, `crops/{train,val}/` packed at `tiny.CROP_SIZE`."""
+    return prepare(tiny_set, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and published numbers beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder

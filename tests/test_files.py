@@ -1,0 +1,129 @@
+"""Files appear whole or not at all: on an error, a full disk or an interrupt nothing half-written is left."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError, exits_cleanly
+from core.files import make_folder, write_json, written_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "-out.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename across file systems would not be atomic
+        assert temporary.suffix == ".txt"  # writers that choose a format by the extension choose the right one
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["-out.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(1)])
+@pytest.mark.parametrize("old", ["old text", None])
+def test_an_exception_leaves_the_old_file_or_none(tmp_path, error, old):
+    path = tmp_path / "out.txt"
+    if old is not None:
+        path.write_text(old)
+    with pytest.raises(type(error)):
+        write_half(path, error)
+    assert names(tmp_path) == ([] if old is None else ["out.txt"])
+    assert old is None or path.read_text() == old
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_with_the_file(tmp_path, code):
+    path = tmp_path / "out.txt"
+    path.write_text("old text")
+    with pytest.raises(UserError, match=r"no space left to write .*out\.txt"):
+        write_half(path, OSError(code, os.strerror(code)))
+    assert names(tmp_path) == ["out.txt"]
+    assert path.read_text() == "old text"
+
+
+def test_a_disk_that_is_full_at_the_rename(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="no space left"), written_whole(tmp_path / "out.txt") as temporary:
+        temporary.write_text("all")
+    assert names(tmp_path) == []
+
+
+def test_another_system_error_keeps_its_own_type(tmp_path):
+    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "out.txt"):
+        (tmp_path / "absent").read_text()
+    assert names(tmp_path) == []
+
+
+def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    with written_whole(tmp_path / "ours"):
+        pass
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_output_path_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot create the folder"):
+        make_folder(tmp_path / "file" / "below")
+    with pytest.raises(UserError, match="it is a folder"), written_whole(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write into")
+def test_a_folder_that_takes_no_files_is_refused():
+    with pytest.raises(UserError, match="cannot write into /proc"), written_whole("/proc/out.txt"):
+        pass
+
+
+def test_json_round_trip(tmp_path):
+    write_json(tmp_path / "value.json", {"a": [1, 2.5, None], "é": "×"})
+    text = (tmp_path / "value.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"a": [1, 2.5, None], "é": "×"}
+    assert "×" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "message"),
+    [
+        (None, 0, ""),
+        (1, 1, ""),
+        (UserError("what to do"), 2, "error: what to do"),
+        (KeyboardInterrupt(), 130, "interr"),
+    ],
+)
+def test_scripts_end_with_a_status_and_no_traceback(capsys, outcome, status, message):
+    @exits_cleanly
+    def main():
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == status
+    assert capsys.readouterr().err.strip().startswith(message)
+
+
+def test_a_fault_of_the_program_is_not_hidden():
+    @exits_cleanly
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()

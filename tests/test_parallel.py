@@ -1,0 +1,113 @@
+"""Videos side by side: a broken one stops nobody, anything else stops everybody."""
+
+import argparse
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from core import parallel
+from core.errors import UserError
+from core.video import MediaError
+
+
+# At module level: another process has to find them.
+def write_number(item: tuple[Path, int]) -> None:
+    folder, number = item
+    if number % 3 == 0:
+        raise MediaError(f"number {number} is broken")
+    (folder / str(number)).write_text(str(os.getpid()))
+
+
+def refuse(item: int) -> None:
+    raise UserError(f"no space for {item}")
+
+
+def interrupt(item: int) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_broken_videos_are_told_and_the_others_finished(tmp_path, jobs):
+    items = {f"-v{number}": (tmp_path, number) for number in range(7)}
+    broken = parallel.map_videos(write_number, items, jobs, "numbers")
+    assert broken == {f"-v{number}": f"number {number} is broken" for number in (0, 3, 6)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "4", "5"]
+    workers = {path.read_text() for path in tmp_path.iterdir()}
+    if jobs == 1:
+        assert workers == {str(os.getpid())}
+    else:
+        assert str(os.getpid()) not in workers
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_another_error_ends_the_map(jobs):
+    with pytest.raises(UserError, match="no space for"):
+        parallel.map_videos(refuse, {"a": 1, "b": 2, "c": 3}, jobs)
+
+
+def test_an_interrupt_ends_the_map():
+    with pytest.raises(KeyboardInterrupt):
+        parallel.map_videos(interrupt, {"a": 1, "b": 2})
+
+
+def test_no_videos_are_no_work():
+    assert parallel.map_videos(refuse, {}, jobs=2) == {}
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_a_number_of_jobs_below_one_is_refused(jobs):
+    with pytest.raises(UserError, match=rf"--jobs {jobs}: expected 1 or more"):
+        parallel.map_videos(refuse, {"a": 1, "b": 2}, jobs)
+
+
+def test_shares_are_disjoint_and_complete():
+    names = [f"v{number}" for number in range(10)]
+    assert parallel.shard(names, None) == names
+    assert parallel.shard(names, "1/3") == ["v0", "v3", "v6", "v9"]
+    assert parallel.shard(names, "3/3") == ["v2", "v5", "v8"]
+    assert sorted(name for index in range(1, 5) for name in parallel.shard(names, f"{index}/4")) == names
+    assert parallel.shard(names[:1], "2/2") == []
+
+
+@pytest.mark.parametrize("spec", ["0/2", "3/2", "1", "1/2/3", "a/b", "1/0", "-1/2", ""])
+def test_a_share_that_cannot_be_is_refused(spec):
+    with pytest.raises(UserError, match="expected I/N with 1 <= I <= N"):
+        parallel.shard(["a"], spec)
+
+
+def test_the_report_names_the_broken_videos(capsys):
+    assert parallel.report({}, 1200, Path("out")) == 0
+    assert capsys.readouterr().out == "out: 1,200 of 1,200 videos done\n"
+    assert parallel.report({"b": "is empty", "-a": "has no sound"}, 5, Path("out")) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "out: 3 of 5 videos done\n"
+    assert [line.strip() for line in printed.err.splitlines()[1:]] == ["-a: has no sound", "b: is empty"]
+
+
+def test_options_have_defaults():
+    parser = argparse.ArgumentParser()
+    parallel.add_arguments(parser)
+    assert vars(parser.parse_args([])) == {"jobs": 1, "shard": None, "cluster": None}
+    assert vars(parser.parse_args(["--jobs", "3", "--shard", "2/8"]))["jobs"] == 3
+
+
+def test_a_cluster_without_its_library_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"--cluster needs Dask: pip install .*\[cluster\]"):
+        parallel.map_videos(refuse, {"a": 1}, cluster="tcp://127.0.0.1:1")
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
+    assert "cluster" in project["optional-dependencies"]  # what the message asks for can be installed
+
+
+def test_a_dask_cluster_does_the_same(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="Dask is an optional extra")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        items = {f"v{number}": (tmp_path, number) for number in range(5)}
+        broken = parallel.map_videos(write_number, items, cluster=cluster.scheduler_address)
+    assert sorted(broken) == ["v0", "v3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "4"]

@@ -1,0 +1,158 @@
+"""A tiny data set in AVA format: two training videos and one for validation, a second or two of 64 x 48 pixels.
+
+Every face is a square whose brightness tells the frame number; the sound is noise while somebody is heard speaking.
+Nothing can be learnt from it; everything can be run on it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core import ava
+from core.video import write_video
+
+FPS = 25
+WIDTH, HEIGHT = 64, 48
+SAMPLE_RATE = 16_000
+CROP_SIZE = 32  # of the `prepared` crops
+NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE = ava.LABEL_IDS
+# Of the first, second and third entity of a video, in pixels: x1, y1, x2, y2; exact fractions of the frame.
+BOXES = ((0, 6, 20, 30), (22, 3, 42, 27), (44, 15, 64, 45))
+
+
+@dataclass(frozen=True)
+class Face:
+    """An entity that is annotated in the frames [first, last]; `labels` are repeated over its rows in runs of 5."""
+
+    entity_id: str
+    first: int
+    last: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video of `frames` frames and its faces."""
+
+    split: str
+    video_id: str
+    frames: int
+    faces: tuple[Face, ...]
+
+
+# Ids may begin with "-" and entities hold ":", as in AVA; one entity has one row only.
+CLIPS = (
+    Clip(
+        "train",
+        "-tinyTrain1",
+        50,
+        (
+            Face("-tinyTrain1_0000_0060:1", 5, 44, (NOT_SPEAKING, AUDIBLE, NOT_SPEAKING)),
+            Face("-tinyTrain1_0000_0060:2", 10, 39, (AUDIBLE, NOT_AUDIBLE, NOT_SPEAKING)),
+        ),
+    ),
+    Clip(
+        "train",
+        "tinyTrain_2",
+        40,
+        (
+            Face("tinyTrain_2_0000_0060:1", 0, 34, (AUDIBLE, NOT_SPEAKING)),
+            Face("tinyTrain_2_0000_0060:2", 5, 29, (NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE)),
+            Face("tinyTrain_2_0000_0060:3", 12, 12, (NOT_SPEAKING,)),
+        ),
+    ),
+    Clip(
+        "val",
+        "tinyVal_001",
+        40,
+        (
+            Face("tinyVal_001_0000_0060:1", 2, 36, (NOT_SPEAKING, AUDIBLE)),
+            Face("tinyVal_001_0000_0060:2", 2, 26, (AUDIBLE, NOT_SPEAKING, NOT_AUDIBLE)),
+            Face("tinyVal_001_0000_0060:3", 20, 36, (NOT_AUDIBLE, AUDIBLE)),
+        ),
+    ),
+)
+
+
+def exit_status(main: Callable[[list[str]], None], *arguments: object) -> int:
+    """Run a script's main function with command line arguments; its exit status, 0 for success."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def brightness(number: int, face: int) -> int:
+    """How bright the square of the first, second or third face is in a frame, 0 <= number < 50: 40 to 240."""
+    return (40 + 4 * number, 240 - 4 * number, 40 + 4 * ((number + 25) % 50))[face]
+
+
+def picture(number: int, faces: int = len(BOXES)) -> np.ndarray:
+    """Frame `number`, (HEIGHT, WIDTH, [r, g, b]) uint8: dark, with a grey square a face."""
+    pixels = np.full((HEIGHT, WIDTH, 3), 20, np.uint8)
+    for face, (x1, y1, x2, y2) in enumerate(BOXES[:faces]):
+        pixels[y1:y2, x1:x2] = brightness(number, face)
+    return pixels
+
+
+def annotation_row(video_id: str, timestamp: str, box: Iterable[float], label: str, entity_id: str) -> str:
+    """One line of an AVA csv; `box` as fractions of the frame."""
+    return ",".join([video_id, timestamp, *(f"{side:.6f}" for side in box), label, entity_id])
+
+
+def face_rows(clip: Clip) -> list[str]:
+    """The lines of a clip's AVA csv."""
+    rows = []
+    for face, box in zip(clip.faces, BOXES, strict=False):
+        fractions = np.array(box) / (WIDTH, HEIGHT, WIDTH, HEIGHT)
+        for number in range(face.first, face.last + 1):
+            label = face.labels[(number - face.first) // 5 % len(face.labels)]
+            rows.append(annotation_row(clip.video_id, f"{number / FPS:.2f}", fractions, label, face.entity_id))
+    return rows
+
+
+def sound(clip: Clip) -> np.ndarray:
+    """(samples,) int16: noise in the frames where a face is heard, next to nothing elsewhere."""
+    heard = np.zeros(clip.frames, bool)
+    for face in clip.faces:
+        for number in range(face.first, face.last + 1):
+            heard[number] |= face.labels[(number - face.first) // 5 % len(face.labels)] == AUDIBLE
+    loudness = np.repeat(np.where(heard, 3000.0, 30.0), SAMPLE_RATE // FPS)
+    return (np.random.default_rng(0).standard_normal(len(loudness)) * loudness).clip(-32768, 32767).astype(np.int16)
+
+
+def write_annotations(path: Path, rows: Iterable[str]) -> Path:
+    """Write lines as a csv and give its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{row}\n" for row in rows))
+    return path
+
+
+def make_tiny_set(folder: Path) -> Path:
+    """Write `videos/{train,val}/<video_id>.mp4` and `annotations/{train,val}/<video_id>-activespeaker.csv`."""
+    for clip in CLIPS:
+        video = folder / "videos" / clip.split / f"{clip.video_id}.mp4"
+        video.parent.mkdir(parents=True, exist_ok=True)
+        frames = (picture(number, len(clip.faces)) for number in range(clip.frames))
+        write_video(video, frames, FPS, sound(clip), SAMPLE_RATE, crf=8)
+        write_annotations(
+            folder / "annotations" / clip.split / f"{clip.video_id}{ava.ANNOTATION_SUFFIX}", face_rows(clip)
+        )
+    return folder
+
+
+def prepare(tiny_set: Path, folder: Path) -> Path:
+    """Run the preparation scripts: `csv/<split>.csv`, `tracks/`, `audio/` and `crops/<split>/` (packed, 32 pixels)."""
+    from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
+
+    for split in ava.SPLITS:
+        csv, videos, tracks = folder / "csv" / f"{split}.csv", tiny_set / "videos" / split, folder / "tracks" / split
+        crops = folder / "crops" / split
+        assert exit_status(augment_annotations.main, tiny_set / "annotations" / split, csv) == 0
+        assert exit_status(extract_audio_tracks.main, videos, csv, tracks) == 0
+        assert exit_status(slice_audio_tracks.main, tracks, csv, folder / "audio" / split) == 0
+        assert exit_status(extract_face_crops_time.main, videos, csv, crops, "--size", CROP_SIZE) == 0
+    return folder
