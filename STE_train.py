@@ -18,6 +18,7 @@ from core.dataset import ClipDataset
 from core.errors import exits_cleanly
 from core.losses import EncoderLoss
 from core.models import make_encoder
+from core.models.two_stream import start_from_motion
 from core.optimization import Training, make_accelerator, make_criterion
 from core.runs import Run
 
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ network
     torch.manual_seed(params["seed"])
     model = make_encoder(params["backbone"], params["pretrained"], arguments.clip_length)
+    if params["motion_init"]:
+        start_from_motion(model)
     loss = EncoderLoss(
         make_criterion(params["criterion"]),
         train_set.mfcc_windows,

@@ -18,6 +18,7 @@ STE_inputs = {
 STE_optimization_params = {
     "backbone": "resnet18_two_streams",  # also resnet34_two_streams, resnet50_two_streams
     "pretrained": True,  # ImageNet weights through torchvision; False: random; or the path of a torchvision state dict
+    "motion_init": False,  # start the video stream from differences between frames (for random weights)
     "optimizer": "Adam",  # any name of torch.optim
     "criterion": "CrossEntropyLoss",  # any name of torch.nn
     "learning_rate": 3e-4,

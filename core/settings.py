@@ -290,6 +290,7 @@ def _flag(value: Any) -> str | None:
 _CHECKS: dict[str, Check] = {
     "backbone": _backbone,
     "pretrained": _pretrained,
+    "motion_init": _flag,
     "optimizer": _named_in(torch.optim, torch.optim.Optimizer, "Adam"),
     "criterion": _named_in(torch.nn, torch.nn.Module, "CrossEntropyLoss"),
     "learning_rate": _number(0),

@@ -187,6 +187,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
         "STE_optimization_params": {
             # The published recipe with a budget for small data, and with what makes the most of each clip (README).
             "pretrained": False,
+            "motion_init": True,
             "epochs": EPOCHS,
             "step_size": math.ceil(0.4 * EPOCHS),
             "clips_per_entity": max(1, round(arguments.ste_clips / (EPOCHS * tracks))),

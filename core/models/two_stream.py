@@ -23,9 +23,11 @@ class TwoStreamResNet(nn.Module):
     """Two residual networks, each with its own classifier, and a joint classifier on top of both.
 
     Args:
-        trunk: a torchvision ResNet of 3 input channels; its weights start both streams. The video stream's first
-            convolution is the trunk's, repeated for each stacked frame; the audio stream's is its channel mean.
+        trunk: a torchvision ResNet of 3 input channels; its weights start both streams.
         rgb_stack_size: clip length, in frames.
+        trained: the trunk's weights are trained: the video stream's first convolution is the trunk's, repeated for
+            each stacked frame, and the audio stream's is its channel mean. Otherwise both are drawn anew, since
+            repeating a random filter would only average the frames.
 
     Attributes:
         rgb_stack_size: clip length, in frames.
@@ -33,7 +35,7 @@ class TwoStreamResNet(nn.Module):
             bottlenecks).
     """
 
-    def __init__(self, trunk: models.ResNet, rgb_stack_size: int = 11):
+    def __init__(self, trunk: models.ResNet, rgb_stack_size: int = 11, trained: bool = False):
         super().__init__()
         if rgb_stack_size < 1 or rgb_stack_size % 2 == 0:
             raise UserError(
@@ -44,10 +46,13 @@ class TwoStreamResNet(nn.Module):
         self.rgb_stack_size = rgb_stack_size
         self.feature_size = 2 * stream_size
 
-        self.audio_conv1 = _first_convolution(trunk.conv1.weight.mean(dim=1, keepdim=True))
+        weight = trunk.conv1.weight if trained else None
+        self.audio_conv1 = _first_convolution(1, weight.mean(dim=1, keepdim=True) if trained else None)
         # The copies are of both batch norms and stages, so that the streams share no parameter.
         self.a_bn1, self.a_layer1, self.a_layer2, self.a_layer3, self.a_layer4 = _stages(trunk)
-        self.video_conv1 = _first_convolution(trunk.conv1.weight.repeat(1, rgb_stack_size, 1, 1))
+        self.video_conv1 = _first_convolution(
+            3 * rgb_stack_size, weight.repeat(1, rgb_stack_size, 1, 1) if trained else None
+        )
         self.v_bn1, self.v_layer1, self.v_layer2, self.v_layer3, self.v_layer4 = _stages(trunk)
         # Shared by the streams: none of the three has parameters.
         self.relu = nn.ReLU(inplace=True)
@@ -112,6 +117,20 @@ def resnet50_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: 
     return _two_streams(models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
 
 
+def start_from_motion(model: TwoStreamResNet) -> None:
+    """Let the video stream begin with what changes in a clip and not with what is there.
+
+    Every filter of its first convolution is made the same for red, green and blue and to sum to zero over the frames:
+    a still picture, whoever is in it, gives zero. With few identities to learn from, a network that begins with
+    appearance learns faces by heart; this is where it begins only, the filters are free to learn anything.
+    """
+    weight = model.video_conv1.weight
+    with torch.no_grad():
+        filters = weight.view(len(weight), model.rgb_stack_size, 3, *weight.shape[2:])
+        filters = filters.mean(dim=2, keepdim=True).expand_as(filters) * 3**0.5  # the variance as it was
+        weight.copy_((filters - filters.mean(dim=1, keepdim=True)).reshape(weight.shape))
+
+
 def _two_streams(
     constructor: Callable[[], models.ResNet],
     imagenet: models.WeightsEnum,
@@ -126,7 +145,7 @@ def _two_streams(
         weights = read_state_dict(pretrained, what)
         compare(weights, trunk.state_dict(), pretrained, what)
         trunk.load_state_dict(weights)
-    return TwoStreamResNet(trunk, rgb_stack_size)
+    return TwoStreamResNet(trunk, rgb_stack_size, trained=bool(pretrained))
 
 
 def _download(imagenet: models.WeightsEnum) -> Mapping[str, Tensor]:
@@ -140,9 +159,12 @@ def _download(imagenet: models.WeightsEnum) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _first_convolution(weight: Tensor) -> nn.Conv2d:
-    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=7, stride=2, padding=3, bias=False)
-    convolution.weight = nn.Parameter(weight.detach().clone())
+def _first_convolution(channels: int, weight: Tensor | None) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    if weight is None:
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNets
+    else:
+        convolution.weight = nn.Parameter(weight.detach().clone())
     return convolution
 
 

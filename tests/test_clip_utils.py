@@ -1,0 +1,136 @@
+"""Index arithmetic: parity with the published code, and whole arrays against one row at a time."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason=f"numbers of the published code absent: {REFERENCE}"
+)
+
+
+def published(name: str) -> list:
+    return json.loads((REFERENCE / name).read_text())
+
+
+def assert_multiset_rule(slots: np.ndarray, others: int) -> None:
+    """One target's slots: itself first, every other once before any is repeated, itself alone when alone."""
+    assert slots[0] == -1
+    filled = slots[1:].tolist()
+    if others == 0:
+        assert set(filled) <= {-1}
+        return
+    assert all(0 <= slot < others for slot in filled)
+    first_round = filled[:others]
+    assert len(set(first_round)) == len(first_round)
+
+
+# ---------------------------------------------------------------- windows
+
+
+def test_window_around_the_middle_and_clamped_at_both_ends():
+    windows = clip_window(np.array([12, 10, 14]), np.array([10] * 3), np.array([14] * 3), 5)
+    assert windows.tolist() == [[10, 11, 12, 13, 14], [10, 10, 10, 11, 12], [12, 13, 14, 14, 14]]
+    strided = clip_window(np.array([12]), np.array([10]), np.array([14]), 3, stride=2)
+    assert strided.tolist() == [[10, 12, 14]]
+
+
+def test_window_of_one_centre_and_of_a_grid_of_centres():
+    assert clip_window(np.array(3), np.array(0), np.array(9), 3).tolist() == [2, 3, 4]
+    grid = clip_window(np.array([[1, 5], [2, 8]]), np.zeros((2, 2), int), np.full((2, 2), 9), 3)
+    assert grid.shape == (2, 2, 3)
+    assert grid[1, 1].tolist() == [7, 8, 9]
+
+
+@needs_reference
+def test_clip_windows_are_the_published_ones():
+    for length, half, centre, chosen in published("clip_index.json"):
+        window = clip_window(np.array([centre]), np.array([0]), np.array([length - 1]), 2 * half + 1)
+        assert window[0].tolist() == chosen, (length, half, centre)
+
+
+@needs_reference
+def test_time_contexts_are_the_published_ones():
+    for length, half, stride, centre, chosen in published("time_context.json"):
+        # The track stands at row 100 of a table: the window moves with it.
+        bounds = np.array([100]), np.array([100 + length - 1])
+        window = clip_window(np.array([100 + centre]), *bounds, 2 * half + 1, stride)
+        assert (window[0] - 100).tolist() == chosen, (length, half, stride, centre)
+
+
+# ---------------------------------------------------------------- tracks
+
+
+def test_runs_and_bounds():
+    labels = np.array(["b", "b", "a", "c", "c", "c"])
+    starts, lengths = run_lengths(labels)
+    assert (starts.tolist(), lengths.tolist()) == ([0, 2, 3], [2, 1, 3])
+    first, last = track_bounds(labels)
+    assert first.tolist() == [0, 0, 2, 3, 3, 3]
+    assert last.tolist() == [1, 1, 2, 5, 5, 5]
+
+
+def test_runs_of_nothing():
+    starts, lengths = run_lengths(np.array([]))
+    assert len(starts) == len(lengths) == 0
+    assert [len(bound) for bound in track_bounds(np.array([]))] == [0, 0]
+
+
+# ---------------------------------------------------------------- context speakers
+
+
+@needs_reference
+@pytest.mark.parametrize("drawn", [False, True])
+def test_speakers_follow_the_published_multiset_rule(drawn):
+    for entities, speakers, seed, chosen in published("speaker_context.json"):
+        others = len(entities) - 1
+        rng = np.random.default_rng(seed) if drawn else None
+        slots = speaker_slots(np.array([others]), speakers, rng)[0]
+        names = [entities[slot + 1] for slot in slots]  # -1 is the target, the first entity of these lists
+        assert len(names) == len(chosen) == speakers
+        assert names[0] == chosen[0]
+        assert_multiset_rule(slots, others)
+        # How often the others may be repeated is not drawn in the first rounds: the same in both.
+        ours, theirs = Counter(names[1 : 1 + others]), Counter(chosen[1 : 1 + others])
+        assert sorted(ours.values()) == sorted(theirs.values())
+        if 0 < others < speakers:
+            assert set(names) == set(chosen)
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3, 5])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_many_targets_at_once_follow_the_rule(speakers, drawn):
+    others = np.random.default_rng(0).integers(0, 7, size=200)
+    slots = speaker_slots(others, speakers, np.random.default_rng(1) if drawn else None)
+    assert slots.shape == (200, speakers)
+    for row, count in zip(slots, others, strict=True):
+        assert_multiset_rule(row, count)
+
+
+def test_deterministic_speakers_one_row_at_a_time():
+    others = np.array([0, 1, 2, 3, 6])
+    expected = [
+        [-1, -1, -1, -1],  # alone
+        [-1, 0, 0, 0],
+        [-1, 0, 1, 0],  # the rest repeats them in turn
+        [-1, 0, 1, 2],
+        [-1, 0, 1, 2],  # more than places: the first ones
+    ]
+    assert speaker_slots(others, 4).tolist() == expected
+    for row, count in zip(expected, others, strict=True):  # whatever stands beside it
+        assert speaker_slots(np.array([count]), 4).tolist() == [row]
+
+
+def test_drawn_speakers_are_uniform_and_reach_everybody():
+    slots = speaker_slots(np.full(6000, 4), 3, np.random.default_rng(3))
+    pairs = Counter(map(tuple, slots[:, 1:].tolist()))
+    assert len(pairs) == 4 * 3  # each ordered pair of different others
+    assert min(pairs.values()) > 400  # 500 expected, 21 its standard deviation
+    repeated = speaker_slots(np.full(6000, 2), 4, np.random.default_rng(3))[:, 3]
+    assert 2800 < np.count_nonzero(repeated == 0) < 3200

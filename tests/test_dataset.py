@@ -1,0 +1,398 @@
+"""Clips and contexts: against hand-made media, the published loader's numbers, and brute force."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from core import ava
+from core.audio import batch_mfcc, fitted_length, write_wav
+from core.dataset import Batch, ClipDataset, ContextDataset, as_is
+from core.errors import UserError
+from core.features import FeatureStore, VideoFeatures, write_features
+from core.sampling import ShuffledBatches
+from core.transforms import stack
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason=f"numbers of the published loader absent: {REFERENCE}"
+)
+STEP_SAMPLES = 640  # 0.04 s at 16 kHz
+SIZE = 16
+Track = tuple[str, str, int, int, tuple[str, ...]]  # video, entity, first frame, rows, labels in turn
+
+
+def annotations(tracks: list[Track]) -> pd.DataFrame:
+    rows = [
+        (video, f"{(first + n) * 0.04:.2f}", "0.1", "0.1", "0.5", "0.5", labels[n % len(labels)], entity)
+        for video, entity, first, length, labels in tracks
+        for n in range(length)
+    ]
+    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+
+
+def make_media(folder: Path, tracks: list[Track]) -> pd.DataFrame:
+    """Crops whose grey tells their frame and sounds whose samples tell their time; the rows.
+
+    Crop of frame f: value 2 f. Sample n of the video: n // 16 (0 at 0 s, 1000 a second), of an entity cut from there.
+    """
+    rows = annotations(tracks)
+    for _, entity, first, length, _ in tracks:
+        (folder / "crops" / entity).mkdir(parents=True)
+        for frame in range(first, first + length):
+            picture = np.full((SIZE, SIZE, 3), 2 * frame, np.uint8)
+            cv2.imwrite(str(folder / "crops" / entity / f"{frame * 0.04:.2f}.jpg"), picture)
+        samples = np.arange(first * STEP_SAMPLES, (first + length - 1) * STEP_SAMPLES) // 16
+        write_wav(folder / "audio" / f"{entity}.wav", samples.astype(np.int16))
+    return rows
+
+
+TRACKS: list[Track] = [
+    ("a", "a:1", 0, 30, ("NOT_SPEAKING",)),
+    ("a", "a:2", 10, 20, ("SPEAKING_AUDIBLE", "NOT_SPEAKING")),
+    ("a", "a:3", 29, 1, ("SPEAKING_NOT_AUDIBLE",)),
+    ("b", "b:1", 50, 12, ("SPEAKING_NOT_AUDIBLE", "SPEAKING_AUDIBLE", "SPEAKING_AUDIBLE")),
+]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("media")
+    return folder, make_media(folder, TRACKS)
+
+
+def clips(media: tuple[Path, pd.DataFrame], length: int = 5, **choices) -> ClipDataset:
+    folder, rows = media
+    return ClipDataset(rows, folder / "crops", folder / "audio", length, SIZE, **{"random_centres": False, **choices})
+
+
+def assert_equal_batches(one: Batch, other: Batch) -> None:
+    for field in fields(one):
+        assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+# ---------------------------------------------------------------- clips
+
+
+def test_frames_of_a_clip_are_those_around_its_centre_clamped_to_its_track(media):
+    dataset = clips(media)
+    rows = [0, 1, 15, 29, 30, 50, 51]
+    batch = dataset.__getitems__([(0, row) for row in rows])
+    grey = batch.frames[:, 8, 8, 0].double().round() / 2  # the frame number
+    assert (batch.frames.dtype, batch.frames.shape[1:]) == (torch.uint8, (SIZE, SIZE, 3))
+    assert grey[batch.windows].tolist() == [
+        [0, 0, 0, 1, 2],
+        [0, 0, 1, 2, 3],
+        [13, 14, 15, 16, 17],
+        [27, 28, 29, 29, 29],
+        [10, 10, 10, 11, 12],  # the next track does not reach into the one before
+        [29] * 5,  # a track of one row
+        [50, 50, 50, 51, 52],
+    ]
+    assert batch.rows.tolist() == rows
+    assert len(batch.frames) == 12 + 3 + 1 + 3  # of each track, each crop once
+
+
+def test_labels_are_the_centres_and_the_sounds_are_anybodys(media):
+    dataset = clips(media)
+    _, rows = media
+    batch = dataset.__getitems__([(0, row) for row in range(len(rows))])
+    assert batch.labels.tolist() == (rows["label"] == "SPEAKING_AUDIBLE").astype(int).tolist()
+    speaking = {
+        (video, timestamp)
+        for video, timestamp, label in zip(rows["video_id"], rows["frame_timestamp"], rows["label"], strict=True)
+        if label == "SPEAKING_AUDIBLE"
+    }
+    anybody = [int(key in speaking) for key in zip(rows["video_id"], rows["frame_timestamp"], strict=True)]
+    assert batch.sound_labels.tolist() == [anybody]
+    assert 0 < sum(anybody[:30]) < 30  # the first entity never speaks, but is seen with one who does
+
+
+def test_sound_is_that_of_the_clips_own_time(media):
+    """A sample's value is its time in ms, so the middle of a clip's sound is the middle of its frames' times."""
+    dataset = clips(media)
+    batch = dataset.__getitems__([(0, 15), (0, 35), (0, 0), (0, 50)])
+    assert batch.sounds.shape == (1, 4, dataset.samples)
+    lengths = batch.sound_lengths[0].tolist()
+    assert all(abs(length - fitted_length(5)) <= 2 for length in lengths)
+    # Frames 13 ... 17 and, of the second track, 13 ... 17 too: 0.52 s to 0.68 s.
+    for clip in (0, 1):
+        samples = batch.sounds[0, clip, : lengths[clip]].numpy()
+        assert samples[len(samples) // 2] == pytest.approx(600, abs=1)
+        assert samples.min() == 520
+        assert samples.max() == 679
+    # Frames 0, 0, 0, 1, 2: 0 s to 0.08 s, reflected.
+    assert (batch.sounds[0, 2].min(), batch.sounds[0, 2].max()) == (0, 79)
+    assert not batch.sounds[0, 3].any()  # one row: silence
+    for clip, length in enumerate(lengths):
+        assert not batch.sounds[0, clip, length:].any()
+
+
+def test_random_centres_are_one_of_each_track_and_epoch(media):
+    dataset = clips(media, random_centres=True, seed=3)
+    _, rows = media
+    tracks = rows.drop_duplicates("entity_id")["entity_id"].tolist()
+    assert len(dataset) == len(tracks) == 4
+    seen: dict[str, set[int]] = {entity: set() for entity in tracks}
+    for epoch in range(200):
+        batch = dataset.__getitems__([(epoch, item) for item in range(4)])
+        for entity, row in zip(tracks, batch.rows.tolist(), strict=True):
+            assert rows["entity_id"][row] == entity
+            seen[entity].add(row)
+    for entity in tracks:
+        everything = set(np.flatnonzero(rows["entity_id"] == entity).tolist())
+        assert seen[entity] == everything
+
+
+def test_an_item_depends_on_seed_epoch_and_number_alone(media):
+    dataset = clips(media, random_centres=True, mismatched_sounds=2, seed=3)
+    whole = dataset.__getitems__([(4, item) for item in range(8)])  # items beyond the tracks: further clips of them
+    for item in range(8):
+        alone = dataset.__getitems__([(4, item)])
+        assert alone.rows[0] == whole.rows[item]
+        assert torch.equal(alone.frames[alone.windows[0]], whole.frames[whole.windows[item]])
+        assert torch.equal(alone.sounds[:, 0], whole.sounds[:, item])
+    others = [clips(media, random_centres=True, seed=4).__getitems__([(4, i) for i in range(8)])]
+    others.append(dataset.__getitems__([(5, item) for item in range(8)]))
+    for other in others:
+        assert other.rows.tolist() != whole.rows.tolist()
+
+
+def test_the_same_batches_whatever_the_number_of_workers(media):
+    dataset = clips(media, random_centres=True, mismatched_sounds=2, seed=3)
+
+    def batches(workers: int) -> list[Batch]:
+        sampler = ShuffledBatches(10, 4, seed=3)
+        return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=as_is))
+
+    here = batches(0)
+    assert [len(batch.labels) for batch in here] == [4, 4, 2]
+    for one, other in zip(here, batches(2), strict=True):
+        assert_equal_batches(one, other)
+
+
+def test_mismatched_sounds_share_no_time_with_the_clip(media):
+    """In turn from the clip's own track and from another one; never the same sound, whoever's track it is cut from."""
+    length = 5
+    dataset = clips(media, length, random_centres=True, mismatched_sounds=2, seed=1)
+    _, rows = media
+    video, time_s, entity = (rows[name].to_numpy() for name in ("video_id", "time_s", "entity_id"))
+
+    def span(row: int) -> tuple[float, float]:
+        window = np.clip(np.arange(row - length // 2, row + length // 2 + 1), dataset.first[row], dataset.last[row])
+        return time_s[window[0]], time_s[window[-1]]
+
+    kinds = set()
+    for epoch in range(150):
+        centres, sound_centres = dataset._draw([(epoch, item) for item in range(4)])
+        assert sound_centres.shape == (3, 4)
+        assert sound_centres[0].tolist() == centres.tolist()
+        for place in (1, 2):
+            for centre, other in zip(centres, sound_centres[place], strict=True):
+                own_track = entity[centre] == entity[other]
+                kinds.add((place, bool(own_track)))
+                begin, end = span(centre)
+                other_begin, other_end = span(other)
+                apart = other_end <= begin or other_begin >= end
+                assert video[centre] != video[other] or apart, (centre, other)
+    assert kinds >= {(1, True), (2, False)}
+
+
+def test_no_mismatched_sound_to_be_had(tmp_path):
+    rows = make_media(tmp_path, [TRACKS[3], ("b", "b:2", 51, 2, ("NOT_SPEAKING",))])
+    dataset = clips((tmp_path, rows), length=11, random_centres=True, mismatched_sounds=1)
+    with pytest.raises(UserError, match=r"entity b:\d .*no sound of another time .*'mismatched_sounds'\] to 0"):
+        dataset.__getitems__([(epoch, item) for epoch in range(9) for item in range(2)])
+
+
+def test_missing_sounds_and_crops_are_named_with_their_video(media, tmp_path):
+    folder, rows = media
+    with pytest.raises(UserError, match=r"no sound of 4 of 4 entities in .*, first a:1 of video a;"):
+        ClipDataset(rows, folder / "crops", tmp_path, 5, SIZE, random_centres=False)
+    with pytest.raises(UserError, match="no sound folder"):
+        ClipDataset(rows, folder / "crops", tmp_path / "none", 5, SIZE, random_centres=False)
+    with pytest.raises(UserError, match=r"no crops of entity a:1 \(video a\)"):
+        ClipDataset(rows, tmp_path, folder / "audio", 5, SIZE, random_centres=False)
+
+
+def test_one_missing_crop_is_named_when_it_is_needed(tmp_path):
+    rows = make_media(tmp_path, TRACKS[1:2])
+    (tmp_path / "crops" / "a:2" / "0.52.jpg").unlink()
+    dataset = clips((tmp_path, rows))
+    dataset.__getitems__([(0, 0)])  # frames 10, 11, 12
+    with pytest.raises(UserError, match=r"no crop .*a:2/0\.52\.jpg"):
+        dataset.__getitems__([(0, 1)])
+
+
+def test_sound_of_another_rate_is_refused(tmp_path):
+    import scipy.io.wavfile
+
+    rows = make_media(tmp_path, TRACKS[1:2])
+    scipy.io.wavfile.write(tmp_path / "audio" / "a:2.wav", 44_100, np.zeros(44_100, np.int16))
+    with pytest.raises(UserError, match=r"a:2\.wav has 44100 Hz, 1 channel\(s\), int16: expected 16000 Hz mono"):
+        clips((tmp_path, rows)).__getitems__([(0, 3)])
+
+
+# ---------------------------------------------------------------- the published loader
+
+
+def published_example(entity: str, count: int) -> ClipDataset:
+    rows = [("v", str(round(10 + n / 25, 2)), "0", "0", "1", "1", "SPEAKING_AUDIBLE", entity) for n in range(count)]
+    folder = REFERENCE / "clip_example"
+    annotated = ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    return ClipDataset(annotated, folder / "crops", folder / "wavs", 11, random_centres=False)
+
+
+@needs_reference
+@pytest.mark.parametrize(
+    ("entity", "count", "centres"), [("e30", 30, [0, 1, 4, 5, 15, 28, 29]), ("e3", 3, [0, 1, 2]), ("e1", 1, [0])]
+)
+def test_clips_are_those_of_the_published_loader(entity, count, centres):
+    published = np.load(REFERENCE / "clips.npz")
+    dataset = published_example(entity, count)
+    batch = dataset.__getitems__([(0, centre) for centre in centres])
+    mfcc = batch_mfcc(batch.sounds[0], batch.sound_lengths[0], dataset.mfcc_windows)
+    for place, centre in enumerate(centres):
+        frames = batch.frames[batch.windows[place]].numpy().astype(int)
+        difference = np.abs(frames - published[f"{entity}_{centre}_video_u8"])
+        # Another resize's rounding and another JPEG decoder's: a grey value or two.
+        assert difference.max() <= 4
+        assert difference.mean() < 0.3
+        np.testing.assert_allclose(mfcc[place], published[f"{entity}_{centre}_audio"], rtol=1e-4, atol=1e-4)
+
+
+@needs_reference
+def test_the_networks_input_is_that_of_the_published_loader():
+    batch = published_example("e30", 30).__getitems__([(0, 15)])
+    stacked = stack(batch.frames[batch.windows])[0].numpy()
+    expected = np.load(REFERENCE / "clips.npz")["e30_15_val_tensor"].astype(np.float32)
+    assert stacked.shape == expected.shape == (33, 144, 144)
+    assert np.abs(stacked - expected).mean() < 0.3 / 255 / 0.2
+    assert np.abs(stacked - expected).max() < 4 / 255 / 0.19
+
+
+@needs_reference
+def test_what_the_published_loader_shows_as_black_is_an_error():
+    with pytest.raises(UserError, match=r"no sound of 1 of 1 entities .* miss of video v"):
+        published_example("miss", 11)
+
+
+# ---------------------------------------------------------------- contexts
+
+
+def make_features(folder: Path, tracks: list[Track], size: int = 4) -> FeatureStore:
+    """Features of random numbers; the first tells the row."""
+    rows = annotations(tracks)
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((len(rows), size)).astype(np.float32)
+    features[:, 0] = np.arange(len(rows))
+    for _, part in rows.groupby("video_id"):
+        logits = rng.standard_normal((3, len(part), 2))
+        video = VideoFeatures(part, *logits, features[part.index])
+        write_features(folder, video, {"weights": "any"})
+    return FeatureStore(folder)
+
+
+def random_tracks(seed: int, videos: int = 2) -> list[Track]:
+    """Up to six entities a video, at moments that differ: some seen together, some alone, some of one row."""
+    rng = np.random.default_rng(seed)
+    labels = tuple(ava.LABEL_IDS)
+    return [
+        (f"v{video}", f"v{video}:{n}", int(rng.integers(0, 15)), int(rng.integers(1, 25)), labels)
+        for video in range(videos)
+        for n in range(rng.integers(3, 7))
+    ]
+
+
+def brute_force_contexts(store: FeatureStore, target: int, length: int, stride: int) -> tuple[list[int], dict]:
+    """The target's window, and the window of each other entity seen in its video at its time: entity -> rows."""
+
+    def window(row: int) -> list[int]:
+        own = [r for r in range(len(store)) if store.entity_ids[r] == store.entity_ids[row]]
+        own.sort(key=lambda r: float(store.timestamps[r]))
+        place = own.index(row)
+        offsets = range(-(length // 2) * stride, (length // 2) * stride + 1, stride)
+        return [own[min(max(place + offset, 0), len(own) - 1)] for offset in offsets]
+
+    others = {
+        store.entity_ids[row]: window(row)
+        for row in range(len(store))
+        if store.video_ids[row] == store.video_ids[target]
+        and float(store.timestamps[row]) == float(store.timestamps[target])
+        and row != target
+    }
+    return window(target), others
+
+
+@pytest.mark.parametrize(("length", "stride", "speakers"), [(3, 1, 3), (11, 4, 3), (5, 2, 1), (1, 1, 2), (7, 3, 6)])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_contexts_against_brute_force(tmp_path, length, stride, speakers, drawn):
+    store = make_features(tmp_path, random_tracks(length + speakers))
+    dataset = ContextDataset(store, length, stride, speakers, random_speakers=drawn)
+    contexts = dataset.contexts(np.arange(len(store)), epoch=2)
+    assert contexts.shape == (len(store), length, speakers)
+    crowds = set()
+    for target, context in enumerate(contexts):
+        own, others = brute_force_contexts(store, target, length, stride)
+        assert context[:, 0].tolist() == own
+        columns = [tuple(column) for column in context[:, 1:].T.tolist()]
+        windows = {tuple(rows) for rows in others.values()}
+        if not others:
+            assert set(columns) <= {tuple(own)}
+        else:
+            assert set(columns) <= windows
+            first_round = columns[: len(others)]
+            assert len(set(first_round)) == len(first_round)  # each once before any is repeated
+        crowds.add(len(others))
+    assert 0 in crowds
+    assert max(crowds) >= 2
+
+
+def test_speakers_of_validation_are_the_same_every_time_and_of_training_are_drawn_anew(tmp_path):
+    tracks = [("v", f"v:{n}", 0, 10, ("NOT_SPEAKING",)) for n in range(6)]
+    store = make_features(tmp_path, tracks)
+    fixed = ContextDataset(store, 3, 1, 3, random_speakers=False)
+    targets = np.arange(len(store))
+    whole = fixed.contexts(targets, 0)
+    assert np.array_equal(fixed.contexts(targets, 5), whole)
+    for target in targets:  # whatever stands beside it
+        assert np.array_equal(fixed.contexts(targets[target : target + 1])[0], whole[target])
+    drawn = ContextDataset(store, 3, 1, 3, random_speakers=True, seed=1)
+    whole = drawn.contexts(targets, 1)
+    assert not np.array_equal(drawn.contexts(targets, 2), whole)
+    assert np.array_equal(drawn.contexts(targets, 1), whole)
+    for share in (targets[::2], targets[7:9], targets[::-1]):  # whatever batch or process they fall to
+        assert np.array_equal(drawn.contexts(share, 1), whole[share])
+    other_seed = ContextDataset(store, 3, 1, 3, random_speakers=True, seed=2)
+    assert not np.array_equal(drawn.contexts(targets, 1), other_seed.contexts(targets, 1))
+
+
+def test_batches_of_contexts_hold_the_rows_they_name(tmp_path):
+    store = make_features(tmp_path, random_tracks(5))
+    dataset = ContextDataset(store, 5, 2, 3, random_speakers=False)
+    targets = [len(store) - 1, 0, 7, 3]
+    batch = dataset.__getitems__([(0, target) for target in targets])
+    assert batch.rows.tolist() == targets
+    assert batch.labels.tolist() == [int(store.label_ids[target] == 1) for target in targets]
+    assert len(batch.features) == len(batch.features[:, 0].unique())  # each row once
+    # The first number of a feature vector is its row.
+    assert batch.features[batch.index][..., 0].tolist() == dataset.contexts(np.array(targets)).tolist()
+    directly = store.gather(np.arange(len(store)))[torch.from_numpy(dataset.contexts(np.array(targets)))]
+    assert torch.equal(batch.features[batch.index], directly)
+
+
+def test_the_same_contexts_whatever_the_number_of_workers(tmp_path):
+    store = make_features(tmp_path, random_tracks(3))
+    dataset = ContextDataset(store, 3, 1, 2, random_speakers=True, seed=4)
+
+    def batches(workers: int) -> list[Batch]:
+        sampler = ShuffledBatches(len(dataset), 16, seed=4)
+        return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=as_is))
+
+    for one, other in zip(batches(0), batches(2), strict=True):
+        assert_equal_batches(one, other)

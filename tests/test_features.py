@@ -1,0 +1,234 @@
+"""The feature store: what is written is read back, by row, without reading the rest; damage is refused."""
+
+import csv
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from core import ava, features
+from core.errors import UserError
+from core.features import FeatureStore, VideoFeatures, is_written, write_features
+
+MADE_BY = {"weights": "abc", "clip_length": 3}
+
+
+def annotations(video_id: str, lengths: dict[str, int], start_s: float = 1.0) -> pd.DataFrame:
+    """Rows of a video's entities, one every 0.04 s from `start_s`, labels in turn."""
+    rows = [
+        (video_id, f"{start_s + 0.04 * n:.2f}", "0.1", "0.1", "0.5", "0.5", list(ava.LABEL_IDS)[n % 3], entity)
+        for entity, length in lengths.items()
+        for n in range(length)
+    ]
+    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+
+
+def video_features(rows: pd.DataFrame, size: int = 8, dtype: str = "float16", seed: int = 0) -> VideoFeatures:
+    rng = np.random.default_rng(seed)
+    logits = rng.standard_normal((3, len(rows), 2)).astype(np.float32)
+    return VideoFeatures(rows, *logits, rng.standard_normal((len(rows), size)).astype(dtype))
+
+
+@pytest.fixture
+def two_videos(tmp_path) -> tuple[Path, list[VideoFeatures]]:
+    """A folder of two videos' features, and what was written."""
+    videos = [
+        video_features(annotations("-v1", {"-v1:1": 5, "-v1:2": 3}), seed=1),
+        video_features(annotations("v2", {"v2:1": 4, "v2:10": 1}), seed=2),
+    ]
+    for video in videos:
+        write_features(tmp_path / "train", video, MADE_BY)
+    return tmp_path / "train", videos
+
+
+def assert_same_rows(store: FeatureStore, videos: list[VideoFeatures]) -> None:
+    rows = pd.concat([video.rows for video in videos])
+    for name, values in (("video_id", store.video_ids), ("entity_id", store.entity_ids)):
+        assert values.tolist() == rows[name].tolist()
+    assert store.timestamps.tolist() == rows["frame_timestamp"].tolist()
+    assert store.label_ids.tolist() == rows["label_id"].tolist()
+    np.testing.assert_array_equal(store.logits, np.concatenate([video.logits for video in videos]))
+
+
+# ---------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_arrow_round_trip(tmp_path, dtype):
+    video = video_features(annotations("v", {"v:1": 5, "v:2": 3}), dtype=dtype)
+    write_features(tmp_path, video, MADE_BY)
+    store = FeatureStore(tmp_path)
+    assert_same_rows(store, [video])
+    assert (len(store), store.feature_size) == (8, 8)
+    np.testing.assert_array_equal(store.audio_logits, video.audio_logits)
+    np.testing.assert_array_equal(store.video_logits, video.video_logits)
+    gathered = store.gather(np.arange(8)).numpy()
+    assert gathered.dtype == dtype
+    np.testing.assert_array_equal(gathered, video.features)
+
+
+def test_csv_round_trip_and_the_published_form(tmp_path):
+    video = video_features(annotations("v", {"v:1": 5, "v:2": 3}))
+    write_features(tmp_path, video, MADE_BY, form="csv")
+    with (tmp_path / "v.csv").open(newline="") as file:
+        first = next(csv.reader(file))
+    assert first[:4] == ["v", "1.00", "v:1", "0"]
+    assert [float(value) for value in first[4:6]] == video.logits[0].tolist()
+    assert first[6].startswith("[")
+    assert [float(value) for value in first[6].strip("[]").split(", ")] == video.features[0].tolist()
+
+    store = FeatureStore(tmp_path)
+    assert_same_rows(store, [video])
+    assert store.audio_logits is None
+    np.testing.assert_array_equal(store.gather(np.arange(8)).numpy(), video.features.astype(np.float32))
+    assert store.made_by == {"v": ""}
+
+
+def test_published_csv_whose_rows_come_in_order_of_time(tmp_path):
+    """The published files are not sorted by entity; "10.0" comes after "9.96"."""
+    lines = [
+        'v,9.96,b,1,0.5,1.5,"[1.0, 2.0]"',
+        'v,9.96,a,0,0.25,0.5,"[3.0, 4.0]"',
+        'v,10.0,b,2,1,2,"[5.0, 6.0]"',
+    ]
+    (tmp_path / "v.csv").write_text("\n".join(lines) + "\n")
+    store = FeatureStore(tmp_path)
+    assert store.entity_ids.tolist() == ["a", "b", "b"]
+    assert store.timestamps.tolist() == ["9.96", "9.96", "10.0"]
+    assert store.label_ids.tolist() == [0, 1, 2]
+    assert store.gather(np.arange(3)).tolist() == [[3, 4], [1, 2], [5, 6]]
+
+
+def test_rows_of_several_files_and_batches_by_number(two_videos, monkeypatch):
+    folder, videos = two_videos
+    monkeypatch.setattr(features, "ROWS_PER_BATCH", 2)
+    for video in videos:
+        write_features(folder, video, MADE_BY)
+    store = FeatureStore(folder)
+    everything = np.concatenate([video.features for video in videos])
+    for rows in ([0], [12], [1, 2, 3], [0, 4, 7, 8, 12], list(range(13)), [3, 3, 9]):
+        np.testing.assert_array_equal(store.gather(np.array(rows)).numpy(), everything[rows])
+    assert store.gather(np.zeros(0, np.int64)).shape == (0, 8)
+    copy = pickle.loads(pickle.dumps(store))  # as a loader's worker gets it, the map opened or not
+    np.testing.assert_array_equal(copy.gather(np.arange(13)).numpy(), everything)
+    assert_same_rows(copy, videos)
+
+
+def test_tracks_moments_and_videos(two_videos):
+    store = FeatureStore(two_videos[0])
+    assert store.entities.tolist() == [0] * 5 + [1] * 3 + [2] * 4 + [3]
+    assert store.rows_of_videos() == {"-v1": slice(0, 8), "v2": slice(8, 13)}
+    keys = list(zip(store.video_ids, store.timestamps, strict=True))
+    for a in range(13):
+        for b in range(13):
+            assert (store.moments[a] == store.moments[b]) == (keys[a] == keys[b])
+
+
+def test_equal_times_written_differently_are_one_moment(tmp_path):
+    rows = annotations("v", {"v:1": 1, "v:2": 1})
+    rows["frame_timestamp"] = ["1.0", "1.00"]
+    write_features(tmp_path, video_features(rows), MADE_BY)
+    assert len(set(FeatureStore(tmp_path).moments.tolist())) == 1
+
+
+def test_an_entity_of_many_rows_takes_little_room(tmp_path):
+    rows = annotations("v", {"v:1": 2000})
+    write_features(tmp_path, video_features(rows, size=1024), MADE_BY)
+    assert (tmp_path / "v.arrow").stat().st_size < 2200 * len(rows)
+
+
+# ---------------------------------------------------------------- finished work
+
+
+@pytest.mark.parametrize("form", features.FORMATS)
+def test_what_is_written_is_not_made_again(tmp_path, form):
+    rows = annotations("v", {"v:1": 5, "v:2": 3})
+    assert not is_written(tmp_path, rows, MADE_BY, form)
+    write_features(tmp_path, video_features(rows), MADE_BY, form)
+    assert is_written(tmp_path, rows, MADE_BY, form)
+    assert not is_written(tmp_path, rows[:-1], MADE_BY, form)
+
+
+def test_features_of_other_weights_rows_or_labels_are_not_taken_for_written(tmp_path):
+    rows = annotations("v", {"v:1": 5, "v:2": 3})
+    write_features(tmp_path, video_features(rows), MADE_BY)
+    assert is_written(tmp_path, rows, dict(reversed(MADE_BY.items())))
+    assert not is_written(tmp_path, rows, {**MADE_BY, "weights": "abd"})
+    later = rows.assign(frame_timestamp=[*rows["frame_timestamp"][:-1], "9.99"])
+    assert not is_written(tmp_path, later, MADE_BY)
+    relabelled = rows.assign(label_id=np.roll(rows["label_id"], 1))
+    assert not is_written(tmp_path, relabelled, MADE_BY)
+
+
+def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
+    video = video_features(annotations("v", {"v:1": 5}))
+
+    def interrupted(file, schema):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pa.ipc, "new_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_features(tmp_path, video, MADE_BY)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_no_folder_or_nothing_in_it(tmp_path):
+    with pytest.raises(UserError, match=r"no feature folder .*none: run STE_forward\.py first"):
+        FeatureStore(tmp_path / "none")
+    with pytest.raises(UserError, match=r"no features in .*: expected <video_id>\.arrow"):
+        FeatureStore(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_damaged_file_is_named(two_videos, share):
+    path = two_videos[0] / "v2.arrow"
+    whole = path.read_bytes()
+    path.unlink()  # the file may be mapped into memory: it must not be cut under it
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UserError, match=r"v2\.arrow is no feature file .*; delete it and run STE_forward\.py again"):
+        FeatureStore(two_videos[0])
+
+
+def test_features_of_two_encoders(two_videos):
+    folder, _ = two_videos
+    write_features(folder, video_features(annotations("v3", {"v3:1": 2}), size=16), MADE_BY)
+    with pytest.raises(UserError, match=r"mixes features of sizes \[8, 16\]"):
+        FeatureStore(folder)
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2, 3], [0, 2, 1, 3]])
+def test_rows_out_of_order(tmp_path, order):
+    rows = annotations("v", {"v:1": 2, "v:2": 2}).iloc[order].reset_index(drop=True)
+    write_features(tmp_path, video_features(rows), MADE_BY)
+    with pytest.raises(UserError, match="rows are not sorted by entity and time"):
+        FeatureStore(tmp_path)
+
+
+def test_an_entity_in_two_videos(tmp_path):
+    for video_id in ("v1", "v2"):
+        write_features(tmp_path, video_features(annotations(video_id, {"same:1": 2})), MADE_BY)
+    with pytest.raises(UserError, match="an entity stands in two videos"):
+        FeatureStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('v,1.0,e,0,0.1,0.2,"[1.0, 2.0"', "line 2"),
+        ("v,1.0,e,0,0.1,0.2", "line 2: not enough values"),
+        ('v,1.0,e,0,0.1,x,"[1.0, 2.0]"', "line 2: could not convert string to float: 'x'"),
+        ('v,one,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2: could not convert string to float: 'one'"),
+        ('v,1.0,e,0,0.1,0.2,"[1.0]"', "vectors of different lengths"),
+    ],
+)
+def test_a_damaged_csv_is_named_with_its_line(tmp_path, line, fault):
+    (tmp_path / "v.csv").write_text(f'v,0.96,e,0,0.1,0.2,"[1.0, 2.0]"\n{line}\n')
+    with pytest.raises(UserError, match=rf"v\.csv.*{fault}"):
+        FeatureStore(tmp_path)

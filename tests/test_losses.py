@@ -1,0 +1,153 @@
+"""The losses of both stages: by hand with stand-in networks, and the published numbers."""
+
+import numpy as np
+import pytest
+import torch
+from test_models import REFERENCE, hash_weights, needs_reference
+from torch import Tensor, nn
+
+from core import losses
+from core.dataset import ClipBatch, ContextBatch
+from core.losses import ContextLoss, EncoderLoss
+from core.models import resnet18_two_streams
+from core.transforms import Draws
+
+CLIPS, FRAMES, SIZE, SAMPLES = 2, 3, 8, 1800
+
+
+def cross_entropy(logits: list[float], label: int) -> float:
+    return float(np.log(np.exp(logits).sum()) - logits[label])
+
+
+def clip_batch(sounds: int = 1) -> ClipBatch:
+    source = torch.Generator().manual_seed(0)
+    sound_labels = torch.tensor([[1, 1], [0, 1], [1, 0]])[:sounds]
+    return ClipBatch(
+        frames=torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8, generator=source),
+        windows=torch.tensor([[0, 0, 1], [2, 3, 3]]),
+        sounds=torch.randint(-1000, 1000, (sounds, CLIPS, SAMPLES), dtype=torch.int16, generator=source),
+        sound_lengths=torch.full((sounds, CLIPS), SAMPLES),
+        labels=torch.tensor([1, 0]),
+        sound_labels=sound_labels,
+        rows=torch.arange(CLIPS),
+    )
+
+
+class FixedLogits(nn.Module):
+    """An encoder that answers with given logits and remembers what it was shown."""
+
+    def __init__(self, joint: list, audio: list, video: list):
+        super().__init__()
+        self.answer = [torch.tensor(part, dtype=torch.float32) for part in (joint, audio, video)]
+
+    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
+        self.seen = audio, video
+        return *self.answer, torch.zeros(len(video), 1)
+
+
+def test_the_encoders_loss_is_the_sum_of_three_cross_entropies():
+    joint, audio, video = [[1.0, 2.0], [0.5, -1.0]], [[0.0, 3.0], [1.0, 1.0]], [[2.0, 0.0], [-1.0, 1.0]]
+    model = FixedLogits(joint, audio, video)
+    result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10)(model, clip_batch(), None)
+    # The faces' labels are 1 and 0; of the sounds both are 1: in the second frame somebody else speaks.
+    expected = {
+        "av_loss": (cross_entropy(joint[0], 1) + cross_entropy(joint[1], 0)) / 2,
+        "audio_loss": (cross_entropy(audio[0], 1) + cross_entropy(audio[1], 1)) / 2,
+        "video_loss": (cross_entropy(video[0], 1) + cross_entropy(video[1], 0)) / 2,
+    }
+    assert {name: value.item() for name, value in result.parts.items()} == pytest.approx(expected)
+    assert result.loss.item() == pytest.approx(sum(expected.values()))
+    assert {head: logits.tolist() for head, logits in result.logits.items()} == {
+        "av": joint,
+        "audio": audio,
+        "video": video,
+    }
+    assert result.labels.tolist() == [1, 0]
+
+
+def test_mismatched_sounds_are_no_speech_of_the_face():
+    source = np.random.default_rng(0)
+    joint, audio, video = (source.standard_normal((n, 2)).tolist() for n in (6, 6, 2))
+    model = FixedLogits(joint, audio, video)
+    result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10, mismatch_weight=0.5)(model, clip_batch(3), None)
+    own = np.mean([cross_entropy(joint[0], 1), cross_entropy(joint[1], 0)])
+    mismatched = np.mean([cross_entropy(logits, 0) for logits in joint[2:]])
+    heard = np.mean([cross_entropy(*pair) for pair in zip(audio, [1, 1, 0, 1, 1, 0], strict=True)])
+    seen = np.mean([cross_entropy(video[0], 1), cross_entropy(video[1], 0)])
+    assert result.parts["mismatch_loss"].item() == pytest.approx(mismatched)
+    assert result.loss.item() == pytest.approx(own + heard + seen + 0.5 * mismatched)
+    assert result.logits["av"].tolist() == pytest.approx(np.array(joint[:2]))
+    assert len(result.logits["audio"]) == len(result.labels) == 2
+
+
+def test_each_picture_meets_the_sounds_that_were_drawn_for_it():
+    """Sound i of clip j is the network's audio i * clips + j, the pictures are given once."""
+    batch = clip_batch(3)
+    model = FixedLogits(*(np.zeros((n, 2)).tolist() for n in (6, 6, 2)))
+    EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10)(model, batch, None)
+    audio, video = model.seen
+    assert (audio.shape, video.shape) == ((6, 1, 13, 10), (2, 3 * FRAMES, SIZE, SIZE))
+    alone = losses.batch_mfcc(batch.sounds[2, 1:], batch.sound_lengths[2, 1:], 10)
+    torch.testing.assert_close(audio[5], alone[0])
+    torch.testing.assert_close(video, losses.stack(batch.frames[batch.windows]))
+
+    encoder = resnet18_two_streams(rgb_stack_size=FRAMES).eval()
+    with torch.no_grad():
+        joint = encoder(audio, video)[0]
+        torch.testing.assert_close(joint[5:], encoder(audio[5:], video[1:])[0])
+
+
+def test_clips_are_augmented_in_training_only():
+    batch = clip_batch()
+    loss = EncoderLoss(nn.CrossEntropyLoss(), 10, crop_scale=(0.5, 0.6), jitter=0.3, jitter_frames=False)
+    model = FixedLogits(*(np.zeros((2, 2)).tolist() for _ in range(3)))
+    clips = batch.frames[batch.windows]
+    loss(model, batch, Draws(torch.Generator().manual_seed(5), CLIPS))
+    expected = losses.augment(clips, Draws(torch.Generator().manual_seed(5), CLIPS), (0.5, 0.6), 0.3, False)
+    assert torch.equal(model.seen[1], expected)
+    loss(model, batch, None)
+    assert torch.equal(model.seen[1], losses.stack(clips))
+
+
+@needs_reference
+def test_the_encoders_losses_are_the_published_ones(monkeypatch):
+    data = np.load(REFERENCE / "ste_parity.npz")
+    audio, video = torch.from_numpy(data["audio"]), torch.from_numpy(data["video"].astype(np.float32))
+    monkeypatch.setattr(losses, "batch_mfcc", lambda *_: audio)
+    monkeypatch.setattr(losses, "stack", lambda _: video)
+    model = resnet18_two_streams().train()
+    hash_weights(model)
+    av_labels, audio_labels = torch.from_numpy(data["train_labels"])
+    nothing = torch.zeros(1, 3, 1)
+    batch = ClipBatch(
+        frames=torch.zeros(1, 1, 1, 3),
+        windows=torch.zeros(3, 11, dtype=torch.int64),
+        sounds=nothing,
+        sound_lengths=nothing,
+        labels=av_labels,
+        sound_labels=audio_labels[None],
+        rows=torch.arange(3),
+    )
+    result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=40)(model, batch, None)
+    parts = [result.parts[f"{head}_loss"].item() for head in ("av", "audio", "video")]
+    np.testing.assert_allclose(parts, data["train_losses"], rtol=1e-4)
+    assert result.loss.item() == pytest.approx(data["train_losses"].sum(), rel=1e-4)
+
+
+def test_the_context_networks_loss_and_the_order_of_its_input():
+    class Remembering(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = x
+            return torch.tensor([[1.0, 2.0], [0.5, -1.0]])
+
+    features = torch.arange(20.0).view(5, 4).half()
+    index = torch.tensor([[[0, 1], [2, 3], [4, 4]], [[1, 0], [1, 2], [3, 4]]])  # (context, clip, speaker)
+    batch = ContextBatch(features, index, labels=torch.tensor([1, 0]), rows=torch.arange(2))
+    model = Remembering()
+    result = ContextLoss(nn.CrossEntropyLoss())(model, batch, None)
+    assert result.loss.item() == pytest.approx((cross_entropy([1, 2], 1) + cross_entropy([0.5, -1], 0)) / 2)
+    assert model.seen.shape == (2, 4, 3, 2)  # (batch, feature, clip, speaker)
+    assert model.seen.dtype == torch.float32
+    for context, clip, speaker in [(0, 0, 1), (0, 2, 0), (1, 1, 1)]:
+        row = index[context, clip, speaker]
+        assert model.seen[context, :, clip, speaker].tolist() == features[row].tolist()

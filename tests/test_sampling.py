@@ -1,0 +1,115 @@
+"""Which items make up which batch, for any number of processes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from core.sampling import ShuffledBatches, TrackBatches
+
+
+def numbers(sampler: ShuffledBatches) -> list[list[int]]:
+    return [[number for _, number in batch] for batch in sampler]
+
+
+def chain(batches: list[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(batches))
+
+
+def of_all_processes(world: int, **arguments) -> list[list[int]]:
+    """The global batches: each process's share, the items of a batch put together in the order of one process."""
+    shares = [numbers(ShuffledBatches(rank=rank, world=world, **arguments)) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1  # else a process would wait for ever
+    batches = []
+    for parts in zip(*shares, strict=True):
+        batch = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            batch[rank::world] = part
+        batches.append(batch)
+    return batches
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize(("items", "batch_size"), [(64, 16), (67, 16), (70, 13), (5, 8)])
+def test_the_same_global_batches_for_any_number_of_processes(world, items, batch_size):
+    alone = of_all_processes(1, items=items, batch_size=batch_size, seed=3)
+    assert sorted(chain(alone)) == list(range(items))
+    shared = of_all_processes(world, items=items, batch_size=batch_size, seed=3)
+    assert shared == [batch for batch in alone if len(batch) >= world]
+
+
+def test_a_rest_too_small_for_all_processes_is_left_out_by_all():
+    sampler = ShuffledBatches(items=9, batch_size=4, rank=0, world=2)
+    assert sampler.global_sizes() == [4, 4]
+    assert len(sampler) == len(list(sampler)) == 2
+    assert ShuffledBatches(items=10, batch_size=4, world=2).global_sizes() == [4, 4, 2]
+    assert ShuffledBatches(items=8, batch_size=4).global_sizes() == [4, 4]
+
+
+def test_no_process_gets_an_empty_share():
+    for world in range(1, 6):
+        for items in range(1, 30):
+            for rank in range(world):
+                assert all(numbers(ShuffledBatches(items, 5, rank=rank, world=world))), (world, items, rank)
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    sampler = ShuffledBatches(items=40, batch_size=10, seed=1)
+    first = numbers(sampler)
+    assert numbers(sampler) == first
+    sampler.epoch = 1
+    second = numbers(sampler)
+    assert second != first
+    assert sorted(chain(second)) == list(range(40))
+    again = ShuffledBatches(items=40, batch_size=10, seed=1)
+    again.epoch = 1  # without an epoch 0 before, as after an interrupt
+    assert numbers(again) == second
+    assert numbers(ShuffledBatches(items=40, batch_size=10, seed=2)) != first
+
+
+def test_keys_carry_the_epoch_and_order_can_be_kept():
+    sampler = ShuffledBatches(items=5, batch_size=3, shuffle=False)
+    sampler.epoch = 7
+    assert list(sampler) == [[(7, 0), (7, 1), (7, 2)], [(7, 3), (7, 4)]]
+
+
+# ---------------------------------------------------------------- whole tracks
+
+
+def batches_of(lengths: list[int], rows: int, at_most: int) -> list[list[int]]:
+    lengths = np.array(lengths)
+    sampler = TrackBatches(np.cumsum(lengths) - lengths, lengths, rows, at_most)
+    batches = numbers(sampler)
+    assert len(sampler) == len(batches)
+    return batches
+
+
+def test_tracks_stand_together_until_the_batch_is_large_enough():
+    assert [len(batch) for batch in batches_of([3, 3, 3, 5, 1], rows=6, at_most=10)] == [6, 8, 1]
+
+
+def test_a_track_that_does_not_fit_begins_a_batch_and_a_long_one_is_cut():
+    assert [len(batch) for batch in batches_of([4, 9], rows=6, at_most=10)] == [4, 9]
+    assert [len(batch) for batch in batches_of([2, 25, 2], rows=6, at_most=10)] == [2, 10, 10, 7]
+
+
+def test_every_row_once_in_order_and_no_track_cut_without_need():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        lengths = rng.integers(1, rng.integers(2, 60), size=rng.integers(1, 20))
+        rows, at_most = int(rng.integers(1, 40)), int(rng.integers(10, 50))
+        batches = batches_of(lengths.tolist(), rows, at_most)
+        assert chain(batches) == list(range(lengths.sum()))
+        assert max(map(len, batches)) <= at_most
+        track = np.repeat(np.arange(len(lengths)), lengths)
+        for before, after in itertools.pairwise(batches):
+            cut = track[before[-1]] == track[after[0]]
+            assert not cut or lengths[track[after[0]]] > at_most
+            if not cut:  # then it was large enough, or the next track would not have fitted
+                assert len(before) >= rows or len(before) + lengths[track[after[0]]] > at_most
+
+
+def test_rows_between_tracks_that_are_not_asked_for_are_not_given():
+    sampler = TrackBatches(np.array([0, 10, 20]), np.array([3, 4, 2]), rows=100)
+    assert numbers(sampler) == [[0, 1, 2], [10, 11, 12, 13], [20, 21]]
+    assert list(TrackBatches(np.zeros(0, int), np.zeros(0, int), rows=4)) == []

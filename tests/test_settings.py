@@ -1,0 +1,291 @@
+"""Configuration: merging, checking with all faults in one message, command line words."""
+
+import argparse
+import copy
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import config as default_config
+from core import settings
+from core.errors import UserError
+from core.models import BACKBONES
+
+STE = {"STE_inputs": ["csv_train_full", "models_out"], "STE_optimization_params": []}
+FILLED = ["STE_inputs.csv_train_full=a.csv", "STE_inputs.models_out=runs"]
+
+
+def config_file(folder: Path, text: str) -> Path:
+    path = folder / "my_config.py"
+    path.write_text(text)
+    return path
+
+
+def faults(path: Path | None, changes: list[str], dictionaries: dict = STE) -> list[str]:
+    """The lines of the one message, without its heading."""
+    with pytest.raises(UserError) as caught:
+        settings.load(path, changes, dictionaries)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "the configuration has faults:"
+    assert all(line.startswith("  - ") for line in lines)
+    return [line.removeprefix("  - ") for line in lines]
+
+
+def defaults() -> dict:
+    return {name: value for name, value in vars(default_config).items() if isinstance(value, dict) and name[0] != "_"}
+
+
+# ---------------------------------------------------------------- merging
+
+
+def test_defaults_file_and_changes_in_this_order(tmp_path):
+    path = config_file(
+        tmp_path,
+        "STE_inputs = {'csv_train_full': 'file.csv', 'models_out': 'file_runs'}\n"
+        "STE_optimization_params = {'epochs': 7, 'batch_size': 5}\n",
+    )
+    config = settings.load(path, ["STE_optimization_params.epochs=9", "STE_inputs.models_out=mine"], STE)
+    assert config["STE_inputs"]["csv_train_full"] == "file.csv"
+    assert config["STE_inputs"]["models_out"] == "mine"
+    params = config["STE_optimization_params"]
+    assert (params["epochs"], params["batch_size"], params["learning_rate"]) == (9, 5, 3e-4)
+    assert set(config.values) == set(STE)
+
+
+def test_the_published_numbers_are_the_defaults():
+    ste, asc = default_config.STE_optimization_params, default_config.ASC_optimization_params
+    names = ("optimizer", "learning_rate", "epochs", "step_size", "gamma", "batch_size")
+    assert [ste[name] for name in names] == ["Adam", 3e-4, 100, 40, 0.1, 128]
+    assert [asc[name] for name in names] == ["Adam", 3e-6, 15, 10, 0.1, 64]
+
+
+def test_the_default_dictionaries_are_sound_but_for_the_paths():
+    dictionaries = {name: None if "inputs" in name else [] for name in defaults()}
+    lines = faults(None, [], dictionaries)
+    assert len(lines) == sum(list(value.values()).count("...") for value in defaults().values())
+    assert all("fill in a path" in line for line in lines)
+
+
+def test_no_dictionary_is_ever_changed(tmp_path):
+    before = copy.deepcopy(defaults())
+    path = config_file(tmp_path, "STE_optimization_params = {'epochs': 7}\n")
+    config = settings.load(path, [*FILLED, "STE_optimization_params.batch_size=2"], STE)
+    config["STE_optimization_params"]["epochs"] = 1000
+    assert defaults() == before
+    assert settings.load(None, FILLED, STE)["STE_optimization_params"]["epochs"] == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ("(0.6, 0.9)", (0.6, 0.9)),
+        ("'SGD'", "SGD"),
+        ("SGD", "SGD"),
+        ("runs/a=b.c", "runs/a=b.c"),
+        ("True", True),
+    ],
+)
+def test_values_of_set_are_literals_or_else_text(text, value):
+    assert settings._literal(text) == value
+    assert type(settings._literal(text)) is type(value)
+
+
+def test_a_value_may_hold_dots_and_equal_signs():
+    config = settings.load(None, [FILLED[0], "STE_inputs.models_out=runs/a=b.c"], STE)
+    assert config["STE_inputs"]["models_out"] == "runs/a=b.c"
+
+
+# ---------------------------------------------------------------- faults
+
+
+def test_all_faults_stand_in_one_message(tmp_path):
+    path = config_file(
+        tmp_path,
+        "STE_inputs = {'models_out': 'runs', 'csv_train': 'a.csv'}\n"
+        "STE_optimisation_params = {'epochs': 7}\n"
+        "STE_optimization_params = {'epochs': 0, 'backbone': 'resnet19', 'learning_rate': '3e-4'}\n",
+    )
+    changes = ["STE_optimization_params.gama=1", "ASC.epochs=1", "epochs=3", "STE_optimization_params.jitter"]
+    lines = faults(path, changes)
+    expected = [
+        "STE_inputs has no key 'csv_train'; there are csv_train_full",
+        "unknown dictionary STE_optimisation_params; there are STE_inputs",
+        "--set: STE_optimization_params has no key 'gama'",
+        "--set ASC.epochs=1: unknown dictionary ASC; there are",
+        "--set epochs=3: expected DICT.KEY=VALUE",
+        "--set STE_optimization_params.jitter: expected DICT.KEY=VALUE",
+        "STE_inputs['csv_train_full'] is '...': fill in a path",
+        "STE_optimization_params['backbone'] is 'resnet19': expected one of resnet18_two_streams",
+        "STE_optimization_params['learning_rate'] is '3e-4': expected a number above 0",
+        "STE_optimization_params['epochs'] is 0: expected a whole number of at least 1",
+    ]
+    assert len(lines) == len(expected)
+    for text in expected:
+        assert sum(text in line for line in lines) == 1, (text, lines)
+
+
+def test_only_the_paths_that_a_stage_needs_must_be_filled_in():
+    assert len(faults(None, FILLED, {"STE_inputs": None})) == 5
+    assert settings.load(None, FILLED, STE)["STE_inputs"]["video_dir"] == "..."
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        ("STE_optimization_params.epochs=1.5", "whole number of at least 1"),
+        ("STE_optimization_params.epochs=True", "whole number of at least 1"),
+        ("STE_optimization_params.threads=-1", "whole number of at least 0"),
+        ("STE_optimization_params.learning_rate=0", "number above 0"),
+        ("STE_optimization_params.learning_rate=True", "number above 0"),
+        ("STE_optimization_params.gamma=1.5", "number above 0 and at most 1"),
+        ("STE_optimization_params.jitter=2", "number of at least 0 and at most 1"),
+        ("STE_optimization_params.jitter_per=video", "'frame', 'clip'"),
+        ("STE_optimization_params.crop_scale=(0.9, 0.5)", "(low, high)"),
+        ("STE_optimization_params.crop_scale=0.5", "(low, high)"),
+        ("STE_optimization_params.crop_scale=(0.5, 1.2)", "(low, high)"),
+        ("STE_optimization_params.optimizer=Adamm", "'Adam'"),
+        ("STE_optimization_params.optimizer=lr_scheduler", "'Adam'"),
+        ("STE_optimization_params.optimizer=3", "a class or a callable"),
+        ("STE_optimization_params.criterion=CrossEntropy", "'CrossEntropyLoss'"),
+        ("STE_optimization_params.backbone=['resnet18_two_streams']", "resnet18_two_streams"),
+        ("STE_optimization_params.pretrained=1", "True, False or the path"),
+        ("STE_optimization_params.precision=float32", "'bf16'"),
+        ("STE_optimization_params.compile=1", "True or False"),
+        ("STE_optimization_params.seed=-1", "whole number of at least 0"),
+        ("STE_optimization_params.crop_size=8", "whole number of at least 16"),
+        ("STE_inputs.models_out=", "expected a path"),
+        ("STE_inputs.models_out=3", "expected a path"),
+    ],
+)
+def test_each_value_is_checked(change, accepted):
+    (line,) = faults(None, [*FILLED, change])
+    assert accepted in line
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "change", "accepted"),
+    [
+        ("STE_forward_params", "precision=fp16", "'fp32', 'bf16'"),
+        ("STE_forward_params", "weights=", "'best', 'last' or the path"),
+        ("STE_forward_params", "feature_type=float64", "'float16', 'float32'"),
+        ("STE_forward_params", "format=npz", "'arrow', 'csv'"),
+        ("STE_postprocessing_params", "median_window=4", "odd"),
+        ("STE_postprocessing_params", "head=both", "'av', 'audio', 'video'"),
+        ("ASC_postprocessing_params", "median_window=0", "odd"),
+    ],
+)
+def test_values_of_the_other_stages_are_checked(dictionary, change, accepted):
+    (line,) = faults(None, [f"{dictionary}.{change}"], {dictionary: []})
+    assert accepted in line
+
+
+def test_the_file_is_absent_broken_or_no_python(tmp_path):
+    with pytest.raises(UserError, match=r"no\.py: no such file"):
+        settings.load(tmp_path / "no.py", FILLED, STE)
+    with pytest.raises(UserError, match=r"cannot be read: ZeroDivisionError: division by zero"):
+        settings.load(config_file(tmp_path, "STE_inputs = {'models_out': 1 / 0}\n"), FILLED, STE)
+    text = tmp_path / "my_config.txt"
+    text.write_text("STE_inputs = {}\n")
+    with pytest.raises(UserError, match=r"my_config\.txt.*\.py"):
+        settings.load(text, FILLED, STE)
+
+
+# ---------------------------------------------------------------- old configurations
+
+
+def test_classes_and_callables_as_old_configurations_have_them(tmp_path):
+    path = config_file(
+        tmp_path,
+        "from torch import nn, optim\n"
+        "import core.models as models\n"
+        "STE_optimization_params = {\n"
+        "    'backbone': models.resnet18_two_streams,\n"
+        "    'optimizer': optim.Adam,\n"
+        "    'criterion': nn.CrossEntropyLoss(),\n"
+        "}\n",
+    )
+    config = settings.load(path, FILLED, STE)
+    params = config["STE_optimization_params"]
+    assert params["backbone"] is BACKBONES["resnet18_two_streams"]
+    assert params["optimizer"] is torch.optim.Adam
+    assert isinstance(params["criterion"], torch.nn.CrossEntropyLoss)
+    plain = config.plain()["STE_optimization_params"]
+    names = [plain[key] for key in ("backbone", "optimizer", "criterion")]
+    assert names == ["resnet18_two_streams", "Adam", "CrossEntropyLoss"]
+
+
+def test_settings_of_any_kind_can_be_kept_as_json():
+    values = {
+        "path": Path("runs") / "a",
+        "optimizer": functools.partial(torch.optim.SGD, momentum=0.9),
+        "crop_scale": (0.5, 1.0),
+        "criterion": torch.nn.CrossEntropyLoss,
+        "backbone": lambda pretrained, frames: None,
+        "epochs": 3,
+    }
+    plain = json.loads(json.dumps(settings.Settings({"STE_inputs": values}).plain()))["STE_inputs"]
+    assert plain["path"] == str(Path("runs") / "a")
+    assert plain["crop_scale"] == [0.5, 1.0]
+    assert "SGD" in plain["optimizer"]
+    assert "momentum=0.9" in plain["optimizer"]
+    assert (plain["criterion"], plain["epochs"]) == ("CrossEntropyLoss", 3)
+
+
+# ---------------------------------------------------------------- command line words
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "4"])
+def test_even_numbers_are_no_clip_length(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: expected an odd number"):
+        settings.odd(text)
+
+
+def test_numbers_of_the_context():
+    assert (settings.odd("1"), settings.odd("11"), settings.at_least_one("1")) == (1, 11, 1)
+    with pytest.raises(argparse.ArgumentTypeError, match="0: expected a whole number of at least 1"):
+        settings.at_least_one("0")
+
+
+@pytest.mark.parametrize("arguments", [["10", "4", "3"], ["11", "0", "3"], ["11", "4", "0"], ["x", "4", "3"]])
+def test_contexts_of_another_shape_end_with_status_2(arguments, capsys):
+    parser = argparse.ArgumentParser()
+    settings.add_context_arguments(parser)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(arguments)
+    assert end.value.code == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_splits():
+    assert [settings.splits(choice) for choice in ("train", "val", "both")] == [["train"], ["val"], ["train", "val"]]
+
+
+def test_cuda_device_words(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert settings.device("cpu") == torch.device("cpu")
+    assert capsys.readouterr().out == ""
+    assert settings.device("0") == torch.device("cpu")
+    assert "no CUDA device here: cuda_device 0 becomes the CPU" in capsys.readouterr().out
+    for word in ("cuda", "-1", "0,1", "gpu0", ""):
+        with pytest.raises(UserError, match="expected the index of a CUDA device, such as 0, or cpu"):
+            settings.device(word)
+
+
+def test_cuda_device_where_there_are_some(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert settings.device("1") == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="cuda_device 2: this machine has the CUDA devices 0 to 1"):
+        settings.device("2")
+
+
+def test_run_names():
+    assert settings.run_name("mine", "STE", resume=True) == "mine"
+    assert settings.run_name(None, "STE", resume=False).startswith("STE_2")
+    with pytest.raises(UserError, match="--resume: say which run with --name"):
+        settings.run_name(None, "STE", resume=True)

@@ -1,0 +1,462 @@
+"""The stage scripts, one after the other on the tiny set; what they leave behind; what they refuse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import python_speech_features as psf
+import scipy.io.wavfile
+import torch
+from test_dataset import brute_force_contexts, make_features
+from test_models import REFERENCE, needs_reference
+from test_optimization import as_options
+from tiny import CROP_SIZE, exit_status
+
+import ASC_forward
+import ASC_prediction_postprocessing
+import ASC_train
+import evaluate
+import STE_forward
+import STE_postprocessing
+import STE_train
+from core import ava
+from core.context_logits import read_logits
+from core.features import FeatureStore
+from core.metrics import average_precision
+from core.models import ASC_Net, resnet18_two_streams
+from core.scores import speaking_probability
+from core.transforms import MEAN, STD
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIP = 3
+CONTEXT = (11, 4, 3)  # the published one: the checkpoint has the published shapes
+# 10 clips at once, 80 rows or more from the loader: a batch holds the end of one video and the beginning of the next.
+CONFIG = """
+STE_inputs = {{
+    "csv_train_full": "{prepared}/csv/train.csv",
+    "csv_val_full": "{prepared}/csv/val.csv",
+    "audio_dir": "{prepared}/audio",
+    "video_dir": "{prepared}/crops",
+    "models_out": "{out}/ste_models",
+    "features_out": "{out}/features",
+    "predictions_out": "{out}/predictions",
+}}
+STE_optimization_params = {{"pretrained": False, "epochs": 1, "batch_size": 5, "threads": 0, "crop_size": {size}}}
+STE_forward_params = {{"batch_size": 10, "threads": 0, "crop_size": {size}}}
+ASC_inputs = {{
+    "features_train_full": "{out}/features/train",
+    "features_val_full": "{out}/features/val",
+    "models_out": "{out}/asc_models",
+}}
+ASC_inputs_forward = {{
+    "features_train_full": "{out}/features/train",
+    "features_val_full": "{out}/features/val",
+    "csv_train_full": "{prepared}/csv/train.csv",
+    "csv_val_full": "{prepared}/csv/val.csv",
+    "logits_out": "{out}/logits",
+    "predictions_out": "{out}/predictions",
+}}
+ASC_optimization_params = {{"epochs": 1, "batch_size": 32, "learning_rate": 1e-4}}
+ASC_forward_params = {{"batch_size": 20}}
+"""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the stages left behind in `out`, by the configuration `config`."""
+
+    prepared: Path
+    out: Path
+
+    @property
+    def config(self) -> list[str]:
+        return ["--config", str(self.out / "my_config.py")]
+
+    def weights(self, stage: str) -> Path:
+        return self.out / f"{stage}_models" / "first" / "best.pth"
+
+    def rows(self, split: str) -> pd.DataFrame:
+        return ava.read_augmented(self.prepared / "csv" / f"{split}.csv")
+
+
+@pytest.fixture(scope="module")
+def pipeline(prepared, tmp_path_factory) -> Iterator[Pipeline]:
+    """Both stages trained, forwarded and written in the official format; the checkpoints weigh half a gigabyte."""
+    done = Pipeline(prepared, tmp_path_factory.mktemp("pipeline"))
+    (done.out / "my_config.py").write_text(CONFIG.format(prepared=prepared, out=done.out, size=CROP_SIZE))
+    stages = [
+        (STE_train, CLIP, "cpu", "--name", "first", "--full-val"),
+        (STE_forward, CLIP, "cpu"),
+        (STE_postprocessing, "--split", "both"),
+        (ASC_train, *CONTEXT, "cpu", "--name", "first"),
+        (ASC_forward, *CONTEXT, "cpu", "--split", "both"),
+        (ASC_prediction_postprocessing, "--split", "both"),
+    ]
+    for script, *arguments in stages:
+        assert exit_status(script.main, *arguments, *done.config) == 0, script.__name__
+    yield done
+    shutil.rmtree(done.out, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- end to end
+
+
+@pytest.mark.parametrize("split", ava.SPLITS)
+@pytest.mark.parametrize("stage", ["STE", "ASC"])
+def test_predictions_have_the_keys_and_boxes_of_the_annotations(pipeline, stage, split):
+    columns = [*ava.COLUMNS, "score"]
+    folder = pipeline.out / "predictions" / split
+    predictions = pd.read_csv(
+        folder / f"{stage}.csv", header=None, names=columns, dtype=dict.fromkeys(columns[:-1], str)
+    )
+    truth = pd.read_csv(folder / "gt.csv", header=None, names=ava.COLUMNS, dtype=str)
+    annotated = pipeline.rows(split)[list(ava.COLUMNS)]
+    pd.testing.assert_frame_equal(truth, annotated, check_dtype=False)
+    same = [name for name in ava.COLUMNS if name != "label"]
+    pd.testing.assert_frame_equal(predictions[same], annotated[same], check_dtype=False)
+    assert set(predictions["label"]) == {"SPEAKING_AUDIBLE"}
+    assert predictions["score"].between(0, 1).all()
+    assert predictions["score"].nunique() > len(annotated) / 2  # not rounded, not constant
+
+
+def test_the_official_number_is_that_of_the_stored_logits(pipeline, tmp_path):
+    store = FeatureStore(pipeline.out / "features" / "val")
+    predictions = pipeline.out / "predictions" / "val"
+    truth, json_file = predictions / "gt.csv", tmp_path / "result.json"
+    arguments = ["--groundtruth", truth, "--predictions", predictions / "STE.csv", predictions / "ASC.csv"]
+    assert exit_status(evaluate.main, *arguments, "--json", json_file) == 0
+    result = json.loads(json_file.read_text())
+    scores = speaking_probability(store.logits, store.entities)
+    assert result["average_precision"] == pytest.approx(average_precision(store.label_ids == 1, scores), abs=1e-9)
+    assert [Path(part["predictions"]).name for part in result["files"]] == ["STE.csv", "ASC.csv"]
+    assert all(part["rows"] == 77 for part in result["files"])
+
+
+def test_logs_say_what_the_validation_is_made_of(pipeline):
+    settings = json.loads((pipeline.weights("ste").parent / "settings.json").read_text())
+    assert (settings["full_val"], settings["clip_length"]) == (True, CLIP)
+    log = pd.read_csv(pipeline.weights("ste").parent / "log.csv")
+    names = {"epoch", "train_loss", "val_loss", "val_ap", "val_audio_ap", "val_video_ap", "clips_per_s"}
+    assert names <= set(log.columns)
+    assert log["val_ap"].between(0, 1).all()
+
+
+def test_another_head_and_a_median_filter(pipeline):
+    options = as_options("STE_inputs", predictions_out=pipeline.out / "other_predictions")
+    options += as_options("STE_postprocessing_params", head="audio", median_window=5)
+    assert exit_status(STE_postprocessing.main, *pipeline.config, *options) == 0
+    scores = pd.read_csv(pipeline.out / "other_predictions" / "val" / "STE_audio.csv", header=None)[8]
+    store = FeatureStore(pipeline.out / "features" / "val")
+    np.testing.assert_allclose(scores, speaking_probability(store.audio_logits, store.entity_ids, 5), atol=1e-12)
+
+
+# ---------------------------------------------------------------- the numbers, by the long way
+
+
+def explicit_clip(prepared: Path, rows: pd.DataFrame, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One row's network input, (1, 1, 13, step) and (1, 3 * CLIP, height, width), step by step from the files."""
+    own = rows.index[rows["entity_id"] == rows["entity_id"][row]]
+    window = [min(max(row + offset, own[0]), own[-1]) for offset in range(-(CLIP // 2), CLIP // 2 + 1)]
+    crops = pa.ipc.open_file(prepared / "crops" / "val" / f"{rows['video_id'][row]}.arrow").read_all().to_pandas()
+    jpegs = crops.set_index(["entity_id", "frame_timestamp"])["jpeg"]
+    planes = []
+    for member in window:
+        jpeg = jpegs[rows["entity_id"][member], rows["frame_timestamp"][member]]
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+        assert picture.shape == (CROP_SIZE, CROP_SIZE, 3)
+        planes.append(((picture / 255 - MEAN) / STD).transpose(2, 0, 1))
+    _, track = scipy.io.wavfile.read(prepared / "audio" / "val" / f"{rows['entity_id'][row]}.wav")
+    begin, end = (int((rows["time_s"][place] - rows["time_s"][own[0]]) * 16000) for place in (window[0], window[-1]))
+    samples = track[begin:end]
+    if len(samples) < 1280:
+        samples = np.zeros(16000 * CLIP // 25, np.int16)
+    length = int(16000 * CLIP / 27)
+    if len(samples) <= length:
+        samples = np.pad(samples, (length - len(samples)) // 2, mode="reflect")
+    else:
+        cut = (len(samples) - length - 1) // 2
+        samples = samples[cut : len(samples) - cut]
+    audio = torch.from_numpy(psf.mfcc(samples, 16000).T[None, None]).float()
+    return audio, torch.from_numpy(np.concatenate(planes)[None]).float()
+
+
+def test_features_are_the_networks_on_clips_made_by_hand(pipeline):
+    rows, store = pipeline.rows("val"), FeatureStore(pipeline.out / "features" / "val")
+    model = resnet18_two_streams(rgb_stack_size=CLIP)
+    model.load_state_dict(torch.load(pipeline.weights("ste"), weights_only=True))
+    model.eval()
+    ends = rows.groupby("entity_id").apply(lambda part: part.index[[0, 1, -1]].tolist(), include_groups=False).sum()
+    for row in {*ends, *range(0, len(rows), 7)}:
+        with torch.inference_mode():
+            av, audio, video, features = model(*explicit_clip(pipeline.prepared, rows, row))
+        for ours, expected in ((store.logits, av), (store.audio_logits, audio), (store.video_logits, video)):
+            np.testing.assert_allclose(ours[row], expected[0], atol=1e-3)
+        np.testing.assert_allclose(store.gather(np.array([row]))[0], features[0], atol=1e-3, rtol=1e-3)  # float16
+
+
+def test_logits_are_the_context_networks_on_contexts_made_by_hand(pipeline):
+    length, stride, speakers = CONTEXT
+    store = FeatureStore(pipeline.out / "features" / "val")
+    model = ASC_Net(length, speakers)
+    model.load_state_dict(torch.load(pipeline.weights("asc"), weights_only=True))
+    model.eval()
+    features = store.gather(np.arange(len(store))).float()
+    logits = read_logits(pipeline.out / "logits" / "val")
+    assert logits["entity_id"].tolist() == store.entity_ids.tolist()
+    assert logits["frame_timestamp"].tolist() == store.timestamps.tolist()
+    crowds = set()
+    for target in range(0, len(store), 3):
+        own, others = brute_force_contexts(store, target, length, stride)
+        windows = list(others.values()) or [own]
+        crowds.add(len(others))
+        context = torch.tensor([own, *(windows[n % len(windows)] for n in range(speakers - 1))])  # (speaker, clip)
+        with torch.inference_mode():
+            expected = model(features[context].permute(2, 1, 0)[None])[0]
+        np.testing.assert_allclose(logits.loc[target, ["logit0", "logit1"]].astype(float), expected, atol=1e-4)
+    assert crowds >= {1, 2}
+
+
+@needs_reference
+def test_checkpoints_have_the_published_names_and_shapes(pipeline):
+    for stage in ("ste", "asc"):
+        saved = torch.load(pipeline.weights(stage), weights_only=True)
+        layout = [(name, list(tensor.shape), str(tensor.dtype)) for name, tensor in saved.items()]
+        published = json.loads((REFERENCE / f"{stage}_keys.json").read_text())
+        if stage == "ste":
+            assert published["video_conv1.weight"][0] == [64, 3 * 11, 7, 7]
+            published["video_conv1.weight"][0] = [64, 3 * CLIP, 7, 7]
+        assert layout == [(name, shape, dtype) for name, (shape, dtype) in published.items()]
+
+
+# ---------------------------------------------------------------- finished work and interrupts
+
+
+def times_of_files(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_running_again_does_nothing_again(pipeline, capsys):
+    before = {name: times_of_files(pipeline.out / name) for name in ("features", "logits")}
+    assert exit_status(STE_forward.main, CLIP, "cpu", *pipeline.config) == 0
+    printed = capsys.readouterr().out
+    assert "features/train: 0 faces forwarded, 2 videos were there already" in printed
+    assert "features/val: 0 faces forwarded, 1 videos were there already" in printed
+    assert exit_status(ASC_forward.main, *CONTEXT, "cpu", "--split", "both", *pipeline.config) == 0
+    assert "logits/train: 0 faces scored, 2 videos were there already" in capsys.readouterr().out
+    assert {name: times_of_files(pipeline.out / name) for name in before} == before
+
+
+def test_outputs_of_other_weights_are_made_anew(pipeline, tmp_path, capsys):
+    shutil.copytree(pipeline.out / "logits", tmp_path / "logits")
+    weights = torch.load(pipeline.weights("asc"), weights_only=True)
+    weights["fc_final.bias"] += torch.tensor([0.0, 1.0])
+    torch.save(weights, tmp_path / "other.pth")
+    options = as_options("ASC_inputs_forward", logits_out=tmp_path / "logits")
+    options += as_options("ASC_forward_params", weights=tmp_path / "other.pth")
+    assert exit_status(ASC_forward.main, *CONTEXT, "cpu", *pipeline.config, *options) == 0
+    assert "77 faces scored, 0 videos were there already" in capsys.readouterr().out
+    before, after = read_logits(pipeline.out / "logits" / "val"), read_logits(tmp_path / "logits" / "val")
+    np.testing.assert_allclose(after["logit0"], before["logit0"], atol=1e-5)
+    np.testing.assert_allclose(after["logit1"], before["logit1"] + 1, atol=1e-5)
+
+
+def interrupt_after_first(monkeypatch: pytest.MonkeyPatch, module, name: str) -> None:
+    """Ctrl-C when the second video is about to be written."""
+    write, calls = getattr(module, name), []
+
+    def interrupted(*args, **kwargs) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_an_interrupted_encoder_forward_goes_on(pipeline, tmp_path, monkeypatch, capsys):
+    command = [CLIP, "cpu", "--split", "train", *pipeline.config, *as_options("STE_inputs", features_out=tmp_path)]
+    with monkeypatch.context() as context:
+        interrupt_after_first(context, STE_forward, "write_features")
+        assert exit_status(STE_forward.main, *command) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["-tinyTrain1.arrow"]
+    assert len(FeatureStore(tmp_path / "train")) == 70
+    assert exit_status(STE_forward.main, *command) == 0
+    assert "61 faces forwarded, 1 videos were there already" in capsys.readouterr().out
+    ours, whole = FeatureStore(tmp_path / "train"), FeatureStore(pipeline.out / "features" / "train")
+    assert ours.timestamps.tolist() == whole.timestamps.tolist()
+    np.testing.assert_allclose(ours.logits, whole.logits, atol=1e-4)  # other rows share its batches
+
+
+def test_an_interrupted_context_forward_goes_on(pipeline, tmp_path, monkeypatch, capsys):
+    options = as_options("ASC_inputs_forward", logits_out=tmp_path)
+    command = [*CONTEXT, "cpu", "--split", "train", *pipeline.config, *options]
+    with monkeypatch.context() as context:
+        interrupt_after_first(context, ASC_forward, "write_logits")
+        assert exit_status(ASC_forward.main, *command) == 130
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == ["-tinyTrain1.csv", "made_by.json"]
+    assert exit_status(ASC_forward.main, *command) == 0
+    assert "61 faces scored, 1 videos were there already" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(read_logits(tmp_path / "train"), read_logits(pipeline.out / "logits" / "train"))
+
+
+def test_features_in_the_published_form_lead_to_the_same_scores(pipeline, tmp_path):
+    options = as_options("STE_inputs", features_out=tmp_path / "features")
+    options += as_options("STE_forward_params", format="csv")
+    assert exit_status(STE_forward.main, CLIP, "cpu", "--split", "val", *pipeline.config, *options) == 0
+    assert [path.name for path in (tmp_path / "features" / "val").iterdir()] == ["tinyVal_001.csv"]
+    paths = {"features_val_full": tmp_path / "features" / "val", "logits_out": tmp_path / "logits"}
+    command = [*CONTEXT, "cpu", *pipeline.config, *as_options("ASC_inputs_forward", **paths)]
+    assert exit_status(ASC_forward.main, *command) == 0
+    ours, others = read_logits(tmp_path / "logits" / "val"), read_logits(pipeline.out / "logits" / "val")
+    np.testing.assert_allclose(ours["logit1"], others["logit1"], atol=1e-6)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def refusal(capsys, main, *arguments: object) -> str:
+    """The message with which a script ends with status 2."""
+    capsys.readouterr()
+    assert exit_status(main, *arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_weights_of_another_clip_length(pipeline, tmp_path, capsys):
+    options = as_options("STE_inputs", features_out=tmp_path)
+    message = refusal(capsys, STE_forward.main, 5, "cpu", *pipeline.config, *options)
+    assert "it was trained with clips of 3 frames, and 5 were asked for" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_another_network(pipeline, tmp_path, capsys):
+    options = as_options("STE_inputs", features_out=tmp_path)
+    deeper = as_options("STE_forward_params", backbone="resnet34_two_streams")
+    message = refusal(capsys, STE_forward.main, CLIP, "cpu", *pipeline.config, *options, *deeper)
+    assert "weights of another network" in message
+    other_stage = as_options("STE_forward_params", weights=pipeline.weights("asc"))
+    message = refusal(capsys, STE_forward.main, CLIP, "cpu", *pipeline.config, *options, *other_stage)
+    assert "weights of another network: it lacks" in message
+    other_stage = as_options("ASC_forward_params", weights=pipeline.weights("ste"))
+    message = refusal(capsys, ASC_forward.main, *CONTEXT, "cpu", *pipeline.config, *other_stage)
+    assert "weights of another network: it lacks" in message
+
+
+def test_weights_of_another_context(pipeline, tmp_path, capsys):
+    options = as_options("ASC_inputs_forward", logits_out=tmp_path)
+    message = refusal(capsys, ASC_forward.main, 11, 4, 2, "cpu", *pipeline.config, *options)
+    assert "it was trained with contexts of 33 rows (clip length × speakers), and 22 were asked for" in message
+
+
+def test_no_weights_yet(pipeline, tmp_path, capsys):
+    options = as_options("STE_inputs", models_out=tmp_path)
+    message = refusal(capsys, STE_forward.main, CLIP, "cpu", *pipeline.config, *options)
+    assert "no finished epoch of any run" in message
+    assert "run STE_train.py" in message
+
+
+@pytest.mark.parametrize("main", [STE_train.main, STE_forward.main])
+def test_missing_crops_name_their_video(pipeline, tmp_path, capsys, main):
+    shutil.copytree(pipeline.prepared / "crops", tmp_path / "crops")
+    (tmp_path / "crops" / "train" / "tinyTrain_2.arrow").unlink()
+    paths = {"video_dir": tmp_path / "crops", "features_out": tmp_path / "features", "models_out": pipeline.out / "new"}
+    if main is STE_forward.main:
+        paths["models_out"] = pipeline.out / "ste_models"
+    message = refusal(capsys, main, CLIP, "cpu", *pipeline.config, *as_options("STE_inputs", **paths))
+    assert "no crops of video tinyTrain_2" in message
+    assert "run data/extract_face_crops_time.py" in message
+
+
+def test_missing_crops_in_the_published_layout_name_entity_and_video(pipeline, tmp_path, capsys):
+    (tmp_path / "train").mkdir()
+    paths = {"video_dir": tmp_path, "models_out": tmp_path / "models"}
+    message = refusal(capsys, STE_train.main, CLIP, "cpu", *pipeline.config, *as_options("STE_inputs", **paths))
+    assert "no crops of entity -tinyTrain1_0000_0060:1 (video -tinyTrain1)" in message
+
+
+def test_missing_sounds_name_entity_and_video(pipeline, tmp_path, capsys):
+    shutil.copytree(pipeline.prepared / "audio", tmp_path / "audio")
+    (tmp_path / "audio" / "train" / "tinyTrain_2_0000_0060:3.wav").unlink()
+    paths = {"audio_dir": tmp_path / "audio", "models_out": tmp_path / "models"}
+    message = refusal(capsys, STE_train.main, CLIP, "cpu", *pipeline.config, *as_options("STE_inputs", **paths))
+    assert "no sound of 1 of 5 entities" in message
+    assert "first tinyTrain_2_0000_0060:3 of video tinyTrain_2" in message
+    assert not (tmp_path / "models").exists()
+
+
+def test_crops_of_other_annotations(pipeline, tmp_path, capsys):
+    lines = (pipeline.prepared / "csv" / "train.csv").read_text().splitlines()
+    (tmp_path / "fewer.csv").write_text("\n".join(lines[:-1]) + "\n")
+    paths = {"csv_train_full": tmp_path / "fewer.csv", "models_out": tmp_path / "models"}
+    message = refusal(capsys, STE_train.main, CLIP, "cpu", *pipeline.config, *as_options("STE_inputs", **paths))
+    assert "tinyTrain_2.arrow was cut for other annotations (61 crops, 60 annotated faces)" in message
+
+
+@pytest.mark.parametrize(
+    ("main", "dictionary"),
+    [(STE_postprocessing.main, "STE_inputs"), (ASC_prediction_postprocessing.main, "ASC_inputs_forward")],
+)
+def test_predictions_for_other_annotations(pipeline, tmp_path, capsys, main, dictionary):
+    lines = (pipeline.prepared / "csv" / "val.csv").read_text().splitlines()
+    (tmp_path / "fewer.csv").write_text("\n".join(lines[:-2]) + "\n")
+    paths = {"csv_val_full": tmp_path / "fewer.csv", "predictions_out": tmp_path / "predictions"}
+    message = refusal(capsys, main, *pipeline.config, *as_options(dictionary, **paths))
+    assert "2 rows are not annotated (tinyVal_001_0000_0060:3 at 1.40, tinyVal_001_0000_0060:3 at 1.44)" in message
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_features_of_two_encoders(tmp_path, capsys):
+    faces = [("v", "v:1", 0, 4, ("NOT_SPEAKING",))]
+    make_features(tmp_path / "train", faces, size=4)
+    make_features(tmp_path / "val", faces, size=8)
+    paths = {"features_train_full": tmp_path / "train", "features_val_full": tmp_path / "val", "models_out": tmp_path}
+    message = refusal(capsys, ASC_train.main, 3, 1, 2, "cpu", *as_options("ASC_inputs", **paths))
+    assert "features of two encoders: size 4 in" in message
+
+
+def test_paths_left_open_are_listed_by_every_stage(capsys):
+    commands = [
+        (STE_train.main, [3, "cpu"], 5),
+        (STE_forward.main, [3, "cpu", "--split", "val"], 5),
+        (STE_postprocessing.main, [], 3),
+        (ASC_train.main, [11, 4, 3, "cpu"], 3),
+        (ASC_forward.main, [11, 4, 3, "cpu"], 3),
+        (ASC_prediction_postprocessing.main, [], 3),
+    ]
+    for main, arguments, paths in commands:
+        message = refusal(capsys, main, *arguments)
+        assert message.count("is '...': fill in a path") == paths, message
+
+
+def test_refusals_of_the_commands_themselves_have_no_traceback(pipeline, tmp_path):
+    commands = {
+        "expected an odd number": ["STE_train.py", "4", "cpu"],
+        "STE_inputs['csv_val_full'] is '...'": ["STE_postprocessing.py"],
+        "it was trained with clips of 3 frames": ["STE_forward.py", "5", "cpu", *pipeline.config],
+    }
+    running = {
+        message: subprocess.Popen(
+            [sys.executable, ROOT / command[0], *command[1:]],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for message, command in commands.items()
+    }
+    for message, process in running.items():
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2, errors
+        assert message in errors
+        assert "Traceback" not in errors

@@ -1,0 +1,185 @@
+"""Crops to network input: stacking by hand, augmentation against torchvision's single steps."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tvf
+
+from core.transforms import MEAN, STD, Draws, augment, stack
+
+
+def draws(items: int, seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), items, rank, world)
+
+
+def random_clips(*shape: int, low: int = 0, high: int = 256) -> Tensor:
+    return torch.randint(low, high, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(9))
+
+
+def colours(images: Tensor) -> Tensor:
+    """(batch, 3 * frame, height, width) normalised -> (batch, frame, 3, height, width) in [0, 255]."""
+    images = images.unflatten(1, (-1, 3))
+    return (images * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]) * 255
+
+
+def ramp_clips(batch: int, frames: int = 1, size: int = 64) -> Tensor:
+    """Red grows with x and green with y, by `scale` a pixel: the values of a picture tell which box was cut."""
+    position = torch.arange(size, dtype=torch.uint8)
+    clip = torch.stack([position.expand(size, size), position[:, None].expand(size, size), torch.zeros(size, size)], -1)
+    return clip.to(torch.uint8).expand(batch, frames, size, size, 3)
+
+
+# ---------------------------------------------------------------- stack
+
+
+def test_stack_by_hand():
+    clips = random_clips(2, 3, 4, 5)
+    stacked = stack(clips)
+    assert stacked.shape == (2, 9, 4, 5)
+    assert stacked.dtype == torch.float32
+    for b, frame, y, x, channel in [(0, 0, 0, 0, 0), (1, 2, 3, 4, 2), (0, 1, 2, 0, 1)]:
+        expected = (clips[b, frame, y, x, channel].item() / 255 - MEAN[channel]) / STD[channel]
+        assert stacked[b, 3 * frame + channel, y, x].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_stack_leaves_its_input_alone_and_lays_channels_last():
+    clips = random_clips(2, 3, 8, 8)
+    before = clips.clone()
+    assert stack(clips).is_contiguous(memory_format=torch.channels_last)
+    assert augment(clips, draws(len(clips))).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(clips, before)
+
+
+# ---------------------------------------------------------------- flip and crop
+
+
+def test_augment_without_jitter_and_crop_is_stack_up_to_the_flip():
+    clips = random_clips(16, 3, 8, 8)
+    plain, augmented = stack(clips), augment(clips, draws(len(clips)), crop_scale=(1.0, 1.0), jitter=0.0)
+    flipped = plain.flip(-1)
+    kinds = set()
+    for ours, straight, mirrored in zip(augmented, plain, flipped, strict=True):
+        is_straight, is_mirrored = (torch.allclose(ours, other, atol=2e-4) for other in (straight, mirrored))
+        assert is_straight != is_mirrored  # all frames of a clip alike
+        kinds.add(is_straight)
+    assert kinds == {True, False}
+
+
+def test_about_half_of_the_clips_are_flipped():
+    clips = ramp_clips(2000, size=2)
+    red = colours(augment(clips, draws(len(clips)), crop_scale=(1.0, 1.0), jitter=0.0))[:, 0, 0, 0]
+    assert 900 < torch.count_nonzero(red[:, 0] > red[:, 1]) < 1100
+
+
+def test_crop_box_lies_where_the_published_one_may_lie():
+    """Left, top, left + width, top + height, a square of 0.5 to 1 of the side, anywhere inside the picture."""
+    size = 64
+    boxes = colours(augment(ramp_clips(500, size=size), draws(500), crop_scale=(0.5, 1.0), jitter=0.0))[:, 0]
+    red, green = (
+        boxes[:, 0, size // 2],
+        boxes[:, 1, :, size // 2],
+    )  # along x and y through the middle
+    red = torch.where(red[:, :1] > red[:, -1:], red.flip(1), red)  # flipped back
+    # Away from the border, a pixel's value is its place in the picture: between places a and b it grows linearly.
+    a, b = size // 4, 3 * size // 4
+    width, height = ((line[:, b] - line[:, a]) / (b - a) for line in (red, green))
+    left, top = (line[:, a] + 0.5 - (a + 0.5) * side for line, side in ((red, width), (green, height)))
+    torch.testing.assert_close(width, height, atol=1e-4, rtol=0)
+    tolerance = 0.05  # pixels
+    assert 0.5 - 1e-3 <= width.min() < 0.52
+    assert 0.98 < width.max() <= 1 + 1e-3
+    for corner in (left, top):
+        assert corner.min() >= -tolerance
+        assert (corner + width * size).max() <= size + tolerance
+        assert ((corner < 0.02 * size).any(), (corner > 0.4 * size).any()) == (True, True)
+        share = corner / (size * (1 - width)).clamp(min=1)  # of the room that the box leaves: 0 to 1, evenly
+        assert share[width < 0.9].mean().item() == pytest.approx(0.5, abs=0.05)
+    assert np.corrcoef(left, top)[0, 1] < 0.9  # drawn apart: not always on the diagonal
+
+
+def test_a_half_size_box_doubles_what_it_shows():
+    """Against torchvision's own cut and bilinear enlargement, at the box that the values tell."""
+    clips = ramp_clips(8, size=64)
+    ours = colours(augment(clips, draws(8, seed=4), crop_scale=(0.5, 0.5), jitter=0.0))[:, 0]
+    for picture, clip in zip(ours, clips, strict=True):
+        mirrored = picture[0, 32, 0] > picture[0, 32, -1]
+        picture = picture.flip(-1) if mirrored else picture
+        left, top = (picture[0, 32, 20] + 0.5 - 10.25).item(), (picture[1, 20, 32] + 0.5 - 10.25).item()
+        # A corner between pixels shifts the ramp by its fraction: compare the whole pixels' cut, shifted.
+        cut = clip[0].permute(2, 0, 1)[:, int(top) : int(top) + 32, int(left) : int(left) + 32].float()
+        assert cut.shape == (3, 32, 32)
+        enlarged = tvf.resize(cut, [64, 64], antialias=False)
+        shift = torch.tensor([left % 1, top % 1, 0.0])[:, None, None]
+        torch.testing.assert_close((picture - shift)[:, 2:-2, 2:-2], enlarged[:, 2:-2, 2:-2], atol=0.05, rtol=0)
+
+
+def test_flip_and_box_are_those_of_all_frames_of_a_clip():
+    frames = colours(augment(ramp_clips(8, frames=4, size=32), draws(8), jitter=0.0))
+    for frame in range(1, 4):
+        torch.testing.assert_close(frames[:, frame], frames[:, 0])
+    assert not torch.allclose(frames[0], frames[1])
+
+
+# ---------------------------------------------------------------- colour
+
+
+def colour_steps(frame: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """torchvision's steps in the published order, on a float picture (3, height, width) in [0, 1]."""
+    frame = tvf.adjust_brightness(frame, brightness)
+    frame = tvf.adjust_contrast(frame, contrast)
+    return tvf.adjust_saturation(frame, saturation)
+
+
+def drawn_factors(seed: int, batch: int, times: int, jitter: float) -> tuple[Tensor, Tensor]:
+    """Flips (batch,) and colour factors (batch, times, 3) that `augment` draws for a full-size box."""
+    source = draws(batch, seed)
+    source.rand(), source.rand(2)
+    flips = source.rand() < 0.5
+    return flips, 1 + jitter * (2 * source.rand(times, 3) - 1)
+
+
+@pytest.mark.parametrize("jitter_frames", [True, False])
+def test_colours_are_torchvisions_single_steps(jitter_frames):
+    clips = random_clips(3, 2, 12, 10, low=100, high=150)  # nothing reaches 0 or 255: torchvision clamps each step
+    images = augment(clips, draws(3, seed=5), crop_scale=(1.0, 1.0), jitter=0.3, jitter_frames=jitter_frames)
+    flips, factors = drawn_factors(5, 3, 2 if jitter_frames else 1, 0.3)
+    for b in range(3):
+        for frame in range(2):
+            picture = clips[b, frame].permute(2, 0, 1) / 255
+            expected = colour_steps(picture.flip(-1) if flips[b] else picture, *factors[b, frame % factors.shape[1]])
+            assert expected.min() > 0
+            assert expected.max() < 1
+            # torchvision's grey has 0.2989 where BT.601 has 0.299.
+            torch.testing.assert_close(colours(images)[b, frame] / 255, expected, atol=2e-4, rtol=0)
+
+
+def test_jitter_of_a_clip_is_equal_over_its_frames_and_of_a_frame_is_not():
+    clips = random_clips(4, 1, 6, 6, low=80, high=160).expand(4, 3, 6, 6, 3)
+    per_clip = colours(augment(clips, draws(len(clips)), jitter_frames=False))
+    torch.testing.assert_close(per_clip[:, 1:], per_clip[:, :1].expand_as(per_clip[:, 1:]))
+    per_frame = colours(augment(clips, draws(len(clips)), jitter_frames=True))
+    assert ((per_frame[:, 1:] - per_frame[:, :1]).abs().amax((2, 3, 4)) > 1).all()
+
+
+def test_colours_are_clamped_to_those_of_pixels():
+    clips = random_clips(64, 2, 6, 6)
+    values = colours(augment(clips, draws(len(clips)), jitter=1.0))
+    assert values.min().item() == pytest.approx(0, abs=1e-2)
+    assert values.max().item() == pytest.approx(255, abs=1e-2)
+
+
+def test_the_processes_of_a_batch_draw_what_one_would():
+    clips = random_clips(21, 2, 8, 8)
+    alone = augment(clips, draws(21, seed=3))
+    for rank in range(4):  # the last has fewer clips
+        share = augment(clips[rank::4], draws(21, seed=3, rank=rank, world=4))
+        assert torch.equal(share, alone[rank::4])
+
+
+def test_what_is_drawn_is_the_generators_alone():
+    clips = random_clips(4, 2, 8, 8)
+    first = augment(clips, draws(4, seed=1))
+    torch.manual_seed(123)  # the global generator plays no part
+    assert torch.equal(augment(clips, draws(4, seed=1)), first)
+    assert not torch.allclose(augment(clips, draws(4, seed=2)), first)
