@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core import settings
+from core.allocation import reuse_freed_memory
 from core.context_logits import is_written, start_folder, write_logits
 from core.dataset import ContextDataset
 from core.errors import exits_cleanly
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     settings.add_split_argument(parser, default="val")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    reuse_freed_memory()
     splits = settings.splits(arguments.split)
     paths = [*(f"features_{split}_full" for split in splits), "logits_out"]
     needed = {"ASC_inputs_forward": paths, "ASC_inputs": ["models_out"], "ASC_forward_params": []}

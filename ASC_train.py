@@ -13,6 +13,7 @@ import time
 import torch
 
 from core import settings
+from core.allocation import reuse_freed_memory
 from core.dataset import ContextDataset
 from core.errors import UserError, exits_cleanly
 from core.features import FeatureStore
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    reuse_freed_memory()
     shape = {name: getattr(arguments, name) for name in ("clip_length", "skip_frames", "speakers")}
     config = settings.load(arguments.config, arguments.changes, {"ASC_inputs": PATHS, "ASC_optimization_params": []})
     inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]

@@ -12,6 +12,7 @@ import argparse
 import torch
 
 from core import ava, settings
+from core.allocation import reuse_freed_memory
 from core.dataset import ClipDataset
 from core.errors import exits_cleanly
 from core.features import is_written, write_features
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     settings.add_split_argument(parser, default="both")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    reuse_freed_memory()
     splits = settings.splits(arguments.split)
     paths = [key for key in PATHS if not key.startswith("csv_") or key.split("_")[1] in splits]
     config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_forward_params": []})

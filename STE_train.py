@@ -14,6 +14,7 @@ import time
 import torch
 
 from core import ava, settings
+from core.allocation import reuse_freed_memory
 from core.dataset import ClipDataset
 from core.errors import exits_cleanly
 from core.losses import EncoderLoss
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--full-val", action="store_true", help="validate on every frame, not on one clip an entity")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    reuse_freed_memory()
     config = settings.load(arguments.config, arguments.changes, {"STE_inputs": PATHS, "STE_optimization_params": []})
     inputs, params = config["STE_inputs"], config["STE_optimization_params"]
     name = settings.run_name(arguments.name, f"STE_clip{arguments.clip_length}", arguments.resume)

@@ -4,17 +4,14 @@
     python benchmarks/evaluate.py --rows 50000 --repeats 1
 
 Writes a ground truth with predictions in its order and in random order to a temporary folder, runs evaluate.py on
-each as its own process, start-up included, and prints the best and the worst run beside the baseline.
+each as its own process, start-up included, and prints the runs beside what is stated of the official tool.
 """
 
 import argparse
-import multiprocessing
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import measure  # noqa: E402
+from benchmarks.measure import Result  # noqa: E402
 from core.ava import LABEL_IDS, SPEAKING  # noqa: E402
 from core.errors import exits_cleanly  # noqa: E402
 
@@ -34,25 +33,31 @@ TARGET_MB = 500
 
 
 @exits_cleanly
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=VAL_ROWS)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args(argv)
 
-    with tempfile.TemporaryDirectory() as folder:
-        # In a process of its own: Linux counts the memory of this one, at the start of a child, as the child's peak.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            groundtruth, predictions = pool.submit(write_files, Path(folder), arguments.rows).result()
-        print(f"{arguments.rows:,} rows, {arguments.repeats} runs each, {os.cpu_count()} cores; best - worst")
-        print(f"{'':<34}{'seconds':>13}{'of processor':>15}{'peak memory':>14}")
-        print(f"{'official tool (stated baseline)':<34}{BASELINE_SECONDS:>13}{'':>15}{f'{BASELINE_MB} MB':>14}")
-        print(f"{'target':<34}{f'< {TARGET_SECONDS}':>13}{'':>15}{f'< {TARGET_MB} MB':>14}")
-        for name, path in predictions.items():
-            runs = [measure(groundtruth, path) for _ in range(arguments.repeats)]
-            seconds, busy, megabytes = zip(*runs, strict=True)
-            wall, processor = (f"{min(values):.2f} - {max(values):.2f}" for values in (seconds, busy))
-            print(f"{f'evaluate.py, {name}':<34}{wall:>13}{processor:>15}{f'{max(megabytes):.0f} MB':>14}")
+    measure.in_temporary_folder(results, repeats=arguments.repeats, rows=arguments.rows)
+
+
+def results(folder: Path, repeats: int = 5, rows: int = VAL_ROWS) -> list[Result]:
+    """The benchmark's lines; the files to evaluate are made in `folder`."""
+    # In a process of its own: Linux counts the memory of this one, at the start of a child, as the child's peak.
+    groundtruth, predictions = measure.in_child(write_files, folder, rows)
+    full = rows == VAL_ROWS  # what is stated of the official tool, and the targets, are for this many
+    lines = []
+    for name, path in predictions.items():
+        elapsed, peak = zip(*(evaluated(groundtruth, path) for _ in range(repeats)), strict=True)
+        name = f"evaluate.py, {rows:,} rows, {name}"
+        for what, runs, baseline, target in (
+            ("s", elapsed, BASELINE_SECONDS, TARGET_SECONDS),
+            ("peak memory, MB", peak, BASELINE_MB, TARGET_MB),
+        ):
+            stated = (baseline, target) if full else (None, None)
+            lines.append(Result(f"{name}, {what}", runs, *stated, at_most=True))
+    return lines
 
 
 def write_files(folder: Path, rows: int) -> tuple[Path, dict[str, Path]]:
@@ -77,14 +82,14 @@ def write_files(folder: Path, rows: int) -> tuple[Path, dict[str, Path]]:
         entity += 1
     groundtruth = folder / "gt.csv"
     groundtruth.write_text("".join(truth))
-    paths = {"rows in the same order": folder / "same.csv", "rows in random order": folder / "random.csv"}
+    paths = {"same order": folder / "same.csv", "random order": folder / "random.csv"}
     for path, order in zip(paths.values(), (range(rows), generator.permutation(rows)), strict=True):
         path.write_text("".join(predicted[index] for index in order))
     return groundtruth, paths
 
 
-def measure(groundtruth: Path, predictions: Path) -> tuple[float, float, float]:
-    """Wall-clock seconds, processor seconds (all threads) and peak resident megabytes of one run of evaluate.py."""
+def evaluated(groundtruth: Path, predictions: Path) -> tuple[float, float]:
+    """Wall-clock seconds and peak resident megabytes of one run of evaluate.py."""
     command = [sys.executable, str(ROOT / "evaluate.py"), "--groundtruth", str(groundtruth)]
     command += ["--predictions", str(predictions), "--frame-size", "1280x720"]
     start = time.perf_counter()
@@ -95,7 +100,7 @@ def measure(groundtruth: Path, predictions: Path) -> tuple[float, float, float]:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
     # Linux counts in kilobytes, macOS in bytes.
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / measure.MB
 
 
 if __name__ == "__main__":

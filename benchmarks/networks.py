@@ -3,14 +3,11 @@
     python benchmarks/networks.py
     python benchmarks/networks.py --seconds 2 --device 0
 
-Random weights and input: the speed does not depend on them. Each row repeats one call for some seconds; given are the
-fastest repetition (what the machine can do) and the median (what it did, with whatever else ran).
+Random weights and input: the speed does not depend on them. Each line repeats one call for some seconds.
 """
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +15,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import measure
+from benchmarks.measure import Result
 from core.errors import exits_cleanly
 from core.models import ASC_Net, resnet18_two_streams
 from core.models.inference import ContextScorer, fast_two_stream
@@ -25,9 +24,10 @@ from core.models.inference import ContextScorer, fast_two_stream
 CLIPS, SPEAKERS, FEATURES = 11, 3, 1024
 CONTEXTS = 2048  # contexts a call
 ROWS = 4096  # feature rows that they draw on
-# The published code, measured on two CPU cores: face-frames and contexts per second.
-PUBLISHED_ENCODER = {1: "34 (whole forward script: 17.8)", 32: "54"}
-PUBLISHED_CONTEXT = "1,225 on one thread (whole forward script: 228)"
+CPU = torch.device("cpu")
+# The published networks alone, on two CPU cores: face-frames and contexts per second (those on one thread).
+PUBLISHED_ENCODER = {1: 34, 32: 54}
+PUBLISHED_CONTEXT = 1225
 
 
 @exits_cleanly
@@ -42,58 +42,69 @@ def main(argv: list[str] | None = None) -> None:
     if args.device != "cpu" and not (args.device.isdecimal() and int(args.device) < torch.cuda.device_count()):
         parser.error(f"--device {args.device}: give cpu or an index below {torch.cuda.device_count()}")
     device = torch.device("cpu" if args.device == "cpu" else f"cuda:{args.device}")
-    torch.set_num_threads(args.threads)
-
     where = f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    print(f"{where}, clips of {CLIPS} frames of 144×144, contexts of {CLIPS}×{SPEAKERS}; items per second")
-    print(f"{'':44}{'best':>9}{'median':>9}   published (2 cores)")
+    print(f"{where}, clips of {CLIPS} frames of 144×144, contexts of {CLIPS}×{SPEAKERS}")
+    measure.print_table(results(args.seconds, args.threads, device))
+
+
+def results(seconds: float, threads: int, device: torch.device = CPU) -> list[Result]:
+    """The benchmark's lines, each measured for some seconds."""
+    torch.set_num_threads(threads)
     with torch.inference_mode():
-        encoder_rows(device, args.seconds)
-        context_rows(device, args.seconds)
+        return encoder_lines(device, seconds) + context_lines(device, seconds)
 
 
-def encoder_rows(device: torch.device, seconds: float) -> None:
+def encoder_lines(device: torch.device, seconds: float) -> list[Result]:
     model = resnet18_two_streams(rgb_stack_size=CLIPS).eval().to(device)
-    for batch in (1, 32):
+    lines = []
+    for batch, published in PUBLISHED_ENCODER.items():
         audio = torch.randn(batch, 1, 13, 40, device=device)
         video = torch.randn(batch, 3 * CLIPS, 144, 144, device=device)
         channels_last = video.to(memory_format=torch.channels_last)
-        published = PUBLISHED_ENCODER[batch]
-        row(f"encoder, plain, batch {batch}", batch, lambda: model(audio, video), seconds, published)  # noqa: B023
+        name = f"encoder, batch {batch}"
+        lines.append(line(f"{name}, plain, faces/s", batch, lambda: model(audio, video), seconds, published))  # noqa: B023
         for dtype in (torch.float32, torch.bfloat16):
             fast = fast_two_stream(model, dtype=dtype)
-            name = f"encoder, fast, {str(dtype).removeprefix('torch.')}, batch {batch}"
-            row(name, batch, lambda: fast(audio, channels_last), seconds, published)  # noqa: B023
+            what = f"{name}, fast, {str(dtype).removeprefix('torch.')}, faces/s"
+            lines.append(line(what, batch, lambda: fast(audio, channels_last), seconds, published))  # noqa: B023
+    return lines
 
 
-def context_rows(device: torch.device, seconds: float) -> None:
+def context_lines(device: torch.device, seconds: float) -> list[Result]:
     network = ASC_Net(CLIPS, SPEAKERS, FEATURES).eval().to(device)
     scorer = ContextScorer(network)
     features = torch.randn(ROWS, FEATURES, device=device)
     index = torch.randint(0, ROWS, (CONTEXTS, CLIPS, SPEAKERS), device=device)
     x = features[index[:64]].permute(0, 3, 1, 2).contiguous()
     projections = scorer.project(features)
-    row("context network, plain, batch 64", 64, lambda: network(x), seconds, PUBLISHED_CONTEXT)
-    row("context scorer, projection of rows", ROWS, lambda: scorer.project(features), seconds, "")
-    row("context scorer, contexts", CONTEXTS, lambda: scorer.logits(projections, index), seconds, PUBLISHED_CONTEXT)
+    name = "context network"
+    return [
+        line(f"{name}, plain, batch 64, contexts/s", 64, lambda: network(x), seconds, PUBLISHED_CONTEXT),
+        line(f"{name}, projecting, rows/s", ROWS, lambda: scorer.project(features), seconds),
+        line(
+            f"{name}, of projected rows, contexts/s",
+            CONTEXTS,
+            lambda: scorer.logits(projections, index),
+            seconds,
+            PUBLISHED_CONTEXT,
+        ),
+    ]
 
 
-def row(name: str, items: int, call: Callable[[], object], seconds: float, published: str) -> None:
-    """Time a call and print its line of the table."""
+def line(what: str, items: int, call: Callable[[], object], seconds: float, published: float | None = None) -> Result:
+    """Repeat a call for some seconds; items per second of each repetition."""
 
-    def timed() -> float:
-        start = time.perf_counter()
+    def timed() -> None:
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return time.perf_counter() - start
 
     for _ in range(2):
         timed()
-    times = []
+    times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
-        times.append(timed())
-    print(f"{name:44}{items / min(times):9,.1f}{items / statistics.median(times):9,.1f}   {published}", flush=True)
+        times.append(measure.seconds(timed))
+    return Result(what, [items / value for value in times], published)
 
 
 if __name__ == "__main__":

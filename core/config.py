@@ -27,7 +27,7 @@ STE_optimization_params = {
     "step_size": 40,  # epochs between cuts of the learning rate
     "gamma": 0.1,  # factor of a cut
     "batch_size": 128,  # clips, of all processes together
-    "threads": 4,  # data loader workers of each process; 0 loads in the training process
+    "threads": 4,  # make batches ahead, in each process; 0 makes each when it is needed
     "clips_per_entity": 1,  # random clips a track gives in an epoch and in a validation (published: 1)
     "crop_size": 144,  # pixels, side of the network's input
     "crop_scale": (0.5, 1.0),  # side of the random crop box, as a share of the crop's
@@ -44,7 +44,7 @@ STE_forward_params = {
     "backbone": "resnet18_two_streams",
     "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth file
     "batch_size": 32,  # clips in the network at once
-    "threads": 1,  # data loader workers; 0 loads in the forwarding process
+    "threads": 1,  # make batches ahead; 0 makes each when it is needed
     "crop_size": 144,  # pixels, as in training
     "precision": "fp32",  # or "bf16": faster where the processor has it, logits to about two digits
     "feature_type": "float16",  # or "float32"
@@ -82,7 +82,7 @@ ASC_optimization_params = {
     "step_size": 10,
     "gamma": 0.1,
     "batch_size": 64,  # contexts, of all processes together
-    "threads": 0,  # the features are memory-mapped: workers seldom pay
+    "threads": 0,  # the features are memory-mapped: threads seldom pay
     "precision": "auto",
     "compile": False,
     "seed": 0,

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as tvf
 from core import ava
 from core.errors import UserError
 from core.files import written_whole
-from core.video import MediaError, probe, read_frames
+from core.video import Frame, MediaError, probe, read_frames
 
 CROP_SIZE = 144  # pixels; what the published networks take
 JPEG_QUALITY = 90  # with optimised Huffman tables under 5 kB a crop of 144 x 144
@@ -68,32 +68,26 @@ def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tupl
     order = np.argsort(times, kind="stable")
     # A row may lie a little outside the picture: annotation grids and frame grids are not the same.
     tolerance = 1.5 / probe(video).fps
-    next_row, before, before_pixels = 0, None, None
+    next_row, before = 0, None
     for frame in read_frames(video, float(times[order[0]]), float(times[order[-1]])):
-        pixels = None
         while next_row < len(order):
             row = order[next_row]
             time_s = times[row]
             if time_s > frame.time_s:
                 break  # the next frame may be nearer
-            nearer_before = before is not None and time_s - before.time_s <= frame.time_s - time_s
             if before is None and frame.time_s - time_s > tolerance:
                 raise MediaError(f"{video}: the picture begins at {frame.time_s:.2f} s, {_row_text(rows, row)}")
-            if nearer_before:
-                before_pixels = before.bgr() if before_pixels is None else before_pixels
-            else:
-                pixels = frame.bgr() if pixels is None else pixels
-            yield row, _crop_jpeg(before_pixels if nearer_before else pixels, boxes[row], size)
+            nearer_before = before is not None and time_s - before.time_s <= frame.time_s - time_s
+            yield row, _crop_jpeg(before if nearer_before else frame, boxes[row], size)
             next_row += 1
         if next_row == len(order):
             return
-        before, before_pixels = frame, pixels
+        before = frame
     for row in order[next_row:]:
         if before is None or times[row] - before.time_s > tolerance:
             end = f"ends at {before.time_s:.2f} s" if before else "has no frames there"
             raise MediaError(f"{video}: the picture {end}, {_row_text(rows, row)}")
-        before_pixels = before.bgr() if before_pixels is None else before_pixels
-        yield row, _crop_jpeg(before_pixels, boxes[row], size)
+        yield row, _crop_jpeg(before, boxes[row], size)
 
 
 def is_extracted(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> bool:
@@ -202,11 +196,12 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return planes.permute(1, 2, 0).contiguous().numpy()
 
 
-def _crop_jpeg(pixels: np.ndarray, box: np.ndarray, size: int) -> bytes:
-    height, width = pixels.shape[:2]
-    x1, x2 = (np.clip(box[[0, 2]], 0, 1) * width).astype(int)
-    y1, y2 = (np.clip(box[[1, 3]], 0, 1) * height).astype(int)
-    crop = pixels[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]  # at least one pixel of a face narrower than that
+def _crop_jpeg(frame: Frame, box: np.ndarray, size: int) -> bytes:
+    width, height = frame.size
+    x1, x2 = (np.clip(box[[0, 2]], 0, 1) * width).astype(int).tolist()
+    y1, y2 = (np.clip(box[[1, 3]], 0, 1) * height).astype(int).tolist()
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    crop = frame.bgr_region(x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))  # a pixel of a face narrower than that
     if size:
         crop = resize(crop, size)
     flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]

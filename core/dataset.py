@@ -6,6 +6,7 @@ on nothing but the seed, the epoch and the number: not on workers, processes or 
 """
 
 import itertools
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from core import ava
 from core.audio import clip_samples, fitted_length, mfcc_windows, read_wav
@@ -64,7 +64,7 @@ class ClipBatch(Batch):
     rows: Tensor
 
 
-class ClipDataset(Dataset):
+class ClipDataset:
     """Clips of face crops with their sound, around random centres (one a track and epoch) or around any row.
 
     Args:
@@ -223,7 +223,7 @@ class ContextBatch(Batch):
     rows: Tensor
 
 
-class ContextDataset(Dataset):
+class ContextDataset:
     """The features of a target and of the speakers visible with it, at times around it.
 
     Args:
@@ -245,7 +245,7 @@ class ContextDataset(Dataset):
         self.labels = (store.label_ids == ava.SPEAKING_ID).astype(np.int64)
         self.first, self.last = track_bounds(store.entities)
         self._chosen: tuple[int, np.ndarray] | None = None  # an epoch and its speakers
-        self._places = np.empty(len(store), np.int64)  # room for `__getitems__`
+        self._scratch = threading.local()  # batches are made by several threads
         # Rows of one video and time stand together in `by_moment`; `slot` is a row's place there.
         moment = store.moments
         self.by_moment = np.argsort(moment, kind="stable")
@@ -270,12 +270,15 @@ class ContextDataset(Dataset):
         targets = np.array([number for _, number in keys], np.int64)
         index = self.contexts(targets, keys[0][0])
         # np.unique with its inverse, but without sorting positions: three times as fast for some thousand numbers.
+        if not hasattr(self._scratch, "places"):
+            self._scratch.places = np.empty(len(self), np.int64)
+        places = self._scratch.places
         needed = np.sort(index, axis=None)
         needed = needed[np.concatenate([[True], needed[1:] != needed[:-1]])]
-        self._places[needed] = np.arange(len(needed))
+        places[needed] = np.arange(len(needed))
         return ContextBatch(
             self.store.gather(needed),
-            torch.from_numpy(self._places[index]),
+            torch.from_numpy(places[index]),
             torch.from_numpy(self.labels[targets]),
             torch.from_numpy(targets),
         )
@@ -298,11 +301,6 @@ class ContextDataset(Dataset):
                 rows[targets] = np.where(slots < 0, targets[:, None], others)
             self._chosen = epoch, rows
         return self._chosen[1]
-
-
-def as_is(batch: Batch) -> Batch:
-    """The collate function of both data sets, which make whole batches themselves."""
-    return batch
 
 
 def _anybody_speaks(rows: pd.DataFrame) -> np.ndarray:

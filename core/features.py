@@ -180,8 +180,9 @@ class FeatureStore:
     def _open_chunks(self) -> None:
         """Map the vectors; once in each process, since a map cannot be sent to another."""
         columns = [_open(path)["features"] for path in self._paths]
-        self._chunks = [_matrix(chunk) for column in columns for chunk in column.chunks]
-        self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in self._chunks])])
+        chunks = [_matrix(chunk) for column in columns for chunk in column.chunks]
+        self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
+        self._chunks = chunks  # last: another thread takes this for the sign that all is there
 
     def _group(self, tables: list[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from core.audio import batch_mfcc
 from core.clip_utils import run_lengths
-from core.dataset import ClipDataset, ContextDataset, as_is
+from core.dataset import ClipDataset, ContextDataset
 from core.features import VideoFeatures
+from core.loading import load_batches
 from core.models.inference import ContextScorer
 from core.sampling import TrackBatches
 from core.transforms import stack
@@ -40,18 +40,16 @@ def encode_videos(
         rows: annotations, sorted by video, entity and time.
         device: where `encode` runs.
         batch_size: clips in the network at once.
-        threads: loader workers.
+        threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
         description: what the progress bar says.
     """
     starts, lengths = run_lengths(rows["video_id"].to_numpy())
     batches = TrackBatches(dataset.track_starts, dataset.track_lengths, rows=8 * batch_size)
-    loader = DataLoader(dataset, batch_sampler=batches, num_workers=threads, collate_fn=as_is)
     waiting: list[list[np.ndarray]] = []
     with tqdm(total=len(rows), desc=description, unit=" faces", disable=None) as bar:
         video, given, held = 0, 0, 0
-        for batch in loader:
-            batch = batch.to(device)
+        for batch in load_batches(dataset, batches, threads, device):
             for window in torch.arange(len(batch.rows)).split(batch_size):
                 audio = batch_mfcc(batch.sounds[0, window], batch.sound_lengths[0, window], dataset.mfcc_windows)
                 outputs = encode(audio, stack(batch.frames[batch.windows[window]]))

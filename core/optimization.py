@@ -6,7 +6,7 @@ the same steps as one that was never interrupted, and several processes take tho
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from core.dataset import Batch, as_is
+from core.dataset import Batch
 from core.distributed import synchronise_batch_norms
 from core.errors import UserError
+from core.loading import BatchDataset, load_batches
 from core.metrics import average_precision
 from core.runs import Run
 from core.sampling import ShuffledBatches
@@ -117,18 +117,6 @@ def make_criterion(name: str | type | nn.Module) -> Callable[[Tensor, Tensor], T
     return criterion() if isinstance(criterion, type) else criterion
 
 
-def make_loader(dataset: Dataset, batches: ShuffledBatches, threads: int, device: torch.device) -> DataLoader:
-    """A loader of whole batches; its workers live through all epochs."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=threads,
-        collate_fn=as_is,
-        persistent_workers=threads > 0,
-        pin_memory=device.type == "cuda",
-    )
-
-
 class Training:
     """A training: the network, its data, and how the loss of a batch is had.
 
@@ -147,8 +135,8 @@ class Training:
         self,
         model: nn.Module,
         loss_function: LossFunction,
-        train_set: Dataset,
-        val_set: Dataset,
+        train_set: BatchDataset,
+        val_set: BatchDataset,
         train_items: int,
         val_items: int,
         params: dict[str, Any],
@@ -172,8 +160,7 @@ class Training:
         shares = {"seed": params["seed"], "rank": accelerator.process_index, "world": world}
         self.train_batches = ShuffledBatches(train_items, params["batch_size"], **shares)
         self.val_batches = ShuffledBatches(val_items, params["batch_size"], **shares, shuffle=False)
-        self.train_loader = make_loader(train_set, self.train_batches, params["threads"], device)
-        self.val_loader = make_loader(val_set, self.val_batches, min(1, params["threads"]), device)
+        self.train_set, self.val_set = train_set, val_set
 
     def fit(self, run: Run) -> dict[str, float]:
         """Train to the last epoch, from the run's state if it has one; returns the last epoch's log line."""
@@ -216,13 +203,14 @@ class Training:
 
     def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
         self.model.train(training)
-        batches, loader = (self.train_batches, self.train_loader) if training else (self.val_batches, self.val_loader)
+        dataset, batches = (self.train_set, self.train_batches) if training else (self.val_set, self.val_batches)
         batches.epoch = epoch if training else 0
         sizes = batches.global_sizes()
         totals = EpochTotals()
         world = self.accelerator.num_processes
         with self._bar(epoch, sum(sizes), training) as bar:
-            for number, (batch, size) in enumerate(zip(_ahead(loader, self.accelerator.device), sizes, strict=True)):
+            loaded = load_batches(dataset, batches, self.params["threads"], self.accelerator.device)
+            for number, (batch, size) in enumerate(zip(loaded, sizes, strict=True)):
                 draws = None
                 if training:
                     seed = np.random.SeedSequence((self.params["seed"], epoch, number)).generate_state(1, np.uint64)[0]
@@ -252,18 +240,6 @@ class Training:
         from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
 
         return SummaryWriter(str(run.folder), flush_secs=10)
-
-
-def _ahead(loader: DataLoader, device: torch.device) -> Iterator[Batch]:
-    """Batches on the device, the next one's copy begun before the current one is used."""
-    waiting = None
-    for batch in loader:
-        moved = batch.to(device)
-        if waiting is not None:
-            yield waiting
-        waiting = moved
-    if waiting is not None:
-        yield waiting
 
 
 def _write_scalars(board, line: dict[str, float]) -> None:

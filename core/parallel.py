@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from core.allocation import reuse_freed_memory
 from core.errors import EXIT_BROKEN_ITEMS, UserError
 from core.video import MediaError
 
@@ -97,12 +98,13 @@ def _outcomes(
         yield from _on_cluster(function, items, cluster)
         return
     if jobs == 1 or len(items) <= 1:
+        reuse_freed_memory()
         for name, item in items.items():
             yield name, _attempt(function, item)
         return
     # "spawn": forking a process that holds PyTorch's and FFmpeg's threads can deadlock
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_one_thread_each) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=one_thread_each) as pool:
         # Ctrl-C reaches the workers too; they are born ignoring it, and heed it while they work on a video: one that
         # starts or waits has nothing to clean up and would only print a traceback.
         heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -151,10 +153,12 @@ def _attempt_in_worker(function: Callable[[Item], object], item: Item) -> str | 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _one_thread_each() -> None:
-    """Workers share the cores by being many; threads inside each would only quarrel."""
+def one_thread_each() -> None:
+    """Make ready a worker: workers share the cores by being many, threads inside each would only quarrel."""
     import cv2
     import torch
+
+    reuse_freed_memory()
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

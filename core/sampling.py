@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-from torch.utils.data import Sampler
 
 Key = tuple[int, int]  # (epoch, number of the item)
 
 
-class ShuffledBatches(Sampler[list[Key]]):
+class ShuffledBatches:
     """All numbers below `items`, in an order drawn anew each epoch, in batches; the share of one process.
 
     A global batch is the same for any number of processes: process r of n takes its items r, r + n, ... A last batch
@@ -46,7 +45,7 @@ class ShuffledBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(item)) for item in batch[self.rank :: self.world]]
 
 
-class TrackBatches(Sampler[list[Key]]):
+class TrackBatches:
     """All rows in order, whole tracks together, so that a crop shared by neighbouring windows is decoded once.
 
     Args:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import pprint
+import signal
 import subprocess
 import sys
 import time
@@ -43,12 +44,14 @@ class Stage:
         name: in the table.
         command: script and arguments, without the interpreter.
         count, unit: how much work it is, for the throughput.
+        run_folder: of a training; where it holds a run, the script is told to resume it.
     """
 
     name: str
     command: list[str]
     count: int
     unit: str
+    run_folder: Path | None = None
 
 
 @exits_cleanly
@@ -68,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # ------------------------------------------------------------ training, forwarding, scores
     write_config(arguments, out, rows)
+    done.depends_on((out / "config.py").read_text(encoding="utf-8"), *left_out)
     for stage in learning(arguments, out, rows):
         done.run(stage)
 
@@ -105,7 +109,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 class Done:
     """The stages that are finished, kept in a file with their seconds.
 
-    A stage is skipped if it was finished by the same command after the same stages with the same settings.
+    A stage is skipped if it was finished by the same command, after the same stages, with the same settings and
+    videos; one that had to leave out videos is tried again, for they may have been mended.
     """
 
     def __init__(self, path: Path):
@@ -113,22 +118,27 @@ class Done:
         self.stages: dict[str, dict] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self.chain = ""
 
+    def depends_on(self, *facts: str) -> None:
+        """Let all that comes after depend on some facts."""
+        self.chain = hashlib.sha256("\0".join([self.chain, *facts]).encode()).hexdigest()
+
     def run(self, stage: Stage, may_break: bool = False) -> None:
-        config = [path for path in stage.command if path.endswith("config.py")]
-        inputs = [self.chain, *stage.command, *(Path(path).read_text(encoding="utf-8") for path in config)]
-        self.chain = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+        self.depends_on(*stage.command)
         if self.stages.get(stage.name, {}).get("chain") == self.chain:
             print(f"[{stage.name}] finished before, {self.stages[stage.name]['seconds']:.1f} s")
             return
-        print(f"[{stage.name}] {' '.join(stage.command)}", flush=True)
+        resume = ["--resume"] if stage.run_folder and (stage.run_folder / "settings.json").is_file() else []
+        print(f"[{stage.name}] {' '.join(stage.command + resume)}", flush=True)
         started = time.perf_counter()
-        status = subprocess.run([sys.executable, *stage.command], cwd=ROOT, check=False).returncode
-        if status in (EXIT_INTERRUPTED, -2):
+        status = subprocess.run([sys.executable, *stage.command, *resume], cwd=ROOT, check=False).returncode
+        if status in (EXIT_INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
-        if status != 0 and not (may_break and status == EXIT_BROKEN_ITEMS):
+        broken = status == EXIT_BROKEN_ITEMS and may_break
+        if status != 0 and not broken:
             raise UserError(f"stage {stage.name} failed with status {status}; see above, mend it and run this again")
         seconds = time.perf_counter() - started
-        entry = {"seconds": seconds, "count": stage.count, "unit": stage.unit, "chain": self.chain}
+        chain = None if broken else self.chain
+        entry = {"seconds": seconds, "count": stage.count, "unit": stage.unit, "chain": chain}
         # In order of execution, whatever an earlier run with other settings left.
         self.stages = {name: value for name, value in self.stages.items() if name != stage.name} | {stage.name: entry}
         write_json(self.path, self.stages)
@@ -229,17 +239,15 @@ def learning(arguments: argparse.Namespace, out: Path, rows: dict) -> Iterator[S
     context = [str(arguments.clip_length), str(arguments.skip_frames), str(arguments.speakers), arguments.device]
     encoder = [str(arguments.clip_length), arguments.device]
 
-    def training(script: str, words: list[str], name: str) -> list[str]:
-        begun = (out / "models" / name / "settings.json").is_file()
-        return [script, *words, "--name", name, *(["--resume"] if begun else []), *config]
-
-    yield Stage("STE_train", training("STE_train.py", encoder, "STE"), clips, "clips")
+    models = out / "models"
+    yield Stage("STE_train", ["STE_train.py", *encoder, "--name", "STE", *config], clips, "clips", models / "STE")
     yield Stage("STE_forward", ["STE_forward.py", *encoder, *config], sum(faces.values()), "faces")
     for head in ("av", "audio", "video"):
         words = ["--set", f"STE_postprocessing_params.head={head}"]
         yield Stage(f"STE_postprocessing, {head}", ["STE_postprocessing.py", *config, *words], faces["val"], "faces")
     contexts = asc["epochs"] * faces["train"]
-    yield Stage("ASC_train", training("ASC_train.py", context, "ASC"), contexts, "contexts")
+    words = ["ASC_train.py", *context, "--name", "ASC", *config]
+    yield Stage("ASC_train", words, contexts, "contexts", models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *config], faces["val"], "faces")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *config], faces["val"], "faces")
     predictions = [str(out / "predictions" / "val" / name) for name in PREDICTIONS]

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from core import ava
 from core.audio import batch_mfcc, fitted_length, write_wav
-from core.dataset import Batch, ClipDataset, ContextDataset, as_is
+from core.dataset import Batch, ClipDataset, ContextDataset
 from core.errors import UserError
 from core.features import FeatureStore, VideoFeatures, write_features
+from core.loading import load_batches
 from core.sampling import ShuffledBatches
 from core.transforms import stack
 
@@ -163,12 +163,12 @@ def test_an_item_depends_on_seed_epoch_and_number_alone(media):
         assert other.rows.tolist() != whole.rows.tolist()
 
 
-def test_the_same_batches_whatever_the_number_of_workers(media):
+def test_the_same_batches_whatever_the_number_of_threads(media):
     dataset = clips(media, random_centres=True, mismatched_sounds=2, seed=3)
 
-    def batches(workers: int) -> list[Batch]:
+    def batches(threads: int) -> list[Batch]:
         sampler = ShuffledBatches(10, 4, seed=3)
-        return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=as_is))
+        return list(load_batches(dataset, sampler, threads, torch.device("cpu")))
 
     here = batches(0)
     assert [len(batch.labels) for batch in here] == [4, 4, 2]
@@ -386,13 +386,13 @@ def test_batches_of_contexts_hold_the_rows_they_name(tmp_path):
     assert torch.equal(batch.features[batch.index], directly)
 
 
-def test_the_same_contexts_whatever_the_number_of_workers(tmp_path):
+def test_the_same_contexts_whatever_the_number_of_threads(tmp_path):
     store = make_features(tmp_path, random_tracks(3))
     dataset = ContextDataset(store, 3, 1, 2, random_speakers=True, seed=4)
 
-    def batches(workers: int) -> list[Batch]:
+    def batches(threads: int) -> list[Batch]:
         sampler = ShuffledBatches(len(dataset), 16, seed=4)
-        return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=as_is))
+        return list(load_batches(dataset, sampler, threads, torch.device("cpu")))
 
     for one, other in zip(batches(0), batches(2), strict=True):
         assert_equal_batches(one, other)

@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from core.errors import UserError
 from core.models import BACKBONES, ASC_Net, backbone, resnet18_two_streams
+from core.models.two_stream import start_from_motion
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -170,3 +171,19 @@ def test_places_are_ordered_by_time_then_speaker():
     sequence = torch.stack([x[0, :, 0, 0], x[0, :, 0, 1], x[0, :, 1, 0], x[0, :, 1, 1]])
     expected = model.fc_final(model.lstm(sequence[None])[0].flatten(1))
     torch.testing.assert_close(model(x), expected)
+
+
+def test_a_start_from_motion_sees_nothing_in_a_still_clip() -> None:
+    model = resnet18_two_streams(rgb_stack_size=5)
+    start_from_motion(model)
+    still = torch.rand(1, 3, 32, 32).repeat(1, 5, 1, 1)
+    moving = torch.rand(1, 15, 32, 32)
+    assert model.video_conv1(still).abs().max() < 1e-4
+    assert model.video_conv1(moving).abs().max() > 0.1
+    weight = model.video_conv1.weight.view(64, 5, 3, 7, 7)
+    assert torch.equal(weight[:, :, 0], weight[:, :, 1])
+
+
+def test_random_first_convolutions_differ_from_frame_to_frame() -> None:
+    weight = resnet18_two_streams(rgb_stack_size=3).video_conv1.weight
+    assert not torch.allclose(weight[:, :3], weight[:, 3:6])

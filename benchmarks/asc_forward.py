@@ -1,0 +1,99 @@
+"""Scoring faces with the context network, as ASC_forward.py does: from the feature store to csv files of logits.
+
+    python benchmarks/asc_forward.py
+    python benchmarks/asc_forward.py --rows 5000 --repeats 1
+
+Random weights: the speed does not depend on them. Opening the features and writing are included; contexts of 11
+moments, every 4th row, 3 speakers; the batch size is that of core/config.py.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import material, measure
+from benchmarks.measure import Result
+from core.config import ASC_forward_params
+from core.context_logits import write_logits
+from core.dataset import ContextDataset
+from core.errors import exits_cleanly
+from core.features import FeatureStore
+from core.forwarding import score_contexts
+from core.models import ASC_Net
+from core.models.inference import ContextScorer
+
+ROWS, VIDEOS = 20_000, 4
+SHAPE = (11, 4, 3)  # moments, stride, speakers
+COMPARED = 512  # contexts that the plain network scores as well
+PUBLISHED_ROWS_PER_S = 228
+TARGET_ROWS_PER_S = 30 * PUBLISHED_ROWS_PER_S
+TARGET_DEVIATION = 1e-4
+CPU = torch.device("cpu")
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default 2)")
+    arguments = parser.parse_args(argv)
+    measure.in_temporary_folder(results, **vars(arguments))
+
+
+def results(folder: Path, repeats: int = 3, threads: int = 2, rows: int = ROWS) -> list[Result]:
+    """The benchmark's lines; the features and the logits are made in `folder`."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    features = folder / f"features-{rows}"
+    material.feature_store(features, rows, VIDEOS)
+    network = ASC_Net(SHAPE[0], SHAPE[2])
+    deviation = _deviation(network, _open(features))
+    scorer = ContextScorer(network)
+    runs = [_forward(scorer, features, folder / "logits") for _ in range(repeats)]
+    name = f"features to logits, {threads} threads, rows/s"
+    return [
+        Result(name, runs, PUBLISHED_ROWS_PER_S, TARGET_ROWS_PER_S),
+        Result("largest deviation from the plain network", [deviation], None, TARGET_DEVIATION, at_most=True),
+    ]
+
+
+def _open(features: Path) -> ContextDataset:
+    return ContextDataset(FeatureStore(features), *SHAPE, random_speakers=False)
+
+
+def _forward(scorer: ContextScorer, features: Path, out: Path) -> float:
+    """Rows per second, everything included."""
+    start = time.perf_counter()
+    dataset = _open(features)
+    store = dataset.store
+    for video, rows in store.rows_of_videos().items():
+        logits = score_contexts(scorer, dataset, rows, ASC_forward_params["batch_size"], CPU)
+        write_logits(out, video, store.entity_ids[rows], store.timestamps[rows], logits)
+    return len(store) / (time.perf_counter() - start)
+
+
+def _deviation(network: nn.Module, dataset: ContextDataset) -> float:
+    """Largest difference of logits; the batch norms first get the statistics of what they see."""
+    first = next(iter(dataset.store.rows_of_videos().values()))
+    targets = np.linspace(first.start, first.stop - 1, COMPARED).astype(int)
+    batch = dataset.__getitems__([(0, int(target)) for target in targets])
+    x = batch.features[batch.index].permute(0, 3, 1, 2).float()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(x)
+        plain = network.eval()(x).numpy()
+    return float(np.abs(score_contexts(ContextScorer(network), dataset, first, 1024, CPU)[targets] - plain).max())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Forwarding faces through the encoder, as STE_forward.py does: from packed crops and wavs to the feature store.
+
+    python benchmarks/ste_forward.py
+    python benchmarks/ste_forward.py --threads 1 --repeats 1
+
+Random weights: the speed does not depend on them. Decoding, MFCC and writing are included; batch size and workers are
+those of core/config.py.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import material, measure
+from benchmarks.measure import Result
+from core.audio import batch_mfcc
+from core.config import STE_forward_params
+from core.dataset import ClipDataset
+from core.errors import exits_cleanly
+from core.features import write_features
+from core.forwarding import encode_videos
+from core.models import resnet18_two_streams
+from core.models.inference import fast_encoder
+from core.transforms import stack
+
+VIDEO_S = 8  # 600 faces
+CLIP_LENGTH = 11
+PUBLISHED_FACES_PER_S = 17.8
+PUBLISHED_BYTES = 10_900  # a row of the published csv
+TARGET_FACES_PER_S = 3 * PUBLISHED_FACES_PER_S
+TARGET_BYTES = 2_200
+TARGET_DEVIATION = 1e-3
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default 2)")
+    arguments = parser.parse_args(argv)
+    measure.in_temporary_folder(results, repeats=arguments.repeats, threads=arguments.threads)
+
+
+def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
+    """The benchmark's lines; the data set and the features are made in `folder`."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    rows = material.prepared(folder / "short", VIDEO_S)
+    dataset = ClipDataset(
+        rows, folder / "short" / "crops", folder / "short" / "sounds", CLIP_LENGTH, random_centres=False
+    )
+    model = resnet18_two_streams(rgb_stack_size=CLIP_LENGTH)
+    batch = dataset.__getitems__([(0, row) for row in range(0, len(rows), len(rows) // 32)])
+    audio = batch_mfcc(batch.sounds[0], batch.sound_lengths[0], dataset.mfcc_windows)
+    video = stack(batch.frames[batch.windows])
+    _settle_batch_norms(model, audio, video)
+    with torch.inference_mode():
+        eager = model(audio, video)
+    deviation = max(float((a - b).abs().max()) for a, b in zip(fast_encoder(model)(audio, video), eager, strict=True))
+
+    lines = []
+    for dtype, target in ((torch.float32, TARGET_FACES_PER_S), (torch.bfloat16, None)):
+        encode = fast_encoder(model, dtype=dtype)
+        name = f"crops to features, {str(dtype).removeprefix('torch.')}, {threads} threads, faces/s"
+        runs = [_forward(encode, dataset, rows, folder / "features") for _ in range(repeats)]
+        lines.append(Result(name, runs, PUBLISHED_FACES_PER_S, target))
+    size = (folder / "features" / "textured.arrow").stat().st_size / len(rows)
+    return [
+        *lines,
+        Result("largest deviation from the plain network, float32", [deviation], None, TARGET_DEVIATION, at_most=True),
+        Result("bytes on disk per row of features", [size], PUBLISHED_BYTES, TARGET_BYTES, at_most=True),
+    ]
+
+
+def _forward(encode, dataset: ClipDataset, rows: pd.DataFrame, folder: Path) -> float:
+    """Faces per second, everything included."""
+    params = STE_forward_params
+    options = (torch.device("cpu"), params["batch_size"], params["threads"], params["feature_type"], "STE")
+    start = time.perf_counter()
+    for video in encode_videos(encode, dataset, rows, *options):
+        write_features(folder, video, {"weights": "random"})
+    return len(rows) / (time.perf_counter() - start)
+
+
+def _settle_batch_norms(model: nn.Module, *inputs: torch.Tensor) -> None:
+    """Give the batch norms the statistics of some input: without, a random network's activations grow wild."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(*inputs)
+    model.eval()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Batches made ahead of time by threads.
+
+Threads, not processes: what a batch takes (JPEG decoding, copying features) runs outside Python's lock, nothing has to
+be copied between processes, an error keeps its own words, and nothing depends on how a system starts processes.
+"""
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import torch
+
+from core.dataset import Batch
+
+AHEAD = 2  # batches made ahead by each thread
+
+
+class BatchDataset(Protocol):
+    """A data set that makes whole batches, from several threads at once."""
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch: ...
+
+
+def load_batches(
+    dataset: BatchDataset, batches: Iterable[list[tuple[int, int]]], threads: int, device: torch.device
+) -> Iterator[Batch]:
+    """The data set's batches on a device, in order.
+
+    Args:
+        dataset: makes a batch from the keys of its items.
+        batches: keys of each batch.
+        threads: how many batches are made at once, beside the caller's work; 0 makes each when it is asked for.
+        device: where batches go; to a CUDA device the copy runs beside the computation.
+    """
+
+    def make(keys: list[tuple[int, int]]) -> Batch:
+        batch = dataset.__getitems__(keys)
+        return batch.pin_memory() if device.type == "cuda" else batch
+
+    if threads == 0:
+        for keys in batches:
+            yield make(keys).to(device)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        rest = iter(batches)
+        waiting = collections.deque(pool.submit(make, keys) for keys in itertools.islice(rest, AHEAD * threads))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(pool.submit(make, keys) for keys in itertools.islice(rest, 1))
+            yield batch.to(device)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
