@@ -105,7 +105,7 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
     Args:
         weights: "best" or "last" of the newest run of the stage, or the path of a file or of a run folder (its best).
         models_out: folder of run folders.
-        stage: "STE" or "ASC", for messages.
+        stage: "STE" or "ASC"; both may have their runs in one folder.
 
     Raises:
         UserError: there is none.
@@ -116,7 +116,8 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
         if not path.is_file():
             raise UserError(f"no {stage} weights {path}: give 'best', 'last' or the path of a .pth file")
         return path
-    runs = sorted(Path(models_out).glob("*/last.pt"), key=lambda path: path.stat().st_mtime)
+    runs = [path for path in Path(models_out).glob("*/last.pt") if _is_of_stage(path.parent, stage)]
+    runs.sort(key=lambda path: path.stat().st_mtime)
     if not runs:
         raise UserError(f"no finished epoch of any run in {models_out}: run {stage}_train.py, or give a .pth file")
     folder = runs[-1].parent
@@ -128,6 +129,11 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
             )
         return folder / "best.pth"
     return max(folder.glob("[0-9]*.pth"), key=lambda path: int(path.stem))
+
+
+def _is_of_stage(folder: Path, stage: str) -> bool:
+    """Whether a run folder is of a stage, told by the settings it keeps."""
+    return f"{stage}_optimization_params" in json.loads((folder / "settings.json").read_text(encoding="utf-8"))
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -198,6 +198,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
             # The published recipe with a budget for small data, and with what makes the most of each clip (README).
             "pretrained": False,
             "motion_init": True,
+            "learning_rate": 1e-4,
             "epochs": EPOCHS,
             "step_size": math.ceil(0.4 * EPOCHS),
             "clips_per_entity": max(1, round(arguments.ste_clips / (EPOCHS * tracks))),
@@ -209,7 +210,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
             "mismatched_sounds": 2,
         },
         # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
-        "STE_forward_params": {"weights": f"{out}/models/STE/{EPOCHS}.pth", "crop_size": arguments.crop_size},
+        "STE_forward_params": {"weights": "last", "crop_size": arguments.crop_size},
         "ASC_inputs": features | {"models_out": f"{out}/models"},
         "ASC_inputs_forward": features
         | csvs
@@ -219,7 +220,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
             "epochs": asc_epochs,
             "step_size": math.ceil(0.4 * asc_epochs),
         },
-        "ASC_forward_params": {"weights": f"{out}/models/ASC/{asc_epochs}.pth"},
+        "ASC_forward_params": {"weights": "last"},
     }
     merged = settings.load(arguments.config, arguments.changes, {name: [] for name in settings.names()}, base=values)
     text = "".join(f"\n{name} = {pprint.pformat(keys, sort_dicts=False)}\n" for name, keys in merged.plain().items())

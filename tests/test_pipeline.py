@@ -22,7 +22,6 @@ def run(folder: Path) -> subprocess.CompletedProcess:
     command += ["--ste-clips", "30", "--asc-contexts", "200", "--jobs", "1"]
     changes = ("epochs=2", "step_size=1", "clips_per_entity=2", "threads=0", "mismatched_sounds=1")
     command += [word for change in changes for word in ("--set", f"STE_optimization_params.{change}")]
-    command += ["--set", f"STE_forward_params.weights={folder / 'run' / 'models' / 'STE' / '2.pth'}"]
     return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
 
 

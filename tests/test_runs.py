@@ -167,6 +167,13 @@ def test_a_file_or_a_run_folder(tmp_path):
     assert find_weights(run.folder, "elsewhere", "STE") == run.folder / "best.pth"
 
 
+def test_runs_of_both_stages_in_one_folder(tmp_path):
+    save(Run(tmp_path / "encoder", SETTINGS, resume=False), 1, best=True)
+    save(Run(tmp_path / "context", {"ASC_optimization_params": {}}, resume=False), 2, best=True)
+    assert find_weights("last", tmp_path, "STE") == tmp_path / "encoder" / "1.pth"
+    assert find_weights("best", tmp_path, "ASC") == tmp_path / "context" / "best.pth"
+
+
 def test_no_weights(tmp_path):
     with pytest.raises(UserError, match=r"no finished epoch of any run in .*: run ASC_train\.py, or give a \.pth file"):
         find_weights("best", tmp_path, "ASC")
