@@ -58,14 +58,14 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(inputs["logits_out"]) / split
         start_folder(folder, {"weights": fingerprint(weights), "context": shape, "features": store.made_by})
         videos = store.rows_of_videos()
-        todo = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
-        faces = sum(rows.stop - rows.start for rows in todo.values())
+        remaining = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
+        faces = sum(rows.stop - rows.start for rows in remaining.values())
         with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:
-            for video_id, rows in todo.items():
+            for video_id, rows in remaining.items():
                 logits = score_contexts(scorer, dataset, rows, params["batch_size"], device)
                 write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
                 bar.update(len(logits))
-        print(f"{folder}: {faces:,} faces scored, {len(videos) - len(todo)} videos were there already")
+        print(f"{folder}: {faces:,} faces scored, {len(videos) - len(remaining)} videos were there already")
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def fetch_all(
     """
     errors = {}
     stopping = threading.Event()
-    todo, outcomes = queue.SimpleQueue(), queue.SimpleQueue()
+    remaining, outcomes = queue.SimpleQueue(), queue.SimpleQueue()
     for item in wanted.items():
-        todo.put(item)
+        remaining.put(item)
 
     def fetch_one(path: Path, remote: Remote) -> BaseException | None:
         def progress(done: int, total: int | None) -> None:
@@ -64,7 +64,7 @@ def fetch_all(
     def work() -> None:
         while not stopping.is_set():
             try:
-                path, remote = todo.get_nowait()
+                path, remote = remaining.get_nowait()
             except queue.Empty:
                 return
             outcomes.put((path, fetch_one(path, remote)))
