@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 .venv/bin/python scripts/make_synthetic_ava.py demo/synthetic --videos 24 --val-videos 8 --seconds 12 --seed 1 --jobs 2
 .venv/bin/python scripts/run_pipeline.py --videos demo/synthetic/videos --annotations demo/synthetic/annotations \
-    --out demo/run --crop-size 64 --ste-clips 12000 --asc-contexts 150000
+    --out demo/run --crop-size 64 --ste-clips 10000 --asc-contexts 50000
