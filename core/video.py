@@ -61,12 +61,6 @@ class Frame:
     time_s: float
     picture: av.VideoFrame
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as displayed."""
-        turned = round(self.picture.rotation / 90) % 2
-        return (self.picture.height, self.picture.width) if turned else (self.picture.width, self.picture.height)
-
     def rgb(self) -> np.ndarray:
         """The displayed picture, (height, width, [r, g, b]) uint8."""
         return self._displayed("rgb24")
