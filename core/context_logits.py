@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from core.errors import UserError
-from core.files import make_folder, write_json, written_whole
+from core.files import finished_files, make_folder, write_json, written_whole
 
 COLUMNS = {
     "entity_id": pa.string(),
@@ -54,7 +54,7 @@ def read_logits(folder: str | Path) -> pd.DataFrame:
     Raises:
         UserError: there are none, or a file is not of this form.
     """
-    paths = sorted(Path(folder).glob("*.csv"))
+    paths = finished_files(folder, ".csv")
     if not paths:
         raise UserError(f"no logits in {folder}: run ASC_forward.py first")
     tables = []

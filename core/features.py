@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from core.files import written_whole
+from core.files import finished_files, written_whole
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
@@ -124,7 +124,7 @@ class FeatureStore:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"no feature folder {folder}: run STE_forward.py first")
-        paths = sorted(folder.glob("*.arrow")) or sorted(folder.glob("*.csv"))
+        paths = finished_files(folder, ".arrow") or finished_files(folder, ".csv")
         if not paths:
             raise UserError(f"no features in {folder}: expected <video_id>.arrow (or .csv) as STE_forward.py writes")
         self.folder = folder

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.errors import UserError
 
+PART = ".part-"  # how names of unfinished files begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -25,7 +26,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give another output path")
     try:
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PART, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise UserError(f"cannot write into {path.parent}: {error.strerror}; give another output path") from error
     os.close(handle)
@@ -41,6 +42,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def finished_files(folder: str | Path, suffix: str) -> list[Path]:
+    """The files of a folder with an ending, sorted, but for what a killed process left half written."""
+    return sorted(path for path in Path(folder).glob(f"*{suffix}") if not path.name.startswith(PART))
 
 
 def make_folder(path: str | Path) -> Path:

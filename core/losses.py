@@ -20,8 +20,9 @@ class EncoderLoss:
 
     The audio classifier's target is whether anybody in the frame speaks. Where the batch brings sounds from
     elsewhere, the joint classifier is also taught that a face with a sound that is not its own is not speaking; the
-    pictures go through the network once for all their sounds, so this costs next to nothing and asks for just what
-    matters: whether sound and picture agree.
+    pictures go through the network once for all their sounds, so this costs next to nothing. It balances the two
+    streams and gives the audio stream more to learn from; it cannot teach lip sync, since the joint classifier is
+    linear on the two streams' embeddings.
 
     Attributes:
         criterion: usually nn.CrossEntropyLoss().

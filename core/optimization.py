@@ -129,6 +129,9 @@ class Training:
         params: the stage's optimization parameters (`core/config.py`).
         accelerator: from `make_accelerator`.
         item: what an item is called in the progress bar.
+
+    Raises:
+        UserError: there are fewer items than processes.
     """
 
     def __init__(
@@ -145,6 +148,11 @@ class Training:
     ):
         self.accelerator, self.loss_function, self.params, self.item = accelerator, loss_function, params, item
         device, world = accelerator.device, accelerator.num_processes
+        if min(train_items, val_items) < world:
+            raise UserError(
+                f"{train_items} {item} to train on and {val_items} to validate on, for {world} processes: each needs "
+                "at least one; start fewer processes or give more data"
+            )
         if world > 1:
             model = synchronise_batch_norms(model, device)
         if device.type == "cuda":

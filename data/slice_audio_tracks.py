@@ -2,13 +2,14 @@
 
     python data/slice_audio_tracks.py tracks/train csv/train_augmented.csv audio/train --jobs 2
 
-Writes OUT/<entity_id>.wav; entities whose wav is there are skipped.
+Writes OUT/<entity_id>.wav; entities whose wav is there, with just this sound, are skipped.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,11 +32,12 @@ def slice_video(task: tuple[Path, pd.DataFrame, Path]) -> None:
     length_s = len(samples) / SAMPLE_RATE
     for entity, first_s, last_s in entities.itertuples(index=False):
         path = out / f"{entity}.wav"
-        if path.is_file():
-            continue
         if length_s < last_s - MISSING_END_S:
             raise MediaError(f"{wav} ends at {length_s:.2f} s, but entity {entity} is annotated until {last_s:.2f} s")
-        write_wav(path, samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)])
+        wanted = samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
+        # Compared, not just looked for: the annotations may have changed since, and a shifted sound shows nowhere.
+        if not (path.is_file() and np.array_equal(read_wav(path), wanted)):
+            write_wav(path, wanted)
 
 
 @exits_cleanly

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError, exits_cleanly
-from core.files import make_folder, write_json, written_whole
+from core.files import finished_files, make_folder, write_json, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -127,3 +127,9 @@ def test_a_fault_of_the_program_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_what_a_killed_process_left_is_not_taken_for_finished(tmp_path):
+    for name in ("b.csv", "a.csv", ".part-x.csv", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in finished_files(tmp_path, ".csv")] == ["a.csv", "b.csv"]

@@ -20,7 +20,7 @@ import scipy.io.wavfile
 from tiny import BOXES, CLIPS, CROP_SIZE, FPS, HEIGHT, WIDTH, annotation_row, exit_status, picture, write_annotations
 
 from core import ava
-from core.audio import SAMPLE_RATE, read_wav
+from core.audio import SAMPLE_RATE, read_wav, write_wav
 from core.crops import Crops, is_extracted
 from core.video import write_video
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
@@ -487,3 +487,14 @@ def test_a_process_ended_in_the_middle_leaves_whole_files(long_video, tmp_path, 
         stored = pa.ipc.open_file(str(out / f"{video}.arrow")).read_all()
         assert stored.num_rows == (rows["video_id"] == video).sum()
         assert all(len(jpeg) > 100 for jpeg in stored["jpeg"].to_pylist())
+
+
+def test_a_sound_of_other_annotations_is_cut_again(prepared: Path, tmp_path: Path) -> None:
+    """A wav that is there but holds another stretch of the video's sound would shift what the encoder hears."""
+    csv, tracks = prepared / "csv" / "val.csv", prepared / "tracks" / "val"
+    assert exit_status(slice_audio_tracks.main, tracks, csv, tmp_path) == 0
+    wav = sorted(tmp_path.glob("*.wav"))[0]
+    right = read_wav(wav).copy()
+    write_wav(wav, np.roll(right, 800))
+    assert exit_status(slice_audio_tracks.main, tracks, csv, tmp_path) == 0
+    np.testing.assert_array_equal(read_wav(wav), right)
