@@ -3,9 +3,15 @@
     python evaluate.py --groundtruth gt.csv --predictions ASC.csv
     python evaluate.py --groundtruth gt.csv --predictions ASC.csv STE.csv --plot pr.png
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --videos videos --json -
+    python evaluate.py --groundtruth annotations/val --predictions detected.csv --detected
+    python evaluate.py --columbia col_labels/fusion --predictions columbia.csv
 
-The ground truth is a csv in the official format, several, or a folder of `<video_id>-activespeaker.csv`. The first
-line printed for a file is the number of ActivityNet's get_ava_active_speaker_performance.py.
+The ground truth is a csv in the official format, several, or a folder of `<video_id>-activespeaker.csv`. Predictions
+are csvs in the official format. They are on the boxes of the ground truth, row for row; or on detected tracks
+(--detected), then a box is matched with the annotated one that it overlaps (`core.detected_evaluation` says what
+counts as what); or on detected tracks of the Columbia video, against its labels (--columbia; the protocol is in
+`core.columbia`). The first line printed for a file is its main number; on given boxes that of ActivityNet's
+get_ava_active_speaker_performance.py.
 
 --json FILE (or - for standard output, in place of the text) writes an object with the results of the first
 prediction file at the top level and those of every file in the list `files`:
@@ -20,35 +26,73 @@ prediction file at the top level and those of every file in the list `files`:
     ties                                      share of rows tied with a row of the other label, and the lowest and
                                               highest average precision over all orders of equal scores
     notes                                     sentences, empty when there is nothing to add
+
+With --detected:
+
+    predictions, min_overlap, chance          chance: the average precision of random scores on these boxes
+    average_precision                         of every prediction at an annotated time, missed faces never found
+    average_precision_matched                 of the matched faces alone; null when none of them speaks
+    average_precision_annotated               of the annotated faces, missed ones scored lowest
+    faces                                     annotated, predicted, matched; recall, precision
+    speaking_faces                            annotated, matched, recall
+    accuracy, roc_auc                         of the matched faces; null where undefined
+    accuracy_annotated, threshold             missed faces count as not speaking
+    by_faces, by_face_width                   group -> annotated, speaking, predicted, matched, recall, precision,
+                                              average_precision; a group by the number of annotated faces in the
+                                              frame, by the width of the annotated face (of a false one: its own)
+    ties                                      as above, of the ranking of all predictions
+    at_other_times, of_other_videos           predictions that do not count
+    missed_videos, other_videos               video ids without any prediction, and without ground truth
+    notes                                     sentences
+
+With --columbia (`columbia` in place of `groundtruth`):
+
+    predictions, mean_f1, averaged            the mean, and the speakers that it is over
+    speakers                                  speaker -> labels, speaking, matched, accuracy, f1 (null if undefined)
+    scores                                    what they were taken for: probabilities or log odds
+    fps, frame_size                           of the labels
+    notes                                     sentences
 """
 
 import argparse
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from core import metrics
+from core import columbia, metrics
 from core.ava import SPLITS
+from core.columbia import evaluate_columbia, read_labels
+from core.detected_comparison import compare, read_detections
+from core.detected_evaluation import evaluate_detected
 from core.errors import UserError, exits_cleanly
-from core.evaluation import Groundtruth, read_groundtruth, read_predictions, scores_of
+from core.evaluation import evaluate_given, read_groundtruth, read_predictions, scores_of
+from core.evaluation_text import columbia_as_text, detected_as_text, given_as_text
 from core.files import write_json, written_whole
+from core.matching import MIN_OVERLAP
 
-THRESHOLD = 0.5  # of the accuracy: two classes, the surer one wins
-TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--groundtruth", nargs="+", required=True, metavar="CSV", help="csv files or folders")
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--groundtruth", nargs="+", metavar="CSV", help="csv files or folders")
+    truth.add_argument("--columbia", metavar="DIR", help="the Columbia data set's labels, one <speaker>.txt each")
     parser.add_argument("--predictions", nargs="+", required=True, metavar="CSV", help="one or several systems")
+    parser.add_argument("--detected", action="store_true", help="predictions are on detected tracks, not given ones")
+    parser.add_argument("--iou", type=float, metavar="X", help=f"overlap of a match, for --detected ({MIN_OVERLAP})")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--frame-size", metavar="WxH", help="of all videos, in pixels, for the face widths: 1280x720")
+    size.add_argument(
+        "--frame-size",
+        metavar="WxH",
+        help="of all videos, in pixels, for the face widths: 1280x720; with --columbia of the picture that the labels "
+        "are in pixels of ({}x{})".format(*columbia.FRAME_SIZE),
+    )
     size.add_argument("--videos", metavar="DIR", help="take it from DIR/[train|val/]<video_id>.<extension> instead")
+    parser.add_argument("--fps", type=float, help=f"of the frame numbers in the Columbia labels ({columbia.FPS})")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them in place of the text")
     parser.add_argument("--plot", metavar="FILE", help=f"draw precision against recall ({', '.join(PLOT_SUFFIXES)})")
     return parser.parse_args(argv)
@@ -57,108 +101,76 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    check_arguments(arguments)
+    arguments.predictions = list(dict.fromkeys(arguments.predictions))
+    frame_size = parse_frame_size(arguments.frame_size) if arguments.frame_size else None
+    if arguments.columbia:
+        results, as_text = on_columbia(arguments, frame_size), columbia_as_text
+    elif arguments.detected:
+        results, as_text = on_detected_tracks(arguments, frame_size), detected_as_text
+    else:
+        results, as_text = on_given_boxes(arguments, frame_size), given_as_text
+
+    source = {"columbia": arguments.columbia} if arguments.columbia else {"groundtruth": arguments.groundtruth}
+    report(results, as_text, source, arguments.json)
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be meant; all before any file is read."""
     if arguments.plot and Path(arguments.plot).suffix.lower() not in PLOT_SUFFIXES:
         raise UserError(f"--plot {arguments.plot}: the name must end with one of {', '.join(PLOT_SUFFIXES)}")
-    fixed_width = parse_frame_size(arguments.frame_size)[0] if arguments.frame_size else None
+    if arguments.iou is not None and not arguments.detected:
+        raise UserError("--iou is the overlap of boxes on detected tracks: give --detected, too")
+    if arguments.iou is not None and not 0 < arguments.iou <= 1:
+        raise UserError(f"--iou {arguments.iou:g}: expected an overlap above 0, at most 1")
+    if arguments.fps is not None and not arguments.columbia:
+        raise UserError("--fps is of the frame numbers in the Columbia labels: give --columbia, too, or leave it out")
+    if arguments.fps is not None and not 0 < arguments.fps < float("inf"):
+        raise UserError(f"--fps {arguments.fps:g}: expected frames per second, above 0")
+    for option in ("detected", "videos", "plot"):
+        if arguments.columbia and getattr(arguments, option):
+            raise UserError(f"--{option} does not go with --columbia: leave it out")
 
+
+def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
     groundtruth = read_groundtruth(arguments.groundtruth)
-    widths = None
-    if fixed_width:
-        widths = dict.fromkeys(groundtruth.video_ids, fixed_width)
-    elif arguments.videos:
-        widths = read_frame_widths(arguments.videos, groundtruth.video_ids)
-
-    scores = {path: scores_of(groundtruth, read_predictions(path)) for path in dict.fromkeys(arguments.predictions)}
-    results = evaluate(groundtruth, scores, widths)
-
+    widths = frame_widths(arguments.videos, frame_size, groundtruth.video_ids)
+    scores = {path: scores_of(groundtruth, read_predictions(path)) for path in arguments.predictions}
+    results = [evaluate_given(groundtruth, path, column, widths) for path, column in scores.items()]
     if arguments.plot:
-        plot_precision_recall(arguments.plot, groundtruth, scores)
-    document = {**results[0], "groundtruth": arguments.groundtruth, "files": results}
-    if arguments.json == "-":
+        curves = [metrics.precision_recall(groundtruth.speaking, column) for column in scores.values()]
+        plot_precision_recall(arguments.plot, results, curves, chance=results[0]["chance"])
+    return results
+
+
+def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
+    groundtruth = read_groundtruth(arguments.groundtruth)
+    widths = frame_widths(arguments.videos, frame_size, groundtruth.video_ids)
+    results, curves = [], []
+    for path in arguments.predictions:
+        comparison = compare(groundtruth, read_detections(path), arguments.iou or MIN_OVERLAP)
+        results.append(evaluate_detected(path, comparison, widths))
+        curves.append(comparison.precision_recall())
+    if arguments.plot:
+        plot_precision_recall(arguments.plot, results, curves)
+    return results
+
+
+def on_columbia(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
+    labels = read_labels(arguments.columbia)
+    size, fps = frame_size or columbia.FRAME_SIZE, arguments.fps or columbia.FPS
+    return [evaluate_columbia(labels, path, read_detections(path), size, fps) for path in arguments.predictions]
+
+
+def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mapping, json_file: str | None) -> None:
+    """Print the results, as text or JSON, and write the JSON file."""
+    document = {**results[0], **source, "files": results}
+    if json_file == "-":
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    print("\n\n".join(as_text(result) for result in results))
-    if arguments.json:
-        write_json(arguments.json, document)
-
-
-def evaluate(
-    groundtruth: Groundtruth, scores: Mapping[str, np.ndarray], frame_widths: Mapping[str, int] | None = None
-) -> list[dict]:
-    """Results as the module's docstring lists them, one for each column of scores.
-
-    Args:
-        groundtruth: the labelled rows.
-        scores: name of the predictions -> (rows,) float64 in the order of the ground truth.
-        frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
-    """
-    face_counts = metrics.face_count_groups(groundtruth.faces_per_frame())
-    face_widths = None if frame_widths is None else metrics.face_width_groups(groundtruth.face_widths(frame_widths))
-    labels = groundtruth.speaking
-    return [evaluate_one(name, labels, column, face_counts, face_widths) for name, column in scores.items()]
-
-
-def evaluate_one(
-    name: str, speaking: np.ndarray, scores: np.ndarray, face_counts: np.ndarray, face_widths: np.ndarray | None
-) -> dict:
-    """Results of one column of scores; the groups are indices as in `core.metrics`."""
-
-    def by_group(groups: np.ndarray, names: tuple[str, ...]) -> dict:
-        return {group: asdict(result) for group, result in metrics.by_group(speaking, scores, groups, names).items()}
-
-    positives = int(np.count_nonzero(speaking))
-    ties = metrics.ties(speaking, scores)
-    notes = []
-    if ties.highest - ties.lowest >= TIES_WORTH_A_NOTE:
-        notes.append(
-            f"{ties.share:.1%} of the rows share their score with a row of the other label: the official number "
-            "depends on the order of the ground truth's rows (and of the processor's sort); any value from "
-            f"{ties.lowest:.6f} to {ties.highest:.6f} would be as right"
-        )
-    if scores.min() < 0 or scores.max() > 1:
-        notes.append(
-            f"scores run from {scores.min():.6g} to {scores.max():.6g}, so they are not probabilities: the accuracy at "
-            f"{THRESHOLD} says little, the other numbers depend on their order alone"
-        )
-    if face_widths is None:
-        notes.append("no numbers by face width: give --frame-size WxH or --videos DIR")
-    return {
-        "predictions": name,
-        "average_precision": metrics.average_precision(speaking, scores),
-        "rows": len(scores),
-        "positives": positives,
-        "chance": positives / len(scores),
-        "accuracy": metrics.accuracy(speaking, scores, THRESHOLD),
-        "threshold": THRESHOLD,
-        "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
-        "by_faces": by_group(face_counts, metrics.FACE_COUNT_GROUPS),
-        "by_face_width": None if face_widths is None else by_group(face_widths, metrics.FACE_WIDTH_GROUPS),
-        "ties": asdict(ties),
-        "notes": notes,
-    }
-
-
-def as_text(result: Mapping) -> str:
-    """One result for people to read; the official number, in full precision, first."""
-    lines = [
-        f"average precision: {result['average_precision']!r}",
-        f"  of {result['predictions']}: {result['rows']:,} rows, {result['positives']:,} speaking; "
-        f"chance {result['chance']:.4f}",
-        f"accuracy at {result['threshold']}:   {result['accuracy']:.4f}",
-        f"ROC AUC:           {_number(result['roc_auc'])}",
-    ]
-    for title, key in (("faces in the frame", "by_faces"), ("face width", "by_face_width")):
-        if result[key]:
-            lines.append(f"{title:<20}{'average precision':>18}{'chance':>9}{'rows':>11}")
-        for name, group in (result[key] or {}).items():
-            chance = group["positives"] / group["rows"] if group["rows"] else None
-            value = _number(group["average_precision"])
-            lines.append(f"  {name:<18}{value:>18}{_number(chance):>9}{group['rows']:>11,}")
-    return "\n".join(lines + [f"note: {note}" for note in result["notes"]])
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    print("\n\n".join(map(as_text, results)))
+    if json_file:
+        write_json(json_file, document)
 
 
 def parse_frame_size(text: str) -> tuple[int, int]:
@@ -167,6 +179,15 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--frame-size {text}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
     return int(width), int(height)
+
+
+def frame_widths(
+    videos: str | None, frame_size: tuple[int, int] | None, video_ids: Sequence[str]
+) -> dict[str, int] | None:
+    """Video id -> width in pixels: of the size given, or of the videos in a folder; None where neither is known."""
+    if frame_size:
+        return dict.fromkeys(video_ids, frame_size[0])
+    return read_frame_widths(videos, video_ids) if videos else None
 
 
 def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str, int]:
@@ -189,24 +210,34 @@ def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str,
     return {video_id: probe(find(video_id)).width for video_id in video_ids}
 
 
-def plot_precision_recall(path: str | Path, groundtruth: Groundtruth, scores: Mapping[str, np.ndarray]) -> None:
-    """Draw the steps whose area is the official number, one line for each column of scores."""
+def plot_precision_recall(
+    path: str | Path,
+    results: Sequence[Mapping],
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    chance: float | None = None,
+) -> None:
+    """Draw the steps whose area is the average precision, one line for each file of predictions.
+
+    Args:
+        path: picture to write.
+        results: of each file; its name and average precision make the legend.
+        curves: recall and precision of each, as `core.metrics.precision_recall` gives them.
+        chance: average precision of random scores, where it is the same for all; drawn as a line.
+    """
     from matplotlib.figure import Figure  # slow to load, and only this function needs it
 
     figure = Figure(figsize=(6.4, 5.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    file_names = [Path(name).name for name in scores]
-    unique = len(set(file_names)) == len(file_names)
-    for name, column in scores.items():
-        recall, precision = metrics.precision_recall(groundtruth.speaking, column)
-        value = metrics.average_precision(groundtruth.speaking, column)
+    names = [result["predictions"] for result in results]
+    unique = len({Path(name).name for name in names}) == len(names)
+    for name, result, (recall, precision) in zip(names, results, curves, strict=True):
         # A step needs its corners only.
         last = np.flatnonzero(np.append(precision[1:] != precision[:-1], True))
         recall, precision = np.append(0, recall[last]), np.append(precision[last[0]], precision[last])
         label = (Path(name).name if unique else name).replace("$", r"\$")  # a dollar would start a formula
-        axes.step(recall, precision, where="pre", label=f"{value:.4f}  {label}")
-    chance = float(groundtruth.speaking.mean())
-    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"{chance:.4f}  chance")
+        axes.step(recall, precision, where="pre", label=f"{result['average_precision']:.4f}  {label}")
+    if chance is not None:
+        axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"{chance:.4f}  chance")
     axes.set(xlabel="Recall", ylabel="Precision (monotone)", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color="0.9")
     axes.legend(loc="lower left", fontsize="small", title="average precision")

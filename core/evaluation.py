@@ -1,7 +1,11 @@
-"""Put the scores of a prediction file beside the labels they belong to; refuse files that do not fit together."""
+"""Predictions on the annotated boxes: scores beside the labels they belong to, and the numbers of both.
+
+Files that do not fit together row for row are refused, as by the official tool; predictions on detected tracks are
+for `core.detected_evaluation`.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,11 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from core import metrics
 from core.ava import BOX_COLUMNS, COLUMNS, LABEL_IDS, SPEAKING, annotation_files
 from core.errors import UserError
 from core.official_csv import PREDICTION_COLUMNS, Rows
 
 BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
+THRESHOLD = 0.5  # of the accuracy: two classes, the surer one wins
+TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
             f"label {SPEAKING}, so average precision is not defined; give a ground truth with labels (those of a "
             "test split without labels cannot be evaluated)"
         )
-    _refuse_duplicates(rows, groundtruth.keys, groundtruth.order)
+    refuse_duplicates(rows, groundtruth.keys, groundtruth.order)
     return groundtruth
 
 
@@ -146,7 +153,7 @@ def _places(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     remedy = "predict exactly the rows of the ground truth, each once"
     # A join by sorting is as fast as one by hashing here, and shows repeated keys and whether the sets are equal.
     order = np.argsort(keys)
-    _refuse_duplicates(predictions, keys, order)
+    refuse_duplicates(predictions, keys, order)
     if not np.array_equal(wanted[groundtruth.order], keys[order]):
         extra, missing = ~np.isin(keys, wanted), ~np.isin(wanted, keys)
         predictions.refuse(extra, lambda row: f"{_key_text(row)} is not in the ground truth", remedy)
@@ -156,8 +163,72 @@ def _places(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     return place
 
 
-def _refuse_duplicates(rows: Rows, keys: np.ndarray, order: np.ndarray) -> None:
-    """Raise a UserError at the first row whose key an earlier row has; `order` sorts `keys`."""
+def evaluate_given(
+    groundtruth: Groundtruth, name: str, scores: np.ndarray, frame_widths: Mapping[str, int] | None = None
+) -> dict:
+    """Results of one column of scores, as the docstring of `evaluate.py` lists them.
+
+    Args:
+        groundtruth: the labelled rows.
+        name: what the results call the predictions.
+        scores: (rows,) float64 in the order of the ground truth.
+        frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
+    """
+    speaking = groundtruth.speaking
+
+    def by_group(groups: np.ndarray, names: tuple[str, ...]) -> dict:
+        return {group: asdict(result) for group, result in metrics.by_group(speaking, scores, groups, names).items()}
+
+    positives = int(np.count_nonzero(speaking))
+    ties = metrics.ties(speaking, scores)
+    notes = []
+    if ties.highest - ties.lowest >= TIES_WORTH_A_NOTE:
+        notes.append(
+            f"{ties.share:.1%} of the rows share their score with a row of the other label: the official number "
+            "depends on the order of the ground truth's rows (and of the processor's sort); any value from "
+            f"{ties.lowest:.6f} to {ties.highest:.6f} would be as right"
+        )
+    by_width = None
+    if frame_widths is not None:
+        groups = metrics.face_width_groups(groundtruth.face_widths(frame_widths))
+        by_width = by_group(groups, metrics.FACE_WIDTH_GROUPS)
+    return {
+        "predictions": name,
+        "average_precision": metrics.average_precision(speaking, scores),
+        "rows": len(scores),
+        "positives": positives,
+        "chance": positives / len(scores),
+        "accuracy": metrics.accuracy(speaking, scores, THRESHOLD),
+        "threshold": THRESHOLD,
+        "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
+        "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
+        "by_face_width": by_width,
+        "ties": asdict(ties),
+        "notes": notes + caveats(scores, frame_widths),
+    }
+
+
+def caveats(scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
+    """What to say of scores that are no probabilities, and of face widths that are not known."""
+    notes = []
+    if scores.min() < 0 or scores.max() > 1:
+        notes.append(
+            f"scores run from {scores.min():.6g} to {scores.max():.6g}, so they are not probabilities: the accuracy at "
+            f"{THRESHOLD} says little, the other numbers depend on their order alone"
+        )
+    if frame_widths is None:
+        notes.append("no numbers by face width: give --frame-size WxH or --videos DIR")
+    return notes
+
+
+def refuse_duplicates(rows: Rows, keys: np.ndarray, order: np.ndarray) -> None:
+    """Raise a UserError at the first row whose key (a number; negative ones do not count) an earlier row has.
+
+    Args:
+        rows: the rows of `keys`.
+        keys: (rows,) int64.
+        order: (rows,) int64, row indices that sort `keys`.
+    """
 
     def equals_previous(ordered: np.ndarray) -> np.ndarray:
         return (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)  # -1: not in the ground truth, another fault

@@ -1,4 +1,8 @@
-"""The evaluation script: the official number, the break-downs, and each file that it refuses, with its line."""
+"""The evaluation script: the official number, the break-downs, and each file that it refuses, with its line.
+
+Detected tracks and the Columbia protocol are tested number by number in test_detected_evaluation.py and
+test_columbia.py; here it is what the script makes of them.
+"""
 
 import json
 import re
@@ -273,6 +277,125 @@ def test_line_numbers_hold_far_into_a_large_file(files, tmp_path, capsys):
 )
 def test_wrong_arguments_are_refused(arguments, message, files, capsys):
     assert run("--groundtruth", files[0], "--predictions", files[1], *arguments) == 2
+    refused(capsys, re.escape(message))
+
+
+# ---- detected tracks --------------------------------------------------------------------------------------------
+
+
+def on_own_tracks(shift=0.01):
+    """The predictions with boxes a little off, other entity ids, and one box where nobody is."""
+    rows = []
+    for index, row in enumerate(predicted()):
+        fields = row.split(",")
+        fields[3], fields[5], fields[7] = f"{float(fields[3]) + shift}", f"{float(fields[5]) + shift}", f"{index}"
+        rows.append(",".join(fields))
+    return [*rows, "a,1.10,0.8,0.8,0.9,0.9,SPEAKING_AUDIBLE,7,0.95"]
+
+
+def test_predictions_on_detected_tracks(files, tmp_path, capsys):
+    detected = write(tmp_path / "detected.csv", on_own_tracks())
+    assert run("--groundtruth", files[0], "--predictions", detected) == 2
+    refused(capsys, r"entity 0 at 1\.0 s is not in the ground truth")
+    document = results(capsys, files[0], "--predictions", detected, "--detected", "--frame-size", "1280x720")
+    assert document["faces"] == {
+        "annotated": 6,
+        "predicted": 7,
+        "matched": 6,
+        "recall": 1,
+        "precision": pytest.approx(6 / 7),
+    }
+    # The false face comes first: ranks 2, 4 and 6 speak.
+    assert document["average_precision"] == pytest.approx(1 / 2)
+    assert document["average_precision_matched"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+    assert document["by_face_width"]["> 128 px"]["annotated"] == 2
+    assert document["files"][0]["notes"] == []
+    # An overlap of 9/11 is asked for and not reached.
+    stricter = results(capsys, files[0], "--predictions", detected, "--detected", "--iou", "0.95")
+    assert stricter["faces"]["matched"] == 0
+
+
+def test_detected_tracks_as_text_and_as_a_plot(files, tmp_path, capsys):
+    detected = write(tmp_path / "detected.csv", on_own_tracks())
+    missed = write(tmp_path / "missed.csv", on_own_tracks()[-1:])
+    plot = tmp_path / "pr.png"
+    arguments = ("--groundtruth", files[0], "--predictions", detected, missed, "--detected", "--plot", plot)
+    assert run(*arguments, "--json", tmp_path / "all.json") == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert float(first.splitlines()[0].removeprefix("average precision: ")) == pytest.approx(1 / 2)
+    assert re.search(r"^faces right \(precision\) +0\.8571  6 of 7 predicted$", first, re.MULTILINE)
+    assert re.search(r"^  3\+ +0\.5000 +1\.0000 +1\.0000 +3$", first, re.MULTILINE)
+    assert second.startswith("average precision: 0.0\n")
+    assert re.search(r"^accuracy at 0\.5, matched faces only +-  of 0$", second, re.MULTILINE)
+    assert "note: 1 of 2 videos have no prediction, all their faces are missed: -b" in second
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "all.json").read_text())["files"]) == 2
+
+
+def test_detected_tracks_against_a_folder(files, tmp_path, capsys):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    write(folder / "a-activespeaker.csv", TRUTH[:3])
+    write(folder / "-b-activespeaker.csv", TRUTH[3:])
+    detected = write(tmp_path / "detected.csv", on_own_tracks())
+    expected = results(capsys, files[0], "--predictions", detected, "--detected")
+    document = results(capsys, folder, "--predictions", detected, "--detected")
+    assert {**document, "groundtruth": 0} == {**expected, "groundtruth": 0}
+
+
+@pytest.fixture
+def columbia(tmp_path):
+    """Labels of two frames of one speaker, and predictions that find the first: F1 is 2 / 3."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "bell.txt").write_text("0\t64\t36\t64\t1\n1\t64\t36\t64\t1\n")
+    box = f"{64 / 640},{36 / 360},{128 / 640},{100 / 360}"
+    return labels, write(tmp_path / "col.csv", [f"col,{time},{box},SPEAKING_AUDIBLE,1,0.9" for time in (0.0, 1.0)])
+
+
+def test_columbia_protocol(columbia, tmp_path, capsys):
+    labels, predictions = columbia
+    assert run("--columbia", labels, "--predictions", predictions, "--json", tmp_path / "f1.json") == 0
+    text = capsys.readouterr().out
+    assert float(text.splitlines()[0].removeprefix("mean F1: ")) == pytest.approx(2 / 3)
+    assert re.search(r"^  bell +0\.6667 +0\.5000 +2 +2 +1$", text, re.MULTILINE)
+    document = json.loads((tmp_path / "f1.json").read_text())
+    assert document["columbia"] == str(labels)
+    assert document["speakers"]["bell"]["matched"] == 1
+    assert (document["frame_size"], document["fps"]) == ([640, 360], 29.97)
+    # At one frame per second the second label meets the second prediction.
+    assert run("--columbia", labels, "--predictions", predictions, "--fps", "1", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["mean_f1"] == 1
+    assert run("--columbia", labels, "--predictions", predictions, "--frame-size", "1920x1080") == 2
+    refused(capsys, r"none of 2 predictions fits any of 2 labels in time and place; .* 1920x1080")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--iou", "0.5"], "--iou is the overlap of boxes on detected tracks: give --detected, too"),
+        (["--detected", "--iou", "0"], "--iou 0: expected an overlap above 0, at most 1"),
+        (["--detected", "--iou", "50"], "--iou 50: expected an overlap above 0, at most 1"),
+        (["--detected", "--iou", "nan"], "--iou nan: expected an overlap above 0, at most 1"),
+        (["--fps", "25"], "--fps is of the frame numbers in the Columbia labels: give --columbia"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(arguments, message, files, capsys):
+    assert run("--groundtruth", files[0], "--predictions", files[1], *arguments) == 2
+    refused(capsys, re.escape(message))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fps", "0"], "--fps 0: expected frames per second, above 0"),
+        (["--detected"], "--detected does not go with --columbia"),
+        (["--videos", "videos"], "--videos does not go with --columbia"),
+        (["--plot", "pr.png"], "--plot does not go with --columbia"),
+    ],
+)
+def test_arguments_that_columbia_does_not_take_are_refused(arguments, message, columbia, capsys):
+    assert run("--columbia", columbia[0], "--predictions", columbia[1], *arguments) == 2
     refused(capsys, re.escape(message))
 
 

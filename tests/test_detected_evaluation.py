@@ -1,0 +1,219 @@
+"""Predictions on detected tracks: every number by hand on a toy; on annotated boxes it is the official one."""
+
+import numpy as np
+import pytest
+
+from core import metrics
+from core.detected_comparison import compare, read_detections
+from core.detected_evaluation import evaluate_detected
+from core.errors import UserError
+from core.evaluation import read_groundtruth, scores_of
+
+SPEAKING, SILENT, MUTE = "SPEAKING_AUDIBLE", "NOT_SPEAKING", "SPEAKING_NOT_AUDIBLE"
+LEFT, RIGHT, CORNER = "0.1,0.1,0.2,0.3", "0.5,0.1,0.6,0.3", "0.8,0.8,0.9,0.9"
+SHIFTED = "0.11,0.1,0.21,0.3"  # overlaps LEFT by 9/11
+TRUTH = [
+    f"a,1.00,{LEFT},{SPEAKING},a:0",
+    f"a,1.00,{RIGHT},{MUTE},a:1",
+    f"a,1.04,{LEFT},{SPEAKING},a:0",
+    f"a,1.04,{RIGHT},{SPEAKING},a:1",
+    f"a,1.08,{LEFT},{SILENT},a:0",
+    f"c,1.00,{LEFT},{SPEAKING},c:0",  # a video without predictions
+]
+# (video, time, box, entity, score): the times lag by a quarter of a frame.
+DETECTED = [
+    ("a", "1.01", SHIFTED, "1", 0.9),  # right
+    ("a", "1.01", RIGHT, "2", 0.8),  # matched with a face that is not heard
+    ("a", "1.05", LEFT, "1", 0.4),  # right; the other face of 1.04 is missed
+    ("a", "1.05", CORNER, "3", 0.7),  # a false face
+    ("a", "1.09", LEFT, "1", 0.3),  # matched with a silent face
+    ("a", "1.09", SHIFTED, "4", 0.6),  # a second box on the same face
+    ("a", "1.25", LEFT, "1", 0.95),  # not annotated then
+    ("x", "1.00", LEFT, "1", 0.99),  # not annotated at all
+]
+
+
+def write(path, rows):
+    path.write_text("".join(f"{row}\n" for row in rows))
+    return path
+
+
+def lines(detected):
+    return [f"{video},{time},{box},{SPEAKING},{entity},{score}" for video, time, box, entity, score in detected]
+
+
+def compared(folder, detected=DETECTED, truth=TRUTH, **options):
+    groundtruth = read_groundtruth([write(folder / "gt.csv", truth)])
+    return compare(groundtruth, read_detections(write(folder / "p.csv", lines(detected))), **options)
+
+
+def evaluated(folder, *arguments, widths=None, **options):
+    return evaluate_detected("p", compared(folder, *arguments, **options), widths)
+
+
+def test_numbers_by_hand(tmp_path):
+    result = evaluated(tmp_path)
+    # By score: 0.9 right, 0.8, 0.7 and 0.6 wrong, 0.4 right, 0.3 wrong; two of four speaking faces are never found.
+    assert result["average_precision"] == pytest.approx((1 + 2 / 5) / 4)
+    # Matched faces: 0.9 speaks, 0.8 not, 0.4 speaks, 0.3 not.
+    assert result["average_precision_matched"] == pytest.approx((1 + 2 / 3) / 2)
+    # And below them the two missed ones, which speak: precision 3/5 and 4/6 there, so 4/6 from the third rank on.
+    assert result["average_precision_annotated"] == pytest.approx((1 + 3 * 4 / 6) / 4)
+    assert result["chance"] == pytest.approx(2 / 6 * 2 / 4)
+    assert result["faces"] == {
+        "annotated": 6,
+        "predicted": 6,
+        "matched": 4,
+        "recall": pytest.approx(4 / 6),
+        "precision": pytest.approx(4 / 6),
+    }
+    assert result["speaking_faces"] == {"annotated": 4, "matched": 2, "recall": 0.5}
+    assert result["accuracy"] == 0.5  # 0.9 and 0.3 are as labelled, 0.8 and 0.4 are not
+    assert result["accuracy_annotated"] == pytest.approx(2 / 6)  # both missed faces speak
+    assert result["roc_auc"] == pytest.approx(3 / 4)
+    assert result["by_faces"] == {
+        "1": {
+            "annotated": 2,
+            "speaking": 1,
+            "predicted": 2,
+            "matched": 1,
+            "recall": 0.5,
+            "precision": 0.5,
+            "average_precision": 0,
+        },
+        "2": {
+            "annotated": 4,
+            "speaking": 3,
+            "predicted": 4,
+            "matched": 3,
+            "recall": 0.75,
+            "precision": 0.75,
+            "average_precision": pytest.approx((1 + 2 / 4) / 3),  # 0.9 right, 0.8, 0.7 wrong, 0.4 right
+        },
+        "3+": {
+            "annotated": 0,
+            "speaking": 0,
+            "predicted": 0,
+            "matched": 0,
+            "recall": None,
+            "precision": None,
+            "average_precision": None,
+        },
+    }
+    assert result["ties"] == {"share": 0, "lowest": result["average_precision"], "highest": result["average_precision"]}
+
+
+def test_what_does_not_count_is_counted_and_named(tmp_path):
+    result = evaluated(tmp_path)
+    assert (result["at_other_times"], result["of_other_videos"]) == (1, 1)
+    assert (result["missed_videos"], result["other_videos"]) == (["c"], ["x"])
+    assert result["notes"][:3] == [
+        "1 of 2 videos have no prediction, all their faces are missed: c",
+        "predictions at times that are not annotated are left out: 1",
+        "predictions of other videos (x) are left out: 1",
+    ]
+
+
+def test_face_widths_are_those_of_annotated_faces_and_of_false_ones(tmp_path):
+    detected = [("a", "1.00", "0.1,0.1,0.21,0.3", "1", 0.9), ("a", "1.00", "0.7,0.1,0.701,0.3", "2", 0.5)]
+    groups = evaluated(tmp_path, detected, widths={"a": 1280, "c": 640})["by_face_width"]
+    # Annotated are five faces of 128 and one of 64 pixels; the matched box of 141 counts for its annotated face.
+    counts = {name: (group["annotated"], group["predicted"], group["matched"]) for name, group in groups.items()}
+    assert counts == {"< 64 px": (0, 1, 0), "64-128 px": (6, 1, 1), "> 128 px": (0, 0, 0)}
+
+
+def test_curve_has_the_average_precision_as_its_area(tmp_path):
+    comparison = compared(tmp_path)
+    recall, precision = comparison.precision_recall()
+    assert recall.tolist() == [0.25, 0.5]
+    assert precision.tolist() == [1, 0.4]
+
+
+def test_equal_scores_count_for_the_wrong_ones_in_any_order_of_rows(tmp_path):
+    tied = [(*row[:4], 0.5) for row in DETECTED]
+    result = evaluated(tmp_path, tied)
+    # Four wrong ones first, then two right ones: 1/5 and 2/6; the other way round 1 and 1; each over four.
+    assert result["average_precision"] == pytest.approx(2 / 6 * 2 / 4)
+    assert result["ties"] == {"share": 1, "lowest": result["average_precision"], "highest": 0.5}
+    assert any(note.startswith("100.0% of the predictions share their score") for note in result["notes"])
+    mirrored = evaluated(tmp_path, tied[::-1])
+    assert mirrored["average_precision"] == result["average_precision"]
+    assert mirrored["average_precision_annotated"] == result["average_precision_annotated"]
+
+
+def test_nothing_found(tmp_path):
+    result = evaluated(tmp_path, [("a", "1.00", CORNER, "1", 0.9)])
+    assert result["average_precision"] == result["chance"] == 0
+    assert result["average_precision_matched"] is result["accuracy"] is result["roc_auc"] is None
+    assert result["faces"]["recall"] == result["faces"]["precision"] == 0
+    assert result["accuracy_annotated"] == pytest.approx(2 / 6)
+    # All are missed: the silent ones come first among equals, precision is 1/3, 2/4, 3/5, 4/6.
+    assert result["average_precision_annotated"] == pytest.approx(4 / 6)
+
+
+def test_a_higher_overlap_can_be_asked_for(tmp_path):
+    assert evaluated(tmp_path, min_overlap=9 / 11)["faces"]["matched"] == 4
+    stricter = evaluated(tmp_path, min_overlap=0.82)
+    assert stricter["faces"]["matched"] == 3
+    assert stricter["min_overlap"] == 0.82
+
+
+def test_missed_faces_score_lowest_on_any_scale(tmp_path):
+    # Below -1e300 a difference of 1 is none; and negative scores must not lift a missed face.
+    scores = (-1e300, -2e300, -3e300, -1.5e300, -4e300, -2.5e300)
+    detected = [(*row[:4], score) for row, score in zip(DETECTED, scores, strict=False)]
+    comparison = compared(tmp_path, detected)
+    assert (comparison.annotated_scores[comparison.missed] < min(scores)).all()
+    assert np.count_nonzero(comparison.missed) == 2
+    assert evaluate_detected("p", comparison)["accuracy"] == 0.5  # nobody is believed to speak
+
+
+def test_annotated_boxes_as_predictions_give_the_official_number(tmp_path):
+    generator = np.random.default_rng(0)
+    places = [(index / 25, face) for index in range(100) for face in range(generator.integers(1, 4))]
+    boxes = [f"{0.3 * face:.2f},0.1,{0.3 * face + 0.2:.2f},0.4" for _, face in places]
+    labels = generator.choice([SPEAKING, SILENT, MUTE], len(places))
+    truth = [
+        f"a,{time:.2f},{box},{label},a:{face}" for (time, face), box, label in zip(places, boxes, labels, strict=True)
+    ]
+    scores = generator.random(len(places)) + 0.3 * (labels == SPEAKING)
+    detected = [
+        ("a", f"{time:.2f}", box, f"a:{face}", score)
+        for (time, face), box, score in zip(places, boxes, scores.tolist(), strict=True)
+    ]
+    comparison = compared(tmp_path, detected, truth)
+    official = metrics.average_precision(
+        comparison.groundtruth.speaking, scores_of(comparison.groundtruth, comparison.predictions)
+    )
+    result = evaluate_detected("p", comparison)
+    assert result["faces"]["recall"] == result["faces"]["precision"] == 1
+    for key in ("average_precision", "average_precision_matched", "average_precision_annotated"):
+        assert result[key] == pytest.approx(official, abs=1e-12)
+
+
+FAULTY = {
+    "entity twice at a time": ([*DETECTED, ("a", "1.010", CORNER, "1", 0.1)], r"p\.csv, line 9: .*line 1; keep one"),
+    "box in pixels": ([("a", "1.0", "100,100,200,300", "1", 0.5)], r"p\.csv, line 1: box 100,100,200,300 lies outside"),
+    "empty box": ([*DETECTED, ("a", "1.0", "0.2,0.1,0.2,0.3", "1", 0.5)], r"p\.csv, line 9: box .* is empty"),
+    "other videos only": (DETECTED[7:], r"p\.csv: its videos \(x\) are none of the ground truth's \(a, c\)"),
+    "other times only": (DETECTED[6:7], r"p\.csv: none of 1 predictions is at an annotated time"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTY)
+def test_faulty_predictions_are_refused(case, tmp_path):
+    detected, message = FAULTY[case]
+    with pytest.raises(UserError, match=message):
+        compared(tmp_path, detected)
+
+
+def test_entity_ids_may_be_the_same_in_two_videos(tmp_path):
+    both = [("a", "1.00", LEFT, "1", 0.9), ("c", "1.00", LEFT, "1", 0.8)]
+    result = evaluated(tmp_path, both)
+    assert result["faces"]["matched"] == 2
+    assert result["missed_videos"] == []
+
+
+def test_an_annotated_box_without_area_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"gt\.csv, line 7: box 0\.3,0\.1,0\.2,0\.3 is empty"):
+        compared(tmp_path, DETECTED, [*TRUTH, f"a,1.04,0.3,0.1,0.2,0.3,{SILENT},a:2"])
