@@ -35,6 +35,9 @@ MFCC_FILTERS = 26
 MFCC_LIFTER = 22
 MFCC_PREEMPHASIS = 0.97
 
+TRACK_WINDOWS_PER_FRAME = 4  # of the whole-track encoders, at 25 frames a second
+WINDOWS_AT_ONCE = 6000  # a minute; bounds the memory that a long track's MFCCs take
+
 
 def extract_track(video: str | Path, wav: str | Path) -> None:
     """Write a video's sound as 16 kHz mono 16-bit wav whose first sample is the container's time 0.
@@ -53,8 +56,13 @@ def extract_track(video: str | Path, wav: str | Path) -> None:
             out.writeframes(samples.tobytes())
 
 
-def decode_audio(path: str | Path) -> Iterator[np.ndarray]:
-    """Decode the first sound stream as blocks (samples,) int16, 16 kHz mono, contiguous from time 0.
+def decode_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Iterator[np.ndarray]:
+    """Decode the first sound stream as blocks of int16, contiguous from time 0; silence stands in gaps.
+
+    Args:
+        path: media file.
+        sample_rate: samples per second to give, whatever the file has.
+        channels: 1 for blocks (samples,), 2 for blocks (samples, [left, right]).
 
     Raises:
         MediaError: as `extract_track`.
@@ -63,7 +71,7 @@ def decode_audio(path: str | Path) -> Iterator[np.ndarray]:
         if not container.streams.audio:
             raise MediaError(f"{path} has no sound stream: active speakers cannot be told without sound")
         origin = start_of(container)
-        resampler = _mono_resampler()
+        resampler = _resampler(sample_rate, channels)
         given = 0  # samples given so far
         surplus = 0  # samples to drop: sound from before time 0, or told twice
         expected_s = None  # where the next frame begins if there is no gap
@@ -74,12 +82,11 @@ def decode_audio(path: str | Path) -> Iterator[np.ndarray]:
                     begin_s = float(frame.pts * frame.time_base) - origin
                 if expected_s is None or abs(begin_s - expected_s) > GAP_S:
                     blocks = _resampled(resampler, None) if expected_s is not None else []
-                    resampler = _mono_resampler()
+                    resampler = _resampler(sample_rate, channels)
                     given_then = given + sum(map(len, blocks))
-                    missing = round(begin_s * SAMPLE_RATE) - given_then
+                    missing = round(begin_s * sample_rate) - given_then
                     surplus = max(0, -missing)
-                    blocks.append(np.zeros(max(0, missing), np.int16))
-                    for block in blocks:
+                    for block in [*blocks, *_silence(missing, sample_rate, channels)]:
                         given += len(block)
                         yield block
                 expected_s = begin_s + frame.samples / frame.sample_rate
@@ -90,7 +97,7 @@ def decode_audio(path: str | Path) -> Iterator[np.ndarray]:
                     given += len(kept)
                     yield kept
         except av.FFmpegError as error:
-            seconds = given / SAMPLE_RATE
+            seconds = given / sample_rate
             raise MediaError(f"{path}: its sound fails to decode after {seconds:.2f} s ({error})") from error
         if expected_s is None:
             raise MediaError(f"{path}: its sound stream is empty")
@@ -180,37 +187,98 @@ def batch_mfcc(clips: torch.Tensor, lengths: torch.Tensor, windows: int | None =
         beside loud ones loses the digits that the logarithm then shows.
     """
     windows = windows or mfcc_windows(clips.shape[1])
+    emphasised = _emphasised(clips)
+    position = torch.arange(clips.shape[1], device=clips.device)
+    emphasised.masked_fill_(position >= lengths[:, None], 0.0)
+    return _windowed_mfcc(emphasised, windows).unsqueeze(1)
+
+
+def _emphasised(clips: torch.Tensor) -> torch.Tensor:
+    """(batch, sample) -> the same in float64, each sample less most of the one before it."""
     signal = clips.to(torch.float64)
     emphasised = signal.clone()
     emphasised[:, 1:] -= MFCC_PREEMPHASIS * signal[:, :-1]
-    position = torch.arange(signal.shape[1], device=clips.device)
-    emphasised.masked_fill_(position >= lengths[:, None], 0.0)
+    return emphasised
+
+
+def _windowed_mfcc(emphasised: torch.Tensor, windows: int) -> torch.Tensor:
+    """(batch, sample) float64 -> (batch, coefficient 13, window) float32."""
     needed = (windows - 1) * MFCC_STEP + MFCC_WINDOW
-    emphasised = torch.nn.functional.pad(emphasised, (0, max(0, needed - signal.shape[1])))[:, :needed]
-    spectrum = torch.fft.rfft(emphasised.unfold(1, MFCC_WINDOW, MFCC_STEP), MFCC_FFT)
-    power = (spectrum.real.square() + spectrum.imag.square()) / MFCC_FFT  # (batch, window, bin)
-    filters, cosines = _mfcc_matrices()
+    emphasised = torch.nn.functional.pad(emphasised, (0, max(0, needed - emphasised.shape[1])))[:, :needed]
+    return mfcc_of_windows(emphasised.unfold(1, MFCC_WINDOW, MFCC_STEP)).transpose(1, 2)
+
+
+def mfcc_of_windows(windows: torch.Tensor, fft: int = MFCC_FFT) -> torch.Tensor:
+    """MFCCs of windows of pre-emphasised sound: (..., sample) float64 -> (..., coefficient 13) float32.
+
+    Args:
+        windows: of one length.
+        fft: points of the spectrum, at least as many as a window has samples.
+    """
+    spectrum = torch.fft.rfft(windows, fft)
+    power = (spectrum.real.square() + spectrum.imag.square()) / fft  # (..., bin)
+    filters, cosines = _mfcc_matrices(fft)
     smallest = torch.finfo(torch.float64).eps  # stands for zero before a logarithm, as in python_speech_features
     energy = power.sum(-1)
-    bands = power @ filters.to(clips.device)
+    bands = power @ filters.to(windows.device)
     bands = bands.masked_fill_(bands == 0, smallest).log_()
-    coefficients = bands @ cosines.to(clips.device)
+    coefficients = bands @ cosines.to(windows.device)
     coefficients[..., 0] = energy.masked_fill_(energy == 0, smallest).log_()
-    return coefficients.transpose(1, 2).unsqueeze(1).to(torch.float32)
+    return coefficients.to(torch.float32)
+
+
+def track_samples(frames: int) -> int:
+    """Samples at 16 kHz that the MFCCs of a track of `frames` frames at 25 a second are made of."""
+    return TRACK_WINDOWS_PER_FRAME * frames * MFCC_STEP + MFCC_WINDOW - MFCC_STEP
+
+
+def track_mfcc(samples: np.ndarray, frames: int) -> np.ndarray:
+    """The MFCCs of a face track at 25 frames a second, four windows a frame, as whole-track encoders take them.
+
+    The numbers are python_speech_features'; memory does not grow with the track but for the result.
+
+    Args:
+        samples: (sample,) int16 from the time of the track's first frame on; `track_samples(frames)` of them are used,
+            what is missing counts as silence.
+        frames: of the track.
+
+    Returns:
+        (4 * frames, 13) float32.
+    """
+    windows = TRACK_WINDOWS_PER_FRAME * frames
+    out = np.empty((windows, MFCC_COEFFICIENTS), np.float32)
+    for start in range(0, windows, WINDOWS_AT_ONCE):
+        count = min(WINDOWS_AT_ONCE, windows - start)
+        # A sample more at the front, 0 before the first one: it is in no window, but the pre-emphasis needs it.
+        block = np.zeros(1 + (count - 1) * MFCC_STEP + MFCC_WINDOW, np.int16)
+        before = start * MFCC_STEP - 1
+        given = samples[max(0, before) : before + len(block)]
+        block[max(0, -before) :][: len(given)] = given
+        out[start : start + count] = _windowed_mfcc(_emphasised(torch.from_numpy(block)[None])[:, 1:], count)[0].T
+    return out
 
 
 @functools.cache
-def _mfcc_matrices() -> tuple[torch.Tensor, torch.Tensor]:
+def _mfcc_matrices(fft: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The mel filters (bin, filter) and the liftered cosine transform (filter, coefficient), float64."""
-    filters = psf.get_filterbanks(MFCC_FILTERS, MFCC_FFT, SAMPLE_RATE)
+    filters = psf.get_filterbanks(MFCC_FILTERS, fft, SAMPLE_RATE)
     cosines = scipy.fft.dct(np.eye(MFCC_FILTERS), type=2, axis=1, norm="ortho")[:, :MFCC_COEFFICIENTS]
     cosines = psf.lifter(cosines, MFCC_LIFTER)
     return torch.from_numpy(filters.T.copy()), torch.from_numpy(np.ascontiguousarray(cosines))
 
 
-def _mono_resampler() -> av.AudioResampler:
-    return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+def _resampler(sample_rate: int, channels: int) -> av.AudioResampler:
+    return av.AudioResampler(format="s16", layout={1: "mono", 2: "stereo"}[channels], rate=sample_rate)
 
 
 def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[np.ndarray]:
-    return [block.to_ndarray().reshape(-1) for block in resampler.resample(frame)]
+    """Blocks (samples,) of one channel, (samples, channels) of several."""
+    blocks = resampler.resample(frame)
+    channels = resampler.layout.nb_channels
+    return [block.to_ndarray().reshape((-1, channels) if channels > 1 else -1) for block in blocks]
+
+
+def _silence(samples: int, sample_rate: int, channels: int) -> list[np.ndarray]:
+    """Blocks of a second, all the same one, and the rest; none where `samples` is not positive."""
+    second = np.zeros((sample_rate, channels) if channels > 1 else sample_rate, np.int16)
+    return [second[: samples - at] for at in range(0, samples, sample_rate)]

@@ -65,6 +65,11 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are no UTF-8 become "�"."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def _umask() -> int:
     umask = os.umask(0)  # it can only be read by setting it
     os.umask(umask)

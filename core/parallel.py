@@ -80,7 +80,7 @@ def shard(names: Sequence[str], spec: str | None) -> list[str]:
     return list(names)[index - 1 :: count]
 
 
-def report(broken: dict[str, str], total: int, out: Path) -> int:
+def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     """Print what became of `total` videos, the broken ones by name; return the exit status of the script."""
     print(f"{out}: {total - len(broken):,} of {total:,} videos done")
     if not broken:

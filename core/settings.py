@@ -9,7 +9,7 @@ import ast
 import dataclasses
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from core import config as default_config
+from core.checks import Check, flag, interval, number, one_of, whole
 from core.errors import UserError
 
 UNSET = "..."
-Check = Callable[[Any], str | None]  # a value's fault in words, or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,33 +220,6 @@ def _path_fault(value: Any) -> str | None:
     return None if isinstance(value, str | Path) and str(value) else "expected a path"
 
 
-def _whole(least: int) -> Check:
-    def check(value: Any) -> str | None:
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return None if good else f"expected a whole number of at least {least}"
-
-    return check
-
-
-def _number(above: float, at_most: float = float("inf"), *, or_equal: bool = False) -> Check:
-    def check(value: Any) -> str | None:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        good = good and (value > above or (or_equal and value == above)) and value <= at_most
-        upper = "" if at_most == float("inf") else f" and at most {at_most:g}"
-        return None if good else f"expected a number {'of at least' if or_equal else 'above'} {above:g}{upper}"
-
-    return check
-
-
-def _one_of(*choices: str) -> Check:
-    return lambda value: None if value in choices else f"expected one of {', '.join(map(repr, choices))}"
-
-
-def _range(value: Any) -> str | None:
-    good = isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
-    return None if good and 0 < value[0] <= value[1] <= 1 else "expected (low, high) with 0 < low <= high <= 1"
-
-
 def _odd(value: Any) -> str | None:
     good = isinstance(value, int) and not isinstance(value, bool) and value >= 1 and value % 2 == 1
     return None if good else "expected an odd number of rows; 1 is off"
@@ -265,15 +238,15 @@ def _named_in(module: Any, base: type, example: str) -> Check:
 
 
 def _backbone(value: Any) -> str | None:
-    from core.models import BACKBONES  # here, since it imports torchvision: seconds that other commands need not wait
+    from core.models import BACKBONES, TRACK_ENCODERS  # here: it imports torchvision, which takes seconds
 
-    good = callable(value) or (isinstance(value, str) and value in BACKBONES)
-    return None if good else f"expected one of {', '.join(BACKBONES)}, or a callable"
+    known = (*BACKBONES, *TRACK_ENCODERS)
+    return None if callable(value) or value in known else f"expected one of {', '.join(known)}, or a callable"
 
 
 def _pretrained(value: Any) -> str | None:
     good = isinstance(value, bool | str | Path)
-    return None if good else "expected True, False or the path of a torchvision state dict"
+    return None if good else "expected True, False or the path of a state dict"
 
 
 def _text(value: Any) -> str | None:
@@ -282,38 +255,40 @@ def _text(value: Any) -> str | None:
     )
 
 
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "expected True or False"
-
-
 # Every key that is no path, and what it may hold. Keys of the same name mean the same in every dictionary.
 _CHECKS: dict[str, Check] = {
     "backbone": _backbone,
     "pretrained": _pretrained,
-    "motion_init": _flag,
+    "motion_init": flag,
     "optimizer": _named_in(torch.optim, torch.optim.Optimizer, "Adam"),
     "criterion": _named_in(torch.nn, torch.nn.Module, "CrossEntropyLoss"),
-    "learning_rate": _number(0),
-    "weight_decay": _number(0, or_equal=True),
-    "epochs": _whole(1),
-    "step_size": _whole(1),
-    "gamma": _number(0, 1),
-    "batch_size": _whole(1),
-    "threads": _whole(0),
-    "clips_per_entity": _whole(1),
-    "crop_size": _whole(16),
-    "crop_scale": _range,
-    "jitter": _number(0, 1, or_equal=True),
-    "jitter_per": _one_of("frame", "clip"),
-    "mismatched_sounds": _whole(0),
-    "mismatch_weight": _number(0, or_equal=True),
-    "precision": _one_of("auto", "fp32", "bf16", "fp16"),
-    "STE_forward_params.precision": _one_of("fp32", "bf16"),
-    "compile": _flag,
-    "seed": _whole(0),
+    "learning_rate": number(0),
+    "weight_decay": number(0, or_equal=True),
+    "epochs": whole(1),
+    "step_size": whole(1),
+    "gamma": number(0, 1),
+    "batch_size": whole(1),
+    "threads": whole(0),
+    "clips_per_entity": whole(1),
+    "crop_size": whole(16),
+    "crop_scale": interval(0, 1),
+    "jitter": number(0, 1, or_equal=True),
+    "jitter_per": one_of("frame", "clip"),
+    "mismatched_sounds": whole(0),
+    "mismatch_weight": number(0, or_equal=True),
+    "frames_per_batch": whole(2),
+    "temperature": number(0),
+    "temperature_drop": number(0, or_equal=True),
+    "video_weight": number(0, or_equal=True),
+    "mix_chance": number(0, 1, or_equal=True),
+    "mix_snr": interval(),
+    "precision": one_of("auto", "fp32", "bf16", "fp16"),
+    "STE_forward_params.precision": one_of("fp32", "bf16"),
+    "compile": flag,
+    "seed": whole(0),
     "weights": _text,
-    "feature_type": _one_of("float16", "float32"),
-    "format": _one_of("arrow", "csv"),
+    "feature_type": one_of("float16", "float32"),
+    "format": one_of("arrow", "csv"),
     "median_window": _odd,
-    "head": _one_of("av", "audio", "video"),
+    "head": one_of("av", "audio", "video"),
 }

@@ -7,9 +7,8 @@ a non-zero timestamp stays aligned with annotations that count from its beginnin
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,12 +16,16 @@ import cv2
 import numpy as np
 
 from core.errors import UserError
+from core.video_writing import write_video as write_video  # what reads and what writes a video, in one place
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 # FFmpeg's numbers: colour unspecified (taken as BT.601 there as in OpenCV), BT.470BG and SMPTE 170M; range unspecified
 # (limited, for this pixel format) or limited.
 BT601 = (2, 5, 6)
 LIMITED = (0, 1)
+# Formats whose first plane is brightness, a byte a pixel; the table stretches 16-235 to 0-255.
+LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
+FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
 
 
@@ -61,6 +64,16 @@ class Frame:
     time_s: float
     picture: av.VideoFrame
 
+    @property
+    def width(self) -> int:
+        """Pixels, as displayed."""
+        return self.picture.height if self._quarter_turns % 2 else self.picture.width
+
+    @property
+    def height(self) -> int:
+        """Pixels, as displayed."""
+        return self.picture.width if self._quarter_turns % 2 else self.picture.height
+
     def rgb(self) -> np.ndarray:
         """The displayed picture, (height, width, [r, g, b]) uint8."""
         return self._displayed("rgb24")
@@ -80,7 +93,7 @@ class Frame:
         """
         picture = self.picture
         plain = picture.format.name == "yuv420p" and picture.colorspace in BT601 and picture.color_range in LIMITED
-        if not plain or round(picture.rotation / 90) % 4 or picture.width % 2 or picture.height % 2:
+        if not plain or self._quarter_turns or picture.width % 2 or picture.height % 2:
             return self.bgr()[y1:y2, x1:x2]
         left, top = x1 // 2 * 2, y1 // 2 * 2  # colour is kept for squares of two pixels
         right, bottom = (x2 + 1) // 2 * 2, (y2 + 1) // 2 * 2
@@ -94,14 +107,53 @@ class Frame:
         pixels = cv2.cvtColor(region, cv2.COLOR_YUV2BGR_I420)
         return pixels[y1 - top : y2 - top, x1 - left : x2 - left]
 
+    def grey_region(self, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+        """A part of the displayed picture in grey, (y2 - y1, x2 - x1) uint8, 0 (black) to 255 (white).
+
+        Grey is the brightness (luma) that the video itself stores, stretched to the full range: what a JPEG of the
+        frame would hold, whatever the video's colour matrix.
+
+        Args:
+            x1, y1, x2, y2: as `bgr_region`.
+        """
+        picture = self.picture
+        if picture.format.name not in LUMA_FORMATS or self._quarter_turns:
+            return self._displayed_grey[y1:y2, x1:x2]
+        plane = picture.planes[0]
+        luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[y1:y2, x1:x2]
+        full_range = picture.format.name.startswith("yuvj") or picture.color_range not in LIMITED
+        return luma.copy() if full_range else cv2.LUT(np.ascontiguousarray(luma), FULL_RANGE)
+
+    def scaled_bgr(self, longest: int) -> np.ndarray:
+        """The whole displayed picture made smaller, in OpenCV's order, (height, width, [b, g, r]) uint8.
+
+        Args:
+            longest: pixels of its longer side; a picture that is not larger stays as it is.
+        """
+        picture = self.picture
+        scale = min(1.0, longest / max(picture.width, picture.height))
+        width, height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
+        small = picture.reformat(width, height, "bgr24", interpolation="AREA" if scale <= 0.5 else "BILINEAR")
+        return self._turned(small.to_ndarray())
+
     @functools.cached_property
     def _displayed_bgr(self) -> np.ndarray:
         return self._displayed("bgr24")
 
+    @functools.cached_property
+    def _displayed_grey(self) -> np.ndarray:
+        return self._displayed("gray")
+
     def _displayed(self, format: str) -> np.ndarray:
-        pixels = self.picture.to_ndarray(format=format)
-        quarter_turns = round(self.picture.rotation / 90) % 4
-        return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
+        return self._turned(self.picture.to_ndarray(format=format))
+
+    def _turned(self, pixels: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
+
+    @property
+    def _quarter_turns(self) -> int:
+        """Counterclockwise turns from the stored picture to the displayed one."""
+        return round(self.picture.rotation / 90) % 4
 
 
 def find_video(folder: str | Path, video_id: str) -> Path:
@@ -172,45 +224,6 @@ def read_frames(
             return
     if waiting is not None:
         yield waiting
-
-
-def write_video(
-    path: str | Path,
-    frames: Iterable[np.ndarray],
-    fps: float,
-    audio: np.ndarray | None = None,
-    sample_rate: int = 16000,
-    crf: int = 20,
-) -> None:
-    """Encode frames (H.264) and sound (AAC) that begin together at time 0.
-
-    Args:
-        path: file to write; the extension chooses the container. The caller makes the writing atomic.
-        frames: pictures (height, width, [r, g, b]) uint8, all of one size with even sides.
-        fps: frames per second.
-        audio: mono samples, (samples,) int16, or None for a video without sound.
-        sample_rate: samples per second of `audio`.
-        crf: x264's constant rate factor, 0 (lossless) to 51.
-    """
-    rate = Fraction(fps).limit_denominator(1001)
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
-        video.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate=sample_rate, layout="mono") if audio is not None else None
-        for number, pixels in enumerate(frames):
-            if number == 0:
-                video.height, video.width = pixels.shape[:2]
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            picture.pts, picture.time_base = number, 1 / rate
-            container.mux(video.encode(picture))
-        container.mux(video.encode(None))
-        if sound is not None:
-            block = sample_rate  # one second a frame; the encoder cuts it to its own frame size
-            for start in range(0, len(audio), block):
-                samples = av.AudioFrame.from_ndarray(audio[None, start : start + block], format="s16", layout="mono")
-                samples.sample_rate, samples.pts, samples.time_base = sample_rate, start, Fraction(1, sample_rate)
-                container.mux(sound.encode(samples))
-            container.mux(sound.encode(None))
 
 
 def open_media(path: str | Path) -> av.container.InputContainer:

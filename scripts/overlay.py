@@ -8,7 +8,6 @@ Boxes are green from a probability of 0.5 on, else red; the sound is kept. --sta
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,12 +16,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core import ava
-from core.audio import SAMPLE_RATE, decode_audio
 from core.errors import UserError, exits_cleanly
 from core.evaluation import read_predictions
 from core.files import written_whole
-from core.overlay import draw_faces
-from core.video import probe, read_frames, write_video
+from core.overlay import Faces, FacesAt, draw_faces, write_marked_video
+from core.video import probe, read_frames
 
 
 @exits_cleanly
@@ -37,26 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     faces = faces_of(arguments.predictions, arguments.video.stem)
+    faces_at = nearest_faces(faces, probe(arguments.video).fps)
     if arguments.out.suffix in (".png", ".jpg"):
         time_s = min(faces) if arguments.time is None else arguments.time
-        frame = next(marked(arguments.video, faces, time_s, time_s))
-        with written_whole(arguments.out) as temporary:
-            cv2.imwrite(str(temporary), frame[:, :, ::-1])
+        write_frame(arguments.out, arguments.video, faces_at, time_s)
     else:
-        info = probe(arguments.video)
-        sound = None
-        if info.has_audio:
-            sound = np.concatenate(list(decode_audio(arguments.video)))
-            first, last = (min(time_s * SAMPLE_RATE, len(sound)) for time_s in (arguments.start, arguments.end))
-            sound = sound[round(first) : round(last)]
-        frames = marked(arguments.video, faces, arguments.start, arguments.end)
-        with written_whole(arguments.out) as temporary:
-            write_video(temporary, frames, info.fps, sound)
+        write_marked_video(arguments.out, arguments.video, faces_at, arguments.start, arguments.end)
     print(arguments.out)
 
 
-def faces_of(predictions: Path, video_id: str) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-    """Time in seconds -> boxes (face, 4) and probabilities (face,) of one video."""
+def faces_of(predictions: Path, video_id: str) -> dict[float, Faces]:
+    """Time in seconds -> faces of one video."""
     rows = read_predictions(predictions).table.to_pandas()
     rows = rows[rows["video_id"] == video_id]
     if rows.empty:
@@ -64,22 +53,29 @@ def faces_of(predictions: Path, video_id: str) -> dict[float, tuple[np.ndarray, 
             f"{predictions} has no rows of the video {video_id}; the file name must be <video_id>.<extension>"
         )
     return {
-        float(time_s): (part[list(ava.BOX_COLUMNS)].to_numpy(np.float64), part["score"].to_numpy(np.float64))
+        float(time_s): Faces(part[list(ava.BOX_COLUMNS)].to_numpy(np.float64), part["score"].to_numpy(np.float64))
         for time_s, part in rows.groupby("frame_timestamp")
     }
 
 
-def marked(video: Path, faces: dict, start_s: float, end_s: float) -> Iterator[np.ndarray]:
-    """The frames of a video from start to end with the faces annotated nearest each, (height, width, 3) uint8."""
+def nearest_faces(faces: dict[float, Faces], fps: float) -> FacesAt:
+    """What gives the faces annotated nearest to a frame."""
     times = np.array(sorted(faces))
-    reach = 0.75 / probe(video).fps  # a face annotated further away than this belongs to another frame
-    for frame in read_frames(video, start_s, end_s):
-        nearest = times[np.abs(times - frame.time_s).argmin()]
-        near = abs(nearest - frame.time_s) <= reach
-        pixels = frame.rgb()
-        pixels = draw_faces(pixels, *faces[nearest]) if near else pixels
-        height, width = pixels.shape[:2]
-        yield np.ascontiguousarray(pixels[: height // 2 * 2, : width // 2 * 2])  # the encoder takes even sides only
+    reach = 0.75 / fps  # a face annotated further away than this belongs to another frame
+
+    def faces_at(number: int, time_s: float) -> Faces | None:
+        nearest = times[np.abs(times - time_s).argmin()]
+        return faces[nearest] if abs(nearest - time_s) <= reach else None
+
+    return faces_at
+
+
+def write_frame(path: Path, video: Path, faces_at: FacesAt, time_s: float) -> None:
+    """Write the frame shown at a time as a picture."""
+    frame = next(read_frames(video, time_s, time_s))
+    pixels, faces = frame.rgb(), faces_at(0, frame.time_s)
+    with written_whole(path) as temporary:
+        cv2.imwrite(str(temporary), (pixels if faces is None else draw_faces(pixels, faces))[:, :, ::-1])
 
 
 if __name__ == "__main__":

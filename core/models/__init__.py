@@ -6,31 +6,56 @@ from torch import nn
 
 from core.errors import UserError
 from core.models.context import ASC_Net
+from core.models.light_asd import light_asd
+from core.models.lr_asd import lr_asd
+from core.models.track_encoder import TrackEncoder
 from core.models.two_stream import resnet18_two_streams, resnet34_two_streams, resnet50_two_streams
 
 __all__ = [
     "BACKBONES",
+    "TRACK_ENCODERS",
     "ASC_Net",
     "backbone",
+    "light_asd",
+    "lr_asd",
     "make_encoder",
+    "make_track_encoder",
+    "reads_whole_tracks",
     "resnet18_two_streams",
     "resnet34_two_streams",
     "resnet50_two_streams",
 ]
 
-# Each constructor takes (pretrained, rgb_stack_size).
+# Encoders of clips: each constructor takes (pretrained, rgb_stack_size).
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18_two_streams": resnet18_two_streams,
     "resnet34_two_streams": resnet34_two_streams,
     "resnet50_two_streams": resnet50_two_streams,
 }
 
+# Encoders of whole tracks: each constructor takes nothing.
+TRACK_ENCODERS: dict[str, Callable[[], TrackEncoder]] = {"light_asd": light_asd, "lr_asd": lr_asd}
+
+
+def reads_whole_tracks(name: str | Callable[..., nn.Module]) -> bool:
+    """Whether the encoder that the configuration names reads whole tracks; otherwise it reads clips."""
+    return name in (*TRACK_ENCODERS, *TRACK_ENCODERS.values())
+
+
+def make_track_encoder(name: str | Callable[[], TrackEncoder]) -> TrackEncoder:
+    """The encoder of whole tracks that the configuration names, with random weights.
+
+    Args:
+        name: one of `TRACK_ENCODERS`, or one of its constructors.
+    """
+    return name() if callable(name) else TRACK_ENCODERS[name]()
+
 
 def backbone(name: str) -> Callable[..., nn.Module]:
-    """The constructor of the encoder called `name`.
+    """The constructor of the encoder of clips called `name`.
 
     Raises:
-        UserError: there is no encoder of that name; the message lists the names.
+        UserError: there is no such encoder; the message lists the names.
     """
     try:
         return BACKBONES[name]
@@ -39,7 +64,7 @@ def backbone(name: str) -> Callable[..., nn.Module]:
 
 
 def make_encoder(name: str | Callable[..., nn.Module], pretrained: bool | str, clip_length: int) -> nn.Module:
-    """The encoder that the configuration names, or makes with a constructor of its own.
+    """The encoder of clips that the configuration names, or makes with a constructor of its own.
 
     Args:
         name: one of `BACKBONES`, or a callable that takes (pretrained, clip length), as old configurations have it.

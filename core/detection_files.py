@@ -1,0 +1,62 @@
+"""All files that tell people and the next tool what detection found."""
+
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from core.detected import DetectedVideo
+from core.errors import UserError
+from core.face_tables import write_ava_predictions, write_tracks_csv
+from core.files import printable
+from core.overlay import write_overlay
+from core.report import write_report
+from core.speakers_json import write_speakers_json
+from core.speech_files import write_rttm, write_vtt
+
+# Format -> file name, in the order of writing: the overlay before the report, which plays it where no browser plays
+# the video itself; AVA predictions last, for they are refused for want of sound.
+FILE_NAMES = {
+    "csv": "tracks.csv",
+    "json": "speakers.json",
+    "rttm": "{stem}.rttm",
+    "vtt": "{stem}.vtt",
+    "overlay": "overlay.mp4",
+    "report": "report.html",
+    "ava": "{stem}-predictions.csv",
+}
+FORMATS = tuple(FILE_NAMES)
+WRITERS: dict[str, Callable[[Path, DetectedVideo], None]] = {
+    "csv": write_tracks_csv,
+    "json": write_speakers_json,
+    "rttm": write_rttm,
+    "vtt": write_vtt,
+    "overlay": write_overlay,
+    "ava": write_ava_predictions,
+}
+
+
+def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[str]) -> list[Path]:
+    """Write a video's results into a folder, which is made where it is absent.
+
+    Args:
+        folder: files of the same names in it are replaced.
+        video: the results.
+        formats: some of `FORMATS`, in any order.
+
+    Returns:
+        The files, in the order of writing.
+
+    Raises:
+        MediaError: "ava" is asked for and the video has no sound; all other files are there then. Or the video cannot
+            be read again.
+        UserError: a format is unknown, or a file cannot be written.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise UserError(f"unknown format {', '.join(unknown)}: expected some of {', '.join(FORMATS)}")
+    stem = printable(video.path.stem)
+    paths = {name: Path(folder) / FILE_NAMES[name].format(stem=stem) for name in FORMATS if name in formats}
+    writers = WRITERS | {"report": functools.partial(write_report, media=paths.get("overlay"))}
+    for name, path in paths.items():
+        writers[name](path, video)
+    return list(paths.values())

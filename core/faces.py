@@ -1,0 +1,112 @@
+"""Face detectors, all behind one small interface: a picture in, boxes with scores out."""
+
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from core.cache import cached
+from core.errors import UserError
+from core.published import YUNET
+
+NON_MAXIMUM_SUPPRESSION = 0.3  # overlap from which two boxes are one face; OpenCV's default for YuNet
+MOST_CANDIDATES = 5000  # OpenCV's default
+HAAR_FILE = "haarcascade_frontalface_default.xml"  # shipped with OpenCV
+HAAR_CERTAIN = 10.0  # level weight of a face that is hardly ever a mistake; its share of this is the score
+
+
+class FaceDetector(Protocol):
+    """Finds faces in one picture.
+
+    Attributes:
+        name: for the output and its readers.
+    """
+
+    name: str
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """(height, width, [b, g, r]) uint8 -> (face, [x1, y1, x2, y2, score]) float32, pixels; the score is 0 to 1."""
+        ...
+
+
+class YuNet:
+    """OpenCV's `FaceDetectorYN` with the YuNet network (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector",
+    Machine Intelligence Research 2023).
+
+    Args:
+        weights: ONNX file.
+        threshold: least score of a face.
+
+    Raises:
+        UserError: the file is absent or no YuNet network.
+    """
+
+    name = "YuNet"
+
+    def __init__(self, weights: str | Path, threshold: float = 0.6):
+        if not Path(weights).is_file():
+            raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
+        try:
+            self.network = cv2.FaceDetectorYN.create(
+                str(weights), "", (320, 320), threshold, NON_MAXIMUM_SUPPRESSION, MOST_CANDIDATES
+            )
+            self(np.zeros((64, 64, 3), np.uint8))
+        except cv2.error as error:
+            raise UserError(
+                f"detector weights {weights}: OpenCV cannot run them as YuNet ({error.err}); give a YuNet file (.onnx)"
+            ) from error
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """See `FaceDetector`."""
+        height, width = picture.shape[:2]
+        self.network.setInputSize((width, height))
+        _, found = self.network.detect(picture)
+        if found is None:
+            return np.zeros((0, 5), np.float32)
+        x, y, w, h = found[:, :4].T
+        return np.stack([x, y, x + w, y + h, found[:, -1]], axis=1).astype(np.float32)
+
+
+class HaarCascade:
+    """The cascade that OpenCV ships (Viola and Jones, CVPR 2001): frontal faces only, and more mistakes than YuNet."""
+
+    name = "Haar cascade"
+
+    def __init__(self) -> None:
+        self.cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / HAAR_FILE))
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """See `FaceDetector`."""
+        grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+        boxes, _, weights = self.cascade.detectMultiScale3(grey, 1.1, 5, minSize=(24, 24), outputRejectLevels=True)
+        if len(boxes) == 0:
+            return np.zeros((0, 5), np.float32)
+        x, y, w, h = np.asarray(boxes, np.float32).T
+        scores = np.clip(np.asarray(weights, np.float32).reshape(-1) / HAAR_CERTAIN, 0, 1)
+        return np.stack([x, y, x + w, y + h, scores], axis=1)
+
+
+def find_detector(
+    detector: str | Path | FaceDetector | None, cache: str | Path | None = None
+) -> tuple[FaceDetector, str | None]:
+    """The face detector that the user asks for, and a sentence for him where it is not the one he would expect.
+
+    Args:
+        detector: the path of YuNet weights, a detector, or None: YuNet with weights downloaded once, else the Haar
+            cascade.
+        cache: folder for downloads; None for the user's.
+
+    Raises:
+        UserError: the path is no YuNet network.
+    """
+    if detector is not None:
+        return (YuNet(detector), None) if isinstance(detector, str | Path) else (detector, None)
+    try:
+        return YuNet(cached(YUNET, cache)), None
+    except UserError as error:
+        note = (
+            "YuNet's weights could not be had, so OpenCV's Haar cascade looked for faces: it misses faces that are "
+            f"turned, small or dark, and takes other things for faces ({error})"
+        )
+        return HaarCascade(), note

@@ -1,0 +1,112 @@
+"""What LR-ASD and Light-ASD share: whole face tracks in, scores and features of every frame out.
+
+Both run a small convolutional encoder over the faces and one over the sound's MFCCs, put the two together, and read
+the sequence forwards and backwards with recurrent units. State-dict names are those of the published weights.
+"""
+
+from torch import Tensor, nn
+
+FEATURE_SIZE = 128
+FACE_SIZE = 112  # pixels
+FPS = 25
+MFCC_PER_FRAME = 4
+COEFFICIENTS = 13
+CLASSES = 2  # not speaking, speaking
+FACE_MEAN, FACE_STD = 0.4161, 0.1688  # of grey faces scaled to 0-1 (published)
+NORM = {"eps": 0.001, "momentum": 0.01}  # of every batch norm (published)
+
+
+class TrackEncoder(nn.Module):
+    """An encoder of whole tracks.
+
+    Args:
+        model: holds, under the published names,
+            `visualEncoder` (batch, 1, time, height, width) -> embeddings (batch, time, 128);
+            `audioEncoder` (batch, 1, coefficient, 4 * time) -> embeddings (batch, time, 128);
+            `fuse(audio, visual)`, the two put together, frame by frame;
+            `onward(fused, state)`, what the reader from first to last makes of it, and its state at the end;
+            `backward(fused, onward, state)`, the features (batch, time, 128) by the reader from last to first, and its
+            state at the beginning. States begin as None, and lead over from a stretch of the track to the next.
+            `visual_context`, `audio_context`: frames on either side that an embedding depends on.
+    """
+
+    feature_size = FEATURE_SIZE
+    face_size = FACE_SIZE
+    fps = FPS
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.lossAV = _Classifier()
+        self.lossV = _Classifier()
+
+    def forward(self, mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score every frame of tracks of one length.
+
+        Args:
+            mfcc: (batch, 4 * time, 13) float32, `core.audio.track_mfcc` of the tracks' sound at 25 frames a second.
+            faces: (batch, time, 112, 112), grey, 0 to 255, of any type.
+
+        Returns:
+            Logits of (not speaking, speaking), (batch, time, 2); the same from the picture alone, which serves
+            training; and the features, (batch, time, 128).
+        """
+        visual = self.model.visualEncoder(normalise(faces).unsqueeze(1))
+        audio = self.model.audioEncoder(mfcc.unsqueeze(1).transpose(2, 3))
+        fused = self.model.fuse(audio, visual)
+        onward, _ = self.model.onward(fused, None)
+        features, _ = self.model.backward(fused, onward, None)
+        return self.lossAV.FC(features), self.lossV.FC(visual), features
+
+
+class VisualEncoder(nn.Module):
+    """Three blocks; pools between them halve height and width; a maximum over both is left at the end."""
+
+    def __init__(self, block: type[nn.Module]):
+        super().__init__()
+        self.block1 = block(1, 32, down=True)
+        self.block2 = block(32, 64)
+        self.block3 = block(64, 128)
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """(batch, 1, time, height, width) -> (batch, time, 128)."""
+        maps = self.block3(self.pool(self.block2(self.pool(self.block1(faces)))))
+        return maps.permute(0, 2, 3, 4, 1).flatten(2, 3).amax(dim=2)
+
+
+class AudioEncoder(nn.Module):
+    """Three blocks; pools between them halve the time; a mean over the coefficients is left at the end."""
+
+    def __init__(self, block: type[nn.Module]):
+        super().__init__()
+        self.block1 = block(1, 32)
+        self.block2 = block(32, 64)
+        self.block3 = block(64, 128)
+        self.pool = nn.MaxPool2d((1, 3), stride=(1, 2), padding=(0, 1))
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """(batch, 1, coefficient, 4 * time) -> (batch, time, 128)."""
+        maps = self.block3(self.pool(self.block2(self.pool(self.block1(mfcc)))))
+        return maps.mean(dim=2).transpose(1, 2)
+
+
+class _Classifier(nn.Module):
+    """A linear layer under the published name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.FC = nn.Linear(FEATURE_SIZE, CLASSES)
+
+
+def normalise(faces: Tensor) -> Tensor:
+    """Grey faces of 0 to 255 to the network's range, float32."""
+    return (faces.float() / 255 - FACE_MEAN) / FACE_STD
+
+
+def convolution(inputs: int, outputs: int, size: tuple[int, ...], stride: tuple[int, ...] | int = 1) -> nn.Module:
+    """A convolution over two or three axes that keeps their lengths but for the stride; without bias."""
+    kind = {2: nn.Conv2d, 3: nn.Conv3d}[len(size)]
+    layer = kind(inputs, outputs, size, stride, padding=tuple(side // 2 for side in size), bias=False)
+    nn.init.kaiming_normal_(layer.weight)
+    return layer

@@ -1,0 +1,155 @@
+// One face on the timeline: its thumbnail, and its probability and speech on a canvas.
+
+const LANE_HEIGHT = 44; // CSS pixels, of the canvas
+const SPEECH_HEIGHT = 5;
+const LEAST_CURVE_PX = 24; // narrower, a curve would be a blot
+const LEAST_CUT_PX = 8; // of mean distance
+const CURVE = { top: 4, bottom: LANE_HEIGHT - SPEECH_HEIGHT - 5 };
+
+/** Colours of the style sheet, which a canvas cannot read by itself. */
+const COLOURS = [
+  "speaking", "silent", "speech", "seen", "cut", "text", "quiet", "line", "window",
+  "box-speaking", "box-silent", "box-unheard", "box-text",
+];
+const colours = {};
+
+function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of COLOURS) {
+    colours[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+}
+
+/** A canvas made as large as it is shown, cleared, in CSS pixels. */
+function freshContext(canvas) {
+  const ratio = devicePixelRatio;
+  canvas.width = Math.round(canvas.clientWidth * ratio);
+  canvas.height = Math.round(canvas.clientHeight * ratio);
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  return context;
+}
+
+class Lane {
+  constructor(report, track, onFace) {
+    this.report = report;
+    this.track = track;
+    this.visible = false; // on the screen; only then the canvas takes memory
+    this.row = document.createElement("div");
+    this.row.className = "lane";
+    const face = document.createElement("button");
+    face.type = "button";
+    face.className = "face";
+    face.title = `Face ${track.id}, shot ${track.shot}, ${clock(track.startS)} to ${clock(track.endS)}: go to ${
+      track.speech.length ? "its first words" : "where it appears"}`;
+    const said = report.soundS ? (track.speakingS ? length(track.speakingS) : "silent") : length(track.endS - track.startS);
+    face.append(thumbnail(track), faceName(track, said));
+    face.addEventListener("click", () => onFace(track));
+    this.canvas = document.createElement("canvas");
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", `Face ${track.id}: ${track.speech.length} stretches of speech, ${
+      length(track.speakingS)} in all, seen from ${clock(track.startS)} to ${clock(track.endS)}`);
+    this.row.append(face, this.canvas);
+  }
+
+  overlaps(view) {
+    return this.track.startS < view.endS && this.track.endS > view.startS;
+  }
+
+  setVisible(visible, view) {
+    this.visible = visible;
+    if (visible) this.draw(view);
+    else this.canvas.width = this.canvas.height = 0;
+  }
+
+  draw(view) {
+    const context = freshContext(this.canvas), width = this.canvas.clientWidth, track = this.track;
+    const x = (timeS) => ((timeS - view.startS) / (view.endS - view.startS)) * width;
+    drawCuts(context, this.report.cutsS, x, width, LANE_HEIGHT);
+    const left = Math.max(0, x(track.startS)), right = Math.min(width, x(track.endS));
+    if (right <= left) return;
+    context.fillStyle = colours.seen;
+    context.fillRect(left, 0, Math.max(right - left, 1), LANE_HEIGHT);
+    for (const [startS, endS] of track.speech) {
+      if (endS < view.startS || startS > view.endS) continue;
+      const from = x(startS), wide = Math.max(x(endS) - from, 1);
+      context.fillStyle = colours.speech;
+      context.fillRect(from, 0, wide, LANE_HEIGHT);
+      context.fillStyle = colours.speaking;
+      context.fillRect(from, LANE_HEIGHT - SPEECH_HEIGHT, wide, SPEECH_HEIGHT);
+    }
+    if (this.report.probabilities && right - left >= LEAST_CURVE_PX) this.drawCurve(context, view, x, width);
+  }
+
+  /** The probability, the lowest and the highest of each column of pixels: no peak is lost at any zoom. */
+  drawCurve(context, view, x, width) {
+    const { timesS, probabilities, threshold } = this.report, { firstFrame, frames, first } = this.track;
+    const y = (probability) => CURVE.bottom - probability * (CURVE.bottom - CURVE.top);
+    const from = Math.max(lastAtMost(timesS, view.startS) - firstFrame, 0);
+    const to = Math.min(lastAtMost(timesS, view.endS) + 1 - firstFrame, frames - 1);
+    const ink = context.createLinearGradient(0, CURVE.top, 0, CURVE.bottom);
+    ink.addColorStop(1 - threshold, colours.speaking);
+    ink.addColorStop(1 - threshold, colours.silent);
+    context.strokeStyle = ink;
+    context.lineWidth = 1.5;
+    context.lineJoin = "round";
+    context.beginPath();
+    let column = null, lowest = 0, highest = 0, last = 0;
+    const flush = () => {
+      if (column === null) return;
+      context.lineTo(column, y(highest));
+      if (lowest < highest) context.lineTo(column, y(lowest));
+      if (last > lowest) context.lineTo(column, y(last));
+    };
+    const columnsAFrame = (x(timesS[firstFrame + to]) - x(timesS[firstFrame + from])) / Math.max(1, to - from);
+    for (let i = from; i <= to; i++) {
+      const place = x(timesS[firstFrame + i]), value = probabilities[first + i];
+      const own = columnsAFrame > 1 ? place : Math.round(place); // a column each, where frames are wider than pixels
+      if (own !== column) {
+        flush();
+        column = own;
+        lowest = highest = value;
+      }
+      if (value < lowest) lowest = value;
+      if (value > highest) highest = value;
+      last = value;
+    }
+    flush();
+    context.lineTo(Math.min(x(this.track.endS), width + 2), y(last)); // a frame lasts until the next one
+    context.stroke();
+    context.strokeStyle = colours.line;
+    context.lineWidth = 1;
+    context.setLineDash([2, 3]);
+    context.beginPath();
+    context.moveTo(Math.max(0, x(this.track.startS)), y(threshold));
+    context.lineTo(Math.min(width, x(this.track.endS)), y(threshold));
+    context.stroke();
+    context.setLineDash([]);
+  }
+}
+
+/** Lines where shots change; where they would only be a grey field, none. */
+function drawCuts(context, cutsS, x, width, height) {
+  const places = cutsS.map(x).filter((place) => place >= 0 && place <= width);
+  if (places.length * LEAST_CUT_PX > width) return;
+  context.fillStyle = colours.cut;
+  for (const place of places) context.fillRect(Math.round(place), 0, 1, height);
+}
+
+function thumbnail(track) {
+  const image = document.createElement("img");
+  image.src = track.thumbnail;
+  image.alt = "";
+  image.loading = "lazy";
+  image.width = image.height = 36;
+  return image;
+}
+
+/** "Face 3" with a line, or more elements, below. */
+function faceName(track, ...below) {
+  const name = document.createElement("span"), small = document.createElement("small");
+  name.className = "name";
+  small.textContent = below[0];
+  name.append(`Face ${track.id}`, small, ...below.slice(1));
+  return name;
+}

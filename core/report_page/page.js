@@ -1,0 +1,110 @@
+// Puts the page together: facts, summary, speakers, keys.
+
+function fill(list, entries) {
+  for (const [term, text] of entries) {
+    const name = document.createElement("dt"), value = document.createElement("dd");
+    name.textContent = term;
+    value.textContent = text;
+    list.appendChild(document.createElement("div")).append(name, value);
+  }
+}
+
+function items(list, texts) {
+  for (const text of texts) list.appendChild(document.createElement("li")).textContent = text;
+}
+
+function describe(report) {
+  element("file").textContent = report.file;
+  items(element("facts"), [
+    `${report.width} × ${report.height}`,
+    `${+report.fps.toFixed(2)} fps`,
+    clock(report.endS, 0),
+    `${report.frames.toLocaleString("en")} frames`,
+    report.soundS ? "with sound" : "no sound",
+    ...(report.complete ? [] : ["in part"]),
+  ]);
+  items(element("notes"), report.notes);
+  element("notes").hidden = !report.notes.length;
+  const speaking = report.tracks.filter((track) => track.speakingS > 0);
+  fill(element("summary"), [
+    ["Face tracks", report.tracks.length],
+    ["Shots", report.cutsS.length + 1],
+    ...(report.soundS ? [
+      ["Tracks that speak", speaking.length],
+      ["Somebody speaks", length(report.speechS)],
+    ] : []),
+  ]);
+  fill(element("meaning"), Object.entries(report.meaning));
+  fill(element("settings"), Object.entries(report.settings).map(([name, value]) => [name, String(value)]));
+  element("threshold").textContent = report.threshold;
+  element("legend").hidden = !report.soundS;
+  element("no-sound").hidden = Boolean(report.soundS);
+  element("no-faces").hidden = report.tracks.length > 0;
+  for (const key of document.querySelectorAll(".key")) {
+    key.hidden = key.classList.contains("unheard-key") === Boolean(report.soundS);
+  }
+}
+
+/** A bar a face, those who spoke longest first. */
+function listSpeakers(report, onFace) {
+  if (!report.soundS) return;
+  const tracks = [...report.tracks].sort((a, b) => b.speakingS - a.speakingS || a.id - b.id);
+  const longest = Math.max(...tracks.map((track) => track.speakingS), 1e-3);
+  for (const track of tracks) {
+    const row = document.createElement("button"), bar = document.createElement("span");
+    row.type = "button";
+    bar.className = "bar";
+    bar.style.setProperty("--share", track.speakingS / longest);
+    const times = `${length(track.speakingS)} of ${length(track.endS - track.startS)} seen`;
+    row.append(thumbnail(track), faceName(track, times, bar));
+    row.addEventListener("click", () => onFace(track));
+    element("speakers").appendChild(document.createElement("li")).append(row);
+  }
+}
+
+function listenToKeys(player, timeline) {
+  const actions = {
+    " ": () => player.toggle(),
+    ArrowLeft: (event) => player.seek(player.nowS - (event.shiftKey ? 10 : 1)),
+    ArrowRight: (event) => player.seek(player.nowS + (event.shiftKey ? 10 : 1)),
+    ",": () => player.step(-1),
+    ".": () => player.step(1),
+    "+": () => timeline.zoom(0.5),
+    "-": () => timeline.zoom(2),
+  };
+  document.addEventListener("keydown", (event) => {
+    const pressed = event.target.closest("button, summary, input, label");
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.key === " " && pressed)) return;
+    const action = actions[event.key];
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action(event);
+  }, true); // before the video's own controls, which would act a second time
+}
+
+async function start() {
+  const report = await readReport();
+  readColours();
+  describe(report);
+  let player = null;
+  const seek = (timeS) => player.seek(timeS);
+  const goToFace = (track) => {
+    const timeS = track.speech.length ? track.speech[0][0] : track.startS;
+    timeline.reveal(timeS);
+    // A hair later: the beginning of a frame may round to the frame before.
+    seek(timeS + 0.001);
+  };
+  const timeline = new Timeline(report, seek, goToFace);
+  listSpeakers(report, goToFace);
+  player = new Player(report, (timeS) => timeline.setTime(timeS, element("follow").checked));
+  listenToKeys(player, timeline);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    readColours();
+    timeline.draw();
+    player.draw();
+  });
+  document.documentElement.dataset.ready = "yes";
+}
+
+start();

@@ -1,0 +1,137 @@
+// The video with boxes on a canvas above it, frame by frame.
+
+const BOX_TEXT = { size: 13, pad: 4, line: 2 }; // CSS pixels
+
+class Player {
+  /** `onTime(timeS)` is called whenever another time is shown. */
+  constructor(report, onTime) {
+    this.report = report;
+    this.onTime = onTime;
+    this.video = element("video");
+    this.canvas = element("boxes");
+    this.timeS = 0; // of what is shown
+    this.nextS = null; // of a seek that waits for another one
+    this.showBoxes = !report.media.hasBoxes;
+    element("show-boxes").checked = this.showBoxes;
+    element("show-boxes").addEventListener("change", (event) => {
+      this.showBoxes = event.target.checked;
+      this.draw();
+    });
+    this.setAspect(report.width / report.height);
+    // Pixels that are no squares: what is displayed has another shape than the frames.
+    this.video.addEventListener("loadedmetadata", () => {
+      if (this.video.videoHeight) this.setAspect(this.video.videoWidth / this.video.videoHeight);
+    });
+    element("fullscreen").addEventListener("click", () => this.toggleFullscreen());
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
+    loadMedia(report, this.video);
+    this.watch();
+  }
+
+  /** The picture's width by its height, as displayed. */
+  setAspect(aspect) {
+    this.aspect = aspect;
+    element("stage").style.setProperty("--aspect", aspect);
+    this.draw();
+  }
+
+  /** Follow the frames that the browser shows; where it does not tell them, the screen's refreshes. */
+  watch() {
+    if ("requestVideoFrameCallback" in this.video) {
+      const frameShown = (now, frame) => {
+        this.show(frame.mediaTime);
+        this.video.requestVideoFrameCallback(frameShown);
+      };
+      this.video.requestVideoFrameCallback(frameShown);
+    } else {
+      const refreshed = () => {
+        if (!this.video.paused) this.show(this.video.currentTime);
+        requestAnimationFrame(refreshed);
+      };
+      requestAnimationFrame(refreshed);
+    }
+    // A seek is shown at once, before its frame is decoded, or where there is no picture at all.
+    this.video.addEventListener("seeking", () => this.show(this.video.currentTime));
+    this.video.addEventListener("seeked", () => this.arrive());
+  }
+
+  show(timeS) {
+    this.timeS = timeS;
+    this.draw();
+    this.onTime(timeS);
+  }
+
+  get hasVideo() {
+    return this.video.readyState >= HTMLMediaElement.HAVE_METADATA;
+  }
+
+  /** Where the last seek goes, be its frame shown yet or not. */
+  get nowS() {
+    return this.nextS ?? (this.hasVideo ? this.video.currentTime : this.timeS);
+  }
+
+  /** Go to a time; while the video is on its way to another, wait: Chromium can hang when it is hurried. */
+  seek(timeS) {
+    const inside = Math.min(Math.max(timeS, 0), this.report.endS);
+    if (!this.hasVideo) this.show(inside);
+    else if (this.video.seeking) this.nextS = inside;
+    else this.video.currentTime = inside;
+  }
+
+  arrive() {
+    this.show(this.video.currentTime);
+    if (this.nextS !== null) this.video.currentTime = this.nextS;
+    this.nextS = null;
+  }
+
+  /** Go forward or back by frames. */
+  step(frames) {
+    const timesS = this.report.timesS;
+    const frame = lastAtMost(timesS, this.nowS + 1e-3) + frames;
+    const target = Math.min(Math.max(frame, 0), timesS.length - 1);
+    this.video.pause();
+    // The middle of the frame: its very beginning may round to the frame before.
+    this.seek((timesS[target] + (timesS[target + 1] ?? this.report.endS)) / 2);
+  }
+
+  toggle() {
+    if (this.video.paused) this.video.play().catch(() => {}); // no video: the page has said so
+    else this.video.pause();
+  }
+
+  toggleFullscreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else element("stage").requestFullscreen();
+  }
+
+  draw() {
+    const { report, canvas } = this;
+    const context = freshContext(canvas);
+    if (!this.showBoxes) return;
+    const width = Math.min(canvas.clientWidth, canvas.clientHeight * this.aspect), height = width / this.aspect;
+    context.translate((canvas.clientWidth - width) / 2, (canvas.clientHeight - height) / 2);
+    const across = width / report.width, down = height / report.height; // CSS pixels of a pixel
+    for (const [track, i] of facesAt(report, this.timeS)) {
+      const [x1, y1, x2, y2] = report.edges.map((edge) => edge[i]);
+      const probability = report.probabilities ? report.probabilities[i] : null;
+      this.drawFace(context, track, probability, x1 * across, y1 * down, x2 * across, y2 * down);
+    }
+  }
+
+  drawFace(context, track, probability, x1, y1, x2, y2) {
+    const speaks = probability !== null && probability >= this.report.threshold;
+    const kind = probability === null ? "unheard" : speaks ? "speaking" : "silent";
+    context.strokeStyle = context.fillStyle = colours[`box-${kind}`];
+    context.lineWidth = speaks ? BOX_TEXT.line + 1 : BOX_TEXT.line;
+    context.setLineDash(speaks ? [] : [6, 4]); // tells silent from speaking without colour, too
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    const text = probability === null ? `${track.id}` : `${track.id} · ${probability.toFixed(2)}`;
+    context.font = `600 ${BOX_TEXT.size}px system-ui, sans-serif`;
+    const width = context.measureText(text).width + 2 * BOX_TEXT.pad, height = BOX_TEXT.size + 2 * BOX_TEXT.pad - 2;
+    const y = Math.max(0, y1 - height);
+    context.fillRect(x1 - context.lineWidth / 2, y, width, height);
+    context.fillStyle = colours["box-text"];
+    context.textBaseline = "middle";
+    context.fillText(text, x1 + BOX_TEXT.pad - context.lineWidth / 2, y + height / 2 + 1);
+  }
+}

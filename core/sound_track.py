@@ -1,0 +1,71 @@
+"""A whole video's sound at hand without being in memory, with what there is to say about where it is missing."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.audio import SAMPLE_RATE, decode_audio
+from core.video import MediaError, open_media, start_of
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """16 kHz mono sound of a video, from the container's time 0.
+
+    Attributes:
+        samples: (n,) int16, memory-mapped; silence before a stream that starts late.
+        start_s, end_s: where the stream begins and ends, seconds.
+        error: why decoding stopped before the stream's end, in the decoder's words; None where it did not.
+    """
+
+    samples: np.ndarray
+    start_s: float
+    end_s: float
+    error: str | None
+
+    def part(self, start_s: float, length: int) -> np.ndarray:
+        """(length,) int16 from a time on; silence where the stream has nothing."""
+        start = round(start_s * SAMPLE_RATE)
+        first, last = (min(max(place, 0), len(self.samples)) for place in (start, start + length))
+        out = np.zeros(length, np.int16)
+        out[first - start : last - start] = self.samples[first:last]
+        return out
+
+
+@contextlib.contextmanager
+def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | None]:
+    """Decode a video's sound into an unnamed temporary file (32 kB a second) for the length of a `with` block.
+
+    Gives None where the video has no sound, or none of it can be decoded.
+
+    Args:
+        path: the video.
+        folder: for the temporary file; by default the system's.
+
+    Raises:
+        MediaError: the file cannot be opened.
+    """
+    with open_media(path) as container:
+        streams = container.streams.audio
+        begin = float(streams[0].start_time * streams[0].time_base) if streams and streams[0].start_time else 0.0
+        start_s = max(0.0, begin - start_of(container)) if begin else 0.0
+    if not streams:
+        yield None
+        return
+    error, length = None, 0
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            for block in decode_audio(path):
+                file.write(block.tobytes())
+                length += len(block)
+        except MediaError as failure:
+            error = str(failure)
+        file.flush()
+        if length <= round(start_s * SAMPLE_RATE):
+            yield None
+            return
+        samples = np.memmap(file, np.int16, "r", shape=(length,))
+        yield SoundTrack(samples, start_s, length / SAMPLE_RATE, error)

@@ -1,0 +1,119 @@
+"""speakers.json: all that detection found, for programs; its schema is core/speakers.schema.json."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.detected import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.files import printable, written_whole
+from core.speech import speaking_time, speech_segments
+
+GENERATOR = "Active Speakers in Context"
+MEANING = {
+    "score": "The log odds of speaking that the network gives a face at a frame: above 0 it rather speaks, below 0 it "
+    "rather does not; +3 is 95 %, -3 is 5 %.",
+    "probability": "1 / (1 + exp(-score)), from 0 to 1; how sure the network is, right as often as that only on "
+    "videos like those of its training.",
+    "threshold": "A frame counts as speaking if its probability is at least this; raise it for fewer false alarms, "
+    "lower it to miss less.",
+}
+TIME_DECIMALS = 4
+BOX_DECIMALS = 1
+PROBABILITY_DECIMALS = 4
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what `write_speakers_json` writes."""
+    return json.loads(files("core").joinpath("speakers.schema.json").read_text(encoding="utf-8"))
+
+
+def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
+    """Write a video's results as JSON, as `core/speakers.schema.json` describes field by field.
+
+    Times are seconds with 4 decimals, boxes pixels of the displayed picture with 1, probabilities have 4. The file is
+    UTF-8; every shot and every track stands in a line of its own.
+    """
+    document = {
+        "schema": schema()["$id"],
+        "generator": GENERATOR,
+        "video": _facts(video),
+        "notes": video.notes,
+        "settings": video.settings,
+        "threshold": SPEAKING_THRESHOLD,
+        "meaning": MEANING,
+        "shots": [
+            {
+                "first_frame": shot.first_frame,
+                "last_frame": shot.last_frame,
+                "start_s": _time(shot.start_s),
+                "end_s": _time(shot.end_s),
+            }
+            for shot in video.shots
+        ],
+        "tracks": [_track(track, video) for track in video.tracks],
+    }
+    fields = [f"{_compact(name)}:{_by_lines(value)}" for name, value in document.items()]
+    with written_whole(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+
+
+def _facts(video: DetectedVideo) -> dict[str, Any]:
+    info = video.info
+    return {
+        "file": printable(video.path.name),
+        "width": info.width,
+        "height": info.height,
+        "fps": round(info.fps, 6),
+        "duration_s": None if info.duration_s is None else _time(info.duration_s),
+        "frames": len(video.frame_times_s),
+        "rotation": info.rotation,
+        "sound": None
+        if video.sound_s is None
+        else dict(zip(("start_s", "end_s"), map(_time, video.sound_s), strict=True)),
+        "complete": video.complete,
+    }
+
+
+def _track(track: Track, video: DetectedVideo) -> dict[str, Any]:
+    segments = speech_segments(track, video)
+    return {
+        "id": track.id,
+        "shot": track.shot,
+        "person": None,
+        "first_frame": int(track.frames[0]),
+        "last_frame": int(track.frames[-1]),
+        "speaking_s": _time(speaking_time(segments)),
+        "speech": [
+            {
+                "start_s": _time(segment.start_s),
+                "end_s": _time(segment.end_s),
+                "probability": round(segment.probability, PROBABILITY_DECIMALS),
+            }
+            for segment in segments
+        ],
+        "times_s": _rounded(track.times_s, TIME_DECIMALS),
+        "boxes": _rounded(track.boxes, BOX_DECIMALS),
+        "probabilities": None if video.sound_s is None else _rounded(track.probabilities, PROBABILITY_DECIMALS),
+    }
+
+
+def _time(seconds: float) -> float:
+    return round(float(seconds), TIME_DECIMALS)
+
+
+def _rounded(values: np.ndarray, decimals: int) -> list:
+    return np.round(values.astype(np.float64), decimals).tolist()
+
+
+def _by_lines(value: Any) -> str:
+    """A list of objects with a line for each, anything else in one line."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(map(_compact, value)) + "\n]"
+    return _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

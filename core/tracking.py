@@ -1,0 +1,110 @@
+"""Faces followed from frame to frame within a shot.
+
+Faces are matched by overlap; gaps of detection are bridged; boxes are smoothed. All of it happens while the video
+streams by: what a track's box at a frame is stands fast `SETTLE_S` later, when the frame is still at hand to be cut.
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from core.boxes import intersection_over_union
+
+MIN_OVERLAP = 0.3  # intersection over union of a face and the place where its track was last seen, or expected
+MAX_GAP_S = 0.4  # a face unseen for longer ends its track (10 frames at 25 fps, as in published pipelines)
+SMOOTHING_S = 0.24  # median over this much on either side (13 frames at 25 fps, as in published pipelines)
+SMOOTHING_STEP_S = 0.04
+SETTLE_S = MAX_GAP_S + SMOOTHING_S
+MAX_SPEED = 2.0  # a face may be expected at most this many of its own widths a second from where it was last seen
+
+
+@dataclass
+class FaceTrack:
+    """A face that is being followed.
+
+    Attributes:
+        times_s: when it was detected, ascending.
+        boxes: (x1, y1, x2, y2, score) at each of these times, pixels and 0-1.
+    """
+
+    times_s: list[float] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def first_s(self) -> float:
+        return self.times_s[0]
+
+    @property
+    def last_s(self) -> float:
+        return self.times_s[-1]
+
+    @property
+    def confidence(self) -> float:
+        """Mean score of its detections, 0 to 1."""
+        return float(np.mean([box[4] for box in self.boxes]))
+
+    def add(self, time_s: float, box: np.ndarray) -> None:
+        self.times_s.append(time_s)
+        self.boxes.append(box)
+
+    def score_at(self, time_s: float) -> float:
+        """The detector's score at the time of a detection, 0 to 1; 0 at other times."""
+        place = bisect_left(self.times_s, time_s)
+        return float(self.boxes[place][4]) if self.times_s[place] == time_s else 0.0
+
+    def expected(self, time_s: float) -> np.ndarray:
+        """Where the face should be at a time after its last detection, (4,): it goes on as it moved, for a while."""
+        last = self.boxes[-1][:4]
+        if len(self.times_s) == 1:
+            return last
+        before = self.boxes[-2][:4]
+        elapsed = self.times_s[-1] - self.times_s[-2]
+        centres = [(box[:2] + box[2:]) / 2 for box in (before, last)]
+        reach = MAX_SPEED * (last[2] - last[0])
+        velocity = np.clip((centres[1] - centres[0]) / elapsed, -reach, reach)
+        return last + np.tile(velocity, 2) * min(time_s - self.last_s, elapsed)
+
+    def box_at(self, time_s: float) -> np.ndarray:
+        """The smoothed box at a time from the first to the last detection, (x1, y1, x2, y2) in pixels.
+
+        Between detections boxes are interpolated; smoothing is a median over `SMOOTHING_S` on either side, as far as
+        the track reaches.
+        """
+        reach = min(SMOOTHING_S, time_s - self.first_s, self.last_s - time_s)
+        steps = int(reach / SMOOTHING_STEP_S + 1e-6)
+        moments = time_s + SMOOTHING_STEP_S * np.arange(-steps, steps + 1)
+        first = max(0, bisect_right(self.times_s, moments[0]) - 1)
+        last = bisect_left(self.times_s, moments[-1]) + 1
+        times, boxes = self.times_s[first:last], np.array(self.boxes[first:last])
+        return np.median([np.interp(moments, times, boxes[:, side]) for side in range(4)], axis=1)
+
+
+class FaceTracker:
+    """Matches the faces detected in a frame with the tracks so far; one tracker a shot."""
+
+    def __init__(self) -> None:
+        self.tracks: list[FaceTrack] = []
+
+    def update(self, time_s: float, faces: np.ndarray) -> None:
+        """Take in the faces of a frame.
+
+        Args:
+            time_s: of the frame, after that of the call before.
+            faces: (face, [x1, y1, x2, y2, score]) of one frame, pixels.
+        """
+        open_tracks = [track for track in self.tracks if time_s - track.last_s <= MAX_GAP_S + 1e-6]
+        taken = set()
+        if open_tracks and len(faces):
+            expected = np.array([track.expected(time_s) for track in open_tracks])
+            overlaps = intersection_over_union(expected[:, None], faces[None, :, :4])
+            # As many faces as can be go on, and among these ways the one of greatest overlap.
+            worth = np.where(overlaps >= MIN_OVERLAP, overlaps, -1)
+            for track, face in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+                if overlaps[track, face] >= MIN_OVERLAP:
+                    open_tracks[track].add(time_s, faces[face])
+                    taken.add(face)
+        for number, face in enumerate(faces):
+            if number not in taken:
+                self.tracks.append(FaceTrack([time_s], [face]))

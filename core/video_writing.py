@@ -1,0 +1,130 @@
+"""Encode videos: H.264 pictures at any times, and AAC sound; memory does not grow with the length."""
+
+import itertools
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
+KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before
+SMPTE_170M, LIMITED_RANGE = 6, 1  # FFmpeg's numbers of the colours that OpenCV makes: BT.601, 16 to 235
+MP4_LIKE = (".mp4", ".m4v", ".mov")
+LAYOUTS = {1: "mono", 2: "stereo"}
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    audio: np.ndarray | None = None,
+    sample_rate: int = 16000,
+    crf: int = 20,
+) -> None:
+    """Encode frames at a constant rate and sound that begin together at time 0.
+
+    Args:
+        path: file to write; the extension chooses the container. The caller makes the writing atomic.
+        frames: pictures (height, width, [r, g, b]) uint8, all of one size with even sides.
+        fps: frames per second.
+        audio: mono samples, (samples,) int16, or None for a video without sound.
+        sample_rate: samples per second of `audio`.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+    """
+    timed = ((number / fps, pixels) for number, pixels in enumerate(frames))
+    sound = () if audio is None else (audio[at : at + sample_rate] for at in range(0, len(audio), sample_rate))
+    write_timed_video(path, timed, fps, sound, sample_rate, crf)
+
+
+def write_timed_video(
+    path: str | Path,
+    frames: Iterable[tuple[float, np.ndarray]],
+    fps: float,
+    sound: Iterable[np.ndarray] = (),
+    sample_rate: int = 16000,
+    crf: int = 20,
+    *,
+    index_first: bool = False,
+) -> None:
+    """Encode frames (H.264), each at its own time, and sound (AAC) that begins at time 0.
+
+    Frames and sound are taken in turns, as their times come, so that both can be streams of any length.
+
+    Args:
+        path, sample_rate, crf: as `write_video`.
+        frames: (time in seconds, picture), by time; pictures as for `write_video`.
+        fps: average frames per second, which guides the spending of bits.
+        sound: blocks that follow each other without gaps, (samples,) int16 of one channel or (samples, 2) of two;
+            none for a video without sound.
+        index_first: in mp4, put the index before the rest ("fast start"), so that a player can begin before it has
+            the whole file; the file is copied once for it.
+    """
+    options = {"movflags": "faststart"} if index_first and Path(path).suffix.lower() in MP4_LIKE else {}
+    with av.open(str(path), "w", options=options) as container:
+        pictures, samples = _Pictures(container, fps, crf), _Samples(container, sound, sample_rate)
+        for time_s, pixels in frames:
+            pictures.encode(time_s, pixels)
+            samples.encode_until(time_s)
+        pictures.finish()
+        samples.finish()
+
+
+class _Pictures:
+    def __init__(self, container: av.container.OutputContainer, fps: float, crf: int):
+        options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(fps * KEY_FRAME_S)))}
+        self.container = container
+        self.stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+        self.stream.pix_fmt = "yuv420p"
+        self.stream.codec_context.time_base = Fraction(1, CLOCK)
+        # Untagged, players would take large pictures for BT.709.
+        self.stream.codec_context.colorspace, self.stream.codec_context.color_range = SMPTE_170M, LIMITED_RANGE
+        self.ticks = None
+
+    def encode(self, time_s: float, pixels: np.ndarray) -> None:
+        if self.ticks is None:
+            self.stream.height, self.stream.width = pixels.shape[:2]
+            self.ticks = round(time_s * CLOCK) - 1
+        self.ticks = max(self.ticks + 1, round(time_s * CLOCK))  # x264 takes no two frames at one time
+        # OpenCV converts ten times as fast as FFmpeg's scaler.
+        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+        picture.pts, picture.time_base = self.ticks, Fraction(1, CLOCK)
+        self.container.mux(self.stream.encode(picture))
+
+    def finish(self) -> None:
+        self.container.mux(self.stream.encode(None))
+
+
+class _Samples:
+    """Makes a stream only if there is sound."""
+
+    def __init__(self, container: av.container.OutputContainer, blocks: Iterable[np.ndarray], sample_rate: int):
+        self.container, self.sample_rate, self.given = container, sample_rate, 0
+        self.blocks = (block for block in blocks if len(block))
+        first = next(self.blocks, None)
+        self.stream = None
+        if first is not None:
+            self.layout = LAYOUTS[1 if first.ndim == 1 else first.shape[1]]
+            self.stream = container.add_stream("aac", rate=sample_rate, layout=self.layout)
+            self.blocks = itertools.chain([first], self.blocks)
+
+    def encode_until(self, time_s: float) -> None:
+        while self.given <= time_s * self.sample_rate:
+            block = next(self.blocks, None)
+            if block is None:
+                return
+            self._encode(block)
+
+    def finish(self) -> None:
+        for block in self.blocks:
+            self._encode(block)
+        if self.stream is not None:
+            self.container.mux(self.stream.encode(None))
+
+    def _encode(self, block: np.ndarray) -> None:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), format="s16", layout=self.layout)
+        frame.sample_rate, frame.pts, frame.time_base = self.sample_rate, self.given, Fraction(1, self.sample_rate)
+        self.given += len(block)
+        self.container.mux(self.stream.encode(frame))

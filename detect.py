@@ -1,0 +1,230 @@
+"""Who speaks in any video, and when: faces followed and scored, in formats that people and the next tool read.
+
+    python detect.py interview.mp4                  # -> interview.asd/: tracks.csv, speakers.json, report.html, ...
+    python detect.py videos/*.mp4 --out results --jobs 2 --device 0
+    python detect.py interview.mp4 --encoder resnet18_two_streams --weights STE.pth --context ASC.pth
+
+A face's score at a frame is the log odds of speaking: 0 is as likely as not, +3 is 95 %, -3 is 5 %. Its probability is
+1 / (1 + exp(-score)), and it counts as speaking from 0.5 on. Videos whose outputs are there, made with the same
+settings, are skipped.
+"""
+
+import argparse
+import functools
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from core import parallel, settings
+from core.detected import DetectedVideo
+from core.detection import MIN_FACE_PX, MIN_TRACK_S, ActiveSpeakerDetector
+from core.detection_files import FORMATS, write_outputs
+from core.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
+from core.errors import UserError, exits_cleanly
+from core.files import write_json
+from core.speech import speaking_time, speech_segments
+from core.video import MediaError
+
+DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
+FINISHED = ".finished.json"  # in a video's output folder: what it was made of
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to work through; picklable, for other processes.
+
+    Attributes:
+        video: the file.
+        folder: for its outputs.
+        formats: which of them.
+        options: arguments of `ActiveSpeakerDetector`.
+        watched: show how far the work has come; only where one video is worked on at a time.
+    """
+
+    video: Path
+    folder: Path
+    formats: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+    watched: bool
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    formats = chosen_formats(arguments.format)
+    options = {
+        "encoder": arguments.encoder,
+        "weights": arguments.weights,
+        "context": arguments.context,
+        "context_shape": context_shape(arguments.context_shape),
+        "crop": arguments.crop,
+        "ensemble": arguments.ensemble,
+        "detector": arguments.detector_weights,
+        "detect_every": arguments.detect_every,
+        "min_track_s": arguments.min_track,
+        "min_face_px": arguments.min_face,
+        "device": str(settings.device(arguments.device)),
+        "cache": arguments.cache,
+    }
+    folders = output_folders(arguments.videos, arguments.out)
+    tasks = {
+        str(video): Task(video, folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
+        for video, folder in folders.items()
+    }
+    detector_of(tuple(options.items()))  # wrong options and absent weights are told before any work
+    broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
+    return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    parser.add_argument("--out", type=Path, help="folder for the <video>.asd folders; by default beside each video")
+    parser.add_argument(
+        "--format",
+        action="append",
+        metavar="NAME[,NAME]",
+        help=f"what to write: {', '.join(FORMATS)}, or all; by default {','.join(DEFAULT_FORMATS)}",
+    )
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help=f"{', '.join(NAMES)} (default {DEFAULT_ENCODER})")
+    parser.add_argument("--weights", help="ava, talkset (published, downloaded once) or the path of a state dict")
+    parser.add_argument("--context", metavar="ASC.pth", help="a context network on top of the encoder's features")
+    parser.add_argument(
+        "--context-shape", default="11,4,3", metavar="L,STRIDE,S", help="of the context network (default 11,4,3)"
+    )
+    parser.add_argument("--crop", choices=WHOLE_TRACK_CROPS, help="how faces are cut; by default as the weights ask")
+    parser.add_argument("--ensemble", action="store_true", help="average six passes, as the published scripts do")
+    parser.add_argument(
+        "--detector-weights", type=Path, metavar="ONNX", help="YuNet weights; by default downloaded once"
+    )
+    parser.add_argument("--detect-every", type=int, metavar="N", help="frames; by default as many as fit into 0.12 s")
+    parser.add_argument(
+        "--min-track", type=float, default=MIN_TRACK_S, metavar="S", help=f"seconds (default {MIN_TRACK_S})"
+    )
+    parser.add_argument(
+        "--min-face", type=float, default=MIN_FACE_PX, metavar="PX", help=f"median height (default {MIN_FACE_PX})"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
+    parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
+    parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
+    return parser.parse_args(argv)
+
+
+def chosen_formats(given: list[str] | None) -> tuple[str, ...]:
+    """The formats that --format names.
+
+    Raises:
+        UserError: there is no format of a name.
+    """
+    if given is None:
+        return DEFAULT_FORMATS
+    names = [name.strip() for part in given for name in part.split(",")]
+    unknown = [name for name in names if name not in (*FORMATS, "all")]
+    if unknown:
+        raise UserError(f"--format {','.join(unknown)}: expected {', '.join(FORMATS)}, or all")
+    return tuple(FORMATS) if "all" in names else tuple(name for name in FORMATS if name in names)
+
+
+def context_shape(text: str) -> tuple[int, int, int]:
+    """L,STRIDE,S as numbers.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    try:
+        clip_length, stride, speakers = (int(part) for part in text.split(","))
+        if clip_length < 1 or clip_length % 2 == 0 or stride < 1 or speakers < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--context-shape {text}: expected moments (odd), stride in frames and speakers, such as 11,4,3"
+        ) from None
+    return clip_length, stride, speakers
+
+
+def output_folders(videos: list[Path], out: Path | None) -> dict[Path, Path]:
+    """Video -> folder for its outputs.
+
+    Raises:
+        UserError: a video is absent, or two would write into one folder.
+    """
+    absent = [str(video) for video in videos if not video.is_file()]
+    if absent:
+        raise UserError(f"no such video: {', '.join(absent)}; give the paths of video files")
+    folders: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for video in dict.fromkeys(videos):
+        folder = (video.parent if out is None else out) / f"{video.stem}.asd"
+        if folder in taken:
+            raise UserError(
+                f"{taken[folder]} and {video} would both write into {folder}: rename one, or give another --out"
+            )
+        taken[folder] = video
+        folders[video] = folder
+    return folders
+
+
+@functools.cache
+def detector_of(options: tuple[tuple[str, Any], ...]) -> ActiveSpeakerDetector:
+    """One detector a process."""
+    return ActiveSpeakerDetector(**dict(options))
+
+
+def work_through(task: Task) -> None:
+    """Detect in one video and write its outputs.
+
+    Raises:
+        MediaError: the video cannot be used, or only its beginning; what there is of it is written.
+    """
+    detector = detector_of(task.options)
+    made_of = {"video": file_state(task.video), "formats": task.formats, "settings": detector.settings}
+    finished = task.folder / FINISHED
+    if is_finished(finished, made_of):
+        tqdm.write(f"{task.video}: done before, {task.folder}")
+        return
+    finished.unlink(missing_ok=True)
+    started = time.perf_counter()
+    video = detect(detector, task)
+    write_outputs(task.folder, video, task.formats)
+    tqdm.write(summary(video, task.folder, time.perf_counter() - started))
+    if not video.complete:
+        raise MediaError(f"only in part: {' '.join(video.notes)} Outputs of that part are in {task.folder}")
+    write_json(finished, made_of)
+
+
+def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:
+    hidden = None if task.watched else True  # None: shown where there is a terminal
+    with tqdm(desc=task.video.name, unit="s", unit_scale=True, disable=hidden, leave=False) as bar:
+        return detector.detect(task.video, lambda time_s: bar.update(round(time_s, 1) - bar.n))
+
+
+def summary(video: DetectedVideo, folder: Path, seconds: float) -> str:
+    length = video.end_of_frame(len(video.frame_times_s) - 1) - float(video.frame_times_s[0])
+    speech = sum(speaking_time(speech_segments(track, video)) for track in video.tracks)
+    lines = [
+        f"{video.path}: {len(video.tracks)} face tracks in {len(video.shots)} shots, {speech:.1f} s of speech in "
+        f"{length:.1f} s; {seconds:.1f} s of work, {length / seconds:.1f} x real time -> {folder}"
+    ]
+    return "\n".join([*lines, *(f"  note: {note}" for note in video.notes)])
+
+
+def file_state(path: Path) -> list[int]:
+    """Size and time of change: when they are equal the file is taken to be the same."""
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def is_finished(marker: Path, made_of: dict) -> bool:
+    """Whether outputs are there, made of the same video with the same settings."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8")) == json.loads(json.dumps(made_of))
+    except (OSError, ValueError):
+        return False
+
+
+if __name__ == "__main__":
+    main()

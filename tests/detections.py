@@ -1,0 +1,60 @@
+"""Detected videos made by hand, for the tests of what is written about them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from core.detected import DetectedVideo, Shot, Track
+from core.video import VideoInfo
+
+WIDTH, HEIGHT = 320, 240
+SPEAKS, SILENT = 3.0, -3.0  # scores; probabilities 0.953 and 0.047
+
+
+def track(
+    id: int, times_s: np.ndarray, first: int, scores: list[float], box: tuple = (40, 60, 120, 180), shot: int = 0
+) -> Track:
+    """A face that stands still, from frame `first` on, with one score a frame."""
+    frames = np.arange(first, first + len(scores))
+    return Track(
+        id=id,
+        shot=shot,
+        frames=frames,
+        times_s=times_s[frames],
+        boxes=np.tile(np.array(box, np.float32), (len(frames), 1)),
+        scores=np.array(scores, np.float32),
+        thumbnail=np.full((96, 96, 3), (200, 150, 40 * id % 256), np.uint8),
+    )
+
+
+def detected(
+    tracks: list[Track],
+    times_s: np.ndarray,
+    path: str | Path = "talk.mp4",
+    fps: float = 25.0,
+    *,
+    sound_s: tuple[float, float] | None = (0.0, 10.0),
+    complete: bool = True,
+    notes: tuple[str, ...] = (),
+    cuts: tuple[int, ...] = (),
+) -> DetectedVideo:
+    """A video with a shot from each cut to the next."""
+    firsts = [0, *cuts]
+    ends = [*cuts, len(times_s)]
+    after = [*times_s, float(times_s[-1]) + 1 / fps]
+    return DetectedVideo(
+        path=Path(path),
+        info=VideoInfo(WIDTH, HEIGHT, fps, len(times_s) / fps, sound_s is not None, 0),
+        frame_times_s=times_s,
+        sound_s=sound_s,
+        shots=[Shot(a, b - 1, float(times_s[a]), float(after[b])) for a, b in zip(firsts, ends, strict=True)],
+        tracks=tracks,
+        notes=list(notes),
+        complete=complete,
+        settings={"encoder": "light_asd", "threshold": 0.5},
+    )
+
+
+def steady(frames: int, fps: float = 25.0) -> np.ndarray:
+    """Presentation times of a constant rate, (frames,) float64 seconds."""
+    return np.arange(frames) / fps

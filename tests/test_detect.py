@@ -1,0 +1,170 @@
+"""The command: outputs, many videos, resuming, and what it refuses. Weights are random, detectors local."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_detection import Squares
+from tiny import CLIPS, FPS, SAMPLE_RATE, exit_status, picture, sound
+
+import detect
+import evaluate
+from core.models import light_asd
+from core.video import write_video
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "light.pth"
+    torch.save(light_asd().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def run(weights, monkeypatch):
+    """Run the command with the tiny set's own face detector; its exit status."""
+    monkeypatch.setattr("core.detection.find_detector", lambda *_: (Squares(), None))
+    detect.detector_of.cache_clear()
+
+    def run(*arguments: object) -> int:
+        return exit_status(detect.main, *arguments, "--weights", weights, "--min-face", 10)
+
+    yield run
+    detect.detector_of.cache_clear()
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    path = tmp_path / "two faces.mp4"
+    write_video(path, (picture(n, 2) for n in range(40)), FPS, sound(CLIPS[0])[: 40 * 640], SAMPLE_RATE, crf=8)
+    return path
+
+
+def test_all_outputs_lie_beside_the_video(run, video, capsys):
+    assert run(video) == 0
+    folder = video.parent / "two faces.asd"
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert {"tracks.csv", "speakers.json", "report.html", "overlay.mp4"} <= names
+    assert {path.suffix for path in folder.iterdir()} >= {".rttm", ".vtt"}
+    with (folder / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 40
+    assert {row["track_id"] for row in rows} == {"1", "2"}
+    speakers = json.loads((folder / "speakers.json").read_text())
+    assert len(speakers["tracks"]) == 2
+    printed = capsys.readouterr()
+    assert "2 face tracks in 1 shots" in printed.out + printed.err
+    assert "1 of 1 videos done" in printed.out
+
+
+def test_done_videos_are_skipped_and_changed_settings_are_not(run, video, capsys):
+    assert run(video, "--format", "csv") == 0
+    table = video.parent / "two faces.asd" / "tracks.csv"
+    before = table.stat().st_mtime_ns
+    assert run(video, "--format", "csv") == 0
+    assert "done before" in "".join(capsys.readouterr())
+    assert table.stat().st_mtime_ns == before
+    assert run(video, "--format", "csv", "--detect-every", 5) == 0
+    assert table.stat().st_mtime_ns > before
+
+
+def test_a_broken_video_does_not_stop_the_others(run, video, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    assert run(tmp_path / "broken.mp4", video, "--out", tmp_path / "out", "--format", "csv,rttm") == 1
+    assert (tmp_path / "out" / "two faces.asd" / "tracks.csv").is_file()
+    assert not (tmp_path / "out" / "broken.asd").exists()
+    printed = capsys.readouterr()
+    assert "broken.mp4" in printed.err
+    assert "empty (0 bytes)" in printed.err
+
+
+def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
+    assert run(video, "--format", "ava", "--out", tmp_path / "out") == 0
+    [predictions] = (tmp_path / "out" / "two faces.asd").glob("*.csv")
+    truth = tmp_path / "two faces-activespeaker.csv"
+    rows = predictions.read_text().splitlines()
+    video_id = rows[0].split(",")[0]
+    labels = ["SPEAKING_AUDIBLE", "NOT_SPEAKING"]
+    rows = sorted((row.split(",") for row in rows), key=lambda row: (row[1], row))
+    annotated = [[*row[:6], labels[n % 2], f"{video_id}:{n % 2}"] for n, row in enumerate(rows)]
+    truth.write_text("".join(",".join(row) + "\n" for row in annotated))
+    out = tmp_path / "result.json"
+    assert (
+        exit_status(evaluate.main, "--groundtruth", truth, "--predictions", predictions, "--detected", "--json", out)
+        == 0
+    )
+    result = json.loads(out.read_text())
+    assert result["faces"]["recall"] == result["faces"]["precision"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.mp4"], "no such video"),
+        (["VIDEO", "--format", "srt"], "expected csv"),
+        (["VIDEO", "--encoder", "talknet"], "unknown encoder"),
+        (["VIDEO", "--context-shape", "10,4,3"], "expected moments"),
+        (["VIDEO", "--detect-every", "0"], "detect_every 0"),
+        (["VIDEO", "--jobs", "0"], "--jobs 0"),
+        (["VIDEO", "--device", "gpu"], "expected the index"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(run, video, capsys, arguments, message):
+    assert run(*(video if argument == "VIDEO" else argument for argument in arguments)) == 2
+    assert message in capsys.readouterr().err
+    assert not (video.parent / "two faces.asd").exists()
+
+
+def test_two_videos_of_one_name_are_refused(run, video, tmp_path, capsys):
+    other = tmp_path / "elsewhere" / video.name
+    other.parent.mkdir()
+    other.write_bytes(video.read_bytes())
+    assert run(video, other, "--out", tmp_path / "out") == 2
+    assert "would both write into" in capsys.readouterr().err
+
+
+def test_several_processes(weights, video, tmp_path, shared):
+    """In processes of their own, with the real detector: it finds nobody in squares."""
+    copies = [tmp_path / f"{n}.mp4" for n in range(2)]
+    for copy in copies:
+        copy.write_bytes(video.read_bytes())
+    options = ["--jobs", 2, "--format", "json", "--out", tmp_path / "out", "--weights", weights]
+    options += ["--detector-weights", shared / "models" / "yunet_n_640_640.onnx"]
+    detect.detector_of.cache_clear()
+    assert exit_status(detect.main, *copies, *options) == 0
+    for copy in copies:
+        speakers = json.loads((tmp_path / "out" / f"{copy.stem}.asd" / "speakers.json").read_text())
+        assert speakers["tracks"] == []
+        assert speakers["notes"] == ["No face was found."]
+    detect.detector_of.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("audio-44.1k-stereo.mp4", 0),
+        ("container.mkv", 0),
+        ("fps-29.97.mp4", 0),
+        ("no-audio-track.mp4", 0),
+        ("rotation-90-metadata.mp4", 0),
+        ("variable-frame-rate.mp4", 0),
+        ("truncated-middle.mp4", 1),
+        ("truncated-index-lost.mp4", 1),
+        ("zero-bytes.mp4", 1),
+    ],
+)
+def test_unusual_videos(shared, tmp_path, name, status):
+    video = shared / "mini-ava" / "unusual" / name
+    detect.detector_of.cache_clear()
+    options = ["--out", tmp_path, "--cache", shared / "models", "--format", "csv,json,rttm,vtt"]
+    assert exit_status(detect.main, video, *options) == status
+    folder = tmp_path / f"{video.stem}.asd"
+    opens = name not in ("truncated-index-lost.mp4", "zero-bytes.mp4")
+    assert folder.exists() == opens
+    if opens:
+        speakers = json.loads((folder / "speakers.json").read_text())
+        assert bool(speakers["notes"]) == (name in ("no-audio-track.mp4", "truncated-middle.mp4"))
+    detect.detector_of.cache_clear()

@@ -1,0 +1,155 @@
+"""Faces followed through shots, with a detector that knows where they are."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from core.face_crops import box_crop
+from core.following import GRID_FPS, SeenFrame, ShotFollower, look_for_faces, scores_at
+from core.shots import ShotFrame
+from core.video import read_frames
+
+WIDTH, HEIGHT, STEP = 96, 64, 3
+
+
+def encode(path: Path, times_s: list[float]) -> Path:
+    """A video whose frame n is grey of brightness 15 + 3 n, at the given times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 6000)
+        for number, time_s in enumerate(times_s):
+            picture = np.full((HEIGHT, WIDTH, 3), 15 + STEP * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 6000), Fraction(1, 6000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+class Recorder:
+    """A scorer that keeps what it is given: the numbers of the frames, told by their brightness."""
+
+    def __init__(self, first_s: float):
+        self.first_s, self.frames = first_s, []
+
+    def push(self, crop: np.ndarray) -> None:
+        assert crop.shape == (112, 112)
+        self.frames.append(round((float(crop.mean()) - 15) / STEP))
+
+
+class OneFace:
+    """A detector that finds one face in the frames of some numbers, told by their brightness."""
+
+    name = "one face"
+
+    def __init__(self, frames: range):
+        self.frames, self.asked = frames, []
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        number = round((float(picture.mean()) - 15) / STEP)
+        self.asked.append(number)
+        return np.array([[20, 10, 50, 40, 0.9]] * (number in self.frames), np.float32).reshape(-1, 5)
+
+
+def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...] = (0,)) -> list:
+    """The faces of all shots of a video, each with its shot's number."""
+    frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(path)))
+    faces, follower, origin_s, shot = [], None, None, -1
+    for seen in look_for_faces(frames, detector, every):
+        if origin_s is None:
+            origin_s = seen.frame.time_s
+        if seen.begins_shot:
+            faces += [(shot, face) for face in follower.finish()] if follower else []
+            follower, shot = ShotFollower(origin_s, box_crop, Recorder), shot + 1
+        follower.add(seen)
+    return faces + [(shot, face) for face in follower.finish()]
+
+
+def test_at_25_fps_each_frame_is_cut_once(tmp_path):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    [(_, face)] = follow(path, OneFace(range(10, 41)))
+    assert face.frames == list(range(10, 41))
+    assert face.scorer.frames == list(range(10, 41))
+    assert face.first_grid == 10
+    assert face.scorer.first_s == pytest.approx(0.4)
+    assert face.boxes[0] == pytest.approx([20, 10, 50, 40])
+    assert face.thumbnail.shape == (96, 96, 3)
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+def test_frames_between_detections_belong_to_the_track(tmp_path, every):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    detector = OneFace(range(60))
+    [(_, face)] = follow(path, detector, every)
+    assert face.frames == list(range(60))  # to the last frame, which is always looked at
+    assert detector.asked == sorted({*range(0, 60, every), 59})
+
+
+def test_tracks_end_at_cuts_and_faces_are_looked_for_on_both_sides(tmp_path):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(40)])
+    detector = OneFace(range(40))
+    first, second = follow(path, detector, every=5, shots=(0, 17))
+    assert (first[0], first[1].frames) == (0, list(range(17)))
+    assert (second[0], second[1].frames) == (1, list(range(17, 40)))
+    assert {16, 17} <= set(detector.asked)
+
+
+def test_a_faster_video_gives_every_grid_point_its_nearest_frame(tmp_path):
+    times = [number / 60 for number in range(75)]
+    path = encode(tmp_path / "a.mp4", times)
+    [(_, face)] = follow(path, OneFace(range(75)))
+    grid = np.arange(face.crops) / GRID_FPS
+    assert face.crops == 32  # 74 / 60 s is grid point 30.8, nearest to 31
+    nearest = [int(np.abs(np.array(times) - time_s).argmin()) for time_s in grid]
+    # where two frames are equally near either will do
+    distance = [abs(times[frame] - time_s) for frame, time_s in zip(face.scorer.frames, grid, strict=True)]
+    expected = [abs(times[frame] - time_s) for frame, time_s in zip(nearest, grid, strict=True)]
+    assert distance == pytest.approx(expected, abs=1e-6)
+    assert face.frames == list(range(75))
+
+
+def test_a_slow_and_varying_video_repeats_frames(tmp_path):
+    times = [0.0, 0.1, 0.2, 0.5, 0.52, 0.6, 0.9]
+    path = encode(tmp_path / "a.mp4", times)
+    [(_, face)] = follow(path, OneFace(range(7)))
+    expected = [int(np.abs(np.array(times) - k / 25).argmin()) for k in range(23)]  # 0.9 s is grid point 22.5
+    assert len(face.scorer.frames) in (23, 24)
+    assert face.scorer.frames[:23] == expected
+
+
+def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
+    path = encode(tmp_path / "a.mp4", [0.5 + number / 25 for number in range(30)])
+    [(_, face)] = follow(path, OneFace(range(5, 30)))
+    assert face.scorer.frames == list(range(5, 30))
+    first = next(iter(read_frames(path))).time_s
+    assert face.scorer.first_s == pytest.approx(first + 0.2)
+
+
+def test_a_gap_of_detection_is_filled(tmp_path):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(40)])
+    detector = OneFace(range(40))
+    detector.frames = [number for number in range(40) if not 15 <= number < 22]
+    [(_, face)] = follow(path, detector)
+    assert face.frames == list(range(40))
+
+
+def test_without_sound_nothing_is_cut(tmp_path):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(20)])
+    follower = ShotFollower(0.0, box_crop, None)
+    for number, frame in enumerate(read_frames(path)):
+        follower.add(SeenFrame(number, frame, number == 0, np.array([[20, 10, 50, 40, 0.9]], np.float32)))
+    [face] = follower.finish()
+    assert face.scorer is None
+    assert face.crops == 0
+    assert face.frames == list(range(20))
+
+
+def test_scores_between_grid_points_are_interpolated():
+    logits = np.array([[0, 0], [1, 3], [0, 4]], np.float32)  # odds 0, 2, 4
+    scores = scores_at(np.array([1.0, 1.02, 1.04, 1.07, 1.2]), 1.0, logits)
+    assert scores.dtype == np.float32
+    assert scores == pytest.approx([0, 1, 2, 3.5, 4])

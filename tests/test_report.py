@@ -1,0 +1,217 @@
+"""The report as a file: how faces are packed, which video it shows, and that no text can break out of its place."""
+
+import base64
+import json
+import re
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
+
+from core import report_media
+from core.detected import DetectedVideo
+from core.report import as_script_data, pack_faces, write_report
+from core.report_media import find_media
+from core.video import MediaError
+from core.video_writing import write_video
+
+
+def encode(path: Path, codec: str = "libx264", pixel_format: str = "yuv420p") -> Path:
+    """Five grey frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        for number in range(5):
+            picture = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 99, np.uint8), format="rgb24")
+            picture.pts = number
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def unpack(text: str, frames: int, faces: int, *, heard: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times in s, boxes in pixels and probabilities, as the page reads them."""
+    data = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    times_s = np.cumsum(data[: 4 * frames].view("<i4")) / 10_000
+    planes = data[4 * frames : 4 * frames + 8 * faces].reshape(4, 2, faces).astype(np.int64)
+    edges = np.cumsum(planes[:, 0] + 256 * planes[:, 1], axis=1) % 65536 / 2
+    rest = data[4 * frames + 8 * faces :]
+    assert len(rest) == (faces if heard else 0)
+    return times_s, edges.T, np.cumsum(rest.astype(np.int64)) % 256 / 255
+
+
+def walk(frames: int, seed: int) -> np.ndarray:
+    """Boxes of a head that moves, (frames, 4) float32 pixels; smooth, as tracks are."""
+    steps = np.random.default_rng(seed).normal(0, 1, (frames + 8, 4))
+    smooth = np.stack([np.convolve(edge, np.ones(9) / 9, "valid") for edge in steps.T], axis=1)
+    start = np.array([300, 200, 420, 360])
+    return (start + np.cumsum(smooth, axis=0)).clip(0, 3840).astype(np.float32)
+
+
+def test_packed_faces_come_back():
+    times_s = np.array([0.04, 0.08, 0.121, 7.5, 7.54, 7.58])
+    tracks = [
+        track(1, times_s, 0, [0.0, -1e-4, 20.0], box=(0, 0.5, 3839.75, 2160)),
+        track(2, times_s, 2, [-20.0, 1.0, 2.0, 3.0], box=(100, 7, 130, 40)),
+    ]
+    video = detected(tracks, times_s)
+    times, boxes, probabilities = unpack(pack_faces(video), 6, 7)
+    np.testing.assert_allclose(times, times_s, atol=5e-5)
+    np.testing.assert_allclose(boxes, np.concatenate([track.boxes for track in tracks]), atol=0.25)
+    expected = np.concatenate([track.probabilities for track in tracks])
+    np.testing.assert_allclose(probabilities, expected, atol=0.002)
+    np.testing.assert_array_equal(probabilities >= 0.5, expected >= 0.5)  # also a hair below one half
+
+
+def test_without_sound_no_probabilities_are_packed():
+    times_s = steady(4)
+    video = detected([track(1, times_s, 0, [np.nan] * 4)], times_s, sound_s=None)
+    _, boxes, _ = unpack(pack_faces(video), 4, 4, heard=False)
+    np.testing.assert_array_equal(boxes, [[40, 60, 120, 180]] * 4)
+
+
+def test_a_face_and_frame_takes_few_bytes():
+    times_s = steady(9000)
+    random = np.random.default_rng(0)
+    tracks = []
+    for id in range(1, 11):
+        scores = np.convolve(random.normal(0, 6, 908), np.ones(9) / 3, "valid")
+        face = track(id, times_s, 900 * (id - 1), list(scores))
+        face.boxes[:] = walk(900, seed=id)
+        tracks.append(face)
+    assert len(pack_faces(detected(tracks, times_s))) / 9000 <= 6
+
+
+def test_json_cannot_end_its_script():
+    nasty = {"note": "</script><!-- <script> & \u2028 'quotes' \"quotes\""}
+    text = as_script_data(nasty)
+    assert not re.search("[<>&]", text)
+    assert json.loads(text) == nasty
+
+
+def page_of(tmp_path: Path, video: DetectedVideo, media: Path | None = None) -> str:
+    write_report(tmp_path / "report.html", video, media)
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict:
+    return json.loads(re.search('id="report-facts">(.*?)</script>', page, re.S)[1])
+
+
+def test_texts_stay_texts(tmp_path):
+    name = "a <img src=x onerror=alert(1)> \"b\" 'c' & {{ style }} größe.mp4"
+    times_s = steady(5)
+    path = encode(tmp_path / "plain.mp4").rename(tmp_path / name)
+    note = "</script><script>alert(2)</script>{{ video }}"
+    page = page_of(tmp_path, detected([], times_s, path=path, notes=(note,)))
+    assert "<title>a &lt;img src=x onerror=alert(1)&gt; &quot;b&quot; &#x27;c&#x27; &amp; {{ style }}" in page
+    assert "onerror=alert(1)>" not in page
+    assert "alert(2)</script>" not in page
+    data = data_of(page)
+    assert data["file"] == name
+    assert data["notes"] == [note]
+    assert page.count("</script>") == 4
+
+
+def test_tracks_in_the_page(tmp_path):
+    times_s = steady(50)
+    tracks = [track(1, times_s, 5, [SPEAKS] * 10), track(2, times_s, 30, [SPEAKS] * 3, shot=1)]
+    path = encode(tmp_path / "talk.mp4")
+    data = data_of(page_of(tmp_path, detected(tracks, times_s, path=path, cuts=(25,))))
+    assert data["cutsS"] == [1.0]
+    first, second = data["tracks"]
+    assert {name: first[name] for name in ("id", "shot", "firstFrame", "frames", "speakingS")} == {
+        "id": 1,
+        "shot": 1,
+        "firstFrame": 5,
+        "frames": 10,
+        "speakingS": 0.4,
+    }
+    assert first["speech"] == [[0.2, 0.6, 0.953]]
+    assert (second["shot"], second["speech"]) == (2, [])
+    assert base64.b64decode(first["thumbnail"].removeprefix("data:image/jpeg;base64,"))[:2] == b"\xff\xd8"
+
+
+def test_a_small_video_is_in_the_page(tmp_path):
+    path = encode(tmp_path / "talk.mp4")
+    media = find_media(tmp_path / "out" / "report.html", path, None)
+    assert media.file == path
+    assert (media.name, media.type, media.url, media.has_boxes, media.fault) == ("talk.mp4", "video/mp4", "", False, "")
+
+
+def test_a_file_in_parts_is_one_base64_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_media, "PART_BYTES", 6)
+    (tmp_path / "a").write_bytes(bytes(range(20)))
+    assert "".join(report_media.in_base64(tmp_path / "a")) == base64.b64encode(bytes(range(20))).decode()
+    assert list(report_media.in_base64(None)) == []
+
+
+def test_the_time_in_which_somebody_speaks_counts_once(tmp_path):
+    times_s = steady(100)
+    tracks = [
+        track(1, times_s, 0, [SPEAKS] * 50),
+        track(2, times_s, 25, [SPEAKS] * 50),
+        track(3, times_s, 90, [1] * 10),
+    ]
+    assert data_of(page_of(tmp_path, detected(tracks, times_s, path=encode(tmp_path / "v.mp4"))))["speechS"] == 3.4
+
+
+def test_a_large_video_is_referred_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_media, "EMBED_BYTES", 100)
+    path = encode(tmp_path / "my videos" / "50% #1?.mp4")
+    media = find_media(tmp_path / "out" / "report.html", path, None)
+    assert (media.file, media.url) == (None, "../my%20videos/50%25%20%231%3F.mp4")
+    beside = find_media(tmp_path / "my videos" / "report.html", path, None)
+    assert beside.url == "50%25%20%231%3F.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "fault"),
+    [
+        ("old.avi", "mpeg4", "yuv420p", "Browsers do not play .avi files."),
+        ("part4.mp4", "mpeg4", "yuv420p", "Browsers do not play mpeg4 pictures."),
+        ("fine.mp4", "libx264", "yuv444p", "Browsers do not play H.264 pictures of the form yuv444p."),
+    ],
+)
+def test_what_no_browser_plays_gives_way_to_the_overlay(tmp_path, name, codec, pixel_format, fault):
+    path, page = encode(tmp_path / name, codec, pixel_format), tmp_path / "report.html"
+    assert find_media(page, path, None) == report_media.Media(fault=fault)
+    assert find_media(page, path, tmp_path / "absent.mp4").name == ""
+    overlay = encode(tmp_path / "overlay.mp4")
+    media = find_media(page, path, overlay)
+    assert (media.file, media.has_boxes, media.fault) == (overlay, True, f"{fault} overlay.mp4 is shown in its place.")
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mov", "libx264"), ("a.webm", "libvpx-vp9")])
+def test_other_containers_that_browsers_play(tmp_path, name, codec):
+    assert report_media.why_not_played(encode(tmp_path / name, codec)) == ""
+
+
+def test_sound_that_no_browser_plays(tmp_path):
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        picture = container.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        frame = av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 640), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 16000
+        for packet in [*picture.encode(frame), *picture.encode(None), *sound.encode(samples), *sound.encode(None)]:
+            container.mux(packet)
+    assert report_media.why_not_played(tmp_path / "a.mov") == "Browsers do not play pcm_s16le sound."
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    with pytest.raises(MediaError, match="no file"):
+        write_report(tmp_path / "report.html", detected([], steady(5), path=tmp_path / "gone.mp4"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_video_has_a_page_of_its_size(tmp_path):
+    write_video(tmp_path / "v.mp4", (np.full((HEIGHT, WIDTH, 3), n, np.uint8) for n in range(25)), 25)
+    page = page_of(tmp_path, detected([], steady(25), path=tmp_path / "v.mp4"))
+    assert len(page) < 70_000 + 4 / 3 * (tmp_path / "v.mp4").stat().st_size
+    assert not re.search(r"(?:src|href)=[\"']?(?!data:)", page.split('<script type="application/json"')[0])

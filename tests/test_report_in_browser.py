@@ -1,0 +1,339 @@
+"""The report in a real browser: boxes on the right pixels at the right time, clicks, keys, and no errors."""
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, steady, track
+
+from core import report_media
+from core.detected import DetectedVideo
+from core.report import write_report
+from core.video_writing import write_video
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome is installed")
+
+FPS, SECONDS = 25, 4
+GREEN, RED, GREY = (47, 211, 154), (255, 107, 87), (195, 202, 210)  # --box-speaking, --box-silent, --box-unheard
+LOCAL = ("file:", "blob:", "data:")
+
+COLOUR_AT = """([x, y, width]) => {
+  const canvas = document.getElementById('boxes'), context = canvas.getContext('2d');
+  const scale = canvas.width / width;
+  return [...context.getImageData(Math.round(x * scale), Math.round(y * scale), 1, 1).data];
+}"""
+EDGE_OF_BOX = """([y, width]) => {
+  const canvas = document.getElementById('boxes'), scale = canvas.width / width;
+  const row = canvas.getContext('2d').getImageData(0, Math.round(y * scale), canvas.width, 1).data;
+  for (let x = 0; x < canvas.width; x++) if (row[4 * x + 3] > 200) return x / scale;
+  return null;
+}"""
+
+
+def talk(path: Path, **options) -> DetectedVideo:
+    """Face 1 speaks for the first 2 s and walks 1 pixel a frame to the right; face 2 is seen in the last second."""
+    times_s = steady(FPS * SECONDS)
+    first = track(1, times_s, 0, [SPEAKS] * 50 + [SILENT] * 50, box=(20, 60, 100, 180))
+    first.boxes[:, 0::2] += np.arange(100)[:, None]
+    second = track(2, times_s, 75, [SPEAKS] * 25, box=(230, 80, 300, 160), shot=1)
+    return detected([first, second], times_s, path=path, cuts=(75,), **options)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "my talk.mp4"
+    frames = (np.full((HEIGHT, WIDTH, 3), 2 * number, np.uint8) for number in range(FPS * SECONDS))
+    write_video(path, frames, FPS, np.zeros(16000 * SECONDS, np.int16))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path: Path) -> Iterator[Callable]:
+    """Write a report and open it; at the end the page must have had no error and asked for nothing from outside."""
+    said, asked, numbers = [], [], itertools.count()
+
+    def open_report(
+        video: DetectedVideo, media: Path | None = None, *, width: int = 1280, dark: bool = False, picture: bool = True
+    ):
+        path = tmp_path / f"report {next(numbers)}.html"
+        write_report(path, video, media)
+        page = browser.new_page(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+        )
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        if picture:
+            wait_for(page, "document.getElementById('video').readyState >= 2")
+        return page
+
+    yield open_report
+    assert said == []
+    assert asked
+    assert [url for url in asked if not url.startswith(LOCAL)] == []
+
+
+def seek(page, time_s: float) -> None:
+    page.evaluate(
+        "(timeS) => new Promise((seen) => { const video = document.getElementById('video');"
+        " video.requestVideoFrameCallback(() => requestAnimationFrame(seen)); video.currentTime = timeS; })",
+        time_s,
+    )
+
+
+def wait_for(page, condition: str) -> None:
+    """Wait until a JavaScript expression is true; Playwright's own waiting is forbidden by the page's rules."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(10)
+    raise AssertionError(f"never: {condition}")
+
+
+def colour_at(page, x: float, y: float) -> list[int]:
+    """r, g, b and opacity on the canvas, at a pixel of the picture."""
+    return page.evaluate(COLOUR_AT, [x, y, WIDTH])
+
+
+def dashes(page, x: float, colour: tuple[int, int, int]) -> int:
+    """How many of 30 pixels one below the other are part of a dashed line of a colour."""
+    seen = [colour_at(page, x, y) for y in range(100, 130)]
+    return sum(opacity > 60 and rgb == pytest.approx(list(colour), abs=5) for *rgb, opacity in seen)
+
+
+def edge_of_box(page, y: float = 120) -> float | None:
+    """The leftmost x in a row of the picture where something is drawn."""
+    return page.evaluate(EDGE_OF_BOX, [y, WIDTH])
+
+
+def current_time(page) -> float:
+    return page.evaluate("document.getElementById('video').currentTime")
+
+
+def close_to(colour: tuple[int, int, int]) -> object:
+    return pytest.approx([*colour, 255], abs=40)
+
+
+def test_boxes_are_drawn_where_and_when_the_faces_are(show, video):
+    page = show(talk(video))
+    seek(page, 1.02)  # frame 25
+    assert colour_at(page, 45, 120) == close_to(GREEN)
+    assert colour_at(page, 125, 120) == close_to(GREEN)
+    assert colour_at(page, 85, 120)[3] == 0  # the face itself stays free
+    assert colour_at(page, 230, 120)[3] == 0  # face 2 is not there yet
+    seek(page, 3.5)  # frame 87
+    assert colour_at(page, 230, 120) == close_to(GREEN)
+    assert 10 < dashes(page, 20 + 87, RED) < 25
+
+
+def test_boxes_belong_to_the_frame_that_is_shown(show, video):
+    page = show(talk(video))
+    for frame in (0, 1, 24, 49):
+        seek(page, (frame + 0.5) / FPS)
+        assert edge_of_box(page) == pytest.approx(20 + frame - 0.75, abs=0.75)
+
+
+def test_boxes_follow_while_it_plays(show, video):
+    page = show(talk(video))
+    page.evaluate("document.getElementById('video').play()")
+    wait_for(page, "document.getElementById('video').currentTime > 0.4")
+    page.evaluate("document.getElementById('video').pause()")
+    page.wait_for_timeout(200)
+    assert edge_of_box(page) == pytest.approx(20 + FPS * current_time(page), abs=2.5)
+
+
+def test_boxes_can_be_hidden(show, video):
+    page = show(talk(video))
+    seek(page, 1.02)
+    page.click("#show-boxes")
+    assert edge_of_box(page) is None
+
+
+@pytest.mark.parametrize("place", [".lane canvas", "#ruler", "#overview"])
+def test_a_click_on_a_timeline_goes_there(show, video, place):
+    page = show(talk(video))
+    box = page.locator(place).first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    assert current_time(page) == pytest.approx(0.75 * SECONDS, abs=0.02)
+    playhead, ruler = (page.locator(name).bounding_box() for name in ("#playhead", "#ruler"))
+    assert playhead["x"] == pytest.approx(ruler["x"] + 0.75 * ruler["width"], abs=3 + ruler["width"] / 100)  # a frame
+
+
+def test_a_click_on_a_face_goes_to_its_first_words(show, video):
+    page = show(talk(video))
+    page.click(".face >> nth=1")
+    assert current_time(page) == pytest.approx(3.0, abs=0.01)
+    page.click("#speakers button >> nth=0")
+    assert current_time(page) == pytest.approx(0.0, abs=0.01)
+
+
+def test_keys(show, video):
+    page = show(talk(video))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert current_time(page) == pytest.approx(1.0, abs=0.01)
+    wait_for(page, "!document.getElementById('video').seeking")
+    page.keyboard.press(".")
+    assert current_time(page) == pytest.approx(26.5 / FPS, abs=0.01)
+    page.keyboard.press(" ")
+    wait_for(page, "!document.getElementById('video').paused")
+    page.keyboard.press(" ")
+    wait_for(page, "document.getElementById('video').paused")
+
+
+def test_zooming_keeps_the_time_under_the_pointer(show, video):
+    page = show(talk(video))
+    ruler = page.locator("#ruler").bounding_box()
+    x, y = ruler["x"] + 0.75 * ruler["width"], ruler["y"] + 5
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
+    wait_for(page, "document.querySelectorAll('.lane:not([hidden])').length === 2")
+    page.mouse.click(ruler["x"], y)
+    left = current_time(page)
+    assert left > 1.5
+    page.mouse.click(x, y)
+    assert current_time(page) == pytest.approx(3.0, abs=0.02)
+    page.mouse.wheel(-10_000, 0)  # back to the beginning, where face 2 is not
+    wait_for(page, "document.querySelectorAll('.lane:not([hidden])').length === 1")
+
+
+def test_who_spoke_how_long(show, video):
+    page = show(talk(video))
+    rows = page.locator("#speakers .name").all_inner_texts()
+    assert [row.split() for row in rows] == [
+        ["Face", "1", "2.0", "s", "of", "4.0", "s", "seen"],
+        ["Face", "2", "1.0", "s", "of", "1.0", "s", "seen"],
+    ]
+    assert page.locator("#summary dd").all_inner_texts() == ["2", "2", "2", "3.0 s"]
+
+
+def test_the_curve_and_the_speech_are_on_the_lane(show, video):
+    page = show(talk(video))
+    opaque = """(share) => {
+      const canvas = document.querySelector('.lane canvas'), x = Math.round(share * canvas.width);
+      const column = canvas.getContext('2d').getImageData(x, 0, 1, canvas.height).data;
+      return Array.from({length: canvas.height}, (_, y) => [y / canvas.height, ...column.slice(4 * y, 4 * y + 3)])
+        .filter(([y, r, g, b]) => Math.max(r, g, b) - Math.min(r, g, b) > 90).map(([y]) => y);
+    }"""
+    speaking, silent = page.evaluate(opaque, 0.25), page.evaluate(opaque, 0.75)
+    assert min(speaking) < 0.2  # the curve is up
+    assert max(speaking) > 0.95  # the bar of speech
+    assert min(silent) > 0.5  # the curve is down
+    assert max(silent) < 0.9  # no bar
+
+
+def test_without_sound_the_page_says_so(show, video):
+    times_s = steady(FPS * SECONDS)
+    page = show(detected([track(1, times_s, 0, [np.nan] * 100)], times_s, path=video, sound_s=None))
+    assert page.locator("#no-sound").is_visible()
+    assert page.locator("#speakers li").count() == 0
+    seek(page, 1.0)
+    assert 10 < dashes(page, 40, GREY) < 25
+
+
+def test_without_faces_the_page_says_so(show, video):
+    page = show(detected([], steady(100), path=video, notes=("No face was found.",)))
+    assert page.locator("#no-faces").is_visible()
+    assert page.locator("#notes").inner_text() == "No face was found."
+
+
+def test_texts_do_nothing_but_show(show, video, tmp_path):
+    name = "<img src=x onerror=\"hacked=1\"> & 'größe' {{ facts }}.mp4"
+    shutil.copy(video, tmp_path / name)
+    page = show(talk(tmp_path / name, notes=("</script><script>window.hacked = 1</script>",)))
+    assert page.locator("#file").inner_text() == name
+    assert page.title().startswith(name)
+    assert page.locator("#notes").inner_text() == "</script><script>window.hacked = 1</script>"
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_large_video_is_played_from_beside_the_page(show, video, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_media, "EMBED_BYTES", 100)
+    (tmp_path / "50% #1?").mkdir()
+    path = shutil.copy(video, tmp_path / "50% #1?" / "größe.mp4")
+    page = show(talk(path))
+    assert page.evaluate("document.getElementById('video').currentSrc").startswith("file:")
+    seek(page, 1.02)
+    assert colour_at(page, 45, 120) == close_to(GREEN)
+
+
+def test_a_video_that_is_gone_can_be_chosen(browser, tmp_path, video, monkeypatch):
+    monkeypatch.setattr(report_media, "EMBED_BYTES", 100)
+    path = shutil.copy(video, tmp_path / "moved away.mp4")
+    write_report(tmp_path / "report.html", talk(path))
+    path.unlink()
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("#missing:visible")
+    assert "could not be loaded from “moved away.mp4”" in page.locator("#missing").inner_text()
+    page.click(".face >> nth=1")  # the timeline works without a picture
+    assert colour_at(page, 230, 120) == close_to(GREEN)
+    page.set_input_files("#chooser", video)
+    page.wait_for_selector("#missing", state="hidden")
+    wait_for(page, "document.getElementById('video').readyState >= 2")
+    seek(page, 1.02)
+    assert colour_at(page, 45, 120) == close_to(GREEN)
+
+
+def test_the_overlay_stands_in_for_what_no_browser_plays(show, video, tmp_path):
+    (tmp_path / "old.avi").write_bytes(video.read_bytes())
+    page = show(talk(tmp_path / "old.avi"), video)
+    assert page.locator("#shown").inner_text() == "Browsers do not play .avi files. my talk.mp4 is shown in its place."
+    seek(page, 1.02)
+    assert edge_of_box(page) is None  # its boxes are in the picture
+    alone = show(talk(tmp_path / "old.avi"), picture=False)
+    assert "Browsers do not play .avi files." in alone.locator("#missing").inner_text()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_wider_than_the_window(show, video, width, dark):
+    page = show(talk(video, notes=("A note " + "that is long " * 20,)), width=width, dark=dark)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(15, 19, 24)" if dark else "rgb(246, 247, 249)")
+
+
+def test_an_hour_with_two_hundred_faces(show, video):
+    times_s = steady(90_000)
+    scores = list(np.tile([SPEAKS] * 40 + [SILENT] * 35, 12))
+    tracks = [track(id, times_s, 446 * (id - 1), scores) for id in range(1, 201)]
+    page = show(detected(tracks, times_s, path=video, cuts=tuple(range(300, 90_000, 300))))
+    assert page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart") < 3000
+    page.click("#zoom-all")
+    wait_for(page, "document.querySelectorAll('.lane:not([hidden])').length === 200")
+    slowest = page.evaluate("""async () => {
+      const frame = () => new Promise((seen) => requestAnimationFrame(() => seen(performance.now())));
+      let slowest = 0, before = await frame();
+      for (const step of Array(30).keys()) {
+        document.querySelector('.lanes').scrollTop = step * 300;
+        if (step % 5 === 0) document.getElementById(step % 2 ? 'zoom-in' : 'zoom-out').click();
+        const now = await frame();
+        slowest = Math.max(slowest, now - before);
+        before = now;
+      }
+      return slowest;
+    }""")
+    assert slowest < 500  # some tens of milliseconds on an idle machine
+    kept = page.evaluate("[...document.querySelectorAll('.lane canvas')].filter((canvas) => canvas.width).length")
+    assert 0 < kept < 40  # lanes off the screen take no memory

@@ -1,0 +1,111 @@
+"""A track scored while it comes in: one pass equals the whole track, six passes the published protocol."""
+
+import numpy as np
+import pytest
+import torch
+from track_models import SIDE, used
+
+from core import track_scoring
+from core.audio import track_mfcc, track_samples
+from core.models import light_asd, lr_asd
+from core.models.track_encoder import TrackEncoder
+from core.models.track_inference import FastTrackEncoder
+from core.sound_track import SoundTrack
+from core.track_scoring import OnePass, SixPasses, _running_mean
+
+
+@pytest.fixture(scope="module", params=[light_asd, lr_asd])
+def model(request) -> TrackEncoder:
+    return used(request.param())
+
+
+def material(frames: int) -> tuple[np.ndarray, SoundTrack]:
+    rng = np.random.default_rng(frames)
+    faces = rng.integers(0, 256, (frames, SIDE, SIDE)).astype(np.uint8)
+    sound = rng.integers(-9000, 9000, track_samples(frames) + 16000).astype(np.int16)
+    return faces, SoundTrack(sound, 0.0, len(sound) / 16000, None)
+
+
+def run(scorer: OnePass | SixPasses, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    for face in faces:
+        scorer.push(face)
+    return scorer.finish()
+
+
+def plain(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and features by the network itself."""
+    with torch.inference_mode():
+        logits, _, features = model(torch.from_numpy(mfcc)[None], torch.from_numpy(faces)[None])
+    return logits[0].numpy(), features[0].numpy()
+
+
+def published_six_passes(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The protocol as it is told, every window through the network."""
+    time = len(faces)
+    passes = []
+    for seconds in (1, 2, 3, 4, 5, 6):
+        starts = range(0, time, 25 * seconds)
+        windows = [(mfcc[4 * s : 4 * (s + 25 * seconds)], faces[s : s + 25 * seconds]) for s in starts]
+        passes.append(np.concatenate([plain(model, *window)[0] for window in windows]))
+    mean = np.mean(passes, axis=0)
+    return np.stack([mean[max(0, row - 2) : row + 3].mean(axis=0) for row in range(time)])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 32, 45])
+def test_blocks_give_what_the_whole_track_gives(model, frames):
+    faces, sound = material(frames)
+    scorer = OnePass(FastTrackEncoder(model), sound, 0.5)
+    assert scorer.encoder.block == 16
+    logits, features = run(scorer, faces)
+    expected = plain(model, track_mfcc(sound.samples[8000:], frames), faces)
+    np.testing.assert_allclose(logits, expected[0], atol=1e-4)
+    np.testing.assert_allclose(features, expected[1], atol=1e-4)
+    assert (logits.dtype, features.dtype) == (np.float32, np.float32)
+
+
+def test_crops_are_let_go_when_they_are_embedded(model):
+    faces, sound = material(40)
+    scorer = OnePass(FastTrackEncoder(model), sound, 0.0)
+    for face in faces:
+        scorer.push(face)
+        assert len(scorer.faces.waiting) <= scorer.encoder.block
+
+
+# Less than a window, one; a last window of one frame, of a few, of more than an embedding depends on.
+@pytest.mark.parametrize("frames", [12, 25, 51, 130, 171])
+def test_six_passes_are_the_published_protocol(model, frames):
+    faces, sound = material(frames)
+    logits, features = run(SixPasses(FastTrackEncoder(model), sound, 0.25), faces)
+    expected = published_six_passes(model, track_mfcc(sound.samples[4000:], frames), faces)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert features.shape == (frames, 128)
+    layer = model.lossAV.FC
+    np.testing.assert_allclose(
+        features @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), logits, atol=1e-4
+    )
+
+
+def test_six_passes_stretch_by_stretch(model, monkeypatch):
+    monkeypatch.setattr(track_scoring, "PASSES_S", (1, 2, 3))
+    faces, sound = material(330)
+    encoder = FastTrackEncoder(model)
+    expected = run(SixPasses(encoder, sound, 0.0), faces)
+    monkeypatch.setattr(track_scoring, "STRETCH", 6 * 25)
+    np.testing.assert_allclose(run(SixPasses(encoder, sound, 0.0), faces)[0], expected[0], atol=1e-4)
+
+
+def test_a_second_is_longer_than_two_contexts(model):
+    """What lets six passes encode each face twice only: the two edges of a window do not meet."""
+    encoder = FastTrackEncoder(model)
+    assert 2 * max(encoder.visual_context, encoder.audio_context) <= 25
+
+
+def test_windows_of_all_lengths_end_with_a_stretch():
+    assert all(track_scoring.STRETCH % (25 * seconds) == 0 for seconds in track_scoring.PASSES_S)
+
+
+def test_the_running_mean_takes_what_there_is_at_the_ends():
+    values = torch.tensor([[0.0], [3.0], [6.0], [9.0], [12.0], [30.0]])
+    expected = [[3.0], [4.5], [6.0], [12.0], [14.25], [17.0]]
+    torch.testing.assert_close(_running_mean(values, 2), torch.tensor(expected))
+    assert _running_mean(values[:1], 2).tolist() == [[0.0]]

@@ -1,0 +1,84 @@
+"""Faces matched between frames: overlaps, gaps, crossings, smoothing."""
+
+import numpy as np
+import pytest
+
+from core.tracking import MAX_GAP_S, FaceTrack, FaceTracker
+
+
+def face(x: float, y: float = 0.0, side: float = 10.0, score: float = 0.9) -> np.ndarray:
+    return np.array([x, y, x + side, y + side, score], np.float32)
+
+
+def test_two_faces_that_move_stay_apart():
+    tracker = FaceTracker()
+    for step in range(20):
+        first, second = face(2.0 * step), face(100 - 2.0 * step, y=30)
+        tracker.update(0.04 * step, np.stack([first, second] if step % 2 else [second, first]))
+    assert len(tracker.tracks) == 2
+    ends = sorted(track.boxes[-1][0] for track in tracker.tracks)
+    assert ends == [38, 62]
+    assert all(len(track.times_s) == 20 for track in tracker.tracks)
+
+
+def test_each_face_goes_to_one_track_even_where_both_overlap():
+    tracker = FaceTracker()
+    tracker.update(0.0, np.stack([face(0), face(6)]))
+    tracker.update(0.04, np.stack([face(5), face(11)]))  # the first is nearer the second track than to its own
+    assert len(tracker.tracks) == 2
+    assert [track.boxes[-1][0] for track in tracker.tracks] == [5, 11]
+
+
+def test_a_gap_is_bridged_up_to_its_limit():
+    tracker = FaceTracker()
+    tracker.update(0.0, face(0)[None])
+    tracker.update(0.1, np.zeros((0, 5), np.float32))
+    tracker.update(MAX_GAP_S, face(1)[None])
+    assert len(tracker.tracks) == 1
+    tracker.update(2 * MAX_GAP_S + 0.01, face(1)[None])
+    assert len(tracker.tracks) == 2
+
+
+def test_a_face_elsewhere_is_another_face():
+    tracker = FaceTracker()
+    tracker.update(0.0, face(0)[None])
+    tracker.update(0.04, face(8)[None])  # overlap 20 / 180
+    assert len(tracker.tracks) == 2
+
+
+def test_a_moving_face_is_expected_ahead():
+    track = FaceTrack()
+    track.add(0.0, face(0))
+    track.add(0.1, face(1))
+    assert track.expected(0.2) == pytest.approx([2, 0, 12, 10])
+    assert track.expected(0.4) == pytest.approx([2, 0, 12, 10])  # no further than it was seen to move
+
+
+def test_boxes_between_detections_are_interpolated():
+    track = FaceTrack()
+    for step in range(11):
+        track.add(0.12 * step, face(3.0 * step))
+    assert track.box_at(0.6) == pytest.approx([15, 0, 25, 10], abs=1e-4)
+    assert track.box_at(0.64) == pytest.approx([16, 0, 26, 10], abs=1e-4)
+
+
+def test_a_single_wrong_box_is_smoothed_away():
+    track = FaceTrack()
+    for step in range(25):
+        track.add(0.04 * step, face(40 if step == 12 else 0))
+    assert track.box_at(0.48) == pytest.approx([0, 0, 10, 10])
+
+
+def test_the_ends_of_a_track_are_its_own_boxes():
+    track = FaceTrack()
+    for step in range(25):
+        track.add(0.04 * step, face(step))
+    assert track.box_at(0.0) == pytest.approx([0, 0, 10, 10])
+    assert track.box_at(track.last_s) == pytest.approx([24, 0, 34, 10])
+
+
+def test_confidence_is_the_mean_score():
+    track = FaceTrack([0.0, 0.1], [face(0, score=0.5), face(0, score=0.9)])
+    assert track.confidence == pytest.approx(0.7)
+    assert track.score_at(0.1) == pytest.approx(0.9)
+    assert track.score_at(0.05) == 0
