@@ -19,8 +19,9 @@ from core.errors import UserError, exits_cleanly
 from core.features import FeatureStore
 from core.losses import ContextLoss
 from core.models import ASC_Net
-from core.optimization import Training, make_accelerator, make_criterion
+from core.optimization import Training, make_accelerator, make_criterion, process_share
 from core.runs import Run
+from core.sampling import ShuffledBatches
 
 PATHS = ["features_train_full", "features_val_full", "models_out"]
 
@@ -55,6 +56,12 @@ def main(argv: list[str] | None = None) -> None:
             f"{val_set.store.feature_size} in {inputs['features_val_full']}; forward both splits with one"
         )
 
+    share = {"seed": params["seed"], **process_share(accelerator)}
+    batches = (
+        ShuffledBatches(len(train_set), params["batch_size"], **share),
+        ShuffledBatches(len(val_set), params["batch_size"], **share, shuffle=False),
+    )
+
     # ------------------------------------------------------------ network
     torch.manual_seed(params["seed"])
     model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size)
@@ -68,8 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{accelerator.device}, {accelerator.mixed_precision if accelerator.mixed_precision != 'no' else 'fp32'}"
     )
     started = time.perf_counter()
-    sizes = len(train_set), len(val_set)
-    last = Training(model, loss, train_set, val_set, *sizes, params, accelerator, item="contexts").fit(run)
+    last = Training(model, loss, train_set, val_set, *batches, params, accelerator, item="contexts").fit(run)
     accelerator.print(
         f"{run.folder}: epoch {last['epoch']}, validation AP {last['val_ap']:.4f}, "
         f"{time.perf_counter() - started:.0f} s"

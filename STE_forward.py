@@ -2,26 +2,35 @@
 
     python STE_forward.py 11 0                  # clips of 11 frames, CUDA device 0, both splits
     python STE_forward.py 11 cpu --split val --set STE_forward_params.weights=STE.pth
+    python STE_forward.py 11 cpu --config configs/lr_asd.py --set STE_forward_params.weights=pretrain_AVA.model
 
 Reads STE_inputs and STE_forward_params of core/config.py; writes STE_inputs['features_out']/{train,val}. Videos whose
 features are there, made by the same weights, are skipped.
 """
 
 import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
 from core import ava, settings
 from core.allocation import reuse_freed_memory
 from core.dataset import ClipDataset
 from core.errors import exits_cleanly
-from core.features import is_written, write_features
+from core.features import VideoFeatures, is_written, write_features
 from core.forwarding import encode_videos, fingerprint
-from core.models import make_encoder
+from core.models import make_encoder, make_track_encoder, reads_whole_tracks
 from core.models.inference import fast_encoder
 from core.runs import find_weights
+from core.track_dataset import TrackDataset
+from core.track_forwarding import encode_tracks, track_encoder
 from core.weights import load_weights
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
 
 
@@ -43,19 +52,20 @@ def main(argv: list[str] | None = None) -> None:
 
     # ------------------------------------------------------------ network
     weights = find_weights(params["weights"], inputs["models_out"], "STE")
-    model = make_encoder(params["backbone"], False, arguments.clip_length)
-    load_weights(model, weights, "STE checkpoint")
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[params["precision"]]
-    encode = fast_encoder(model.to(device), dtype=dtype)
+    whole_tracks = reads_whole_tracks(params["backbone"])
     made_by = {
         "weights": fingerprint(weights),
-        "clip_length": arguments.clip_length,
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "crop_size": params["crop_size"],
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
         "feature_type": params["feature_type"],
     }
-    print(f"weights {weights}, {device}, {made_by['precision']}")
+    if whole_tracks:
+        forward = of_tracks(inputs, params, weights, device)
+    else:
+        made_by |= {"clip_length": arguments.clip_length, "crop_size": params["crop_size"]}
+        forward = of_clips(inputs, params, weights, device, arguments.clip_length)
+    reading = f"{made_by['backbone']} on whole tracks" if whole_tracks else f"clips of {arguments.clip_length} frames"
+    print(f"weights {weights}, {reading}, {device}, {made_by['precision']}")
 
     # ------------------------------------------------------------ forward
     for split in splits:
@@ -68,18 +78,39 @@ def main(argv: list[str] | None = None) -> None:
         ]
         rows = rows[~rows["video_id"].isin(done)].reset_index(drop=True)
         if len(rows):
-            dataset = ClipDataset(
-                rows,
-                f"{inputs['video_dir']}/{split}",
-                f"{inputs['audio_dir']}/{split}",
-                arguments.clip_length,
-                params["crop_size"],
-                random_centres=False,
-            )
-            options = (device, params["batch_size"], params["threads"], params["feature_type"], f"STE {split}")
-            for video in encode_videos(encode, dataset, rows, *options):
+            for video in forward(rows, split):
                 write_features(folder, video, made_by, params["format"])
         print(f"{folder}: {len(rows):,} faces forwarded, {len(done)} videos were there already")
+
+
+def of_clips(
+    inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device, clip_length: int
+) -> Forward:
+    """An encoder of clips around every row."""
+    model = make_encoder(params["backbone"], False, clip_length)
+    load_weights(model, weights, "STE checkpoint")
+    encode = fast_encoder(model.to(device), dtype=DTYPES[params["precision"]])
+
+    def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
+        folders = f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}"
+        dataset = ClipDataset(rows, *folders, clip_length, params["crop_size"], random_centres=False)
+        options = (device, params["batch_size"], params["threads"], params["feature_type"], f"STE {split}")
+        return encode_videos(encode, dataset, rows, *options)
+
+    return forward
+
+
+def of_tracks(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device) -> Forward:
+    """An encoder of whole tracks."""
+    model = make_track_encoder(params["backbone"])
+    load_weights(model, weights, "STE checkpoint")
+    encode = track_encoder(model, device, DTYPES[params["precision"]])
+
+    def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
+        dataset = TrackDataset(rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", augment=False)
+        return encode_tracks(encode, dataset, rows, device, params["threads"], params["feature_type"], f"STE {split}")
+
+    return forward
 
 
 if __name__ == "__main__":

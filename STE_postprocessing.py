@@ -35,7 +35,11 @@ def main(argv: list[str] | None = None) -> None:
         store = FeatureStore(folder)
         logits = store.logits if params["head"] == "av" else getattr(store, f"{params['head']}_logits")
         if logits is None:
-            raise UserError(f"{folder} keeps no logits of the {params['head']} head; make it with this STE_forward.py")
+            raise UserError(
+                f"{folder} keeps no logits of the {params['head']} head: encoders of whole tracks (lr_asd, light_asd) "
+                "have no audio head, and the csv form keeps the joint one alone; choose head 'av', or forward with "
+                "another backbone or format 'arrow'"
+            )
         logits = logits[positions(rows, store.entity_ids, store.timestamps, str(folder))]
         scores = speaking_probability(logits, rows["entity_id"].to_numpy(), params["median_window"])
         out = Path(inputs["predictions_out"]) / split

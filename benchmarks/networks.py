@@ -91,7 +91,14 @@ def context_lines(device: torch.device, seconds: float) -> list[Result]:
     ]
 
 
-def line(what: str, items: int, call: Callable[[], object], seconds: float, published: float | None = None) -> Result:
+def line(
+    what: str,
+    items: int,
+    call: Callable[[], object],
+    seconds: float,
+    published: float | None = None,
+    target: float | None = None,
+) -> Result:
     """Repeat a call for some seconds; items per second of each repetition."""
 
     def timed() -> None:
@@ -104,7 +111,7 @@ def line(what: str, items: int, call: Callable[[], object], seconds: float, publ
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
         times.append(measure.seconds(timed))
-    return Result(what, [items / value for value in times], published)
+    return Result(what, [items / value for value in times], published, target)
 
 
 if __name__ == "__main__":

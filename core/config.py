@@ -16,9 +16,12 @@ STE_inputs = {
 }
 
 STE_optimization_params = {
-    "backbone": "resnet18_two_streams",  # also resnet34_two_streams, resnet50_two_streams
-    "pretrained": True,  # ImageNet weights through torchvision; False: random; or the path of a torchvision state dict
-    "motion_init": False,  # start the video stream from differences between frames (for random weights)
+    # Of clips: resnet18_two_streams (published), resnet34_two_streams, resnet50_two_streams. Of whole tracks: lr_asd,
+    # light_asd; their published recipes are configs/lr_asd.py and configs/light_asd.py.
+    "backbone": "resnet18_two_streams",
+    # Clips: ImageNet weights through torchvision; False: random; or the path of a torchvision state dict.
+    # Whole tracks: the path of the network's own weights to start from; True or False: random.
+    "pretrained": True,
     "optimizer": "Adam",  # any name of torch.optim
     "criterion": "CrossEntropyLoss",  # any name of torch.nn
     "learning_rate": 3e-4,
@@ -26,8 +29,13 @@ STE_optimization_params = {
     "epochs": 100,
     "step_size": 40,  # epochs between cuts of the learning rate
     "gamma": 0.1,  # factor of a cut
-    "batch_size": 128,  # clips, of all processes together
     "threads": 4,  # make batches ahead, in each process; 0 makes each when it is needed
+    "precision": "auto",  # "fp32", "bf16", "fp16"; auto: bf16 where a CUDA device has it, else fp32
+    "compile": False,  # torch.compile the network
+    "seed": 0,
+    # Clips only:
+    "motion_init": False,  # start the video stream from differences between frames (for random weights)
+    "batch_size": 128,  # clips, of all processes together
     "clips_per_entity": 1,  # random clips a track gives in an epoch and in a validation (published: 1)
     "crop_size": 144,  # pixels, side of the network's input
     "crop_scale": (0.5, 1.0),  # side of the random crop box, as a share of the crop's
@@ -35,17 +43,23 @@ STE_optimization_params = {
     "jitter_per": "frame",  # draw the jitter for each "frame" (published) or once for each "clip"
     "mismatched_sounds": 0,  # sounds from elsewhere shown with each clip as not speaking (published: 0)
     "mismatch_weight": 1.0,  # weight of their loss beside the published ones, which have 1
-    "precision": "auto",  # "fp32", "bf16", "fp16"; auto: bf16 where a CUDA device has it, else fp32
-    "compile": False,  # torch.compile the network
-    "seed": 0,
+    # Whole tracks only:
+    # At most, of all processes together (published: about 2000); longer tracks are cut to it. In fp32 a frame takes
+    # 7 MB (LR-ASD) or 10 MB (Light-ASD) of memory.
+    "frames_per_batch": 2000,
+    "temperature": 1.0,  # divides the logits in the first epoch (published: LR-ASD 1, Light-ASD 1.3)
+    "temperature_drop": 0.0,  # taken off it by each further epoch (published: LR-ASD 0, Light-ASD 0.02)
+    "video_weight": 0.5,  # weight of the loss of the picture alone (published: 0.5)
+    "mix_chance": 0.5,  # that the sound of a track of another video is mixed in (published: 0.5)
+    "mix_snr": (-5, 5),  # dB, how much louder the track's own sound is then (published: -5 to 5)
 }
 
 STE_forward_params = {
     "backbone": "resnet18_two_streams",
-    "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth file
-    "batch_size": 32,  # clips in the network at once
+    "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth or .model file
+    "batch_size": 32,  # clips in the network at once; whole tracks go one by one
     "threads": 1,  # make batches ahead; 0 makes each when it is needed
-    "crop_size": 144,  # pixels, as in training
+    "crop_size": 144,  # pixels, as in training (clips only)
     "precision": "fp32",  # or "bf16": faster where the processor has it, logits to about two digits
     "feature_type": "float16",  # or "float32"
     "format": "arrow",  # or "csv", the published form
@@ -53,7 +67,7 @@ STE_forward_params = {
 
 STE_postprocessing_params = {
     "median_window": 1,  # rows of an entity; odd, 1 is off
-    "head": "av",  # which logits become scores: "av"; "audio" or "video" for one stream alone
+    "head": "av",  # which logits become scores: "av"; "audio" (clips only) or "video" for one stream alone
 }
 
 # ---------------------------------------------------------------- Active Speakers in Context (ASC)

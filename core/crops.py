@@ -143,8 +143,10 @@ class Crops:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_columns": {}}
 
-    def decode(self, row: int, size: int) -> np.ndarray:
+    def decode(self, row: int, size: int | None = None) -> np.ndarray:
         """One crop as (size, size, [r, g, b]) uint8; resized (bicubic) where it is stored at another size.
+
+        Without a size it is (height, width, [r, g, b]), as stored.
 
         Raises:
             UserError: the crop is absent or no picture.
@@ -153,7 +155,7 @@ class Crops:
         pixels = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) if len(jpeg) else None
         if pixels is None:
             raise UserError(f"{self._place(row)} is no readable picture; delete the file and extract its video again")
-        return pixels if pixels.shape[:2] == (size, size) else resize(pixels, size)
+        return pixels if size is None or pixels.shape[:2] == (size, size) else resize(pixels, size)
 
     def jpeg(self, row: int) -> bytes | pa.Buffer:
         """The stored bytes of one crop, without copying where it is packed."""

@@ -20,6 +20,7 @@ from core import ava
 from core.audio import clip_samples, fitted_length, mfcc_windows, read_wav
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
 from core.crops import CROP_SIZE, Crops
+from core.entity_sound import check_sounds
 from core.errors import UserError
 from core.features import FeatureStore
 
@@ -105,7 +106,7 @@ class ClipDataset:
         self.sound_labels = _anybody_speaks(rows)
         self.first, self.last = track_bounds(self.entity)
         self.track_starts, self.track_lengths = run_lengths(self.entity)
-        self._check_sounds(rows)
+        check_sounds(rows, self.audio_dir)
         # Enough for the published rounding, which can leave two samples more than asked for.
         self.samples = max(fitted_length(clip_length) + 2, 1)
         self.mfcc_windows = mfcc_windows(fitted_length(clip_length))
@@ -191,19 +192,6 @@ class ClipDataset:
         begin_s, end_s = self._span(np.array(centre))
         origin_s = self.time_s[self.first[centre]]
         return clip_samples(tracks[entity], begin_s - origin_s, end_s - origin_s, self.clip_length)
-
-    def _check_sounds(self, rows: pd.DataFrame) -> None:
-        if not self.audio_dir.is_dir():
-            raise UserError(f"no sound folder {self.audio_dir}: run data/slice_audio_tracks.py first")
-        present = {path.name for path in self.audio_dir.iterdir()}
-        missing = [start for start in self.track_starts if f"{self.entity[start]}.wav" not in present]
-        if missing:
-            entity, video = rows["entity_id"].iloc[missing[0]], rows["video_id"].iloc[missing[0]]
-            raise UserError(
-                f"no sound of {len(missing)} of {len(self.track_starts)} entities in {self.audio_dir}, first {entity} "
-                f"of video {video}; run data/extract_audio_tracks.py and data/slice_audio_tracks.py, or leave the "
-                "video out of the csv"
-            )
 
 
 @dataclass

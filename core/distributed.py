@@ -4,26 +4,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class CPUSyncBatchNorm(nn.BatchNorm2d):
+class CPUSyncBatchNorm(_BatchNorm):
     """Batch norm over the inputs of all processes; PyTorch's SyncBatchNorm does the same, but not on the CPU."""
 
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of axes will do."""
+
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channel, height, width) -> the same shape; in evaluation an ordinary batch norm."""
+        """(batch, channel, any further axes) -> the same shape; in evaluation an ordinary batch norm."""
         if not self.training:
             return super().forward(x)
         count = torch.tensor([x.numel() / x.shape[1]], dtype=x.dtype)
         dist.all_reduce(count)
-        mean = all_reduce(x.sum((0, 2, 3))) / count
-        centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        others = [axis for axis in range(x.ndim) if axis != 1]
+        along_channels = (-1, *(1 for _ in range(x.ndim - 2)))
+        mean = all_reduce(x.sum(others)) / count
+        centred = x - mean.view(along_channels)
+        variance = all_reduce(centred.square().sum(others)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)  # unbiased, as nn.BatchNorm2d keeps
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)  # unbiased, as batch norms keep
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale.view(along_channels) + self.bias.view(along_channels)
 
 
 def synchronise_batch_norms(model: nn.Module, device: torch.device) -> nn.Module:
@@ -31,6 +37,6 @@ def synchronise_batch_norms(model: nn.Module, device: torch.device) -> nn.Module
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        if isinstance(module, _BatchNorm):
             module.__class__ = CPUSyncBatchNorm
     return model

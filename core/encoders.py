@@ -22,7 +22,7 @@ from core.sound_track import SoundTrack
 from core.track_scoring import OnePass, SixPasses
 from core.weights import clip_length_of, load_weights, read_state_dict
 
-WHOLE_TRACK = {"light_asd": models.light_asd, "lr_asd": models.lr_asd}
+WHOLE_TRACK = models.TRACK_ENCODERS
 WHOLE_TRACK_CROPS = ("box", "lower_face")
 TWO_STREAM = models.BACKBONES
 NAMES = (*WHOLE_TRACK, *TWO_STREAM)

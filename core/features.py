@@ -1,8 +1,9 @@
 """The feature store: what the encoder says of every face at every time, one Arrow file a video, memory-mapped.
 
 `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
-(0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2), video_logits (2),
-features (fixed-size list, float16 by default). The published CSV form is read and written as well.
+(0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
+no audio head), video_logits (2), features (fixed-size list, float16 by default). The published CSV form is read and
+written as well.
 """
 
 import csv
@@ -31,13 +32,14 @@ class VideoFeatures:
 
     Attributes:
         rows: annotations (`ava.AUGMENTED_COLUMNS`), (row).
-        logits, audio_logits, video_logits: (row, [not speaking, speaking]) float32.
+        logits, audio_logits, video_logits: (row, [not speaking, speaking]) float32; audio_logits is None where the
+            encoder has no audio head.
         features: (row, feature) float16 or float32.
     """
 
     rows: pd.DataFrame
     logits: np.ndarray
-    audio_logits: np.ndarray
+    audio_logits: np.ndarray | None
     video_logits: np.ndarray
     features: np.ndarray
 
@@ -57,10 +59,11 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
         return
     width = video.features.shape[1]
     dtype = pa.from_numpy_dtype(video.features.dtype)
+    heads = [head for head in HEADS if getattr(video, head) is not None]
     schema = pa.schema(
         [("entity_id", pa.dictionary(pa.int32(), pa.string())), ("frame_timestamp", pa.string())]
         + [("label_id", pa.int8())]
-        + [(head, pa.list_(pa.float32(), 2)) for head in HEADS]
+        + [(head, pa.list_(pa.float32(), 2)) for head in heads]
         + [("features", pa.list_(dtype, width))],
         metadata={"made_by": json.dumps(made_by, sort_keys=True)},
     )
@@ -69,7 +72,7 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
         pa.array(video.rows["frame_timestamp"].to_numpy(), pa.string()),
         pa.array(video.rows["label_id"].to_numpy(), pa.int8()),
     ]
-    for head in HEADS:
+    for head in heads:
         columns.append(_fixed_lists(getattr(video, head).astype(np.float32)))
     columns.append(_fixed_lists(video.features))
     with (

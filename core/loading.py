@@ -20,11 +20,11 @@ AHEAD = 2  # batches made ahead by each thread
 class BatchDataset(Protocol):
     """A data set that makes whole batches, from several threads at once."""
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch: ...
+    def __getitems__(self, keys: list[tuple[int, ...]]) -> Batch: ...
 
 
 def load_batches(
-    dataset: BatchDataset, batches: Iterable[list[tuple[int, int]]], threads: int, device: torch.device
+    dataset: BatchDataset, batches: Iterable[list[tuple[int, ...]]], threads: int, device: torch.device
 ) -> Iterator[Batch]:
     """The data set's batches on a device, in order.
 
@@ -35,7 +35,7 @@ def load_batches(
         device: where batches go; to a CUDA device the copy runs beside the computation.
     """
 
-    def make(keys: list[tuple[int, int]]) -> Batch:
+    def make(keys: list[tuple[int, ...]]) -> Batch:
         batch = dataset.__getitems__(keys)
         return batch.pin_memory() if device.type == "cuda" else batch
 

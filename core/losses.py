@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from core.audio import batch_mfcc
 from core.dataset import ClipBatch, ContextBatch
 from core.optimization import BatchLoss
+from core.track_dataset import TrackBatch
 from core.transforms import Draws, augment, stack
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n, 2) and labels (n,) to a scalar mean
@@ -59,6 +60,38 @@ class EncoderLoss:
             )
             loss = loss + self.mismatch_weight * parts["mismatch_loss"]
         return BatchLoss(loss, parts, {"av": joint[:own], "audio": audio[:own], "video": video}, batch.labels)
+
+
+@dataclass(frozen=True)
+class TrackLoss:
+    """The loss of an encoder of whole tracks: the cross-entropy of every frame's label, and less of the picture's own.
+
+    In training the logits are divided by a temperature that falls from epoch to epoch (Light-ASD; 1 in LR-ASD). The
+    published binary cross-entropy of the softmax's speaking output is the cross-entropy of the two logits.
+
+    Attributes:
+        criterion: usually nn.CrossEntropyLoss().
+        temperature: of the first epoch.
+        temperature_drop: what each further epoch takes off it.
+        video_weight: weight of the loss of the picture alone.
+    """
+
+    criterion: Criterion
+    temperature: float = 1.0
+    temperature_drop: float = 0.0
+    video_weight: float = 0.5
+
+    def __call__(self, model: nn.Module, batch: TrackBatch, draws: Draws | None) -> BatchLoss:
+        joint, video, _ = model(batch.mfcc, batch.faces)
+        joint, video, labels = joint.flatten(0, 1), video.flatten(0, 1), batch.labels.flatten()
+        training = draws is not None
+        temperature = self.temperature - self.temperature_drop * (batch.epoch - 1) if training else 1.0
+        parts = {
+            "av_loss": self.criterion(joint.float() / temperature, labels),
+            "video_loss": self.criterion(video.float() / temperature, labels),
+        }
+        loss = parts["av_loss"] + self.video_weight * parts["video_loss"]
+        return BatchLoss(loss, parts, {"av": joint, "video": video}, labels)
 
 
 @dataclass(frozen=True)

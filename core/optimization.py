@@ -1,7 +1,8 @@
 """The training loop of both stages: a stage passes its network, its data and the loss of a batch.
 
 Everything drawn at random depends on the seed, the epoch and the batch, so a run that goes on after an interrupt takes
-the same steps as one that was never interrupted, and several processes take those of one (up to rounding).
+the same steps as one that was never interrupted, and several processes take those of one (up to rounding, and but for
+networks with dropout).
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from core.errors import UserError
 from core.loading import BatchDataset, load_batches
 from core.metrics import average_precision
 from core.runs import Run
-from core.sampling import ShuffledBatches
+from core.sampling import Batches
 from core.scores import speaking_probability
 from core.transforms import Draws
 
@@ -104,6 +105,11 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
+def process_share(accelerator: Accelerator) -> dict[str, int]:
+    """Which process this is and how many there are, as `core.sampling` takes it."""
+    return {"rank": accelerator.process_index, "world": accelerator.num_processes}
+
+
 def make_optimizer(name: str | type, model: nn.Module, learning_rate: float, weight_decay: float):
     """An optimizer of torch.optim by name, or the class or callable itself as old configurations have it."""
     constructor = getattr(torch.optim, name) if isinstance(name, str) else name
@@ -124,14 +130,14 @@ class Training:
         model: network; moved to the accelerator's device.
         loss_function: called as (model, batch on the device, random numbers for augmentation or None in
             validation).
-        train_set, val_set: data sets of whole batches (`core.dataset`).
-        train_items, val_items: items of a training epoch and of a validation.
+        train_set, val_set: data sets of whole batches (`core.dataset`, `core.track_dataset`).
+        train_batches, val_batches: which items make up a batch, in the share of this process (`core.sampling`).
         params: the stage's optimization parameters (`core/config.py`).
         accelerator: from `make_accelerator`.
-        item: what an item is called in the progress bar.
+        item: what a batch's labels are of, in the progress bar and the log.
 
     Raises:
-        UserError: there are fewer items than processes.
+        UserError: there are not enough items to give every process one.
     """
 
     def __init__(
@@ -140,23 +146,24 @@ class Training:
         loss_function: LossFunction,
         train_set: BatchDataset,
         val_set: BatchDataset,
-        train_items: int,
-        val_items: int,
+        train_batches: Batches,
+        val_batches: Batches,
         params: dict[str, Any],
         accelerator: Accelerator,
         item: str = "clips",
     ):
         self.accelerator, self.loss_function, self.params, self.item = accelerator, loss_function, params, item
         device, world = accelerator.device, accelerator.num_processes
-        if min(train_items, val_items) < world:
-            raise UserError(
-                f"{train_items} {item} to train on and {val_items} to validate on, for {world} processes: each needs "
-                "at least one; start fewer processes or give more data"
-            )
+        for batches, purpose in ((train_batches, "train"), (val_batches, "validate")):
+            if not batches.global_sizes():
+                raise UserError(
+                    f"too few {item} to {purpose} on: not one batch has a share for each of {world} process(es); give "
+                    "more data, or start fewer processes"
+                )
         if world > 1:
             model = synchronise_batch_norms(model, device)
         if device.type == "cuda":
-            model = model.to(memory_format=torch.channels_last)
+            _lay_out_channels_last(model)
         self.weights = model
         self.optimizer = make_optimizer(
             params["optimizer"], model.to(device), params["learning_rate"], params["weight_decay"]
@@ -165,10 +172,8 @@ class Training:
         self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
         if params["compile"]:
             self.model = torch.compile(self.model)
-        shares = {"seed": params["seed"], "rank": accelerator.process_index, "world": world}
-        self.train_batches = ShuffledBatches(train_items, params["batch_size"], **shares)
-        self.val_batches = ShuffledBatches(val_items, params["batch_size"], **shares, shuffle=False)
         self.train_set, self.val_set = train_set, val_set
+        self.train_batches, self.val_batches = train_batches, val_batches
 
     def fit(self, run: Run) -> dict[str, float]:
         """Train to the last epoch, from the run's state if it has one; returns the last epoch's log line."""
@@ -221,9 +226,7 @@ class Training:
             for number, (batch, size) in enumerate(zip(loaded, sizes, strict=True)):
                 draws = None
                 if training:
-                    seed = np.random.SeedSequence((self.params["seed"], epoch, number)).generate_state(1, np.uint64)[0]
-                    generator = torch.Generator().manual_seed(int(seed) >> 1)
-                    draws = Draws(generator, size, self.accelerator.process_index, world)
+                    draws = self._draws(epoch, number, size)
                 with self.accelerator.autocast():
                     result = self.loss_function(self.model, batch, draws)
                 if training:
@@ -237,6 +240,14 @@ class Training:
                 bar.update(size)
         return totals.summary()
 
+    def _draws(self, epoch: int, number: int, size: int) -> Draws:
+        """Random numbers for a batch of training; what the network itself draws (dropout) begins anew as well."""
+        rank = self.accelerator.process_index
+        sequence = np.random.SeedSequence((self.params["seed"], epoch, number))
+        seed = int(sequence.generate_state(1, np.uint64)[0]) >> 1
+        torch.manual_seed(seed + rank)  # in each process another: they have different items
+        return Draws(torch.Generator().manual_seed(seed), size, rank, self.accelerator.num_processes)
+
     def _bar(self, epoch: int, items: int, training: bool) -> tqdm:
         name = f"epoch {epoch}/{self.params['epochs']} {'train' if training else 'val'}"
         hidden = None if self.accelerator.is_main_process else True  # None: shown where there is a terminal
@@ -248,6 +259,13 @@ class Training:
         from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
 
         return SummaryWriter(str(run.folder), flush_secs=10)
+
+
+def _lay_out_channels_last(model: nn.Module) -> None:
+    """Lay out the weights of convolutions over pictures so that cuDNN has its fastest kernels."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
 
 
 def _write_scalars(board, line: dict[str, float]) -> None:

@@ -84,6 +84,10 @@ class Run:
                     os.link(checkpoint, temporary)  # no second copy where the file system can do without
                 except OSError:
                     shutil.copyfile(checkpoint, temporary)
+        self.save_state(state)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write the state to resume from."""
         with written_whole(self.folder / "last.pt") as temporary:
             torch.save(dict(state), temporary)
 

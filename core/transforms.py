@@ -80,7 +80,7 @@ def augment(
     factors = factors.expand(batch, frames, 3).to(clips.device)
 
     images = clips.permute(0, 1, 4, 2, 3).reshape(batch, frames * 3, *clips.shape[2:4])
-    images = _zoom(images.to(torch.float32), side.to(clips.device), corner.to(clips.device), flip.to(clips.device))
+    images = zoom(images.to(torch.float32), side.to(clips.device), corner.to(clips.device), flip.to(clips.device))
     colours = images.view(batch, frames, 3, -1)
     matrix, shift = _colour_map(colours.mean(-1) / 255, factors)
     low, high = ((value - torch.tensor(MEAN)) / torch.tensor(STD) for value in (0.0, 1.0))
@@ -106,7 +106,7 @@ def _colour_map(mean: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
     return matrix, shift
 
 
-def _zoom(images: Tensor, side: Tensor, corner: Tensor, flip: Tensor) -> Tensor:
+def zoom(images: Tensor, side: Tensor, corner: Tensor, flip: Tensor) -> Tensor:
     """Resize boxes to the full size, bilinear, mirrored where asked: images (batch, channel, height, width)."""
     scale = torch.where(flip, -side, side)
     centre = 2 * corner + side[:, None] - 1  # in grid_sample's coordinates, -1 to 1

@@ -3,6 +3,7 @@
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine --device 0 \
         --ste-clips 2000000 --set STE_optimization_params.batch_size=128 --set STE_optimization_params.pretrained=True
+    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/lr_asd --backbone lr_asd
 
 VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. Finished
 stages are skipped on a re-run; an interrupted training goes on after its last finished epoch. Videos that cannot be
@@ -12,7 +13,6 @@ used are named and left out (exit status 1). OUT/config.py holds all settings: t
 import argparse
 import hashlib
 import json
-import math
 import pprint
 import signal
 import subprocess
@@ -29,11 +29,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import ava, settings
 from core.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
 from core.files import make_folder, write_json, written_whole
+from core.models import BACKBONES, TRACK_ENCODERS
 from core.plots import plot_learning_curves
+from scripts.pipeline_recipes import clip_recipe, cut_every, track_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCHS = 10  # a training's budget is cut into as many; the learning rate is cut after 40 % and 80 % of it
-PREDICTIONS = ("STE_audio.csv", "STE_video.csv", "STE.csv", "ASC.csv")
+PREDICTIONS = {
+    "STE_audio.csv": "STE, sound alone",
+    "STE_video.csv": "STE, picture alone",
+    "STE.csv": "STE",
+    "ASC.csv": "ASC",
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speakers", type=settings.at_least_one, default=3, help="speakers of a context (default 3)")
     parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device (default cpu)")
     parser.add_argument("--crop-size", type=settings.at_least_one, default=144, help="pixels (default 144)")
-    parser.add_argument("--ste-clips", type=settings.at_least_one, default=16_000, help="clips the STE is trained on")
+    parser.add_argument(
+        "--backbone",
+        choices=[*BACKBONES, *TRACK_ENCODERS],
+        default="resnet18_two_streams",
+        help="the encoder; lr_asd and light_asd read whole tracks (default resnet18_two_streams)",
+    )
+    parser.add_argument(
+        "--ste-clips",
+        type=settings.at_least_one,
+        default=16_000,
+        help="clips the STE is trained on; whole tracks: as many frames as these clips have",
+    )
     parser.add_argument(
         "--asc-contexts", type=settings.at_least_one, default=200_000, help="contexts ASC is trained on"
     )
@@ -190,27 +207,17 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
     csvs = {f"csv_{split}_full": f"{out}/csv/{split}.csv" for split in ava.SPLITS}
     features = {f"features_{split}_full": f"{out}/features/{split}" for split in ava.SPLITS}
     asc_epochs = max(1, round(arguments.asc_contexts / faces))
+    if arguments.backbone in TRACK_ENCODERS:
+        recipe = track_recipe(arguments.backbone, arguments.ste_clips * arguments.clip_length, faces)
+    else:
+        recipe = clip_recipe(arguments.ste_clips, tracks, arguments.crop_size)
     values = {
         "STE_inputs": csvs
         | {"audio_dir": f"{out}/audio", "video_dir": f"{out}/crops", "models_out": f"{out}/models"}
         | {"features_out": f"{out}/features", "predictions_out": f"{out}/predictions"},
-        "STE_optimization_params": {
-            # The published recipe with a budget for small data, and with what makes the most of each clip (README).
-            "pretrained": False,
-            "motion_init": True,
-            "learning_rate": 1e-4,
-            "epochs": EPOCHS,
-            "step_size": math.ceil(0.4 * EPOCHS),
-            "clips_per_entity": max(1, round(arguments.ste_clips / (EPOCHS * tracks))),
-            "batch_size": 32,
-            "threads": 1,
-            "crop_size": arguments.crop_size,
-            "crop_scale": (0.7, 1.0),
-            "jitter_per": "clip",
-            "mismatched_sounds": 2,
-        },
+        "STE_optimization_params": {"backbone": arguments.backbone, "threads": 1} | recipe,
         # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
-        "STE_forward_params": {"weights": "last", "crop_size": arguments.crop_size},
+        "STE_forward_params": {"backbone": arguments.backbone, "weights": "last", "crop_size": arguments.crop_size},
         "ASC_inputs": features | {"models_out": f"{out}/models"},
         "ASC_inputs_forward": features
         | csvs
@@ -218,7 +225,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
         "ASC_optimization_params": {
             "learning_rate": 1e-4,
             "epochs": asc_epochs,
-            "step_size": math.ceil(0.4 * asc_epochs),
+            "step_size": cut_every(asc_epochs),
         },
         "ASC_forward_params": {"weights": "last"},
     }
@@ -236,14 +243,18 @@ def learning(arguments: argparse.Namespace, out: Path, rows: dict) -> Iterator[S
     made = settings.load(out / "config.py", [], {name: [] for name in settings.names()})
     ste, asc = made["STE_optimization_params"], made["ASC_optimization_params"]
     faces = {split: len(part) for split, part in rows.items()}
-    clips = ste["epochs"] * ste["clips_per_entity"] * rows["train"]["entity_id"].nunique()
+    whole_tracks = ste["backbone"] in TRACK_ENCODERS  # these have no audio head
+    if whole_tracks:
+        work = ste["epochs"] * faces["train"], "frames"
+    else:
+        work = ste["epochs"] * ste["clips_per_entity"] * rows["train"]["entity_id"].nunique(), "clips"
     context = [str(arguments.clip_length), str(arguments.skip_frames), str(arguments.speakers), arguments.device]
     encoder = [str(arguments.clip_length), arguments.device]
 
     models = out / "models"
-    yield Stage("STE_train", ["STE_train.py", *encoder, "--name", "STE", *config], clips, "clips", models / "STE")
+    yield Stage("STE_train", ["STE_train.py", *encoder, "--name", "STE", *config], *work, models / "STE")
     yield Stage("STE_forward", ["STE_forward.py", *encoder, *config], sum(faces.values()), "faces")
-    for head in ("av", "audio", "video"):
+    for head in ("av", "video") if whole_tracks else ("av", "audio", "video"):
         words = ["--set", f"STE_postprocessing_params.head={head}"]
         yield Stage(f"STE_postprocessing, {head}", ["STE_postprocessing.py", *config, *words], faces["val"], "faces")
     contexts = asc["epochs"] * faces["train"]
@@ -251,7 +262,8 @@ def learning(arguments: argparse.Namespace, out: Path, rows: dict) -> Iterator[S
     yield Stage("ASC_train", words, contexts, "contexts", models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *config], faces["val"], "faces")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *config], faces["val"], "faces")
-    predictions = [str(out / "predictions" / "val" / name) for name in PREDICTIONS]
+    names = list(PREDICTIONS)[1:] if whole_tracks else PREDICTIONS
+    predictions = [str(out / "predictions" / "val" / name) for name in names]
     words = ["--groundtruth", str(out / "predictions" / "val" / "gt.csv"), "--predictions", *predictions]
     words += ["--videos", str(arguments.videos.resolve())]
     words += ["--json", str(out / "evaluation.json"), "--plot", str(out / "precision_recall.png")]
@@ -269,8 +281,8 @@ def report(out: Path, done: Done) -> tuple[str, dict]:
         lines.append(f"| {name} | {stage['seconds']:.1f} | {rate:,.0f} {stage['unit']}/s |")
     lines.append(f"| total | {sum(stage['seconds'] for stage in done.stages.values()):.1f} | |")
     lines += ["", "| validation split | average precision |", "|---|---:|"]
-    names = ("STE, sound alone", "STE, picture alone", "STE", "ASC")
-    for name, result in zip(names, evaluation["files"], strict=True):
+    for result in evaluation["files"]:
+        name = PREDICTIONS[Path(result["predictions"]).name]
         lines.append(f"| {name} | {result['average_precision']:.4f} |")
     lines.append(f"| chance (share of speaking faces) | {evaluation['chance']:.4f} |")
     lines += ["", "Where to look:"]

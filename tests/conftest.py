@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ava_asd_set import prepare_static
 from tiny import make_tiny_set, prepare
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
@@ -19,6 +20,12 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`csv/{train,val}.csv` augmented, `audio/{train,val}/`, `crops/{train,val}/` packed at `tiny.CROP_SIZE`."""
     return prepare(tiny_set, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def static_set(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny set as ava-extract leaves it: `config.yaml`, and the data folder `data`; see `ava_asd_set`."""
+    return prepare_static(tiny_set, tmp_path_factory.mktemp("static_set"))
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from core import losses
 from core.dataset import ClipBatch, ContextBatch
-from core.losses import ContextLoss, EncoderLoss
+from core.losses import ContextLoss, EncoderLoss, TrackLoss
 from core.models import resnet18_two_streams
+from core.track_dataset import TrackBatch
 from core.transforms import Draws
 
 CLIPS, FRAMES, SIZE, SAMPLES = 2, 3, 8, 1800
@@ -132,6 +133,43 @@ def test_the_encoders_losses_are_the_published_ones(monkeypatch):
     parts = [result.parts[f"{head}_loss"].item() for head in ("av", "audio", "video")]
     np.testing.assert_allclose(parts, data["train_losses"], rtol=1e-4)
     assert result.loss.item() == pytest.approx(data["train_losses"].sum(), rel=1e-4)
+
+
+class FixedTrackLogits(nn.Module):
+    """An encoder of whole tracks that answers with given logits."""
+
+    def __init__(self, joint: list, video: list):
+        super().__init__()
+        self.answer = torch.tensor(joint), torch.tensor(video), torch.zeros(1)
+
+    def forward(self, mfcc: Tensor, faces: Tensor) -> tuple[Tensor, ...]:
+        return self.answer
+
+
+@pytest.mark.parametrize(("epoch", "training", "temperature"), [(1, True, 1.3), (6, True, 1.2), (0, False, 1.0)])
+def test_the_loss_of_whole_tracks(epoch, training, temperature):
+    """Binary cross-entropy on the softmax's speaking output, as published, of logits over the temperature."""
+    source = np.random.default_rng(1)
+    joint, video = (source.standard_normal((2, 3, 2)).tolist() for _ in range(2))
+    labels = [[0, 1, 1], [0, 0, 1]]
+    nothing = torch.zeros(2, 3)
+    batch = TrackBatch(nothing, nothing, torch.tensor(labels), nothing, torch.tensor(epoch))
+    loss = TrackLoss(nn.CrossEntropyLoss(), temperature=1.3, temperature_drop=0.02, video_weight=0.5)
+    draws = Draws(torch.Generator(), 6) if training else None
+    result = loss(FixedTrackLogits(joint, video), batch, draws)
+
+    def binary_cross_entropy(logits: list) -> float:
+        scaled = np.exp(np.array(logits).reshape(6, 2) / temperature)
+        speaking = scaled[:, 1] / scaled.sum(1)
+        target = np.ravel(labels)
+        return float(-np.mean(target * np.log(speaking) + (1 - target) * np.log(1 - speaking)))
+
+    expected = {"av_loss": binary_cross_entropy(joint), "video_loss": binary_cross_entropy(video)}
+    assert {name: value.item() for name, value in result.parts.items()} == pytest.approx(expected, rel=1e-5)
+    assert result.loss.item() == pytest.approx(expected["av_loss"] + 0.5 * expected["video_loss"], rel=1e-5)
+    assert list(result.logits) == ["av", "video"]
+    np.testing.assert_allclose(result.logits["av"], np.reshape(joint, (6, 2)), rtol=1e-6)  # not over the temperature
+    assert result.labels.tolist() == [0, 1, 1, 0, 0, 1]
 
 
 def test_the_context_networks_loss_and_the_order_of_its_input():

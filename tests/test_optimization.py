@@ -29,9 +29,10 @@ from core.losses import ContextLoss, EncoderLoss
 from core.models import ASC_Net, resnet18_two_streams
 from core.optimization import BatchLoss, EpochTotals, Training, make_accelerator, make_criterion, make_optimizer
 from core.runs import Run
+from core.sampling import ShuffledBatches
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ("train_seconds", "clips_per_s", "contexts_per_s")  # what differs between two equal runs
+MEASURED = ("train_seconds", "clips_per_s", "contexts_per_s", "frames_per_s")  # what differs between two equal runs
 LABELS = ("NOT_SPEAKING", "SPEAKING_AUDIBLE", "SPEAKING_NOT_AUDIBLE")
 FACES = [("v", f"v:{n}", 3 * n, 20, LABELS[n:] + LABELS[:n]) for n in range(3)]
 
@@ -108,9 +109,10 @@ def context_training(store, params: dict[str, Any] | None = None, loss: Any = No
     defaults = {"optimizer": "Adam", "learning_rate": 1e-3, "weight_decay": 0.0, "epochs": 3, "step_size": 1}
     defaults |= {"gamma": 0.1, "batch_size": 16, "threads": 0, "compile": False, "seed": 0}
     accelerator = make_accelerator(torch.device("cpu"), "fp32")
-    items = len(dataset)
+    params = defaults | (params or {})
+    batches = (ShuffledBatches(len(dataset), params["batch_size"], shuffle=shuffle) for shuffle in (True, False))
     loss = loss or ContextLoss(nn.CrossEntropyLoss())
-    return Training(model, loss, dataset, dataset, items, items, defaults | (params or {}), accelerator)
+    return Training(model, loss, dataset, dataset, *batches, params, accelerator)
 
 
 # ---------------------------------------------------------------- learning

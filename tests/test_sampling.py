@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from core.sampling import ShuffledBatches, TrackBatches
+from core.sampling import EqualLengthBatches, ShuffledBatches, TrackBatches, WholeTracks
 
 
 def numbers(sampler: ShuffledBatches) -> list[list[int]]:
@@ -113,3 +113,82 @@ def test_rows_between_tracks_that_are_not_asked_for_are_not_given():
     sampler = TrackBatches(np.array([0, 10, 20]), np.array([3, 4, 2]), rows=100)
     assert numbers(sampler) == [[0, 1, 2], [10, 11, 12, 13], [20, 21]]
     assert list(TrackBatches(np.zeros(0, int), np.zeros(0, int), rows=4)) == []
+
+
+# ---------------------------------------------------------------- whole tracks of equal length
+
+
+def lengths_at_random(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(1, rng.integers(3, 400), size=rng.integers(1, 60))
+
+
+def test_tracks_are_grouped_by_length_and_cut_to_the_shortest():
+    lengths = np.array([10, 30, 12, 29, 11, 40])
+    sampler = EqualLengthBatches(lengths, frames=60)
+    batches = {tuple(sorted(track for _, track, _ in batch)): batch[0][2] for batch in sampler}
+    assert batches == {(5,): 40, (1, 3): 29, (0, 2, 4): 10}  # of one track of 40, two of 30, up to five of 12
+    assert sorted(sampler.global_sizes()) == [30, 40, 58]
+
+
+def test_a_long_track_is_cut_to_the_batch_and_a_short_one_cuts_none_to_less_than_half():
+    sampler = EqualLengthBatches(np.array([500, 9, 8, 4, 3, 1]), frames=100)
+    batches = sorted([track for _, track, _ in batch] + [frames for *_, frames in batch[:1]] for batch in sampler)
+    assert batches in ([[0, 100], [1, 2, 8], [3, 4, 3]], [[0, 100], [1, 2, 8], [4, 3, 3]])  # track 5 is one frame
+    assert len(sampler) == 3
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_batches_of_tracks_are_equally_long_and_bounded(world):
+    for seed in range(60):
+        lengths, frames = lengths_at_random(seed), 150
+        samplers = [EqualLengthBatches(lengths, frames, seed, rank, world) for rank in range(world)]
+        seen = []
+        sizes = samplers[0].global_sizes()
+        for parts, size in zip(zip(*samplers, strict=True), sizes, strict=True):
+            tracks = [track for part in parts for _, track, _ in part]
+            (common,) = {frames for part in parts for *_, frames in part}
+            assert all(parts)  # else a process would have nothing to do
+            assert size == common * len(tracks)
+            longest = min(lengths[tracks].max(), frames)
+            assert common == min(lengths[tracks].min(), frames)
+            assert common >= 2
+            assert 2 * common >= longest
+            assert len(tracks) <= max(frames // longest, world)
+            seen += tracks
+        assert len(set(seen)) == len(seen)
+        if world == 1:
+            assert sorted(seen) == np.flatnonzero(lengths >= 2).tolist()
+
+
+def test_the_same_batches_of_tracks_for_any_number_of_processes():
+    lengths = lengths_at_random(5)
+    alone = [batch for batch in EqualLengthBatches(lengths, 2000, seed=1) if len(batch) >= 2]
+    shares = [list(EqualLengthBatches(lengths, 2000, 1, rank, 2)) for rank in range(2)]
+    assert sorted(sorted(one + other) for one, other in zip(*shares, strict=True)) == sorted(map(sorted, alone))
+
+
+def test_tracks_of_one_length_meet_anew_in_each_epoch():
+    sampler = EqualLengthBatches(np.full(12, 20), frames=80, seed=1)
+
+    def groups(epoch: int) -> list[list[int]]:
+        sampler.epoch = epoch
+        keys = list(sampler)
+        assert {key[::2] for batch in keys for key in batch} == {(epoch, 20)}
+        return [[track for _, track, _ in batch] for batch in keys]
+
+    first = groups(1)
+    assert [len(group) for group in first] == [4, 4, 4]
+    assert groups(2) != first
+    assert groups(1) == first
+    assert [[track for _, track, _ in batch] for batch in EqualLengthBatches(np.full(12, 20), 80, seed=2)] != first
+
+
+def test_whole_tracks_come_in_order():
+    lengths = np.array([5, 1, 7, 3, 4])
+    assert list(WholeTracks(lengths)) == [[(0, track, length)] for track, length in enumerate(lengths)]
+    assert WholeTracks(lengths).global_sizes() == [5, 1, 7, 3, 4]
+    shares = [WholeTracks(lengths, rank, 2) for rank in range(2)]
+    assert [list(share) for share in shares] == [[[(0, 0, 5)], [(0, 2, 7)]], [[(0, 1, 1)], [(0, 3, 3)]]]
+    assert shares[0].global_sizes() == shares[1].global_sizes() == [6, 10]
+    assert len(shares[0]) == 2

@@ -1,0 +1,258 @@
+"""The stage scripts with an encoder of whole tracks, one after the other on the tiny set, and what they refuse."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import python_speech_features as psf
+import scipy.io.wavfile
+import torch
+from test_optimization import (
+    as_options,
+    assert_same_tensors,
+    in_two_processes,
+    interrupt_at_batch,
+    log_lines,
+)
+from test_stages import CONFIG, Pipeline, refusal
+from tiny import CROP_SIZE, exit_status
+
+import ASC_forward
+import ASC_prediction_postprocessing
+import ASC_train
+import STE_forward
+import STE_postprocessing
+import STE_train
+from core import ava, models, settings, track_dataset
+from core.context_logits import read_logits
+from core.crops import Crops
+from core.errors import UserError
+from core.features import FeatureStore
+from core.metrics import average_precision
+from core.optimization import Training, make_accelerator
+from core.sampling import EqualLengthBatches, WholeTracks
+from core.scores import speaking_probability
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT = (3, 2, 2)
+SMALL = 32  # pixels: the networks take faces of any size, and small ones take a tenth of the time
+RECIPE = {"backbone": "lr_asd", "optimizer": "AdamW", "step_size": 1, "gamma": 0.95, "epochs": 2}
+RECIPE |= {"frames_per_batch": 60, "threads": 0}
+MADE_SMALL = f"""
+from core import track_dataset
+
+track_dataset.FACE_SIZE = {SMALL}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_faces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(track_dataset, "FACE_SIZE", SMALL)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pipeline(prepared, tmp_path_factory) -> Pipeline:
+    """LR-ASD trained, and the context network on top of it; both forwarded and written in the official format."""
+    done = Pipeline(prepared, tmp_path_factory.mktemp("tracks"))
+    (done.out / "my_config.py").write_text(CONFIG.format(prepared=prepared, out=done.out, size=CROP_SIZE))
+    ours = as_options("STE_optimization_params", **RECIPE) + as_options("STE_forward_params", backbone="lr_asd")
+    stages = [
+        (STE_train, 11, "cpu", "--name", "first"),
+        (STE_forward, 11, "cpu"),
+        (STE_postprocessing, "--split", "both"),
+        (ASC_train, *CONTEXT, "cpu", "--name", "first"),
+        (ASC_forward, *CONTEXT, "cpu", "--split", "both"),
+        (ASC_prediction_postprocessing, "--split", "both"),
+    ]
+    for script, *arguments in stages:
+        assert exit_status(script.main, *arguments, *done.config, *ours) == 0, script.__name__
+    return done
+
+
+def train_options(prepared: Path, models_out: Path, **params: object) -> list[str]:
+    paths = {f"csv_{split}_full": prepared / "csv" / f"{split}.csv" for split in ava.SPLITS}
+    paths |= {"audio_dir": prepared / "audio", "video_dir": prepared / "crops", "models_out": models_out}
+    options = as_options("STE_inputs", **paths) + as_options("STE_optimization_params", **RECIPE | params)
+    return ["11", "cpu", "--name", "a", *options]
+
+
+# ---------------------------------------------------------------- end to end
+
+
+def test_features_are_the_networks_on_whole_tracks(pipeline):
+    rows, store = pipeline.rows("val"), FeatureStore(pipeline.out / "features" / "val")
+    assert store.feature_size == 128
+    assert store.audio_logits is None
+    assert store.timestamps.tolist() == rows["frame_timestamp"].tolist()
+    model = models.lr_asd()
+    model.load_state_dict(torch.load(pipeline.weights("ste"), weights_only=True))
+    model.eval()
+    crops, begin = Crops(pipeline.prepared / "crops" / "val", rows), 0
+    for entity, length in rows.groupby("entity_id", sort=False).size().items():
+        faces = [cv2.cvtColor(crops.decode(row), cv2.COLOR_RGB2GRAY) for row in range(begin, begin + length)]
+        samples = scipy.io.wavfile.read(pipeline.prepared / "audio" / "val" / f"{entity}.wav")[1]
+        mfcc = np.pad(psf.mfcc(samples, 16_000), ((0, 8), (0, 0)), "wrap")[: 4 * length].astype(np.float32)
+        with torch.inference_mode():
+            inputs = torch.from_numpy(mfcc)[None], torch.from_numpy(np.stack(faces))[None]
+            logits, video_logits, features = (output[0] for output in model(*inputs))
+        np.testing.assert_allclose(store.logits[begin : begin + length], logits, atol=1e-3)
+        np.testing.assert_allclose(store.video_logits[begin : begin + length], video_logits, atol=1e-3)
+        stored = store.gather(np.arange(begin, begin + length)).float()  # float16
+        np.testing.assert_allclose(stored, features, atol=2e-3, rtol=2e-3)
+        begin += length
+    assert begin == len(rows) == 77
+
+
+def test_the_log_is_of_every_frame_of_the_validation(pipeline):
+    store, run = FeatureStore(pipeline.out / "features" / "val"), pipeline.weights("ste").parent
+    log = pd.read_csv(run / "log.csv")
+    assert {"train_video_loss", "val_video_ap", "frames_per_s"} <= set(log.columns)
+    assert "val_audio_ap" not in log
+    best = log.loc[log["val_ap"].idxmax()]
+    speaking = store.label_ids == ava.SPEAKING_ID
+    assert average_precision(speaking, speaking_probability(store.logits, store.entities)) == pytest.approx(
+        best["val_ap"], abs=1e-6
+    )
+    settings_kept = json.loads((run / "settings.json").read_text())
+    assert settings_kept["STE_optimization_params"]["backbone"] == "lr_asd"
+
+
+@pytest.mark.parametrize("stage", ["STE", "ASC"])
+def test_predictions_have_a_score_for_every_row(pipeline, stage):
+    for split in ava.SPLITS:
+        scores = pd.read_csv(pipeline.out / "predictions" / split / f"{stage}.csv", header=None)[8]
+        assert len(scores) == len(pipeline.rows(split))
+        assert scores.between(0, 1).all()
+        assert scores.nunique() > len(scores) / 2
+
+
+def test_the_context_network_has_the_size_of_the_features(pipeline):
+    weights = torch.load(pipeline.weights("asc"), weights_only=True)
+    assert weights["sat.theta.weight"].shape == (128, 128, 1, 1)
+    assert weights["lstm.weight_ih_l0"].shape == (4 * 128, 128)
+    assert len(read_logits(pipeline.out / "logits" / "val")) == 77
+
+
+def test_the_same_features_are_not_made_twice(pipeline, capsys):
+    options = as_options("STE_forward_params", backbone="lr_asd")
+    assert exit_status(STE_forward.main, 11, "cpu", *pipeline.config, *options) == 0
+    assert "features/train: 0 faces forwarded, 2 videos were there already" in capsys.readouterr().out
+    # The clip length does not count for whole tracks.
+    assert exit_status(STE_forward.main, 5, "cpu", *pipeline.config, *options) == 0
+    assert "features/val: 0 faces forwarded, 1 videos were there already" in capsys.readouterr().out
+
+
+def test_half_precision_says_nearly_the_same(pipeline, tmp_path):
+    options = as_options("STE_forward_params", backbone="lr_asd", precision="bf16")
+    options += as_options("STE_inputs", features_out=tmp_path)
+    assert exit_status(STE_forward.main, 11, "cpu", "--split", "val", *pipeline.config, *options) == 0
+    ours, exact = FeatureStore(tmp_path / "val"), FeatureStore(pipeline.out / "features" / "val")
+    assert not np.array_equal(ours.logits, exact.logits)
+    np.testing.assert_allclose(ours.logits, exact.logits, atol=0.05)
+
+
+# ---------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize(("backbone", "optimizer", "epochs"), [("lr_asd", "AdamW", 40), ("light_asd", "Adam", 30)])
+def test_the_published_recipes_are_sound(backbone, optimizer, epochs):
+    needed = {"STE_optimization_params": [], "STE_forward_params": []}
+    recipe = settings.load(ROOT / "configs" / f"{backbone}.py", [], needed)
+    params = recipe["STE_optimization_params"]
+    assert params["backbone"] == recipe["STE_forward_params"]["backbone"] == backbone
+    names = ("optimizer", "learning_rate", "step_size", "gamma", "epochs")
+    assert [params[name] for name in names] == [optimizer, 1e-3, 1, 0.95, epochs]
+
+
+def test_names_tell_encoders_of_tracks_from_those_of_clips():
+    assert [models.reads_whole_tracks(name) for name in ("lr_asd", "light_asd", models.lr_asd)] == [True] * 3
+    others = ("resnet18_two_streams", models.resnet18_two_streams, lambda pretrained, frames: None)
+    assert not any(models.reads_whole_tracks(name) for name in others)
+    assert type(models.make_track_encoder(models.light_asd)) is type(models.make_track_encoder("light_asd"))
+
+
+def test_what_does_not_count_is_said(prepared, tmp_path, capsys):
+    assert exit_status(STE_train.main, *train_options(prepared, tmp_path, epochs=1, backbone="light_asd")) == 0
+    printed = capsys.readouterr().out
+    assert "light_asd reads whole tracks: the clip length 11 and the keys" in printed
+    # 40 and 35 rows alone, 30 and 25 cut to 25; the fifth track has one row.
+    assert "125 of 131 frames an epoch in 3 batches from 5 tracks, validation on 77 frames of 3 tracks" in printed
+    assert "(video alone 0." in printed
+
+
+def test_training_starts_from_weights_of_its_own(prepared, pipeline, tmp_path):
+    frozen = {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0, "optimizer": "Adam"}
+    options = train_options(prepared, tmp_path, pretrained=pipeline.weights("ste"), **frozen)
+    assert exit_status(STE_train.main, *options) == 0
+    files = pipeline.weights("ste"), tmp_path / "a" / "1.pth"
+    before, after = (torch.load(path, weights_only=True) for path in files)
+    torch.testing.assert_close(after["lossAV.FC.weight"], before["lossAV.FC.weight"])
+
+
+def test_an_interrupted_training_goes_on_bit_for_bit(prepared, tmp_path, monkeypatch):
+    whole, parts = (train_options(prepared, tmp_path / name) for name in ("whole", "parts"))
+    assert exit_status(STE_train.main, *whole) == 0
+    with monkeypatch.context() as context:
+        interrupt_at_batch(context, 8)  # epochs have 3 batches of training and 3 of validation
+        assert exit_status(STE_train.main, *parts) == 130
+    assert exit_status(STE_train.main, *parts, "--resume") == 0
+    assert log_lines(tmp_path / "parts" / "a") == log_lines(tmp_path / "whole" / "a")
+    one, other = (torch.load(tmp_path / name / "a" / "last.pt", weights_only=True) for name in ("whole", "parts"))
+    assert_same_tensors(one["model"], other["model"])
+
+
+def test_two_processes_train_as_one_does(prepared, tmp_path):
+    """Batch norms over pictures, sounds and sequences take their statistics over both processes."""
+    (tmp_path / "small.py").write_text(MADE_SMALL)
+    params = {"backbone": "light_asd", "frames_per_batch": 100, "optimizer": "SGD"}  # 2 x 35 and 2 x 25 frames
+
+    def options(name: str) -> list[str]:
+        return [*train_options(prepared, tmp_path / name, **params), "--config", str(tmp_path / "small.py")]
+
+    assert exit_status(STE_train.main, *options("alone")) == 0
+    in_two_processes(tmp_path, [("STE_train", options("together"))])
+    one, other = (log_lines(tmp_path / name / "a") for name in ("alone", "together"))
+    for name in ("train_loss", "train_av_loss", "train_video_loss", "train_ap"):
+        assert [line[name] for line in one] == pytest.approx([line[name] for line in other], rel=1e-4), name
+    states = [torch.load(tmp_path / name / "a" / "2.pth", weights_only=True) for name in ("alone", "together")]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_there_are_no_scores_of_the_sound_alone(pipeline, capsys):
+    message = refusal(
+        capsys, STE_postprocessing.main, *pipeline.config, *as_options("STE_postprocessing_params", head="audio")
+    )
+    assert "features/val keeps no logits of the audio head: encoders of whole tracks (lr_asd, light_asd)" in message
+    video = as_options("STE_postprocessing_params", head="video")
+    assert exit_status(STE_postprocessing.main, *pipeline.config, *video) == 0
+
+
+def test_weights_of_another_encoder_are_refused(pipeline, tmp_path, capsys):
+    options = as_options("STE_inputs", features_out=tmp_path) + as_options("STE_forward_params", backbone="light_asd")
+    message = refusal(capsys, STE_forward.main, 11, "cpu", *pipeline.config, *options)
+    assert "weights of another network: it lacks model.visualEncoder" in message
+    message = refusal(capsys, STE_forward.main, 3, "cpu", *pipeline.config, *options[:2])
+    assert "weights of another network: it lacks audio_conv1.weight" in message
+
+
+def test_a_temperature_that_falls_below_zero_is_refused(prepared, tmp_path, capsys):
+    options = train_options(prepared, tmp_path, temperature=1.3, temperature_drop=0.02, epochs=66)
+    message = refusal(capsys, STE_train.main, *options)
+    assert "temperature 1.3 less temperature_drop 0.02 an epoch comes to 0.00 in epoch 66" in message
+
+
+def test_tracks_of_one_row_cannot_be_trained_on():
+    batches = EqualLengthBatches(np.ones(3, np.int64), 100), WholeTracks(np.array([5]))
+    accelerator = make_accelerator(torch.device("cpu"), "fp32")
+    with pytest.raises(UserError, match=r"too few frames to train on: not one batch has a share for each of 1 process"):
+        Training(torch.nn.Linear(1, 1), None, None, None, *batches, {}, accelerator, "frames")
