@@ -86,7 +86,7 @@ def pack_faces(video: DetectedVideo) -> str:
     if video.sound_s is not None:
         steps = _steps(faces.probabilities.astype(np.float64) * PROBABILITY_UNITS)
         packed.append((steps & 255).astype(np.uint8).tobytes())
-    return base64.b64encode(zlib.compress(b"".join(packed), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(b"".join(packed))).decode("ascii")
 
 
 def _steps(values: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from core.models.track_encoder import MFCC_PER_FRAME, TrackEncoder, normalise
+from core.models.winograd import TAPS, WinogradRows
 
 # Faces in the visual encoder at a time. On a CPU what its first maps take, 0.4 MB a face, stays in the cache: by trial
 # 16 to 32 are alike, 150 a tenth slower. A GPU wants more to do at once.
-CPU_BLOCK = 16
+CPU_BLOCK = 24
 GPU_BLOCK = 128
 LONG_BLOCK = 2048  # frames of sound, or of embeddings, at a time: those are small
 
@@ -45,7 +46,8 @@ class FastTrackEncoder:
         for encoder in (model.model.visualEncoder, model.model.audioEncoder):
             for block in (encoder.block1, encoder.block2, encoder.block3):
                 _fold(block)
-        self._visual = _frame_by_frame(model.model.visualEncoder).to(dtype)
+        fewer_products = self.device.type == "cpu" and dtype == torch.float32
+        self._visual = _frame_by_frame(model.model.visualEncoder, fewer_products).to(dtype)
         self._audio = model.model.audioEncoder.to(memory_format=torch.channels_last)
         self._model = model.model
         self._classifier = model.lossAV.FC
@@ -122,8 +124,9 @@ class VisualStream:
     """
 
     def __init__(self, encoder: nn.Module, device: torch.device, context: int):
-        weights = {id(weight): weight for weight in encoder.parameters()}
-        self._encoder = copy.deepcopy(encoder, weights)  # memories of its own, the weights shared
+        shared = (module for module in encoder.modules() if not _remembers(module))
+        # Memories of its own; all else is the encoder's.
+        self._encoder = copy.deepcopy(encoder, {id(module): module for module in shared})
         self._memories = [layer for layer in self._encoder.modules() if isinstance(layer, _OverTime)]
         self._dtype = next(encoder.parameters()).dtype
         self._device = device
@@ -195,6 +198,10 @@ class _OverTime(nn.Module):
         return sums[:, :, :-shared]
 
 
+def _remembers(module: nn.Module) -> bool:
+    return any(isinstance(part, _OverTime) for part in module.modules())
+
+
 def _fold(block: nn.Module) -> None:
     """Fold batch norms into convolutions; a block's layers are both in turn."""
     layers = list(block.named_children())
@@ -203,8 +210,13 @@ def _fold(block: nn.Module) -> None:
         setattr(block, norm_name, nn.Identity())
 
 
-def _frame_by_frame(encoder: nn.Module) -> nn.Module:
-    """A folded visual encoder with its layers over three axes replaced by ones over two."""
+def _frame_by_frame(encoder: nn.Module, fewer_products: bool) -> nn.Module:
+    """A folded visual encoder with its layers over three axes replaced by ones over two.
+
+    Args:
+        fewer_products: make convolutions of 5 by 5 pixels `WinogradRows`, but for those of the first block: with few
+            channels the products are not what takes the time.
+    """
     for block in (encoder.block1, encoder.block2, encoder.block3):
         for name, layer in list(block.named_children()):
             if name in block.reach:
@@ -212,7 +224,9 @@ def _frame_by_frame(encoder: nn.Module) -> nn.Module:
                 flat = _without_axis(layer, 2, (reach + layer.padding[0], 0))
                 setattr(block, name, _OverTime(flat, reach))
             elif isinstance(layer, nn.Conv3d):
-                setattr(block, name, _PerFrame(_without_axis(layer, 0, layer.padding[1:])))
+                flat = _without_axis(layer, 0, layer.padding[1:])
+                winograd = fewer_products and block is not encoder.block1 and flat.kernel_size == (TAPS, TAPS)
+                setattr(block, name, _PerFrame(WinogradRows(flat) if winograd else flat))
     pool = encoder.pool
     encoder.pool = _PerFrame(nn.MaxPool2d(pool.kernel_size[1:], pool.stride[1:], pool.padding[1:]))
     return encoder

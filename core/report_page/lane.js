@@ -9,7 +9,7 @@ const CURVE = { top: 4, bottom: LANE_HEIGHT - SPEECH_HEIGHT - 5 };
 /** Colours of the style sheet, which a canvas cannot read by itself. */
 const COLOURS = [
   "speaking", "silent", "speech", "seen", "cut", "text", "quiet", "line", "window",
-  "box-speaking", "box-silent", "box-unheard", "box-text",
+  "box-speaking", "box-silent", "box-unheard", "box-text", "box-shade",
 ];
 const colours = {};
 

@@ -31,7 +31,7 @@ function describe(report) {
     ["Shots", report.cutsS.length + 1],
     ...(report.soundS ? [
       ["Tracks that speak", speaking.length],
-      ["Somebody speaks", length(report.speechS)],
+      ["Speech", length(report.speechS)],
     ] : []),
   ]);
   fill(element("meaning"), Object.entries(report.meaning));

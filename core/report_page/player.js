@@ -39,7 +39,7 @@ class Player {
   watch() {
     if ("requestVideoFrameCallback" in this.video) {
       const frameShown = (now, frame) => {
-        this.show(frame.mediaTime);
+        if (!this.video.seeking) this.show(frame.mediaTime); // a late frame from before a seek is not shown
         this.video.requestVideoFrameCallback(frameShown);
       };
       this.video.requestVideoFrameCallback(frameShown);
@@ -73,9 +73,9 @@ class Player {
   /** Go to a time; while the video is on its way to another, wait: Chromium can hang when it is hurried. */
   seek(timeS) {
     const inside = Math.min(Math.max(timeS, 0), this.report.endS);
+    this.nextS = this.hasVideo && this.video.seeking ? inside : null;
     if (!this.hasVideo) this.show(inside);
-    else if (this.video.seeking) this.nextS = inside;
-    else this.video.currentTime = inside;
+    else if (this.nextS === null) this.video.currentTime = inside;
   }
 
   arrive() {
@@ -121,17 +121,22 @@ class Player {
   drawFace(context, track, probability, x1, y1, x2, y2) {
     const speaks = probability !== null && probability >= this.report.threshold;
     const kind = probability === null ? "unheard" : speaks ? "speaking" : "silent";
+    const line = speaks ? BOX_TEXT.line + 1 : BOX_TEXT.line;
+    context.strokeStyle = colours["box-shade"]; // around the line, so that it shows on any picture
+    context.lineWidth = line + 2;
+    context.setLineDash([]);
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     context.strokeStyle = context.fillStyle = colours[`box-${kind}`];
-    context.lineWidth = speaks ? BOX_TEXT.line + 1 : BOX_TEXT.line;
+    context.lineWidth = line;
     context.setLineDash(speaks ? [] : [6, 4]); // tells silent from speaking without colour, too
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     const text = probability === null ? `${track.id}` : `${track.id} · ${probability.toFixed(2)}`;
     context.font = `600 ${BOX_TEXT.size}px system-ui, sans-serif`;
     const width = context.measureText(text).width + 2 * BOX_TEXT.pad, height = BOX_TEXT.size + 2 * BOX_TEXT.pad - 2;
     const y = Math.max(0, y1 - height);
-    context.fillRect(x1 - context.lineWidth / 2, y, width, height);
+    context.fillRect(x1 - line / 2, y, width, height);
     context.fillStyle = colours["box-text"];
     context.textBaseline = "middle";
-    context.fillText(text, x1 + BOX_TEXT.pad - context.lineWidth / 2, y + height / 2 + 1);
+    context.fillText(text, x1 + BOX_TEXT.pad - line / 2, y + height / 2 + 1);
   }
 }
