@@ -10,7 +10,6 @@ FEATURE_SIZE = 128
 FACE_SIZE = 112  # pixels
 FPS = 25
 MFCC_PER_FRAME = 4
-COEFFICIENTS = 13
 CLASSES = 2  # not speaking, speaking
 FACE_MEAN, FACE_STD = 0.4161, 0.1688  # of grey faces scaled to 0-1 (published)
 NORM = {"eps": 0.001, "momentum": 0.01}  # of every batch norm (published)
