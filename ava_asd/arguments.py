@@ -1,0 +1,42 @@
+"""What the command lines of the ava-* commands have in common."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from ava_asd.config import Config, read_config
+from core import settings
+from core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The positional arguments of every command."""
+    parser.add_argument("config", type=Path, help="settings, such as configs/config.yaml")
+    parser.add_argument("data", type=Path, help="folder that the relative paths of the settings are under")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that run a network."""
+    parser.add_argument("--device", help="index of a CUDA device, or cpu; default: device 0 if there is one, else cpu")
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """The settings that a command line names.
+
+    Raises:
+        UserError: the data folder is absent, or as `read_config`.
+    """
+    config = read_config(arguments.config)
+    if not arguments.data.is_dir():
+        raise UserError(f"no data folder {arguments.data}: make it, or give the one that holds {config.extracted_path}")
+    return config
+
+
+def device(arguments: argparse.Namespace) -> torch.device:
+    """The device that a command line names.
+
+    Raises:
+        UserError: it is none of this machine's.
+    """
+    return settings.device(arguments.device or ("0" if torch.cuda.is_available() else "cpu"))

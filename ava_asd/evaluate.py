@@ -1,0 +1,148 @@
+"""Evaluate weights of a static model on the test samples.
+
+    ava-evaluate configs/config.yaml data --weights-file best.pth
+    ava-evaluate configs/config.yaml data --weights-file example.hdf5 --show
+    ava-evaluate configs/config.yaml data --weights-file best.pth --legacy
+    ava-evaluate configs/config.yaml data --weights-path data/experiments/a1B2c3D
+
+(or `python -m ava_asd.evaluate ...`). Weights are PyTorch state dicts (.pth, .pt) or Keras files (.hdf5, .h5).
+
+For each output are printed: accuracy, official average precision on the evaluated windows and on the original
+annotations of test_ann_dir, scikit-learn's average precision of speaking and of not speaking, and ROC AUC. Of one
+file a classification report follows, and confusion matrices are drawn to <weights>-confusion-<output>.png; those of a
+folder (--weights-path, in natural order) are written to evaluation-results.csv. --legacy prints loss, accuracies and
+areas as Keras computes them instead. A small variant: test_keep_ratio: 0.01 in the settings.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
+from ava_asd.config import Config
+from ava_asd.evaluation import Windows, evaluate_outputs, nearest_windows, predict
+from ava_asd.keras_metrics import evaluate_keras
+from ava_asd.keras_weights import HDF5_SUFFIXES
+from ava_asd.models import StaticNetwork, build, load_weights
+from ava_asd.results import as_text, plot_confusion, write_results
+from core.allocation import reuse_freed_memory
+from core.errors import UserError, exits_cleanly
+from core.evaluation import read_groundtruth
+
+RESULTS = "evaluation-results.csv"
+WEIGHT_SUFFIXES = (".pth", ".pt", *HDF5_SUFFIXES)
+RESUME_STATE = "last.pt"  # of a run folder: more than weights
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    weights = parser.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--weights-file", type=Path, help="weights to evaluate")
+    weights.add_argument("--weights-path", type=Path, help="folder whose weights files are evaluated, in natural order")
+    parser.add_argument("--legacy", action="store_true", help="the numbers of Keras' evaluation, for --weights-file")
+    parser.add_argument("--show", action="store_true", help="show the confusion matrices, too")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and pictures (default: this one)")
+    add_device_argument(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.legacy and arguments.weights_path:
+        parser.error("--legacy can only be used with --weights-file, not with --weights-path")
+    return arguments
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    config = configuration(arguments)
+    where = device(arguments)
+    reuse_freed_memory()
+
+    model = build(config.mode, config.audio_shape, config.video_shape)
+    files = weight_files(arguments.weights_path) if arguments.weights_path else [arguments.weights_file]
+    for path in files:  # all of them at once, before hours of work
+        load_weights(model, path)
+
+    windows = load_windows(config, arguments.data)
+    speaking = np.asarray(windows.class_id) == config.speaking_class
+    if speaking.all() or not speaking.any():
+        raise UserError(
+            f"all {len(speaking):,} test samples are of one class, so that nothing can be told apart: raise "
+            "test_keep_ratio, or extract more videos"
+        )
+    print(f"{len(speaking):,} test samples, {speaking.sum():,} of them speaking; mode {config.mode}, on {where}")
+    if arguments.legacy:
+        scores = predict(model, windows, where, config.batch_size)
+        print_legacy(arguments.weights_file, model, scores, windows.class_id, config)
+        return
+
+    groundtruth = read_groundtruth([config.path(arguments.data, "test_ann_dir")])
+    nearest = nearest_windows(windows.entity_id, windows.timestamp, groundtruth)
+    results = {}
+    for path in files:
+        print(f"\n{path}")
+        load_weights(model, path)
+        scores = predict(model, windows, where, config.batch_size)
+        outputs = evaluate_outputs(model, scores, speaking, config.speaking_class, groundtruth, nearest)
+        results[str(path)] = outputs
+        print(as_text(outputs))
+        if arguments.weights_path:  # after each, so that an interrupt loses nothing
+            write_results(arguments.out / RESULTS, results)
+    if arguments.weights_path:
+        print(f"\nresults: {arguments.out / RESULTS}")
+        return
+    for name, result in outputs.items():
+        print(f"\nclassification report, {name}:\n{result.report}")
+        picture = arguments.out / f"{path.stem}-confusion-{name}.png"
+        plot_confusion(picture, result.confusion, f"{path.stem}, {name}", keep=arguments.show)
+        print(f"confusion matrix: {picture}")
+    if arguments.show:
+        from matplotlib import pyplot  # loads a window system's backend where there is one
+
+        pyplot.show()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weights files of a folder in natural order: epoch 9 before epoch 10.
+
+    Raises:
+        UserError: the folder is absent or holds none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--weights-path {folder}: there is no such folder")
+    found = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.name != RESUME_STATE]
+    files = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise UserError(
+            f"--weights-path {folder}: it holds no weights (files that end with {', '.join(WEIGHT_SUFFIXES)})"
+        )
+    return sorted(files, key=natural_order)
+
+
+def natural_order(path: Path) -> list[str | int]:
+    """A sort key in which runs of digits count as numbers."""
+    text, *rest = re.split(r"(\d+)", path.name)
+    return [text, *(int(part) if place % 2 == 0 else part for place, part in enumerate(rest))]
+
+
+def load_windows(config: Config, data: Path) -> Windows:
+    """The samples of the test split."""
+    from ava_asd.windows import Windows as StoredWindows  # here: it loads OpenCV, which a refused command need not
+
+    return StoredWindows(config, data, "test")
+
+
+def print_legacy(path: Path, model: StaticNetwork, scores: np.ndarray, classes: np.ndarray, config: Config) -> None:
+    """Print what Keras' evaluation gives."""
+    penalty = float(model.penalty().detach())
+    values = evaluate_keras(model.outputs, scores, np.asarray(classes), config.loss_weights, penalty)
+    print(f"\n{path}")
+    titles = {"loss": "total loss", "auroc": "area under ROC", "aupr": "area under precision-recall"}
+    for name, value in values.items():
+        print(f"{titles.get(name, name.replace('_', ' ')):<30}{value:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Scores of windows, and the numbers that are made of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import torch
+from sklearn.metrics import average_precision_score, classification_report, confusion_matrix
+from torch import Tensor
+from tqdm import tqdm
+
+from ava_asd.models import StaticNetwork
+from core import metrics
+from core.errors import UserError
+from core.evaluation import Groundtruth
+
+CLASS_NAMES = ("not speaking", "speaking")
+TIME_DIGITS = 6  # distances are compared to the microsecond, so that rounding errors decide no ties
+
+
+class Windows(Protocol):
+    """The samples of a split, as `ava_asd.windows` stores them.
+
+    Attributes:
+        video_id, entity_id: (window,) text.
+        timestamp: (window,) float64, seconds, of the window's labelled frame.
+        class_id: (window,) int64, class of that frame's label.
+    """
+
+    video_id: np.ndarray
+    entity_id: np.ndarray
+    timestamp: np.ndarray
+    class_id: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """In order: audio (batch, 1, coefficient, time), video (batch, channel, frame, row, column), classes."""
+
+
+@dataclass(frozen=True)
+class OutputResult:
+    """What one output's scores come to. All but `accuracy` and `confusion` depend on the order of the scores alone.
+
+    Attributes:
+        accuracy: share of the windows where (probability of speaking >= 0.5) is the label.
+        map: the official average precision on the evaluated windows.
+        orig_map: the official average precision on the original annotations.
+        ap_sp, ap_ns: scikit-learn's average precision, of speaking by its probability and of not speaking by its own.
+        auc: area under the ROC curve.
+        confusion: (true class, predicted class) int64 numbers of windows, in the order of `CLASS_NAMES`.
+        report: scikit-learn's classification report.
+    """
+
+    accuracy: float
+    map: float
+    orig_map: float
+    ap_sp: float
+    ap_ns: float
+    auc: float
+    confusion: np.ndarray
+    report: str
+
+
+def predict(model: StaticNetwork, windows: Windows, device: torch.device, batch_size: int) -> np.ndarray:
+    """The probability of each class from each output, in evaluation.
+
+    Args:
+        model: moved to `device`, and put in evaluation mode.
+        windows: what is scored, in order.
+        device: where the model runs.
+        batch_size: windows at once.
+
+    Returns:
+        (window, output, class) float64, 0 to 1.
+    """
+    model.to(device).eval()
+    scores = []
+    with torch.inference_mode(), tqdm(total=len(windows), desc="predict", unit=" windows", disable=None) as bar:
+        for audio, video, classes in windows.batches(batch_size):
+            logits = torch.stack(model.logits(audio.to(device), video.to(device)), dim=1)
+            scores.append(torch.softmax(logits.cpu().double(), dim=2).numpy())
+            bar.update(len(classes))
+    return np.concatenate(scores)
+
+
+def nearest_windows(entity_ids: Sequence[str], timestamps: np.ndarray, groundtruth: Groundtruth) -> np.ndarray:
+    """For each annotated face, the evaluated window of the same entity that is nearest in time.
+
+    Args:
+        entity_ids: (window,) text.
+        timestamps: (window,) float64 seconds.
+        groundtruth: the original annotations.
+
+    Returns:
+        (row of the ground truth,) int64 index of a window, the earlier of two equally near ones; -1 where the entity
+        was never evaluated.
+
+    Raises:
+        UserError: no window's entity stands in the annotations.
+    """
+    rows = groundtruth.rows
+    entity = pa.compute.index_in(pa.array(entity_ids, pa.string()), rows.names("entity_id")).fill_null(-1).to_numpy()
+    if not (entity >= 0).any():
+        raise UserError(
+            f"no evaluated face stands in the original annotations ({rows.sources[0]}, ...): the windows were made "
+            "from others; check test_ann_dir, or run 'ava-extract annotations' again"
+        )
+    face, time = rows.codes("entity_id"), rows.numbers("frame_timestamp")
+    # A whole number for each (entity, time), in their order: one binary search serves all faces.
+    moments, moment = np.unique(np.concatenate([time, timestamps]), return_inverse=True)
+    keys = np.concatenate([face, entity]).astype(np.int64) * len(moments) + moment
+    faces, windows = keys[: len(time)], keys[len(time) :]
+    order = np.argsort(windows, kind="stable")
+    entity, timestamps = entity[order], timestamps[order]
+    after = np.searchsorted(windows[order], faces, side="right")
+
+    def distance(place: np.ndarray) -> np.ndarray:
+        inside = place.clip(0, len(order) - 1)
+        same = (place == inside) & (entity[inside] == face)
+        return np.where(same, np.round(np.abs(timestamps[inside] - time), TIME_DIGITS), np.inf)
+
+    to_before, to_after = distance(after - 1), distance(after)
+    nearest = np.where(to_before <= to_after, after - 1, after)
+    evaluated = np.isfinite(np.minimum(to_before, to_after))
+    return np.where(evaluated, order[nearest.clip(0, len(order) - 1)], -1)
+
+
+def evaluate_output(
+    speaking: np.ndarray, probability: np.ndarray, groundtruth: Groundtruth, nearest: np.ndarray
+) -> OutputResult:
+    """The numbers of one output.
+
+    Args:
+        speaking: (window,) bool; both values occur.
+        probability: (window,) float64 probability of speaking.
+        groundtruth: the original annotations.
+        nearest: from `nearest_windows`; a face without a window scores 0.
+    """
+    predicted = probability >= 0.5
+    original = np.where(nearest < 0, 0.0, probability[nearest])
+    return OutputResult(
+        accuracy=metrics.accuracy(speaking, probability),
+        map=metrics.average_precision(speaking, probability),
+        orig_map=metrics.average_precision(groundtruth.speaking, original),
+        ap_sp=float(average_precision_score(speaking, probability)),
+        ap_ns=float(average_precision_score(~speaking, 1 - probability)),
+        auc=metrics.roc_auc(speaking, probability),
+        confusion=confusion_matrix(speaking, predicted, labels=[False, True]),
+        report=classification_report(
+            speaking, predicted, labels=[False, True], target_names=CLASS_NAMES, zero_division=0
+        ),
+    )
+
+
+def evaluate_outputs(
+    model: StaticNetwork,
+    scores: np.ndarray,
+    speaking: np.ndarray,
+    speaking_class: int,
+    groundtruth: Groundtruth,
+    nearest: np.ndarray,
+) -> dict[str, OutputResult]:
+    """The numbers of all outputs of a model, by the names of the outputs.
+
+    Args:
+        model: gives the names.
+        scores: (window, output, class) probabilities, from `predict`.
+        speaking: (window,) bool.
+        speaking_class: column of the probability of speaking.
+        groundtruth, nearest: as in `evaluate_output`.
+    """
+    return {
+        name: evaluate_output(speaking, scores[:, place, speaking_class], groundtruth, nearest)
+        for place, name in enumerate(model.outputs)
+    }

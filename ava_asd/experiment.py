@@ -1,0 +1,65 @@
+"""The folder of a training: <data>/experiments/<name>, with checkpoints named as published."""
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ava_asd.telegram import TelegramBot
+from core.files import written_whole
+from core.runs import Run
+
+FOLDER = "experiments"
+
+
+class Experiment(Run):
+    """A run folder whose checkpoints are <name>-<mode>-weights-<epoch>-<validation accuracy>.pth.
+
+    Args:
+        folder, resume: as in `core.runs.Run`.
+        settings: with the configuration as "config".
+
+    Attributes:
+        bot: is told each epoch's numbers, if there is one.
+    """
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any], resume: bool):
+        super().__init__(folder, settings, resume)
+        self.mode, self.best_only = settings["config"]["mode"], settings["config"]["save_best_only"]
+        self.bot: TelegramBot | None = None
+
+    def logged(self, name: str, before: float = math.inf) -> list[float]:
+        """The values of a column of the log, of the epochs before one: after an interrupt there may be later ones."""
+        if not self.log.is_file():
+            return []
+        with self.log.open(newline="", encoding="utf-8") as file:
+            return [float(line[name]) for line in csv.DictReader(file) if int(line["epoch"]) < before]
+
+    def append_log(self, values: Mapping[str, Any]) -> None:
+        """Add an epoch's line to the log, and report it."""
+        super().append_log(values)
+        if self.bot is not None:
+            parts = {name: value for name, value in values.items() if name.startswith(("train_", "val_"))}
+            numbers = {name.removeprefix("train_"): value for name, value in parts.items() if name != "train_seconds"}
+            self.bot.report_epoch(self.folder.name, values["epoch"], numbers)
+
+    def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
+        """Write an epoch's checkpoint, then the state to resume from.
+
+        With save_best_only the checkpoint is written where the validation accuracy, the log's last, has risen; what is
+        best by average precision (`best`) matters not here.
+        """
+        *before, accuracy = self.logged("val_accuracy")
+        if not self.best_only or accuracy > max(before, default=-1.0):
+            name = f"{self.folder.name}-{self.mode}-weights-{epoch:02d}-{accuracy:.4f}.pth"
+            with written_whole(self.folder / name) as temporary:
+                torch.save(dict(weights), temporary)
+        self.save_state(state)
+
+
+def stalled(losses: list[float], patience: int) -> bool:
+    """Whether the least of some losses, an epoch each, is `patience` epochs old."""
+    return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience

@@ -1,0 +1,210 @@
+"""One video's frames, face crops and sound, from the first to the last annotated time; the picture is decoded once."""
+
+import hashlib
+import math
+import wave
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ava_asd.config import Config
+from ava_asd.layout import VideoFolder, crop_settings
+from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
+from core import ava
+from core.audio import decode_audio
+from core.face_crops import clamped
+from core.files import written_whole
+from core.video import Frame, MediaError, find_video, open_media, read_frames
+
+STEP = "videos"
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """What `extract_video` is given.
+
+    Attributes:
+        videos: folder of the videos.
+        annotations: csv of this one.
+        folder: where everything goes.
+        config: settings.
+    """
+
+    videos: Path
+    annotations: Path
+    folder: VideoFolder
+    config: Config
+
+
+def extract_video(task: VideoTask) -> None:
+    """Write frames, sound, start_ts, the table of the faces and their crops, unless they are there already.
+
+    Raises:
+        MediaError: the video is absent, unreadable or has no sound, or a face lies outside its picture's time.
+        UserError: the annotations are faulty.
+    """
+    folder, config = task.folder, task.config
+    made_with = settings_of(config, task.annotations)
+    if folder.made_with(STEP) == made_with and (folder.path / folder.start_ts).is_file():
+        return
+    video = find_video(task.videos, folder.path.name)
+    faces = face_grid(ava.read_annotations(task.annotations), config.fps)
+    start_s = max(0.0, float(faces["time_s"].min()) - config.eps)
+    end_s = float(faces["time_s"].max()) + config.eps
+    faces["frame"] = frame_numbers(faces["time_s"].to_numpy(), start_s, config.fps)
+
+    folder.begin(STEP)
+    extract_sound(video, folder.sound, start_s, end_s)
+    sizes = extract_frames(video, faces, folder, start_s, end_s, config)
+    write_faces(folder.faces, faces, sizes)
+    with written_whole(folder.path / folder.start_ts) as temporary:
+        temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
+    folder.finish(STEP, made_with)
+
+
+def settings_of(config: Config, annotations: Path) -> dict[str, Any]:
+    """What a video's frames, sound and faces depend on."""
+    digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
+    return {**crop_settings(config), "eps": config.eps, "annotations": digest}
+
+
+def extract_sound(video: Path, wav: Path, start_s: float, end_s: float) -> None:
+    """Write the sound of a time span as a mono wav at the video's own sample rate, which its MFCCs depend on.
+
+    Raises:
+        MediaError: the video has no sound, or none at that time.
+    """
+    with open_media(video) as container:
+        rate = container.streams.audio[0].rate if container.streams.audio else 1  # the decoder refuses it below
+    first, last = round(start_s * rate), round(end_s * rate)
+    begin = 0  # of a block, in samples
+    with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        for block in decode_audio(video, rate):
+            out.writeframes(block[max(0, first - begin) : max(0, last - begin)].tobytes())
+            begin += len(block)
+            if begin >= last:
+                break
+        if begin <= first:
+            raise MediaError(f"{video}: its sound ends at {begin / rate:.2f} s, before the first face")
+
+
+def extract_frames(
+    video: Path, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
+) -> np.ndarray:
+    """Write the frames of a time span as jpg files and cut the faces from them.
+
+    Returns:
+        (face, [width, height]) int32, pixels of the video.
+
+    Raises:
+        MediaError: the video is unreadable, or its picture does not reach over all faces.
+    """
+    pictures = read_frames(video, start_s, end_s)
+    count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
+    with written_whole(folder.crops) as temporary, temporary.open("wb") as file:
+        cutter = FaceCutter(file, faces, config)
+        for number, frame in sampled(pictures, start_s, config.fps, count):
+            if number in cutter.of_frame and frame.time_s > start_s + (number + 0.5) / config.fps:
+                raise MediaError(f"{video}: the picture begins at {frame.time_s:.2f} s, after a face that is annotated")
+            with written_whole(folder.frame(number)) as picture:
+                picture.write_bytes(_jpeg(frame))
+            cutter.cut(number, frame)
+        cutter.check_all(video)
+    while folder.frame(number := number + 1).is_file():  # of an extraction with more frames
+        folder.frame(number).unlink()
+    return cutter.sizes
+
+
+def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:
+    """Thin frames out, or repeat them, to `fps` a second, as FFmpeg's filter of that name does.
+
+    Frame n, from 1, is the last one shown before the middle of the time from start_s + (n - 1) / fps to the next.
+
+    Args:
+        frames: in order of time.
+        start_s: time of frame 1 in seconds.
+        fps: frames per second to give.
+        count: how many to give; fewer where the picture ends before.
+    """
+    number, latest = 1, None
+    for frame in frames:
+        while latest is not None and number <= count and frame.time_s >= start_s + (number - 0.5) / fps:
+            yield number, latest
+            number += 1
+        latest = frame
+    while latest is not None and number <= count and latest.time_s >= start_s + (number - 1.5) / fps:
+        yield number, latest
+        number += 1
+
+
+class FaceCutter:
+    """Cuts faces at network size and writes them to an .npy file in the order of their table.
+
+    Args:
+        file: open for writing; filled with (face, channel, row, column) uint8.
+        faces: rows with boxes and `frame`.
+        config: width, height and channels.
+
+    Attributes:
+        sizes: (face, [width, height]) int32 pixels of the faces cut so far.
+    """
+
+    def __init__(self, file, faces: pd.DataFrame, config: Config):
+        self.file, self.config = file, config
+        shape = (len(faces), config.channels, config.height, config.width)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        self.offset, self.bytes = file.tell(), math.prod(shape[1:])
+        self.boxes, self.sizes = ava.boxes(faces), np.zeros((len(faces), 2), np.int32)
+        self.of_frame = faces.groupby("frame").indices
+        self.time_s, self.entity = faces["time_s"].to_numpy(), faces["entity_id"].to_numpy()
+
+    def cut(self, number: int, frame: Frame) -> None:
+        """Cut the faces of a frame."""
+        for face in self.of_frame.pop(number, ()):
+            x1, y1, x2, y2 = clamped(self.boxes[face] * np.tile([frame.width, frame.height], 2), frame)
+            self.sizes[face] = x2 - x1, y2 - y1
+            region = frame.grey_region if self.config.channels == 1 else frame.bgr_region
+            # Bilinear, and blue before red, as in the published loader.
+            crop = cv2.resize(region(x1, y1, x2, y2), (self.config.width, self.config.height))
+            planes = crop[None] if self.config.channels == 1 else crop.transpose(2, 0, 1)
+            self.file.seek(self.offset + int(face) * self.bytes)
+            self.file.write(planes.tobytes())
+
+    def check_all(self, video: Path) -> None:
+        """Raise a MediaError if a face was not cut."""
+        if self.of_frame:
+            faces = min(self.of_frame.items())[1]
+            face = faces[0]
+            raise MediaError(
+                f"{video}: the picture ends before {self.time_s[face]:.2f} s, where entity {self.entity[face]} is "
+                "annotated"
+            )
+
+
+def write_faces(path: Path, faces: pd.DataFrame, sizes: np.ndarray) -> None:
+    """Write the table of a video's faces, a row for each stored crop.
+
+    Columns: entity_id, frame_timestamp (text), entity_box_x1 ... y2 (float64 fractions), label, time_s (float64), track
+    (int64), frame (int64), width, height (int32 pixels in the video).
+    """
+    columns = {name: faces[name].to_numpy() for name in ("entity_id", "frame_timestamp", "label", "time_s", "track")}
+    columns |= dict(zip(ava.BOX_COLUMNS, ava.boxes(faces).T, strict=True))
+    columns |= {"frame": faces["frame"].to_numpy(), "width": sizes[:, 0], "height": sizes[:, 1]}
+    table = pa.table({name: np.ascontiguousarray(values) for name, values in columns.items()})
+    with written_whole(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+        writer.write_table(table)
+
+
+def _jpeg(frame: Frame) -> bytes:
+    return cv2.imencode(".jpg", frame.bgr(), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,126 @@
+"""What lies where: the folder of a video's frames, sound, MFCCs and face crops, and which of them are finished.
+
+    <extracted_path>/<video_id>/1.jpg, 2.jpg, ...   frames, `fps` a second; frame n is that of start_ts + (n - 1) / fps
+                                audio.wav           sound from start_ts on, mono, at the video's own sample rate
+                                start_ts            the time of the first frame and the first sample, in seconds
+                                mfcc.npy            (coefficient, vector) float32
+                                faces.arrow         the faces whose crops are stored, by track and time
+                                crops.npy           (face, channel, row, column) uint8
+                                videos.json         what frames, sound and faces were made with
+                                mfccs.json          what the MFCCs were made with
+
+Frames, sound and start_ts are the published layout. The json files are written last: what they stand for is whole.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ava_asd.config import Config
+from core.ava import annotation_files
+from core.errors import UserError
+from core.files import write_json
+
+SPLITS = ("train", "test")
+ANNOTATION_KEYS = {"train": "train_ann_dir", "test": "test_ann_dir"}  # of the configuration
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """The folder of one video.
+
+    Attributes:
+        path: `<extracted_path>/<video_id>`.
+        start_ts: name of the file with the time of the first frame.
+    """
+
+    path: Path
+    start_ts: str
+
+    @property
+    def sound(self) -> Path:
+        return self.path / "audio.wav"
+
+    @property
+    def mfccs(self) -> Path:
+        return self.path / "mfcc.npy"
+
+    @property
+    def faces(self) -> Path:
+        return self.path / "faces.arrow"
+
+    @property
+    def crops(self) -> Path:
+        return self.path / "crops.npy"
+
+    def frame(self, number: int) -> Path:
+        """The picture of a frame, counted from 1."""
+        return self.path / f"{number}.jpg"
+
+    def start_s(self) -> float:
+        """The time of the first frame and the first sample in seconds of the video.
+
+        Raises:
+            UserError: the file is absent or holds no such number.
+        """
+        path = self.path / self.start_ts
+        if not path.is_file():
+            raise UserError(f"no {path}, which holds the time of the first frame: run 'ava-extract videos'")
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds):
+            raise UserError(f"{path} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'")
+        return seconds
+
+    def made_with(self, step: str) -> dict[str, Any] | None:
+        """What a step of ava-extract, "videos" or "mfccs", was finished with; None where it was not."""
+        try:
+            return json.loads((self.path / f"{step}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def begin(self, step: str) -> None:
+        """Mark a step as unfinished."""
+        (self.path / f"{step}.json").unlink(missing_ok=True)
+
+    def finish(self, step: str, made_with: Mapping[str, Any]) -> None:
+        """Mark a step as finished."""
+        write_json(self.path / f"{step}.json", made_with)
+
+
+def video_folder(config: Config, data: Path, video_id: str) -> VideoFolder:
+    """The folder of a video."""
+    return VideoFolder(config.path(data, "extracted_path") / video_id, config.start_ts)
+
+
+def annotated_videos(config: Config, data: Path) -> dict[str, Path]:
+    """The annotations of both splits: video id -> csv.
+
+    Raises:
+        UserError: a folder is absent or has no annotations, or a video is in both.
+    """
+    of_split = {split: annotation_files(config.path(data, key)) for split, key in ANNOTATION_KEYS.items()}
+    both = sorted(of_split["train"].keys() & of_split["test"].keys())
+    if both:
+        raise UserError(
+            f"{len(both)} video(s) are in train_ann_dir and in test_ann_dir, {both[0]} for one: a video is for "
+            "training or for testing"
+        )
+    return of_split["train"] | of_split["test"]
+
+
+def crop_settings(config: Config) -> dict[str, Any]:
+    """What the stored faces depend on, as far as a training must find it as it is configured."""
+    return {name: getattr(config, name) for name in ("fps", "width", "height", "channels")}
+
+
+def mfcc_settings(config: Config) -> dict[str, Any]:
+    """What the stored MFCCs depend on."""
+    names = ("mfcc_window_size", "stride", "nmfcc", "apply_mean", "apply_stddev")
+    return {name: getattr(config, name) for name in names}

@@ -1,0 +1,254 @@
+"""The static networks of ava_asd: an audio tower, a video tower, or both with a joint output.
+
+The towers are those of Chung, "Naver at ActivityNet Challenge 2019" (arXiv 1906.10555), as the published Keras code
+has them; layers, names of modes and outputs are that code's. Weights: `load_weights`, from PyTorch and Keras files.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ava_asd.keras_weights import is_hdf5, read_keras
+from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten, initialise, pooled
+from core.errors import UserError
+from core.weights import compare, read_state_dict
+
+# Mode -> outputs, in the order of the logits.
+MODES = {
+    "s_a": ("audio",),
+    "s_v": ("video",),
+    "s_av": ("audio", "video", "main"),
+    "s_av_fc": ("audio", "video", "main"),
+}
+AUDIO_VISUAL_MODES = ("s_av", "s_av_fc")
+CLASSES = 2
+EMBEDDING = 256
+JOINT = 512
+DROPOUT = 0.5
+L2 = 1e-4
+WHAT = "weights file"  # what messages call it
+
+# (kernel, out channels, size of the pool behind it) of the six convolutions.
+AUDIO_LAYERS = (
+    ((3, 3), 64, 1),
+    ((3, 3), 192, 3),
+    ((3, 3), 384, 1),
+    ((3, 3), 256, 1),
+    ((3, 3), 256, 3),
+    ((5, 4), 512, 1),
+)
+VIDEO_LAYERS = (
+    ((5, 7, 7), 96, 3),
+    ((1, 5, 5), 256, 3),
+    ((1, 3, 3), 256, 1),
+    ((1, 3, 3), 256, 1),
+    ((1, 3, 3), 256, 3),
+    ((1, 6, 6), 512, 1),
+)
+
+
+class Tower(nn.Module):
+    """Six convolutions, each with a ReLU, and the pools between them; a dense layer of 256 on top, or the flat maps.
+
+    Args:
+        layers: `AUDIO_LAYERS` or `VIDEO_LAYERS`.
+        channels: of the input.
+        sides: rows and columns of the input.
+        frames: pictures that belong together; 1 for sound.
+        dense: whether the dense layer is there.
+
+    Attributes:
+        features: how many numbers it gives.
+    """
+
+    def __init__(self, layers: Sequence, channels: int, sides: Sequence[int], frames: int = 1, *, dense: bool):
+        super().__init__()
+        self.frames = frames
+        self.pools = [SamePool2d(pool) if pool > 1 else nn.Identity() for _, _, pool in layers]
+        for number, (kernel, out_channels, pool) in enumerate(layers, start=1):
+            if len(kernel) == 2:
+                layer = SameConv2d(channels, out_channels, kernel)
+            else:
+                layer = SameConv3d(channels, out_channels, kernel, frames)
+            self.add_module(f"conv{number}", layer)
+            channels, sides = out_channels, pooled(sides, pool)
+        self.features = frames * channels * math.prod(sides)
+        self.fc7 = _dense(self.features, EMBEDDING) if dense else None
+        if dense:
+            self.features = EMBEDDING
+
+    @property
+    def convolutions(self) -> list[nn.Module]:
+        """The convolutions, in order."""
+        return [self.get_submodule(f"conv{number}") for number in range(1, len(self.pools) + 1)]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(batch, 1, coefficient, time) or (batch, channel, frame, row, column) -> (batch, feature)."""
+        if pictures.ndim == 5:
+            pictures = pictures.transpose(1, 2).flatten(0, 1)
+        for convolution, pool in zip(self.convolutions, self.pools, strict=True):
+            # The published order is ReLU, pool. The result is the same, for fewer numbers to look at.
+            pictures = F.relu(convolution(pictures, pool), inplace=True)
+        features = flatten(pictures, self.frames)
+        return features if self.fc7 is None else F.relu(self.fc7(features))
+
+
+class StaticNetwork(nn.Module):
+    """What the networks of all modes have in common.
+
+    Attributes:
+        mode: one of `MODES`.
+        outputs: names of the outputs, in the order of the logits.
+    """
+
+    def __init__(self, mode: str):
+        super().__init__()
+        self.mode, self.outputs = mode, MODES[mode]
+
+    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
+        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode needs."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor:
+        """What the L2 regularisation adds to the loss, a scalar: 0 but in the audio-visual modes."""
+        return torch.zeros((), device=self.main_out.weight.device)
+
+
+class SingleNetwork(StaticNetwork):
+    """Modes s_a and s_v: a tower and the output on it.
+
+    Args:
+        mode: "s_a" or "s_v".
+        tower: with its dense layer.
+    """
+
+    def __init__(self, mode: str, tower: Tower):
+        super().__init__(mode)
+        self.add_module(self.outputs[0], tower)
+        self.main_out = _dense(tower.features, CLASSES)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            pictures: (batch, 1, coefficient, time) float32 normalised MFCCs for s_a, (batch, channel, frame, row,
+                column) float32, 0 to 1, for s_v.
+
+        Returns:
+            (batch, class) float32.
+        """
+        return self.main_out(self.get_submodule(self.outputs[0])(pictures))
+
+    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor]:
+        return (self(audio if self.mode == "s_a" else video),)
+
+
+class AudioVisualNetwork(StaticNetwork):
+    """Modes s_av and s_av_fc: both towers, an output on each, and one on both.
+
+    Args:
+        mode: "s_av" or "s_av_fc".
+        audio, video: towers; with their dense layers for s_av, without for s_av_fc.
+    """
+
+    def __init__(self, mode: str, audio: Tower, video: Tower):
+        super().__init__(mode)
+        self.audio, self.video = audio, video
+        joint = audio.features + video.features
+        self.fc1 = _dense(joint, JOINT) if mode == "s_av" else None
+        self.a_out = _dense(audio.features, CLASSES)
+        self.v_out = _dense(video.features, CLASSES)
+        self.main_out = _dense(JOINT if mode == "s_av" else joint, CLASSES)
+
+    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of a batch.
+
+        Args:
+            audio: (batch, 1, coefficient, time) float32, normalised MFCCs.
+            video: (batch, channel, frame, row, column) float32, 0 to 1.
+
+        Returns:
+            a_out, v_out, main_out: the audio, the video and the joint output, (batch, class) float32 each.
+        """
+        audio, video = self.audio(audio), self.video(video)
+        joint = F.dropout(torch.cat([audio, video], dim=1), DROPOUT, self.training)
+        if self.fc1 is not None:
+            joint = F.dropout(F.relu(self.fc1(joint)), DROPOUT, self.training)
+        return self.a_out(audio), self.v_out(video), self.main_out(joint)
+
+    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
+        return self(audio, video)
+
+    def penalty(self) -> Tensor:
+        """1e-4 times the sum of the squared kernels of all convolutions, as Keras' l2(1e-4) adds it; no biases."""
+        kernels = [layer.weight for tower in (self.audio, self.video) for layer in tower.convolutions]
+        return L2 * sum(kernel.square().sum() for kernel in kernels)
+
+
+def build(
+    mode: str,
+    audio_shape: tuple[int, int, int] = (1, 13, 20),
+    video_shape: tuple[int, int, int, int] = (1, 5, 100, 100),
+) -> StaticNetwork:
+    """A network with random weights.
+
+    Args:
+        mode: one of `MODES`. "s_a" gives a module with forward(audio), "s_v" forward(video), both to the logits of
+            their one output; "s_av" and "s_av_fc" forward(audio, video) to the logits (a_out, v_out, main_out).
+        audio_shape: (1, coefficients, MFCC vectors) of a sample.
+        video_shape: (channels, frames, height, width) of a sample.
+
+    Raises:
+        UserError: the mode is unknown.
+    """
+    if mode not in MODES:
+        raise UserError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+    channels, *sides = audio_shape
+    dense = mode != "s_av_fc"
+    if "audio" in MODES[mode]:
+        audio = Tower(AUDIO_LAYERS, channels, sides, dense=dense)
+    channels, frames, *sides = video_shape
+    if "video" in MODES[mode]:
+        video = Tower(VIDEO_LAYERS, channels, sides, frames, dense=dense)
+    if mode in AUDIO_VISUAL_MODES:
+        return AudioVisualNetwork(mode, audio, video)
+    return SingleNetwork(mode, audio if mode == "s_a" else video)
+
+
+def load_weights(model: StaticNetwork, path: str | Path) -> None:
+    """Load a file's weights into `model`, all of them and nothing else.
+
+    Args:
+        model: from `build`, changed in place; its weights stay on their device.
+        path: a state dict written by torch.save, or a Keras HDF5 file (weights alone, or a whole model).
+
+    Raises:
+        UserError: the file is absent, unreadable or of another kind, or holds weights of another mode or shape.
+    """
+    weights = read_keras(path) if is_hdf5(path) else read_state_dict(path, WHAT)
+    mode = _mode_of(weights)
+    if mode not in (None, model.mode):
+        raise UserError(
+            f"{WHAT} {path}: weights of mode {mode}, and the network is of mode {model.mode}; set 'mode: {mode}' in "
+            f"the configuration, or give weights of mode {model.mode}"
+        )
+    compare(weights, model.state_dict(), path, WHAT)
+    model.load_state_dict(weights)
+
+
+def _mode_of(weights: Mapping[str, Tensor]) -> str | None:
+    """The mode that a state dict's names tell; None where they are of something else."""
+    towers = {name.split(".")[0] for name in weights} & {"audio", "video"}
+    if len(towers) == 2:
+        return "s_av" if "fc1.weight" in weights else "s_av_fc"
+    return {"audio": "s_a", "video": "s_v"}[towers.pop()] if towers else None
+
+
+def _dense(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    initialise(layer)
+    return layer

@@ -1,0 +1,105 @@
+"""The table of a split's samples, written by ava-extract and ava-subset: a row a window.
+
+Arrow file; columns video_id, entity_id, time_s (float64, of the last face), label (of the last face), first (int32, row
+of the first face in the video's faces.arrow), smallest_side (int32 pixels: of the window's faces, the least width or
+height). The schema's metadata say what the windows were made with.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ava_asd.config import Config
+from core.errors import UserError
+from core.files import written_whole
+
+MADE_WITH = b"made_with"
+SCHEMA = pa.schema(
+    [
+        ("video_id", pa.dictionary(pa.int32(), pa.string())),
+        ("entity_id", pa.dictionary(pa.int32(), pa.string())),
+        ("time_s", pa.float64()),
+        ("label", pa.dictionary(pa.int32(), pa.string())),
+        ("first", pa.int32()),
+        ("smallest_side", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A table of samples.
+
+    Attributes:
+        table: rows with `SCHEMA`, dictionaries unified.
+        made_with: fps, window (faces) and ann_stride.
+    """
+
+    table: pa.Table
+    made_with: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> np.ndarray:
+        """A column, text as objects."""
+        return self.table[name].to_numpy()
+
+    def classes(self, config: Config) -> np.ndarray:
+        """(sample,) int64 class of each sample's label."""
+        column = self.table["label"].combine_chunks()
+        of_code = np.array([config.classes[label] for label in column.dictionary.to_pylist()], np.int64)
+        return of_code[column.indices.to_numpy()]
+
+    def take(self, rows: np.ndarray) -> "Samples":
+        """Some of the samples."""
+        return Samples(self.table.take(pa.array(rows)), self.made_with)
+
+
+def window_settings(config: Config) -> dict[str, Any]:
+    """What windows depend on."""
+    return {"fps": config.fps, "window": config.video_window, "ann_stride": config.ann_stride}
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """Write a table of samples, whole or not at all."""
+    schema = samples.table.schema.with_metadata({MADE_WITH: json.dumps(dict(samples.made_with))})
+    with written_whole(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_table(samples.table.replace_schema_metadata(schema.metadata))
+
+
+def read_samples(path: Path, config: Config, command: str) -> Samples:
+    """Read a table of samples.
+
+    Args:
+        path: file of `write_samples`.
+        config: the windows must have its fps and length.
+        command: which writes the file, for messages.
+
+    Raises:
+        UserError: the file is absent, unreadable or empty, or has windows of another size.
+    """
+    if not path.is_file():
+        raise UserError(f"no samples {path}: run '{command}'")
+    try:
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            table = reader.read_all().unify_dictionaries()
+        made_with = json.loads((table.schema.metadata or {})[MADE_WITH])
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no table of samples ({error}): delete it and run '{command}'") from error
+    if not table.schema.equals(SCHEMA):
+        raise UserError(f"{path} has the columns {', '.join(table.column_names)}: delete it and run '{command}'")
+    if len(table) == 0:
+        raise UserError(f"{path} has no samples: change what is filtered out, and run '{command}'")
+    wanted = window_settings(config)
+    for name in ("fps", "window"):
+        if made_with.get(name) != wanted[name]:
+            raise UserError(
+                f"{path} was made with {name} {made_with.get(name)}, configured is {wanted[name]}: run '{command}'"
+            )
+    return Samples(table, made_with)

@@ -1,0 +1,123 @@
+"""Train a static model.
+
+    ava-train configs/config.yaml data
+    ava-train configs/config.yaml data --bot-config configs/telegram.yaml
+    ava-train configs/config.yaml data --name first --resume     # go on with the experiment `first`
+
+(or `python -m ava_asd.train ...`). Reads what ava-extract wrote. Writes <data>/experiments/<name>/: a checkpoint after
+each epoch, <name>-<mode>-weights-<epoch>-<validation accuracy>.pth (PyTorch state dicts, for ava-evaluate), log.csv
+with all numbers, settings.json, and last.pt, which --resume needs. TensorBoard's files go to <tb_logdir>/<name>.
+A small variant: epochs: 2, train_keep_ratio: 0.01 in the settings.
+"""
+
+import argparse
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
+from ava_asd.config import Config
+from ava_asd.experiment import FOLDER, Experiment
+from ava_asd.models import build, load_weights
+from ava_asd.telegram import read_bot
+from ava_asd.training import PRECISIONS, OutOfPatienceError, StaticTraining, TrainingSet
+from ava_asd.windows import Windows
+from core.allocation import reuse_freed_memory
+from core.errors import UserError, exits_cleanly
+from core.optimization import make_accelerator, process_share
+from core.sampling import ShuffledBatches
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--bot-config", type=Path, help="YAML of a Telegram bot that reports each epoch")
+    parser.add_argument("--name", help="of the experiment; by default drawn at random")
+    parser.add_argument("--resume", action="store_true", help="go on with --name after its last finished epoch")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
+    add_device_argument(parser)
+    return parser.parse_args(argv)
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    # ------------------------------------------------------------ settings
+    arguments = parse_arguments(argv)
+    config = configuration(arguments)
+    name = experiment_name(arguments)
+    bot = read_bot(arguments.bot_config) if arguments.bot_config else None
+    reuse_freed_memory()
+    accelerator = make_accelerator(device(arguments), PRECISIONS[config.dtype])
+
+    # ------------------------------------------------------------ data
+    train_windows, val_windows = (
+        Windows(config, arguments.data, split, arguments.seed) for split in ("train", "valid")
+    )
+    train_set = TrainingSet(train_windows, arguments.seed)
+    shares = {"seed": arguments.seed, **process_share(accelerator)}
+    train_batches = ShuffledBatches(train_set.items, config.batch_size, **shares)
+    val_batches = ShuffledBatches(len(val_windows), config.batch_size, **shares, shuffle=False)
+
+    # ------------------------------------------------------------ network
+    torch.manual_seed(arguments.seed)
+    model = build(config.mode, config.audio_shape, config.video_shape)
+    if config.load_weights:
+        load_weights(model, config.weights_file)
+
+    # ------------------------------------------------------------ training
+    made_of = {"config": asdict(config), "seed": arguments.seed}
+    run = Experiment.open(arguments.data / FOLDER / name, made_of, arguments.resume, accelerator)
+    run.bot = bot
+    accelerator.print(describe(config, run, train_set, val_windows))
+    accelerator.print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.num_processes} x "
+        f"{accelerator.device}, {config.dtype}; TensorBoard: tensorboard --logdir {config.tb_logdir}"
+    )
+    started = time.perf_counter()
+    training = StaticTraining(
+        model, train_set, val_windows, train_batches, val_batches, config, accelerator, arguments.seed, run
+    )
+    try:
+        training.fit(run)
+    except OutOfPatienceError:
+        accelerator.print(f"the validation loss has not fallen for {config.es_patience} epochs: training ends early")
+    epochs, accuracies = run.logged("epoch"), run.logged("val_accuracy")
+    accelerator.print(
+        f"{run.folder}: {len(epochs)} epochs, validation accuracy {accuracies[-1]:.4f} (best {max(accuracies):.4f}), "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+
+
+def experiment_name(arguments: argparse.Namespace) -> str:
+    """The name that is given, or a new one.
+
+    Raises:
+        UserError: an experiment is to be resumed and none is named.
+    """
+    if arguments.resume and arguments.name is None:
+        raise UserError("--resume: say which experiment with --name")
+    return arguments.name or secrets.token_hex(4)
+
+
+def describe(config: Config, run: Experiment, train_set: TrainingSet, val_windows: Windows) -> str:
+    """What is trained on what, in words."""
+    windows = train_set.windows
+    speaking = (windows.class_id == config.speaking_class).mean()
+    lines = [
+        f"experiment {run.folder}: mode {config.mode}, {config.epochs} epochs",
+        f"training: {len(windows):,} samples, {speaking:.1%} speaking; {train_set.items:,} in an epoch"
+        f"{', half of them speaking' if config.resample else ''}",
+        f"validation: {len(val_windows):,} samples",
+    ]
+    silent = windows.without_sound + val_windows.without_sound
+    if silent:
+        lines.append(f"left out: {silent:,} samples whose sound reaches over an end of their video's")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

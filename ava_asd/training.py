@@ -1,0 +1,159 @@
+"""What a training of a static model adds to `core.optimization`: its samples, its loss, its end."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from ava_asd.augmentation import augment_faces, augment_sound
+from ava_asd.config import Config
+from ava_asd.experiment import Experiment, stalled
+from ava_asd.losses import weighted_loss
+from ava_asd.models import StaticNetwork
+from ava_asd.optimisers import OPTIMISERS
+from ava_asd.selection import balanced, share
+from ava_asd.windows import THREADS, WindowBatch, Windows, scaled
+from core.errors import UserError
+from core.files import make_folder
+from core.optimization import BatchLoss, Training
+from core.transforms import Draws
+
+PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}  # dtype of the configuration -> of `make_accelerator`
+
+
+class TrainingSet:
+    """The training samples of each epoch, drawn anew.
+
+    With `resample` an epoch has as many samples of either class: train_keep_ratio of those of the class that has fewer.
+    Without, it has train_keep_ratio of all. The ratio counts as 1 for a subset, which was drawn with it.
+
+    Args:
+        windows: of the split "train".
+        seed: of the draws.
+
+    Attributes:
+        items: samples in an epoch.
+
+    Raises:
+        UserError: balanced draws are asked for, and all samples are of one class.
+    """
+
+    def __init__(self, windows: Windows, seed: int = 0):
+        self.windows, self.seed = windows, seed
+        config = windows.config
+        self.resample = config.resample
+        self.ratio = 1.0 if config.annotation_type == "subset" else config.train_keep_ratio
+        if self.resample and len(np.unique(windows.class_id)) < 2:
+            raise UserError(
+                f"all {len(windows):,} training samples are of one class, so that no balanced draw can be made: set "
+                "'resample: False', or extract other videos"
+            )
+        self._drawn = 1, self.draw(1)
+        self.items = len(self._drawn[1])
+
+    def draw(self, epoch: int) -> np.ndarray:
+        """The rows of `windows` of an epoch, (item,) int64, ascending."""
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.resample:
+            return balanced(self.windows.class_id, self.ratio, generator)
+        return share(len(self.windows), self.ratio, generator)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> WindowBatch:
+        """The batch of the keys (epoch, item), all of one epoch."""
+        epoch, rows = self._drawn
+        if epoch != keys[0][0]:
+            epoch, rows = self._drawn = keys[0][0], self.draw(keys[0][0])
+        return self.windows.load(rows[[item for _, item in keys]])
+
+
+class StaticLoss:
+    """The loss of a batch, as `core.optimization` calls for it.
+
+    Args:
+        network: gives the names of the outputs and the penalty.
+        config: weights of the outputs, classes, and whether to augment.
+    """
+
+    def __init__(self, network: StaticNetwork, config: Config):
+        self.network, self.config = network, config
+        self.weights = config.loss_weights
+
+    def __call__(self, model: nn.Module, batch: WindowBatch, draws: Draws | None) -> BatchLoss:
+        """Loss, and logits with the column of speaking last; the main output, which is the last one, comes first."""
+        audio, video = batch.audio, scaled(batch.video)
+        if draws is not None and self.config.augment:
+            audio, video = augment_sound(audio, draws), augment_faces(video, draws)
+        logits = self._outputs(model, audio, video)
+        loss, parts = weighted_loss(self.network, logits, batch.labels, self.weights)
+        speaking = self.config.speaking_class
+        heads = dict(zip(self.network.outputs, logits, strict=True))
+        for name in self.network.outputs[:-1]:  # the main output's is counted by the loop
+            parts[f"{name}_accuracy"] = (heads[name].argmax(1) == batch.labels).float().mean()
+        ordered = {name: heads[name] if speaking == 1 else heads[name].flip(1) for name in reversed(heads)}
+        return BatchLoss(loss, parts, ordered, (batch.labels == speaking).long())
+
+    def _outputs(self, model: nn.Module, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
+        """Through `forward` of a model that may be wrapped for several processes."""
+        if self.config.mode in ("s_a", "s_v"):
+            return (model(audio if self.config.mode == "s_a" else video),)
+        return model(audio, video)
+
+
+class OutOfPatienceError(Exception):
+    """Ends a training early: the validation loss falls no more."""
+
+
+class StaticTraining(Training):
+    """The training loop, with early stopping and a place of its own for TensorBoard's files.
+
+    Args:
+        network: from `ava_asd.models.build`.
+        train_set, val_set: samples.
+        train_batches, val_batches: of `core.sampling`.
+        config: settings.
+        accelerator: of `core.optimization`.
+        seed: of all that is random.
+        experiment: what the training is kept in.
+    """
+
+    def __init__(
+        self,
+        network: StaticNetwork,
+        train_set: TrainingSet,
+        val_set: Windows,
+        train_batches,
+        val_batches,
+        config: Config,
+        accelerator,
+        seed: int,
+        experiment: Experiment,
+    ):
+        params = {
+            "optimizer": OPTIMISERS[config.optimiser],
+            "learning_rate": config.learning_rate,
+            "weight_decay": 0,
+            "step_size": 1,
+            "gamma": 1.0,  # the optimiser has its own decay
+            "epochs": config.epochs,
+            "threads": THREADS,
+            "compile": False,
+            "seed": seed,
+        }
+        loss = StaticLoss(network, config)
+        super().__init__(
+            network, loss, train_set, val_set, train_batches, val_batches, params, accelerator, item="samples"
+        )
+        self.config, self.experiment = config, experiment
+        self.watched = f"val_{network.outputs[-1]}_loss"
+
+    def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
+        if training and self.config.use_earlystopping:
+            losses = self.experiment.logged(self.watched, before=epoch)
+            if stalled(losses, self.config.es_patience):
+                raise OutOfPatienceError
+        return super()._epoch(epoch, training=training)
+
+    def _board(self, run: Experiment):
+        if not self.accelerator.is_main_process:
+            return super()._board(run)
+        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
+
+        return SummaryWriter(str(make_folder(f"{self.config.tb_logdir}/{run.folder.name}")), flush_secs=10)

@@ -1,0 +1,153 @@
+"""The samples of a split with their sound and faces, read from what ava-extract stored, mapped into memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ava_asd.config import Config
+from ava_asd.layout import VideoFolder
+from ava_asd.samples import Samples, read_samples
+from ava_asd.selection import share, usable
+from ava_asd.stores import check_faces, open_stores
+from ava_asd.tracks import ROUNDING
+from core.dataset import Batch
+from core.errors import UserError
+from core.loading import load_batches
+from core.sampling import ShuffledBatches
+
+SPLITS = ("train", "valid", "test")  # "valid" is a share of the test samples
+THREADS = 2  # that make batches
+
+
+@dataclass
+class WindowBatch(Batch):
+    """Samples on their way to the device.
+
+    Attributes:
+        audio: (batch, 1, coefficient, vector) float32, normalised MFCCs.
+        video: (batch, channel, frame, row, column) uint8.
+        labels: (batch,) int64 classes.
+    """
+
+    audio: Tensor
+    video: Tensor
+    labels: Tensor
+
+
+def scaled(video: Tensor) -> Tensor:
+    """Pictures as the networks take them: uint8 -> float32, 0 to 1."""
+    return video.to(torch.float32).div_(255)
+
+
+class Windows:
+    """The samples of a split.
+
+    "train" has those that the filters leave, "valid" and "test" a share (valid_keep_ratio, test_keep_ratio) of the test
+    samples, the same at every time. Samples whose sound reaches over an end of the video's are left out.
+
+    Args:
+        config: settings; annotation_type says which of the files is read.
+        data: folder that the relative paths of the settings are under.
+        split: one of `SPLITS`.
+        seed: of the share.
+
+    Attributes:
+        video_id, entity_id: (window,) text.
+        timestamp: (window,) float64, seconds, of the labelled face, which is the window's last.
+        class_id: (window,) int64.
+        label: (window,) text.
+        first: (window,) int64, row of the window's first face in its video's table of faces.
+        without_sound: how many samples were left out for want of sound.
+
+    Raises:
+        UserError: files are absent, were made with other settings, or leave no sample; one message for all videos.
+    """
+
+    def __init__(self, config: Config, data: str | Path, split: str, seed: int = 0):
+        self.config, self.data, self.split = config, Path(data), split
+        samples = self._chosen(self._read(), np.random.default_rng(seed))
+        videos = samples.table["video_id"].combine_chunks()
+        names, code = np.unique(videos.indices.to_numpy(), return_inverse=True)
+        self.video_id = samples.column("video_id")
+        self._stores = open_stores(config, self.data, [videos.dictionary[int(name)].as_py() for name in names])
+        time_s, first = samples.column("time_s"), samples.column("first").astype(np.int64)
+        check_faces(self._stores, code, first + config.video_window - 1, time_s)
+        sound = self._sound_starts(code, time_s)
+        length = np.array([store.mfccs.shape[1] for store in self._stores])
+        heard = (sound >= 0) & (sound + config.audio_window <= length[code])
+        self.without_sound = int(np.sum(~heard))
+        if not heard.any():
+            raise UserError(
+                f"no {split} sample has {config.audio_window} vectors of sound before its time: the videos' sound is "
+                "too short; lower mfcc_frame_size, or extract other videos"
+            )
+        self.video_id, self.entity_id = self.video_id[heard], samples.column("entity_id")[heard]
+        self.label, self.class_id = samples.column("label")[heard], samples.classes(config)[heard]
+        self.timestamp, self.first = time_s[heard], first[heard]
+        self._code, self._sound = code[heard], sound[heard]
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+    def load(self, rows: Sequence[int] | np.ndarray) -> WindowBatch:
+        """Some samples as a batch."""
+        config = self.config
+        audio = np.empty((len(rows), *config.audio_shape), np.float32)
+        video = np.empty((len(rows), *config.video_shape), np.uint8)
+        for place, row in enumerate(rows):
+            store, first, begin = self._stores[self._code[row]], self.first[row], self._sound[row]
+            audio[place, 0] = store.mfccs[:, begin : begin + config.audio_window]
+            video[place] = store.crops[first : first + config.video_window].swapaxes(0, 1)
+        return WindowBatch(torch.from_numpy(audio), torch.from_numpy(video), torch.from_numpy(self.class_id[rows]))
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> WindowBatch:
+        """A batch of the keys (epoch, row); all epochs are the same."""
+        return self.load([row for _, row in keys])
+
+    def batches(self, batch_size: int, threads: int = THREADS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All samples in order, made by `threads` threads ahead of time.
+
+        Returns:
+            audio (batch, 1, coefficient, vector) float32, video (batch, channel, frame, row, column) float32, 0 to 1,
+            classes (batch,) int64.
+        """
+        order = ShuffledBatches(len(self), batch_size, shuffle=False)
+        for batch in load_batches(self, order, threads, torch.device("cpu")):
+            yield batch.audio, scaled(batch.video), batch.labels
+
+    def folder(self, row: int) -> VideoFolder:
+        """Where a sample's frames and sound lie."""
+        return self._stores[self._code[row]].folder
+
+    def _read(self) -> Samples:
+        kind = self.config.annotation_type
+        key = f"{'train' if self.split == 'train' else 'test'}_annotations_{kind}"
+        command = "ava-extract annotations" if kind == "full" else "ava-subset"
+        return read_samples(self.config.path(self.data, key), self.config, command)
+
+    def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
+        if self.split != "train":
+            applied = self.split == "test" and self.config.annotation_type == "subset"  # by ava-subset
+            ratio = 1.0 if applied else getattr(self.config, f"{self.split}_keep_ratio")
+            return samples.take(share(len(samples), ratio, generator))
+        rows = np.flatnonzero(usable(samples, self.config))
+        if len(rows) == 0:
+            raise UserError(
+                f"the filters leave none of {len(samples):,} training samples: change filter_classes, "
+                "remove_small_faces or small_face_threshold"
+            )
+        return samples.take(rows)
+
+    def _sound_starts(self, code: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+        """The first MFCC vector of each sample, (sample,) int64, by the published rule.
+
+        Vectors count from one window of sound after start_ts; those of a sample end before its time.
+        """
+        config = self.config
+        origin = np.array([store.start_s for store in self._stores])[code] + config.mfcc_window_size
+        end = np.floor((time_s - origin) / config.stride + ROUNDING).astype(np.int64)
+        return end - config.audio_window

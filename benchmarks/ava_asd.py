@@ -1,0 +1,153 @@
+"""Training of ava_asd's static models: samples per second of the training input, and of a training step.
+
+    python benchmarks/ava_asd.py
+    python benchmarks/ava_asd.py --tensorflow tf/bin/python     # beside Keras, on this machine
+
+A textured 720p video of 30 s with three faces, as ava-extract leaves it: 10 frames a second, grey faces of 100 pixels,
+windows of 5. Mode s_av, batches of 16. `--tensorflow` names the Python of an environment that has tensorflow-cpu and
+opencv-python-headless: there the same samples are read as the published loader does, and the same layers are trained in
+Keras (benchmarks/ava_asd_keras.py). Without it the published column holds what that measured on two cores of a virtual
+machine.
+"""
+
+import argparse
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ava_asd.config import Config, read_config
+from ava_asd.extract_annotations import read_faces, samples_of, windows_of
+from ava_asd.extract_mfccs import extract_mfccs
+from ava_asd.extract_videos import VideoTask, extract_video
+from ava_asd.layout import video_folder
+from ava_asd.models import build
+from ava_asd.optimisers import make_optimiser
+from ava_asd.samples import write_samples
+from ava_asd.training import StaticLoss, TrainingSet
+from ava_asd.windows import Windows, scaled
+from benchmarks import material, measure
+from benchmarks.measure import Result
+from core import ava
+from core.audio import SAMPLE_RATE
+from core.errors import UserError, exits_cleanly
+from core.files import written_whole
+from core.loading import load_batches
+from core.sampling import ShuffledBatches
+from core.video import read_frames, write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+VIDEO_S = 30  # as in the other benchmarks, which may share it
+THREADS = 2
+PUBLISHED = {"input": 68.6, "step": 4.65}  # samples per second; Keras 3.15 on TensorFlow 2.21
+INPUT_TARGET = 5  # times the published one
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training step (default 2)")
+    parser.add_argument("--tensorflow", type=Path, metavar="PYTHON", help="of an environment with tensorflow-cpu")
+    arguments = parser.parse_args(argv)
+    measure.in_temporary_folder(results, **vars(arguments))
+
+
+def results(folder: Path, repeats: int = 3, threads: int = 2, tensorflow: Path | None = None) -> list[Result]:
+    """The benchmark's lines; the data set is made in `folder`."""
+    torch.set_num_threads(threads)
+    config = extracted(folder)
+    published = PUBLISHED if tensorflow is None else in_keras(folder, config, tensorflow, repeats, threads)
+    train_set = TrainingSet(Windows(config, folder, "train"))
+    read = measure.rates(lambda: read_batches(train_set, config), repeats)
+    trained = measure.rates(lambda: train_batches(train_set, config), repeats, run_s=10.0, warm_up=2)
+    input_, step = published["input"], published["step"]
+    return [
+        Result(f"training input of ava_asd, {THREADS} threads, samples/s", read, input_, INPUT_TARGET * input_),
+        Result(f"training step of s_av, {threads} CPU threads, samples/s", trained, step, step),
+    ]
+
+
+def extracted(folder: Path) -> Config:
+    """Extract a textured video with sound as the shipped configuration says; its samples serve both splits."""
+    config = read_config(ROOT / "configs" / "config.yaml")
+    silent, rows = material.textured_video(folder, VIDEO_S)
+    videos = config.path(folder, "vid_save_path")
+    video = videos / silent.name
+    if not video.is_file():
+        noise = np.random.default_rng(0).normal(0, 3000, VIDEO_S * SAMPLE_RATE).astype(np.int16)
+        with written_whole(video) as temporary:
+            write_video(temporary, (frame.rgb() for frame in read_frames(silent)), material.FPS, noise)
+    annotations = config.path(folder, "train_ann_dir") / f"{silent.stem}{ava.ANNOTATION_SUFFIX}"
+    ava.write_groundtruth(annotations, rows)
+    out = video_folder(config, folder, silent.stem)
+    extract_video(VideoTask(videos, annotations, out, config))
+    extract_mfccs((out, config))
+    samples = samples_of([windows_of(out, annotations, config)], config)
+    write_samples(config.path(folder, "train_annotations_full"), samples)
+    return config
+
+
+def read_batches(train_set: TrainingSet, config: Config) -> Generator[int, None, None]:
+    """Batches without end, as a training reads them, as their sizes."""
+    batches = ShuffledBatches(train_set.items, config.batch_size)
+    while True:
+        batches.epoch += 1
+        for batch in load_batches(train_set, batches, THREADS, torch.device("cpu")):
+            scaled(batch.video)
+            yield len(batch.labels)
+
+
+def train_batches(train_set: TrainingSet, config: Config) -> Generator[int, None, None]:
+    """Steps without end on one batch in memory, as their sizes."""
+    model = build(config.mode, config.audio_shape, config.video_shape).train()
+    loss, optimiser = StaticLoss(model, config), make_optimiser(config.optimiser, model.parameters(), 0.01)
+    batch = train_set.windows.load(np.arange(config.batch_size))
+    while True:
+        optimiser.zero_grad(set_to_none=True)
+        loss(model, batch, None).loss.backward()
+        optimiser.step()
+        yield len(batch.labels)
+
+
+def in_keras(folder: Path, config: Config, python: Path, repeats: int, threads: int) -> dict[str, float]:
+    """The same two numbers of the published way, best of some runs.
+
+    Raises:
+        UserError: it does not run there.
+    """
+    write_published_samples(folder, config)
+    command = [python, ROOT / "benchmarks" / "ava_asd_keras.py", folder / "published.npz", repeats, threads]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--tensorflow {python}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_published_samples(folder: Path, config: Config) -> None:
+    """Write what the published loader reads beside the frames: its MFCC pickle, and a list of the windows' faces."""
+    windows = Windows(config, folder, "train")
+    store = windows.folder(0)
+    with (store.path / "mfcc.pkl").open("wb") as file:
+        pickle.dump(np.load(store.mfccs).astype(np.float64), file)
+    rows = windows.first[:, None] + np.arange(config.video_window)
+    faces = read_faces(store.faces).to_pandas()
+    np.savez(
+        folder / "published.npz",
+        folder=str(store.path),
+        frames=faces["frame"].to_numpy()[rows],
+        boxes=faces[list(ava.BOX_COLUMNS)].to_numpy()[rows],
+        ends=((windows.timestamp - store.start_s()) / config.stride).astype(int) - 3,
+        classes=windows.class_id,
+    )
+
+
+if __name__ == "__main__":
+    main()

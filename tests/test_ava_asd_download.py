@@ -1,0 +1,145 @@
+"""ava-download against a server that holds a small AVA at the paths of the real one."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from ava_asd_set import write_config
+from faulty_server import FaultyServer
+
+from ava_asd import download
+from ava_asd.config import read_config
+from core.download_many import Remote
+from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
+from data.download_ava import AVA, Sources, at_mirror
+
+IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
+FOLDERS = {"train": "train_ann_dir", "val": "test_ann_dir"}
+VIDEOS = {"-a_1.mkv": b"first" * 3000, "b-2.mp4": b"second" * 3000, "--c3.webm": b"third" * 3000}
+NAMES = "/ava-dataset/annotations/ava_speech_file_names_v1.txt"
+MD5S = "/tuanchien/asd/master/ava_speech_file_names_v1.csv"
+
+
+def archive(folder: str, contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:bz2") as tar:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with FaultyServer() as server:
+        for split, ids in IDS.items():
+            contents = {f"{name}-activespeaker.csv": f"{name}\n".encode() for name in ids}
+            path = f"/ava/download/ava_activespeaker_{split}_v1.0.tar.bz2"
+            server.files[path] = archive(f"published_{split}", contents)
+        server.files |= {f"/ava-dataset/trainval/{name}": content for name, content in VIDEOS.items()}
+        server.files[NAMES] = "\n".join([*VIDEOS, "of_the_test_split.mkv"]).encode()
+        lines = [f"{name},{hashlib.md5(content).hexdigest()}" for name, content in VIDEOS.items()]
+        server.files[MD5S] = "\n".join(["file_name,md5", *lines]).encode()
+        yield server
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Run the command in `tmp_path`/data; the exit status."""
+    moved = at_mirror(AVA, server.url)
+
+    def checked(remote: Remote) -> Remote:
+        content = server.files[remote.url.removeprefix(server.url)]
+        return Remote(remote.url, hashlib.md5(content).hexdigest())
+
+    sources = Sources(
+        annotations={split: checked(remote) for split, remote in moved.annotations.items()},
+        utility={},
+        video_names=moved.video_names,
+        video_md5s=checked(moved.video_md5s),
+        video_folder=moved.video_folder,
+    )
+    config = write_config(tmp_path / "config.yaml")
+    (tmp_path / "data").mkdir()
+
+    def run(what: str, *options: object) -> int:
+        arguments = [what, str(config), str(tmp_path / "data"), *map(str, options)]
+        with pytest.raises(SystemExit) as ended:
+            download.main(arguments, sources=sources, sleep=lambda seconds: None)
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def path(tmp_path):
+    config = read_config(write_config(tmp_path / "config.yaml"))
+    return lambda key: config.path(tmp_path / "data", key)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_everything_goes_where_the_configuration_says(run, server, path):
+    assert run("annotations") == 0
+    for split, key in FOLDERS.items():
+        assert files(path(key)) == {f"{name}-activespeaker.csv": f"{name}\n".encode() for name in IDS[split]}
+    assert run("videos", "--jobs", 2) == 0
+    assert files(path("vid_save_path")) == VIDEOS
+    asked = len(server.paths())
+    assert run("annotations") == run("videos") == 0
+    assert len(server.paths()) == asked  # nothing is fetched twice
+
+
+def test_what_is_missing_is_told_and_fetched_by_the_next_run(run, server, path, capsys):
+    assert run("annotations") == 0
+    first = server.files.pop("/ava-dataset/trainval/-a_1.mkv")
+    server.files[NAMES] = b"-a_1.mkv\n--c3.webm\n"
+    assert run("videos") == EXIT_BROKEN_ITEMS
+    told = capsys.readouterr().err
+    assert "2 missing" in told
+    assert "-a_1.mkv: 404" in told
+    assert "b-2: annotated, but not listed" in told
+    assert files(path("vid_save_path")) == {"--c3.webm": VIDEOS["--c3.webm"]}
+    server.files["/ava-dataset/trainval/-a_1.mkv"] = first
+    server.files[NAMES] = "\n".join(VIDEOS).encode()
+    (path("download_path") / Path(NAMES).name).unlink()
+    assert run("videos") == 0
+    assert files(path("vid_save_path")) == VIDEOS
+
+
+def test_without_checksums_no_video_is_fetched_unless_asked_for(run, server, path, capsys):
+    assert run("annotations") == 0
+    del server.files[MD5S]
+    assert run("videos") == EXIT_BROKEN_ITEMS
+    assert "without the lists none is fetched (--no-md5: do without the checksums)" in capsys.readouterr().err
+    assert files(path("vid_save_path")) == {}
+    assert run("videos", "--no-md5") == 0
+    assert files(path("vid_save_path")) == VIDEOS
+
+
+def test_user_mistakes(run, capsys):
+    assert run("videos") == EXIT_USER_ERROR
+    assert "no annotation folder" in capsys.readouterr().err
+    assert run("annotations", "--jobs", 0) == EXIT_USER_ERROR
+    assert "--jobs 0: expected 1 or more" in capsys.readouterr().err
+    assert run("annotations", "--mirror", "ftp://x") == EXIT_USER_ERROR
+    assert "--mirror ftp://x: give an address such as" in capsys.readouterr().err
+
+
+def test_a_mirror_serves_all_addresses(server, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    config = write_config(tmp_path / "config.yaml")
+    with pytest.raises(SystemExit) as ended:
+        download.main(
+            ["annotations", str(config), str(tmp_path / "data"), "--mirror", f"{server.url}/mirror"],
+            sleep=lambda seconds: None,
+        )
+    assert ended.value.code == EXIT_BROKEN_ITEMS  # there is nothing in that folder
+    assert all(asked.startswith("/mirror/ava/download/") for asked in server.paths())
+    assert "2 missing" in capsys.readouterr().err

@@ -1,0 +1,341 @@
+"""Training of the static models: draws, loss, augmentation, and ava-train on the tiny set."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from ava_asd_set import write_config
+from tiny import exit_status
+
+from ava_asd import evaluate, models, train
+from ava_asd.augmentation import GAIN, augment_faces, augment_sound
+from ava_asd.config import read_config
+from ava_asd.experiment import Experiment, stalled
+from ava_asd.losses import weighted_loss
+from ava_asd.training import StaticLoss, TrainingSet
+from ava_asd.windows import Windows, scaled
+from core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from core.transforms import Draws
+
+
+@pytest.fixture
+def config(static_set):
+    return read_config(static_set / "config.yaml")
+
+
+@pytest.fixture
+def run(static_set, tmp_path):
+    """Run ava-train with changes of the configuration; the exit status, and the experiment's folder."""
+
+    def run(name: str, *options: object, **changes) -> tuple[int, Path]:
+        path = write_config(tmp_path / "config.yaml", **{"mode": "s_a", "learning_rate": 0.001, **changes})
+        data = tmp_path / "data"
+        if not data.exists():
+            data.mkdir()
+            for part in ("download", "extracted"):
+                (data / part).symlink_to(static_set / "data" / part)
+        status = exit_status(train.main, path, data, "--name", name, "--device", "cpu", *options)
+        return status, data / "experiments" / name
+
+    return run
+
+
+def draws(items: int, seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), items)
+
+
+def log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- draws
+
+
+def test_each_epoch_has_as_many_samples_of_either_class(config, static_set):
+    windows = Windows(config, static_set / "data", "train")
+    fewer = min(np.bincount(windows.class_id))
+    samples = TrainingSet(windows, seed=3)
+    assert samples.items == 2 * fewer
+    epochs = [samples.draw(epoch) for epoch in range(1, 5)]
+    for rows in epochs:
+        assert np.bincount(windows.class_id[rows]).tolist() == [fewer, fewer]
+    assert len({tuple(rows) for rows in epochs}) == 4
+    assert TrainingSet(windows, seed=3).draw(2).tolist() == epochs[1].tolist()
+    assert TrainingSet(windows, seed=4).draw(2).tolist() != epochs[1].tolist()
+    batch = samples.__getitems__([(2, 0), (2, 5)])
+    assert torch.equal(batch.video, windows.load(epochs[1][[0, 5]]).video)
+    half = Windows(replace(config, train_keep_ratio=0.5), static_set / "data", "train")
+    assert TrainingSet(half).items == 2 * int(fewer / 2)
+
+
+def test_without_resampling_all_samples_are_used(config, static_set):
+    windows = Windows(replace(config, resample=False), static_set / "data", "train")
+    assert TrainingSet(windows).draw(7).tolist() == list(range(len(windows)))
+    third = Windows(replace(config, resample=False, train_keep_ratio=0.34), static_set / "data", "train")
+    assert TrainingSet(third).items == int(0.34 * len(windows))
+
+
+def test_one_class_alone_cannot_be_balanced(config, static_set):
+    labels = ("NOT_SPEAKING", "SPEAKING_NOT_AUDIBLE")
+    windows = Windows(replace(config, filter_out=True, filter_classes=labels), static_set / "data", "train")
+    with pytest.raises(UserError, match="samples are of one class, so that no balanced draw"):
+        TrainingSet(windows)
+
+
+# ---------------------------------------------------------------- loss
+
+
+@pytest.mark.parametrize("speaking_class", [0, 1])
+def test_the_loop_sees_speaking_as_the_second_class(config, static_set, speaking_class):
+    classes = {label: int((label == "SPEAKING_AUDIBLE") == bool(speaking_class)) for label in config.classes}
+    config = replace(config, classes=classes)
+    windows = Windows(config, static_set / "data", "train")
+    batch = windows.load(np.arange(12))
+    model = models.build("s_av", config.audio_shape, config.video_shape).eval()
+    result = StaticLoss(model, config)(model, batch, None)
+    logits = model(batch.audio, scaled(batch.video))
+    loss, parts = weighted_loss(model, logits, batch.labels, {"audio": 0.4, "video": 0.4, "main": 1})
+    assert result.loss.item() == pytest.approx(loss.item())
+    assert list(result.logits) == ["main", "video", "audio"]
+    assert torch.equal(result.logits["main"][:, 1], logits[2][:, speaking_class])
+    assert torch.equal(result.logits["audio"][:, 0], logits[0][:, 1 - speaking_class])
+    assert result.labels.tolist() == (windows.label[:12] == "SPEAKING_AUDIBLE").astype(int).tolist()
+    assert set(result.parts) == {*parts, "audio_accuracy", "video_accuracy"}
+    right = (logits[1].argmax(1) == batch.labels).float().mean().item()
+    assert result.parts["video_accuracy"].item() == pytest.approx(right)
+
+
+def test_augmentation_is_of_training_only_and_only_if_asked_for(config, static_set):
+    batch = Windows(config, static_set / "data", "train").load(np.arange(4))
+    model = models.build("s_v", config.audio_shape, config.video_shape).eval()
+    losses = [
+        StaticLoss(model, replace(config, mode="s_v", augment=augment))(model, batch, given).loss.item()
+        for augment, given in ((False, None), (False, draws(4)), (True, None), (True, draws(4)))
+    ]
+    assert losses[0] == losses[1] == losses[2] != losses[3]
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+def test_faces_change_alike_in_all_frames_and_stay_in_range():
+    frame = torch.rand(6, 1, 1, 20, 16, generator=torch.Generator().manual_seed(1))
+    video = frame.expand(6, 1, 5, 20, 16).contiguous()
+    changed = augment_faces(video, draws(6))
+    assert changed.shape == video.shape
+    assert 0 <= changed.min() <= changed.max() <= 1
+    assert torch.allclose(changed, changed[:, :, :1].expand_as(changed))
+    assert all((changed[number] - video[number]).abs().max() > 0.05 for number in range(6))
+    assert torch.equal(augment_faces(video, draws(6)), changed)
+    assert not torch.equal(augment_faces(video, draws(6, seed=1)), changed)
+
+
+def test_about_half_of_the_faces_are_mirrored():
+    dark_left = torch.linspace(0.2, 0.8, 16).expand(200, 1, 2, 8, 16).contiguous()
+    changed = augment_faces(dark_left, draws(200))
+    mirrored = changed[:, 0, 0, 4, 0] > changed[:, 0, 0, 4, -1]
+    assert 80 < mirrored.sum() < 120
+
+
+def test_gain_shifts_the_first_coefficient_and_noise_all():
+    silence = torch.zeros(400, 1, 13, 20)
+    changed = augment_sound(silence, draws(400))
+    deviations = changed[:, 0, 1:].flatten(1).std(dim=1)
+    assert 0.18 < deviations.max() < 0.23
+    assert deviations.min() < 0.01
+    assert deviations.mean() == pytest.approx(0.1, abs=0.01)
+    shifts = changed[:, 0, 0].mean(dim=1)
+    assert 0.9 * GAIN < shifts.abs().max() < 1.3 * GAIN
+    assert changed[:, 0, 1:].mean(dim=(1, 2)).abs().max() < 0.1
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_training_leaves_published_names_a_log_and_events(run, tmp_path, capsys):
+    status, folder = run("first", mode="s_av", augment=True)
+    assert status == 0
+    (line,) = log(folder)
+    (weights,) = folder.glob("*.pth")
+    assert weights.name == f"first-s_av-weights-01-{float(line['val_accuracy']):.4f}.pth"
+    heads = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "main_loss", "audio_loss", "ap")}
+    assert heads <= set(line)
+    assert json.loads((folder / "settings.json").read_text())["config"]["mode"] == "s_av"
+    assert list((tmp_path / "graph" / "first").glob("events.out.tfevents.*"))
+    told = capsys.readouterr().out
+    assert "training: 39 samples" in told
+    assert "28 in an epoch, half of them speaking" in told
+    assert "validation: 23 samples" in told
+
+    assert (
+        exit_status(
+            evaluate.main, tmp_path / "config.yaml", tmp_path / "data", "--weights-path", folder, "--out", tmp_path
+        )
+        == 0
+    )
+    with (tmp_path / "evaluation-results.csv").open() as file:
+        (found,) = csv.DictReader(file)
+    # The samples of validation are those of the test, in this configuration.
+    assert found["weights"] == str(weights)
+    assert float(found["main_accuracy"]) == pytest.approx(float(line["val_accuracy"]))
+    assert float(found["main_map"]) == pytest.approx(float(line["val_ap"]))
+
+
+def test_a_resumed_training_takes_the_same_steps(run, capsys):
+    whole, folder = run("whole", epochs=2, optimiser="SGD")
+    assert whole == 0
+    status, parts = run("parts", epochs=1, optimiser="SGD")
+    assert status == 0
+    assert run("parts", "--resume", epochs=2, optimiser="SGD")[0] == 0
+    for first, second in zip(log(folder), log(parts), strict=True):
+        assert first["val_loss"] == second["val_loss"]
+    assert run("parts", epochs=2)[0] == EXIT_USER_ERROR
+    assert "holds a run: give another --name, or --resume" in capsys.readouterr().err
+    assert run("parts", "--resume", epochs=2, optimiser="Adam")[0] == EXIT_USER_ERROR
+    assert "config.optimiser: 'SGD' then, 'Adam' now" in capsys.readouterr().err
+
+
+def test_an_interrupt_loses_no_finished_epoch(run, monkeypatch, capsys):
+    original = Experiment.save
+
+    def interrupted(self, epoch, *arguments, **options):
+        original(self, epoch, *arguments, **options)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "save", interrupted)
+    status, folder = run("cut", epochs=2)
+    assert status == EXIT_INTERRUPTED
+    monkeypatch.setattr(Experiment, "save", original)
+    assert run("cut", "--resume", epochs=2)[0] == 0
+    assert [line["epoch"] for line in log(folder)] == ["1", "2"]
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_best_only_keeps_epochs_whose_accuracy_has_risen(tmp_path):
+    settings = {"config": {"mode": "s_a", "save_best_only": True}}
+    run = Experiment(tmp_path / "x", settings, resume=False)
+    for epoch, accuracy in enumerate((0.5, 0.4, 0.5, 0.75), start=1):
+        run.append_log({"epoch": epoch, "val_accuracy": accuracy})
+        run.save(epoch, {"w": torch.zeros(1)}, {"epoch": epoch}, best=True)
+    assert sorted(path.name for path in run.folder.glob("*.pth")) == [
+        "x-s_a-weights-01-0.5000.pth",
+        "x-s_a-weights-04-0.7500.pth",
+    ]
+    assert run.load_state() == {"epoch": 4}
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [([], 1, False), ([3, 2, 1], 1, False), ([3, 1, 2], 1, True), ([3, 1, 2], 2, False), ([1, 1, 1], 2, True)],
+)
+def test_when_a_training_has_stalled(losses, patience, expected):
+    assert stalled(losses, patience) is expected
+
+
+def test_a_training_that_has_stalled_ends(run, capsys):
+    # Steps too small to change a number: no epoch is better than the first.
+    status, folder = run("still", epochs=9, use_earlystopping=True, es_patience=2, learning_rate=1e-30)
+    assert status == 0
+    assert [line["epoch"] for line in log(folder)] == ["1", "2", "3"]
+    assert "the validation loss has not fallen for 2 epochs: training ends early" in capsys.readouterr().out
+    assert run("still", "--resume", epochs=9, use_earlystopping=True, es_patience=2, learning_rate=1e-30)[0] == 0
+    assert len(log(folder)) == 3
+
+
+def test_training_from_given_weights(run, static_set, config, tmp_path):
+    model = models.build("s_a", config.audio_shape, config.video_shape)
+    torch.save(model.state_dict(), tmp_path / "start.pth")
+    weights = {"load_weights": True, "weights_file": str(tmp_path / "start.pth"), "learning_rate": 1e-12}
+    status, folder = run("on", **weights)
+    assert status == 0
+    trained = torch.load(next(folder.glob("*.pth")), weights_only=True)
+    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def fresh_accelerator():
+    """A process has one precision until its accelerator is forgotten."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_bfloat16(run):
+    status, folder = run("half", dtype="bfloat16", mode="s_v")
+    assert status == 0
+    weights = torch.load(next(folder.glob("*.pth")), weights_only=True)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert np.isfinite(float(log(folder)[0]["train_loss"]))
+
+
+def test_an_unreachable_bot_stops_nothing(run, tmp_path, capsys):
+    bot = tmp_path / "bot.yaml"
+    bot.write_text("api_key: '1:a'\nchat_id: '2'\napi_url: 'http://127.0.0.1:9'\n")
+    status, folder = run("told", "--bot-config", bot)
+    assert status == 0
+    assert len(log(folder)) == 1
+    assert "no Telegram report" in capsys.readouterr().err
+
+
+def test_the_bot_is_told_the_numbers(run, tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr("ava_asd.telegram.TelegramBot.send", lambda self, text: sent.append(text))
+    bot = tmp_path / "bot.yaml"
+    bot.write_text("api_key: '1:a'\nchat_id: '2'\n")
+    assert run("told", "--bot-config", bot)[0] == 0
+    (text,) = sent
+    training, validation = text.split("Validation:")
+    assert "told\nEpoch 1\n" in training
+    for part in (training, validation):
+        assert "\nloss: " in part
+        assert "\naccuracy: " in part
+    assert "seconds" not in text
+
+
+def test_user_mistakes(run, tmp_path, capsys):
+    def refused(*words: str, options: tuple = (), **changes) -> None:
+        status, folder = run("never", *options, **changes)
+        told = capsys.readouterr().err
+        assert status == EXIT_USER_ERROR
+        assert all(word in told for word in words), told
+        assert not folder.exists()
+
+    refused("no samples", "train_annotations_subset.arrow: run 'ava-subset'", annotation_type="subset")
+    refused("nmfcc 13 instead of 14", "run 'ava-extract mfccs' again", nmfcc=14)
+    refused("there is no file", options=("--bot-config", tmp_path / "none.yaml"))
+    refused("none.pth", load_weights=True, weights_file=str(tmp_path / "none.pth"))
+    weights = models.build("s_v", (1, 13, 8), (1, 5, 18, 24)).state_dict()
+    torch.save(weights, tmp_path / "video.pth")
+    refused("weights of mode s_v", "of mode s_a", load_weights=True, weights_file=str(tmp_path / "video.pth"))
+    assert exit_status(train.main, tmp_path / "config.yaml", tmp_path / "data", "--resume") == EXIT_USER_ERROR
+    assert "--resume: say which experiment with --name" in capsys.readouterr().err
+
+
+def test_visualisation(static_set, tmp_path, capsys):
+    import cv2
+
+    from scripts import visualise_dataset
+
+    config, data, out = static_set / "config.yaml", static_set / "data", tmp_path / "sample.png"
+    assert exit_status(visualise_dataset.main, config, data, "--sample", 3, "--out", out) == 0
+    assert "entity tinyVal_001_0000_0060:1 at 0.60 s" in capsys.readouterr().out
+    pixels = cv2.imread(str(out), cv2.IMREAD_COLOR_RGB).astype(int)
+    red = (pixels[..., 0] > 200) & (pixels[..., 1:] < 80).all(axis=-1)
+    green = (pixels[..., 1] > 180) & (pixels[..., 0] < 60) & (pixels[..., 2] < 60)
+    assert (red.sum() > 200) != (green.sum() > 200)  # the box, in one of the colours
+    assert exit_status(visualise_dataset.main, config, data, "--sample", 23, "--out", out) == EXIT_USER_ERROR
+    assert "--sample 23: there are the samples 0 to 22" in capsys.readouterr().err
+    copied = shutil.copytree(data, tmp_path / "data")
+    for frame in (copied / "extracted" / "10fps" / "tinyVal_001").glob("*.jpg"):
+        frame.unlink()
+    assert exit_status(visualise_dataset.main, config, copied, "--out", out) == EXIT_USER_ERROR
+    assert "is no readable picture: run 'ava-extract videos' again" in capsys.readouterr().err
