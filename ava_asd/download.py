@@ -37,8 +37,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         add_arguments(command)
         command.add_argument("--jobs", type=int, default=4, help="files at a time (default 4)")
         command.add_argument("--mirror", metavar="URL", help="takes the place of scheme and host of every address")
-        if name == "videos":
-            command.add_argument("--no-md5", action="store_true", help="check sizes alone, not the list of checksums")
+        command.add_argument("--no-md5", action="store_true", help="check sizes alone, for a server with other files")
     return parser.parse_args(argv)
 
 
@@ -54,7 +53,7 @@ def main(
         sources = at_mirror(sources, arguments.mirror)
     lists = Downloader(make_folder(config.path(data, "download_path")), arguments.jobs, sleep)
     if arguments.what == "annotations":
-        download_annotations(lists, config, data, sources)
+        download_annotations(lists, config, data, sources, use_md5=not arguments.no_md5)
         missing = lists.missing
     else:
         videos = Downloader(make_folder(config.path(data, "vid_save_path")), arguments.jobs, sleep)
@@ -68,9 +67,13 @@ def main(
     return EXIT_BROKEN_ITEMS
 
 
-def download_annotations(downloader: Downloader, config: Config, data: Path, sources: Sources) -> None:
+def download_annotations(
+    downloader: Downloader, config: Config, data: Path, sources: Sources, *, use_md5: bool
+) -> None:
     """Fetch the archives and unpack each to the folder of its split."""
     remotes = {split: sources.annotations[release] for split, release in ARCHIVES.items()}
+    if not use_md5:
+        remotes = {split: Remote(remote.url) for split, remote in remotes.items()}
     there = downloader.fetch({Path(name_of(remote)): remote for remote in remotes.values()}, "annotations")
     for split, remote in remotes.items():
         archive = Path(name_of(remote))

@@ -132,14 +132,17 @@ def test_user_mistakes(run, capsys):
     assert "--mirror ftp://x: give an address such as" in capsys.readouterr().err
 
 
-def test_a_mirror_serves_all_addresses(server, tmp_path, capsys):
+def test_a_mirror_with_other_archives(server, tmp_path, path, capsys):
     (tmp_path / "data").mkdir()
-    config = write_config(tmp_path / "config.yaml")
+    command = ["annotations", str(write_config(tmp_path / "config.yaml")), str(tmp_path / "data")]
+    command += ["--mirror", f"{server.url}/mirror"]
+    server.files |= {f"/mirror{name}": content for name, content in server.files.items()}
     with pytest.raises(SystemExit) as ended:
-        download.main(
-            ["annotations", str(config), str(tmp_path / "data"), "--mirror", f"{server.url}/mirror"],
-            sleep=lambda seconds: None,
-        )
-    assert ended.value.code == EXIT_BROKEN_ITEMS  # there is nothing in that folder
+        download.main(command, sleep=lambda seconds: None)
+    assert ended.value.code == EXIT_BROKEN_ITEMS
+    assert "its MD5 is" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        download.main([*command, "--no-md5"])
+    assert ended.value.code == 0
+    assert len(files(path("train_ann_dir"))) == 2
     assert all(asked.startswith("/mirror/ava/download/") for asked in server.paths())
-    assert "2 missing" in capsys.readouterr().err
