@@ -127,6 +127,8 @@ class ActiveSpeakerDetector:
                 if not road.times_s:
                     raise
                 error = str(failure)
+            if not road.times_s:
+                raise MediaError(f"{path}: no frame tells its time; re-encode it, for example to H.264 in mp4")
             road.finish()
         return DetectedVideo(
             path=Path(path),
@@ -136,7 +138,7 @@ class ActiveSpeakerDetector:
             shots=road.shots,
             tracks=road.tracks,
             notes=list(self._notes(info, sound, road, error)),
-            complete=error is None and (sound is None or sound.error is None),
+            complete=error is None and (sound.error is None if sound else not info.has_audio),
             settings=self.settings,
         )
 

@@ -95,7 +95,7 @@ def open_encoder(
         if crop not in (None, *WHOLE_TRACK_CROPS):
             raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(WHOLE_TRACK_CROPS)}")
         if ensemble and context is not None:
-            raise UserError("the six passes of the ensemble have no features for a context network: leave one out")
+            raise UserError("a context network is trained on features of one pass, not of six: leave one out")
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
         size, start = _whole_track(name, path, ensemble, device)
