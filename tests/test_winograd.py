@@ -44,3 +44,16 @@ def test_eight_products_give_four_rows_exactly():
 def test_channels_stay_last_in_memory():
     found = WinogradRows(layer(6, 9))(torch.randn(2, 6, 8, 8))
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_those_of_the_plain_convolution():
+    plain = layer(6, 9).requires_grad_(True)
+    x = torch.randn(3, 6, 10, 7, requires_grad=True)
+    upstream = torch.randn(3, 9, 10, 7)
+    leaves = [x, plain.weight, plain.bias]
+    expected = torch.autograd.grad(plain(x), leaves, upstream)
+    found = torch.autograd.grad(
+        winograd.convolve_rows(x, winograd.transformed(plain.weight), plain.bias), leaves, upstream
+    )
+    for ours, plainly in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, plainly, rtol=0, atol=1e-5 * plainly.abs().max().item())

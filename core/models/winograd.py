@@ -4,6 +4,9 @@ Winograd, "Arithmetic Complexity of Computations", SIAM 1980; for networks Lavin
 Convolutional Neural Networks", CVPR 2016.
 """
 
+from collections.abc import Sequence
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.polynomial import polynomial
@@ -16,11 +19,9 @@ POINTS = (0, 1, -1, 2, -2, 0.5, -0.5)
 
 
 class WinogradRows(nn.Module):
-    """A convolution of 5 by 5, stride 1, that keeps height and width: four rows at a time by Winograd's F(4, 5).
+    """A convolution of 5 by 5, stride 1, that keeps height and width, as `convolve_rows` computes it.
 
-    Along the height it takes 8 products where the plain sum takes 20, each a convolution along the width; along the
-    width as well they would be fewer still, but sorting the numbers for them takes as long as they save. In float32 the
-    result is within 1e-5 of its size, three times the plain one's rounding; narrower types would lose too much.
+    Its weights are transformed once: for inference.
 
     Args:
         layer: the plain convolution, with bias.
@@ -28,34 +29,66 @@ class WinogradRows(nn.Module):
 
     def __init__(self, layer: nn.Conv2d):
         super().__init__()
-        to_products, to_rows, of_taps = (torch.from_numpy(matrix) for matrix in _matrices())
-        weights = torch.einsum("kj,oijw->koiw", of_taps, layer.weight.detach().double()).unsqueeze(3)
+        weights = transformed(layer.weight.detach().double())
         self.weights = nn.ParameterList(
             nn.Parameter(weight.float().contiguous(memory_format=torch.channels_last), requires_grad=False)
             for weight in weights
         )
         self.bias = layer.bias
-        self.register_buffer("to_products", to_products.float(), persistent=False)
-        self.register_buffer("to_rows", to_rows.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channel, height, width), fastest with channels last in memory -> the same, channels last."""
-        height = x.shape[2]
-        tiles = -(-height // OUTPUTS)
-        missing = OUTPUTS * tiles - height
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 0, TAPS // 2, TAPS // 2 + missing))
-        rows = [padded[:, row : row + OUTPUTS * tiles : OUTPUTS] for row in range(OUTPUTS + TAPS - 1)]
-        stacked = torch.stack(rows)  # (row of the tile, batch, tile, width, channel)
-        mixed = (self.to_products @ stacked.flatten(1)).view_as(stacked).permute(0, 1, 4, 2, 3)
-        products = [
-            F.conv2d(part, weight, padding=(0, TAPS // 2)) for part, weight in zip(mixed, self.weights, strict=True)
-        ]
-        products = torch.stack([part.permute(0, 2, 3, 1) for part in products])
-        sums = (self.to_rows @ products.flatten(1)).view(OUTPUTS, *products.shape[1:])
-        sums = sums.permute(1, 2, 0, 3, 4).flatten(1, 2)[:, :height]  # (batch, height, width, channel)
-        return (sums + self.bias).permute(0, 3, 1, 2)
+        return convolve_rows(x, self.weights, self.bias)
 
 
+def transformed(weight: Tensor) -> Tensor:
+    """The factors of `convolve_rows`.
+
+    Args:
+        weight: (out channel, in channel, 5, 5), of a plain convolution.
+
+    Returns:
+        (product, out channel, in channel, 1, 5), of the same type.
+    """
+    return torch.einsum("kj,oijw->koiw", _matrix(2, weight), weight).unsqueeze(3)
+
+
+def convolve_rows(x: Tensor, weights: Sequence[Tensor], bias: Tensor) -> Tensor:
+    """Convolve with 5 by 5 taps, keeping height and width: four rows at a time by Winograd's F(4, 5).
+
+    Along the height it takes 8 products where the plain sum takes 20, each a convolution along the width; along the
+    width as well they would be fewer still, but sorting the numbers for them takes as long as they save. In float32 the
+    result is within 1e-5 of its size, three times the plain one's rounding; narrower types would lose too much.
+    Gradients flow through it as through any sum.
+
+    Args:
+        x: (batch, channel, height, width), fastest with channels last in memory.
+        weights: `transformed` ones.
+        bias: (out channel).
+
+    Returns:
+        (batch, out channel, height, width), channels last in memory.
+    """
+    height = x.shape[2]
+    tiles = -(-height // OUTPUTS)
+    missing = OUTPUTS * tiles - height
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 0, TAPS // 2, TAPS // 2 + missing))
+    rows = [padded[:, row : row + OUTPUTS * tiles : OUTPUTS] for row in range(OUTPUTS + TAPS - 1)]
+    stacked = torch.stack(rows)  # (row of the tile, batch, tile, width, channel)
+    mixed = (_matrix(0, x) @ stacked.flatten(1)).view_as(stacked).permute(0, 1, 4, 2, 3)
+    products = [F.conv2d(part, weight, padding=(0, TAPS // 2)) for part, weight in zip(mixed, weights, strict=True)]
+    products = torch.stack([part.permute(0, 2, 3, 1) for part in products])
+    sums = (_matrix(1, x) @ products.flatten(1)).view(OUTPUTS, *products.shape[1:])
+    sums = sums.permute(1, 2, 0, 3, 4).flatten(1, 2)[:, :height]  # (batch, height, width, channel)
+    return (sums + bias).permute(0, 3, 1, 2)
+
+
+def _matrix(number: int, like: Tensor) -> Tensor:
+    """One of `_matrices`, of a tensor's type and device."""
+    return torch.from_numpy(_matrices()[number]).to(like)
+
+
+@cache
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What turns 8 rows into 8 factors, 8 products into 4 rows, and 5 taps into 8 factors, float64.
 
