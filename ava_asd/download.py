@@ -12,19 +12,17 @@ server: it takes the place of scheme and host of every address.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from ava_asd.arguments import add_arguments, configuration
-from ava_asd.config import Config
+from ava_asd.arguments import add_arguments
+from ava_asd.config import Config, read_config
 from ava_asd.layout import ANNOTATION_KEYS, annotated_videos
-from core.ava_release import read_md5s, read_video_names, unpack_annotations
-from core.download_many import Remote
-from core.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
+from core.ava_release import AVA, Sources, at_mirror, name_of, read_md5s, read_video_names, unpack_annotations
+from core.download_many import Downloader, Remote, report_missing
+from core.errors import UserError, exits_cleanly
 from core.files import make_folder
-from data.download_ava import AVA, Downloader, Sources, at_mirror, name_of
 
 ARCHIVES = {"train": "train", "test": "val"}  # split here -> split of the release
 
@@ -46,7 +44,7 @@ def main(
     argv: Sequence[str] | None = None, *, sources: Sources = AVA, sleep: Callable[[float], object] | None = None
 ) -> int:
     arguments = parse_arguments(argv)
-    config, data = configuration(arguments), arguments.data
+    config, data = read_config(arguments.config), arguments.data  # the folder may be new
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
     if arguments.mirror is not None:
@@ -59,12 +57,7 @@ def main(
         videos = Downloader(make_folder(config.path(data, "vid_save_path")), arguments.jobs, sleep)
         download_videos(lists, videos, config, data, sources, use_md5=not arguments.no_md5)
         missing = lists.missing + videos.missing
-    if not missing:
-        return 0
-    print(f"{len(missing)} missing; to try again run the same command:", file=sys.stderr)
-    for line in missing:
-        print(f"  {line}", file=sys.stderr)
-    return EXIT_BROKEN_ITEMS
+    return report_missing(missing)
 
 
 def download_annotations(

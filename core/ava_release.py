@@ -1,16 +1,87 @@
-"""The files in which AVA is published: archives of annotations, lists of videos."""
+"""The files in which AVA is published, and where: archives of annotations, lists of videos, the videos."""
 
 import csv
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from core.ava import ANNOTATION_SUFFIX
+from core.download_many import Remote
 from core.errors import UserError
 from core.files import written_whole
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where everything lies; `AVA` below is the table that is used."""
+
+    annotations: Mapping[str, Remote]  # split -> archive of csvs
+    utility: Mapping[str, Remote]  # split, or "test" -> csv
+    video_names: Remote  # one file name a line
+    video_md5s: Remote  # csv with the header file_name,md5
+    video_folder: str  # address of the videos, without the file name
+
+
+AVA = Sources(
+    annotations={
+        "train": Remote(
+            "https://research.google.com/ava/download/ava_activespeaker_train_v1.0.tar.bz2",
+            "0e6ebaacfb3a554199e319e0c26a1ec0",
+        ),
+        "val": Remote(
+            "https://research.google.com/ava/download/ava_activespeaker_val_v1.0.tar.bz2",
+            "c00210f1d62caaf32759afb92b4562cc",
+        ),
+    },
+    utility={
+        split: Remote(
+            "https://filedn.com/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/"
+            f"ava_activespeaker_{split}_augmented.csv"
+        )
+        for split in ("train", "val", "test")
+    },
+    video_names=Remote("https://s3.amazonaws.com/ava-dataset/annotations/ava_speech_file_names_v1.txt"),
+    # AVA itself gives no checksums of the videos; this list is another project's, and pinned by its own checksum.
+    video_md5s=Remote(
+        "https://raw.githubusercontent.com/tuanchien/asd/master/ava_speech_file_names_v1.csv",
+        "aa990d3a628b7cb0c181572e600d79c0",
+    ),
+    video_folder="https://s3.amazonaws.com/ava-dataset/trainval",
+)
+
+
+def at_mirror(sources: Sources, mirror: str) -> Sources:
+    """The same table with `mirror` in place of each address' scheme and host.
+
+    Raises:
+        UserError: `mirror` is no address of a web server.
+    """
+    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
+        raise UserError(f"--mirror {mirror}: give an address such as http://host:8000/folder")
+
+    def moved(url: str) -> str:
+        return mirror.rstrip("/") + urlsplit(url).path
+
+    def all_moved(remotes: Mapping[str, Remote]) -> dict[str, Remote]:
+        return {key: Remote(moved(url), md5) for key, (url, md5) in remotes.items()}
+
+    return Sources(
+        annotations=all_moved(sources.annotations),
+        utility=all_moved(sources.utility),
+        video_names=Remote(moved(sources.video_names.url), sources.video_names.md5),
+        video_md5s=Remote(moved(sources.video_md5s.url), sources.video_md5s.md5),
+        video_folder=moved(sources.video_folder),
+    )
+
+
+def name_of(remote: Remote) -> str:
+    """The file name in an address."""
+    return PurePosixPath(urlsplit(remote.url).path).name
 
 
 def unpack_annotations(archive: Path, folder: Path) -> int:

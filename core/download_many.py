@@ -1,12 +1,18 @@
 """Fetch many files at once, in threads that end soon after an interrupt."""
 
 import queue
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from core.download import DownloadError, fetch
+from core.errors import EXIT_BROKEN_ITEMS
+
+FEW_FILES = 3  # up to here the progress bar counts bytes, beyond it files
 
 
 class Remote(NamedTuple):
@@ -86,3 +92,48 @@ def fetch_all(
         for thread in threads:
             thread.join(timeout=1)  # seconds: enough for those that are not waiting for a server
     return {path: errors[path] for path in wanted if path in errors}
+
+
+class Downloader:
+    """Fetches remotes into one folder, with a bar, and remembers what is missing."""
+
+    def __init__(self, folder: Path, jobs: int, sleep: Callable[[float], object] | None) -> None:
+        self.folder = folder
+        self.jobs = jobs
+        self.sleep = sleep
+        self.missing: list[str] = []  # a line each
+
+    def fetch(self, remotes: Mapping[Path, Remote], title: str) -> set[Path]:
+        """Fetch each remote to its path in the folder; the paths that are there in the end."""
+        lock, seen = threading.Lock(), {}
+        by_bytes = len(remotes) <= FEW_FILES
+        unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if by_bytes else {"unit": "file"}
+        with tqdm(desc=title, total=0 if by_bytes else len(remotes), disable=None, **unit) as bar:
+
+            def on_bytes(path: Path, done: int, total: int | None) -> None:
+                if by_bytes:
+                    with lock:
+                        seen[path] = (done, total or done)
+                        bar.total = sum(total for _, total in seen.values())
+                        bar.update(sum(done for done, _ in seen.values()) - bar.n)
+
+            errors = fetch_all(
+                {self.folder / path: remote for path, remote in remotes.items()},
+                jobs=self.jobs,
+                on_bytes=on_bytes,
+                on_file=lambda path: None if by_bytes else bar.update(),
+                sleep=self.sleep,
+            )
+        for path, error in errors.items():
+            self.missing.append(f"{path.relative_to(self.folder)}: {error.reason} ({error.url})")
+        return {path for path in remotes if self.folder / path not in errors}
+
+
+def report_missing(missing: Sequence[str]) -> int:
+    """Print what could not be fetched; the exit status."""
+    if not missing:
+        return 0
+    print(f"{len(missing)} missing; to try again run the same command:", file=sys.stderr)
+    for line in missing:
+        print(f"  {line}", file=sys.stderr)
+    return EXIT_BROKEN_ITEMS

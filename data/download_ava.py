@@ -19,117 +19,26 @@ server: it takes the place of scheme and host, and the rest of each address is a
 import argparse
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
-
-from tqdm import tqdm
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.ava import ANNOTATION_SUFFIX, SPLITS, annotation_files
-from core.ava_release import read_archive, read_md5s, read_video_names, unpack_annotations
-from core.download_many import Remote, fetch_all
-from core.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
-from core.files import make_folder
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where everything lies; `AVA` below is the table that is used."""
-
-    annotations: Mapping[str, Remote]  # split -> archive of csvs
-    utility: Mapping[str, Remote]  # split, or "test" -> csv
-    video_names: Remote  # one file name a line
-    video_md5s: Remote  # csv with the header file_name,md5
-    video_folder: str  # address of the videos, without the file name
-
-
-AVA = Sources(
-    annotations={
-        "train": Remote(
-            "https://research.google.com/ava/download/ava_activespeaker_train_v1.0.tar.bz2",
-            "0e6ebaacfb3a554199e319e0c26a1ec0",
-        ),
-        "val": Remote(
-            "https://research.google.com/ava/download/ava_activespeaker_val_v1.0.tar.bz2",
-            "c00210f1d62caaf32759afb92b4562cc",
-        ),
-    },
-    utility={
-        split: Remote(
-            "https://filedn.com/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/"
-            f"ava_activespeaker_{split}_augmented.csv"
-        )
-        for split in ("train", "val", "test")
-    },
-    video_names=Remote("https://s3.amazonaws.com/ava-dataset/annotations/ava_speech_file_names_v1.txt"),
-    # AVA itself gives no checksums of the videos; this list is another project's, and pinned by its own checksum.
-    video_md5s=Remote(
-        "https://raw.githubusercontent.com/tuanchien/asd/master/ava_speech_file_names_v1.csv",
-        "aa990d3a628b7cb0c181572e600d79c0",
-    ),
-    video_folder="https://s3.amazonaws.com/ava-dataset/trainval",
+from core.ava_release import (
+    AVA,
+    Sources,
+    at_mirror,
+    name_of,
+    read_archive,
+    read_md5s,
+    read_video_names,
+    unpack_annotations,
 )
-
-FEW_FILES = 3  # up to here the progress bar counts bytes, beyond it files
-
-
-def at_mirror(sources: Sources, mirror: str) -> Sources:
-    """The same table with `mirror` in place of each address' scheme and host."""
-    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
-        raise UserError(f"--mirror {mirror}: give an address such as http://host:8000/folder")
-
-    def moved(url: str) -> str:
-        return mirror.rstrip("/") + urlsplit(url).path
-
-    def all_moved(remotes: Mapping[str, Remote]) -> dict[str, Remote]:
-        return {key: Remote(moved(url), md5) for key, (url, md5) in remotes.items()}
-
-    return Sources(
-        annotations=all_moved(sources.annotations),
-        utility=all_moved(sources.utility),
-        video_names=Remote(moved(sources.video_names.url), sources.video_names.md5),
-        video_md5s=Remote(moved(sources.video_md5s.url), sources.video_md5s.md5),
-        video_folder=moved(sources.video_folder),
-    )
-
-
-class Downloader:
-    """Fetches remotes into one folder, with a bar, and remembers what is missing."""
-
-    def __init__(self, folder: Path, jobs: int, sleep: Callable[[float], object] | None) -> None:
-        self.folder = folder
-        self.jobs = jobs
-        self.sleep = sleep
-        self.missing: list[str] = []  # a line each
-
-    def fetch(self, remotes: Mapping[Path, Remote], title: str) -> set[Path]:
-        """Fetch each remote to its path in the folder; the paths that are there in the end."""
-        lock, seen = threading.Lock(), {}
-        by_bytes = len(remotes) <= FEW_FILES
-        unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if by_bytes else {"unit": "file"}
-        with tqdm(desc=title, total=0 if by_bytes else len(remotes), disable=None, **unit) as bar:
-
-            def on_bytes(path: Path, done: int, total: int | None) -> None:
-                if by_bytes:
-                    with lock:
-                        seen[path] = (done, total or done)
-                        bar.total = sum(total for _, total in seen.values())
-                        bar.update(sum(done for done, _ in seen.values()) - bar.n)
-
-            errors = fetch_all(
-                {self.folder / path: remote for path, remote in remotes.items()},
-                jobs=self.jobs,
-                on_bytes=on_bytes,
-                on_file=lambda path: None if by_bytes else bar.update(),
-                sleep=self.sleep,
-            )
-        for path, error in errors.items():
-            self.missing.append(f"{path.relative_to(self.folder)}: {error.reason} ({error.url})")
-        return {path for path in remotes if self.folder / path not in errors}
+from core.download_many import Downloader, Remote, report_missing
+from core.errors import exits_cleanly
+from core.files import make_folder
 
 
 def download_annotations(downloader: Downloader, splits: tuple[str, ...], sources: Sources) -> None:
@@ -203,11 +112,6 @@ def archived_ids(downloader: Downloader, splits: tuple[str, ...], sources: Sourc
         }
 
 
-def name_of(remote: Remote) -> str:
-    """The file name in an address."""
-    return PurePosixPath(urlsplit(remote.url).path).name
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     def count(text: str) -> int:
         if not text.isdecimal() or int(text) < 1:
@@ -252,11 +156,7 @@ def main(
         download_utility(downloader, splits, sources)
     if not downloader.missing:
         print(f"complete: {args.destination}")
-        return 0
-    print(f"{len(downloader.missing)} missing; to try again run the same command:", file=sys.stderr)
-    for line in downloader.missing:
-        print(f"  {line}", file=sys.stderr)
-    return EXIT_BROKEN_ITEMS
+    return report_missing(downloader.missing)
 
 
 if __name__ == "__main__":

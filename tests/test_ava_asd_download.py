@@ -11,9 +11,9 @@ from faulty_server import FaultyServer
 
 from ava_asd import download
 from ava_asd.config import read_config
+from core.ava_release import AVA, Sources, at_mirror
 from core.download_many import Remote
 from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
-from data.download_ava import AVA, Sources, at_mirror
 
 IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
 FOLDERS = {"train": "train_ann_dir", "val": "test_ann_dir"}
@@ -64,7 +64,6 @@ def run(server, tmp_path):
         video_folder=moved.video_folder,
     )
     config = write_config(tmp_path / "config.yaml")
-    (tmp_path / "data").mkdir()
 
     def run(what: str, *options: object) -> int:
         arguments = [what, str(config), str(tmp_path / "data"), *map(str, options)]
@@ -85,7 +84,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_everything_goes_where_the_configuration_says(run, server, path):
+def test_everything_goes_where_the_configuration_says_into_a_new_folder(run, server, path):
     assert run("annotations") == 0
     for split, key in FOLDERS.items():
         assert files(path(key)) == {f"{name}-activespeaker.csv": f"{name}\n".encode() for name in IDS[split]}
@@ -133,7 +132,6 @@ def test_user_mistakes(run, capsys):
 
 
 def test_a_mirror_with_other_archives(server, tmp_path, path, capsys):
-    (tmp_path / "data").mkdir()
     command = ["annotations", str(write_config(tmp_path / "config.yaml")), str(tmp_path / "data")]
     command += ["--mirror", f"{server.url}/mirror"]
     server.files |= {f"/mirror{name}": content for name, content in server.files.items()}

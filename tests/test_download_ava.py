@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from core.ava_release import read_archive, read_md5s, read_video_names, unpack_annotations
+from core.ava_release import (
+    AVA,
+    Sources,
+    at_mirror,
+    read_archive,
+    read_md5s,
+    read_video_names,
+    unpack_annotations,
+)
 from core.download_many import Remote
 from core.errors import UserError
-from data.download_ava import AVA, Sources, at_mirror, main
+from data.download_ava import main
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
