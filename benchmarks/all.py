@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, and one table of all of them: in markdown, as it stands in the README.
 
-    python benchmarks/all.py                     # under six minutes on two quiet cores
+    python benchmarks/all.py                     # seven minutes on two quiet cores
     python benchmarks/all.py --mini-ava DIR      # the bytes of crops also on a data set in AVA's form
     python benchmarks/all.py --quick             # one short run each, some on less data: to see that they work
 
@@ -57,6 +57,7 @@ def _plan(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, An
         "networks": {"seconds": 0.5 if arguments.quick else 3, **threads},
         "track_encoders": {"seconds": 0.5 if arguments.quick else 3},  # on one thread, as what is published
         "evaluate": {"folder": folder, **fewer, **once},
+        "ava_asd": {"folder": folder, **threads, **once},
     }
 
 

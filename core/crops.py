@@ -58,18 +58,27 @@ def extract_crops(
 def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tuple[int, bytes]]:
     """Decode a video once and give (row position, JPEG) for every row, in order of time.
 
-    Each row is cut from the frame whose presentation time is nearest its own. Boxes are clamped to the frame; pixel
-    edges are truncated as in the published preparation.
+    Boxes are clamped to the frame; pixel edges are truncated as in the published preparation.
 
     Raises:
         MediaError: as `extract_crops`.
     """
     info = probe(video)
-    times = rows["time_s"].to_numpy()
     edges = _pixel_edges(ava.boxes(rows), info.width, info.height)
+    for row, frame in nearest_frames(video, rows):
+        yield row, _crop_jpeg(frame, edges[row], size)
+
+
+def nearest_frames(video: str | Path, rows: pd.DataFrame) -> Iterator[tuple[int, Frame]]:
+    """Decode a video once and give (row position, the frame whose time is nearest the row's), in order of time.
+
+    Raises:
+        MediaError: as `extract_crops`.
+    """
+    times = rows["time_s"].to_numpy()
     order = np.argsort(times, kind="stable").tolist()
     # A row may lie a little outside the picture: annotation grids and frame grids are not the same.
-    tolerance = 1.5 / info.fps
+    tolerance = 1.5 / probe(video).fps
     next_row, before = 0, None
     for frame in read_frames(video, float(times[order[0]]), float(times[order[-1]])):
         while next_row < len(order):
@@ -80,7 +89,7 @@ def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tupl
             if before is None and frame.time_s - time_s > tolerance:
                 raise MediaError(f"{video}: the picture begins at {frame.time_s:.2f} s, {_row_text(rows, row)}")
             nearer_before = before is not None and time_s - before.time_s <= frame.time_s - time_s
-            yield row, _crop_jpeg(before if nearer_before else frame, edges[row], size)
+            yield row, before if nearer_before else frame
             next_row += 1
         if next_row == len(order):
             return
@@ -89,7 +98,7 @@ def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tupl
         if before is None or times[row] - before.time_s > tolerance:
             end = f"ends at {before.time_s:.2f} s" if before else "has no frames there"
             raise MediaError(f"{video}: the picture {end}, {_row_text(rows, row)}")
-        yield row, _crop_jpeg(before, edges[row], size)
+        yield row, before
 
 
 def is_extracted(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> bool:

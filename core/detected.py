@@ -38,7 +38,7 @@ class Track:
         boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed picture; smoothed, clamped to the picture.
         scores: (n,) float32, log odds of speaking: logit of speaking minus logit of not speaking. 0 is as likely as
             not. NaN throughout where the video has no sound.
-        thumbnail: (96, 96, [r, g, b]) uint8, the face.
+        thumbnail: the face, a JPEG of 72 x 72 pixels.
     """
 
     id: int
@@ -47,7 +47,7 @@ class Track:
     times_s: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
-    thumbnail: np.ndarray
+    thumbnail: bytes
 
     @property
     def probabilities(self) -> np.ndarray:

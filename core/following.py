@@ -83,7 +83,7 @@ class FollowedFace:
         crops: how many crops were cut.
         scorer: has taken them; None where there is no sound.
         frames, times_s, boxes: number, time and smoothed box of each frame.
-        thumbnail: (96, 96, 3) uint8.
+        thumbnail: JPEG.
     """
 
     track: FaceTrack
@@ -93,7 +93,7 @@ class FollowedFace:
     frames: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
-    thumbnail: np.ndarray | None = None
+    thumbnail: bytes | None = None
     certainty: float = -1.0  # the detector's score of the thumbnail
 
 

@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from core.detected import SPEAKING_THRESHOLD, DetectedVideo, Track
@@ -28,8 +27,6 @@ PLACE = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
 TIME_UNITS = 10_000  # of a second
 BOX_UNITS = 2  # of a pixel
 PROBABILITY_UNITS = 255  # 0.5 lies between 127 and 128, so that speaking and silent stay apart
-THUMBNAIL_PX = 72
-JPEG_QUALITY = 80
 
 
 def write_report(path: str | Path, video: DetectedVideo, media: str | Path | None = None) -> None:
@@ -134,7 +131,7 @@ def _track(track: Track, segments: list[Segment]) -> dict[str, Any]:
             [round(segment.start_s, 3), round(segment.end_s, 3), round(segment.probability, 3)] for segment in segments
         ],
         "speakingS": round(speaking_time(segments), 3),
-        "thumbnail": _jpeg(track.thumbnail),
+        "thumbnail": "data:image/jpeg;base64," + base64.b64encode(track.thumbnail).decode("ascii"),
     }
 
 
@@ -145,13 +142,6 @@ def _covered_s(segments: list[Segment]) -> float:
         total_s += max(0.0, segment.end_s - max(segment.start_s, until_s))
         until_s = max(until_s, segment.end_s)
     return round(total_s, 3)
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    """(height, width, [r, g, b]) uint8 as a data URL, made smaller."""
-    small = cv2.resize(pixels, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _part(name: str) -> str:

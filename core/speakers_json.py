@@ -1,13 +1,14 @@
 """speakers.json: all that detection found, for programs; its schema is core/speakers.schema.json."""
 
 import json
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.detected import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.detected import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
 from core.files import printable, written_whole
 from core.speech import speaking_time, speech_segments
 
@@ -36,7 +37,7 @@ def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
     Times are seconds with 4 decimals, boxes pixels of the displayed picture with 1, probabilities have 4. The file is
     UTF-8; every shot and every track stands in a line of its own.
     """
-    document = {
+    facts = {
         "schema": schema()["$id"],
         "generator": GENERATOR,
         "video": _facts(video),
@@ -44,20 +45,24 @@ def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
         "settings": video.settings,
         "threshold": SPEAKING_THRESHOLD,
         "meaning": MEANING,
-        "shots": [
-            {
-                "first_frame": shot.first_frame,
-                "last_frame": shot.last_frame,
-                "start_s": _time(shot.start_s),
-                "end_s": _time(shot.end_s),
-            }
-            for shot in video.shots
-        ],
-        "tracks": [_track(track, video) for track in video.tracks],
     }
-    fields = [f"{_compact(name)}:{_by_lines(value)}" for name, value in document.items()]
-    with written_whole(path) as temporary:
-        temporary.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("{\n")
+        file.writelines(f"{_compact(name)}:{_compact(value)},\n" for name, value in facts.items())
+        file.write('"shots":')
+        file.writelines(_by_lines(map(_shot, video.shots)))
+        file.write(',\n"tracks":')
+        file.writelines(_by_lines(_track(track, video) for track in video.tracks))
+        file.write("\n}\n")
+
+
+def _shot(shot: Shot) -> dict[str, Any]:
+    return {
+        "first_frame": shot.first_frame,
+        "last_frame": shot.last_frame,
+        "start_s": _time(shot.start_s),
+        "end_s": _time(shot.end_s),
+    }
 
 
 def _facts(video: DetectedVideo) -> dict[str, Any]:
@@ -108,11 +113,12 @@ def _rounded(values: np.ndarray, decimals: int) -> list:
     return np.round(values.astype(np.float64), decimals).tolist()
 
 
-def _by_lines(value: Any) -> str:
-    """A list of objects with a line for each, anything else in one line."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(map(_compact, value)) + "\n]"
-    return _compact(value)
+def _by_lines(values: Iterable[Any]) -> Iterator[str]:
+    """A JSON array with a line for each of its values, made one after the other."""
+    yield "["
+    for number, value in enumerate(values):
+        yield (",\n" if number else "\n") + _compact(value)
+    yield "\n]"
 
 
 def _compact(value: Any) -> str:

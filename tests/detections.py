@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from core.detected import DetectedVideo, Shot, Track
@@ -23,7 +24,7 @@ def track(
         times_s=times_s[frames],
         boxes=np.tile(np.array(box, np.float32), (len(frames), 1)),
         scores=np.array(scores, np.float32),
-        thumbnail=np.full((96, 96, 3), (200, 150, 40 * id % 256), np.uint8),
+        thumbnail=cv2.imencode(".jpg", np.full((72, 72, 3), (40 * id % 256, 150, 200), np.uint8))[1].tobytes(),
     )
 
 

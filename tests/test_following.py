@@ -77,7 +77,7 @@ def test_at_25_fps_each_frame_is_cut_once(tmp_path):
     assert face.first_grid == 10
     assert face.scorer.first_s == pytest.approx(0.4)
     assert face.boxes[0] == pytest.approx([20, 10, 50, 40])
-    assert face.thumbnail.shape == (96, 96, 3)
+    assert face.thumbnail.startswith(b"\xff\xd8")  # JPEG
 
 
 @pytest.mark.parametrize("every", [2, 3, 7])
