@@ -24,7 +24,7 @@ from ava_asd.config import Config
 from ava_asd.experiment import FOLDER, Experiment
 from ava_asd.models import build, load_weights
 from ava_asd.telegram import read_bot
-from ava_asd.training import PRECISIONS, OutOfPatienceError, StaticTraining, TrainingSet
+from ava_asd.training import PRECISIONS, StaticTraining, TrainingSet
 from ava_asd.windows import Windows
 from core.allocation import reuse_freed_memory
 from core.errors import UserError, exits_cleanly
@@ -81,10 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     training = StaticTraining(
         model, train_set, val_windows, train_batches, val_batches, config, accelerator, arguments.seed, run
     )
-    try:
-        training.fit(run)
-    except OutOfPatienceError:
-        accelerator.print(f"the validation loss has not fallen for {config.es_patience} epochs: training ends early")
+    training.fit(run)
     epochs, accuracies = run.logged("epoch"), run.logged("val_accuracy")
     accelerator.print(
         f"{run.folder}: {len(epochs)} epochs, validation accuracy {accuracies[-1]:.4f} (best {max(accuracies):.4f}), "

@@ -97,10 +97,6 @@ class StaticLoss:
         return model(audio, video)
 
 
-class OutOfPatienceError(Exception):
-    """Ends a training early: the validation loss falls no more."""
-
-
 class StaticTraining(Training):
     """The training loop, with early stopping and a place of its own for TensorBoard's files.
 
@@ -144,12 +140,15 @@ class StaticTraining(Training):
         self.config, self.experiment = config, experiment
         self.watched = f"val_{network.outputs[-1]}_loss"
 
-    def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
-        if training and self.config.use_earlystopping:
-            losses = self.experiment.logged(self.watched, before=epoch)
-            if stalled(losses, self.config.es_patience):
-                raise OutOfPatienceError
-        return super()._epoch(epoch, training=training)
+    def ends_before(self, epoch: int) -> bool:
+        """Whether the main output's validation loss has not fallen for es_patience epochs, if early stopping is on."""
+        if not self.config.use_earlystopping:
+            return False
+        patience = self.config.es_patience
+        ended = stalled(self.experiment.logged(self.watched, before=epoch), patience)
+        if ended:
+            self.accelerator.print(f"the validation loss has not fallen for {patience} epochs: training ends early")
+        return ended
 
     def _board(self, run: Experiment):
         if not self.accelerator.is_main_process:

@@ -186,6 +186,8 @@ class Training:
             first, best, line = state["epoch"] + 1, state["best"], state["line"]
         board = self._board(run)
         for epoch in range(first, self.params["epochs"] + 1):
+            if self.ends_before(epoch):
+                break
             started = time.perf_counter()
             train = self._epoch(epoch, training=True)
             seconds = time.perf_counter() - started
@@ -213,6 +215,10 @@ class Training:
                 self.accelerator.print(_sentence(line, better))
             self.accelerator.wait_for_everyone()
         return line
+
+    def ends_before(self, epoch: int) -> bool:
+        """Whether training ends early, without this epoch; for subclasses that have a reason to."""
+        return False
 
     def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
         self.model.train(training)
