@@ -5,14 +5,18 @@
     python detect.py interview.mp4 --encoder resnet18_two_streams --weights STE.pth --context ASC.pth
 
 A face's score at a frame is the log odds of speaking: 0 is as likely as not, +3 is 95 %, -3 is 5 %. Its probability is
-1 / (1 + exp(-score)), and it counts as speaking from 0.5 on. Videos whose outputs are there, made with the same
-settings, are skipped.
+1 / (1 + exp(-score)), and it counts as speaking from 0.5 on. Videos whose outputs are there, made of the same file with
+the same settings, are skipped; outputs of other settings are removed before new ones are written.
 """
 
 import argparse
+import contextlib
 import functools
 import json
+import os
+import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +26,15 @@ from tqdm import tqdm
 from core import parallel, settings
 from core.detected import DetectedVideo
 from core.detection import MIN_FACE_PX, MIN_TRACK_S, ActiveSpeakerDetector
-from core.detection_files import FORMATS, write_outputs
+from core.detection_files import FORMATS, output_paths, write_outputs
 from core.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
 from core.errors import UserError, exits_cleanly
-from core.files import write_json
+from core.files import make_folder, printable, write_json
 from core.speech import speaking_time, speech_segments
 from core.video import MediaError
 
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
-FINISHED = ".finished.json"  # in a video's output folder: what it was made of
+FINISHED = ".finished.json"  # in a video's output folder: what its files were made of
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,12 @@ def main(argv: list[str] | None = None) -> int:
         str(video): Task(video, folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
         for video, folder in folders.items()
     }
-    detector_of(tuple(options.items()))  # wrong options and absent weights are told before any work
+    # Wrong options, absent weights and folders that cannot be written to are told before any work.
+    detector = detector_of(tuple(options.items()))
+    for folder in folders.values():
+        check_writable(folder)
+    if detector.detector_note:
+        print(f"note: {detector.detector_note}", file=sys.stderr)
     broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
     return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
 
@@ -168,6 +177,17 @@ def output_folders(videos: list[Path], out: Path | None) -> dict[Path, Path]:
     return folders
 
 
+def check_writable(folder: Path) -> None:
+    """See that outputs can be written into a folder; the folders above it are made.
+
+    Raises:
+        UserError: they cannot.
+    """
+    where = folder if folder.exists() else make_folder(folder.parent)
+    if not where.is_dir() or not os.access(where, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write into {where}: give a folder that can be written to, with --out")
+
+
 @functools.cache
 def detector_of(options: tuple[tuple[str, Any], ...]) -> ActiveSpeakerDetector:
     """One detector a process."""
@@ -175,25 +195,36 @@ def detector_of(options: tuple[tuple[str, Any], ...]) -> ActiveSpeakerDetector:
 
 
 def work_through(task: Task) -> None:
-    """Detect in one video and write its outputs.
+    """Detect in one video and write its outputs, unless they are there.
 
     Raises:
-        MediaError: the video cannot be used, or only its beginning; what there is of it is written.
+        MediaError: the video cannot be used, or only its beginning, or it has no scores to write in a format; what
+            there is of it is written.
     """
     detector = detector_of(task.options)
-    made_of = {"video": file_state(task.video), "formats": task.formats, "settings": detector.settings}
-    finished = task.folder / FINISHED
-    if is_finished(finished, made_of):
-        tqdm.write(f"{task.video}: done before, {task.folder}")
-        return
-    finished.unlink(missing_ok=True)
-    started = time.perf_counter()
-    video = detect(detector, task)
-    write_outputs(task.folder, video, task.formats)
-    tqdm.write(summary(video, task.folder, time.perf_counter() - started))
-    if not video.complete:
-        raise MediaError(f"only in part: {' '.join(video.notes)} Outputs of that part are in {task.folder}")
-    write_json(finished, made_of)
+    finished = Finished(task.folder / FINISHED, {"video": file_state(task.video), "settings": detector.settings})
+    wanted = output_paths(task.folder, task.video, task.formats)
+    if finished.has(wanted.values()):
+        tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
+    else:
+        started = time.perf_counter()
+        video = detect(detector, task)
+        fault = write(video, task, finished)
+        tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
+        finished.note(wanted.values(), fault)
+    if finished.fault:
+        raise MediaError(finished.fault)
+
+
+def write(video: DetectedVideo, task: Task, finished: "Finished") -> str | None:
+    """Write a video's outputs; what was wrong, where something was."""
+    finished.clear()
+    faults = [] if video.complete else [f"only in part: {' '.join(video.notes)}"]
+    try:
+        write_outputs(task.folder, video, task.formats)
+    except MediaError as error:
+        faults.append(str(error))
+    return f"{'; '.join(faults)} Outputs of what there is are in {task.folder}" if faults else None
 
 
 def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:
@@ -218,12 +249,43 @@ def file_state(path: Path) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-def is_finished(marker: Path, made_of: dict) -> bool:
-    """Whether outputs are there, made of the same video with the same settings."""
-    try:
-        return json.loads(marker.read_text(encoding="utf-8")) == json.loads(json.dumps(made_of))
-    except (OSError, ValueError):
-        return False
+class Finished:
+    """What a folder's outputs were made of, kept in a file beside them.
+
+    Args:
+        path: the file.
+        made_of: the video's state and the settings, now.
+
+    Attributes:
+        files: names of the outputs that were made of just these, or could not be made.
+        fault: what was wrong with the video then; None where nothing was.
+    """
+
+    def __init__(self, path: Path, made_of: dict):
+        self.path, self.made_of = path, json.loads(json.dumps(made_of))
+        self.files, self.fault, self.outdated = [], None, []
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if before["made_of"] == self.made_of:
+                self.files, self.fault = before["files"], before["fault"]
+            else:
+                self.outdated = before["files"]
+
+    def has(self, files: Collection[Path]) -> bool:
+        """Whether all these outputs are there, or known to be impossible."""
+        return all(file.name in self.files for file in files) and (
+            self.fault is not None or all(file.is_file() for file in files)
+        )
+
+    def clear(self) -> None:
+        """Remove outputs of other settings, or of another state of the video, which would be taken for new ones."""
+        for name in self.outdated:
+            (self.path.parent / Path(name).name).unlink(missing_ok=True)
+
+    def note(self, files: Collection[Path], fault: str | None) -> None:
+        """Remember new outputs."""
+        self.files, self.fault = sorted({*self.files, *(file.name for file in files)}), fault
+        write_json(self.path, {"made_of": self.made_of, "files": self.files, "fault": fault})
 
 
 if __name__ == "__main__":

@@ -83,10 +83,14 @@ def stages(video: Path, length_s: float, cache: Path | None) -> list[Result]:
     fps = probe(video).fps
     detector, _ = find_detector(None, cache)
     shots = functools.partial(find_shots, fps=fps)
+
+    def is_due(frames: int, seconds: float) -> bool:
+        return frames >= DETECT_EVERY
+
     steps = {
         "decoding": lambda: read_frames(video),
         "decoding, shots": lambda: shots(read_frames(video)),
-        "decoding, shots, faces": lambda: look_for_faces(shots(read_frames(video)), detector, DETECT_EVERY),
+        "decoding, shots, faces": lambda: look_for_faces(shots(read_frames(video)), detector, is_due),
     }
     return [speed(what, length_s, lambda: sum(1 for _ in step())) for what, step in steps.items()]  # noqa: B023
 

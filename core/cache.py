@@ -18,6 +18,10 @@ TRIES = 3
 TIMEOUT_S = 10.0  # that a server may be silent
 
 
+class NotDownloadedError(UserError):
+    """A file is not in the cache and could not be downloaded."""
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of somebody else's, at an address whose content does not change.
@@ -58,8 +62,8 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
         cache: the folder, as `cache_folder` takes it.
 
     Raises:
-        UserError: it cannot be downloaded, or what lies in the cache is another file; the message says where to get it
-            and where to put it by hand.
+        NotDownloadedError: it cannot be downloaded; the message says where to get it and where to put it by hand.
+        UserError: what lies in the cache is another file.
     """
     path = cache_folder(cache) / remote.name
     by_hand = f"fetch {remote.url} (SHA-256 {remote.sha256}) on any machine and put it at {path}"
@@ -68,7 +72,7 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
             with _alone_in(make_folder(path.parent)):
                 return fetch(remote.url, path, sha256=remote.sha256, tries=TRIES, timeout=TIMEOUT_S)
         except DownloadError as error:
-            raise UserError(
+            raise NotDownloadedError(
                 f"{remote.what} could not be downloaded: {error.reason}. Without network: {by_hand}"
             ) from error
     fault = check(path, sha256=remote.sha256)

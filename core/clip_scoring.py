@@ -22,12 +22,21 @@ class ClipScorer:
         sound: of the whole video.
         first_s: time of the first crop, seconds; the others follow at 25 a second.
         device: where `encode` runs.
+        with_features: keep the features, 2 kB a crop.
     """
 
-    def __init__(self, encode: Encode, clip_length: int, sound: SoundTrack, first_s: float, device: torch.device):
-        self.encode, self.clip_length, self.sound, self.first_s, self.device = (
-            encode, clip_length, sound, first_s, device,
-        )  # fmt: skip
+    def __init__(
+        self,
+        encode: Encode,
+        clip_length: int,
+        sound: SoundTrack,
+        first_s: float,
+        device: torch.device,
+        *,
+        with_features: bool = True,
+    ):
+        self.encode, self.clip_length, self.sound, self.first_s = encode, clip_length, sound, first_s
+        self.device, self.with_features = device, with_features
         self.crops: list[np.ndarray] = []  # those that clips to come still need
         self.forgotten = 0  # how many came before them
         self.scored = 0
@@ -46,10 +55,13 @@ class ClipScorer:
             self._score(BATCH_SIZE)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (crop, [not speaking, speaking]) float32 and features (crop, feature) float16; ends the scorer."""
+        """Logits (crop, [not speaking, speaking]) float32 and features (crop, feature) float16; ends the scorer.
+
+        Without features their array has no rows.
+        """
         while self.scored < self.count:
             self._score(min(BATCH_SIZE, self.count - self.scored))
-        return np.concatenate(self.logits), np.concatenate(self.features)
+        return np.concatenate(self.logits), np.concatenate(self.features or [np.empty((0, 0), np.float16)])
 
     def _score(self, clips: int) -> None:
         """Score the next clips; at the track's ends they repeat its first and last crop."""
@@ -63,7 +75,8 @@ class ClipScorer:
         )
         logits, _, _, features = self.encode(audio, video)
         self.logits.append(logits.float().cpu().numpy())
-        self.features.append(features.cpu().numpy().astype(np.float16))
+        if self.with_features:
+            self.features.append(features.cpu().numpy().astype(np.float16))
         self.scored += clips
         needless = max(0, self.scored - self.clip_length // 2 - self.forgotten)
         del self.crops[:needless]

@@ -46,6 +46,7 @@ MIN_SHARE = 0.5  # of a predicted box that lies in the label's; more than this f
 SMOOTHED_FRAMES = 2  # to either side
 SURE = 1e-12  # probabilities of 0 and 1 have no finite log odds: they are taken this far inside
 LABEL_COLUMNS = ("frame", "x", "y", "size", "label")
+LARGEST = 2**31  # of a number in a label: no frame and no pixel has a greater one
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,8 @@ def _read_line(path: Path, number: int, line: str) -> tuple[int, ...]:
         values = tuple(map(int, line.split("\t")))
     except ValueError:
         values = ()
-    if len(values) != len(LABEL_COLUMNS) or values[0] < 0 or values[3] <= 0 or values[4] not in (0, 1):
+    sound = len(values) == len(LABEL_COLUMNS) and max(map(abs, values)) < LARGEST
+    if not sound or values[0] < 0 or values[3] <= 0 or values[4] not in (0, 1):
         raise UserError(
             f"{path}, line {number}: {line[:80]!r}; expected {', '.join(LABEL_COLUMNS)} as whole numbers with tabs "
             "between, frame from 0, size above 0, label 0 or 1"

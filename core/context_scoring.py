@@ -67,6 +67,8 @@ def score_shot(
     for piece in range(begin, end, PIECE):
         inside = [_between(track, piece - margin, piece + PIECE + margin) for track in tracks]
         present = [number for number, track in enumerate(inside) if len(track.features)]
+        if not present:
+            continue
         store = _Store([inside[number] for number in present])
         dataset = ContextDataset(store, clip_length, stride, speakers, random_speakers=False)
         scored = score_contexts(scorer, dataset, slice(0, len(store.moments)), BATCH_SIZE, device)

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.context_scoring import TrackFeatures
 from core.detected import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
 from core.encoders import DEFAULT_ENCODER, Encoder, open_encoder
 from core.errors import UserError
 from core.faces import FaceDetector, find_detector
-from core.following import GRID_FPS, FollowedFace, SeenFrame, ShotFollower, look_for_faces, scores_at
+from core.files import printable
+from core.following import GRID_FPS, FollowedFace, IsDue, SeenFrame, ShotFollower, look_for_faces, scores_at
 from core.readahead import read_ahead
 from core.shots import find_shots
 from core.sound_track import SoundTrack, sound_track
-from core.video import MediaError, VideoInfo, probe, read_frames
+from core.video import MediaError, VideoInfo, probe, read_frames, rising
 
 DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
 MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
@@ -75,6 +77,9 @@ class ActiveSpeakerDetector:
     ):
         if detect_every is not None and detect_every < 1:
             raise UserError(f"detect_every {detect_every}: expected 1 (every frame) or more")
+        for name, value, unit in (("min_track_s", min_track_s, "seconds"), ("min_face_px", min_face_px, "pixels")):
+            if not 0 <= value < float("inf"):
+                raise UserError(f"{name} {value:g}: expected {unit}, 0 or more")
         self.encoder: Encoder = open_encoder(
             encoder,
             weights,
@@ -94,6 +99,7 @@ class ActiveSpeakerDetector:
         return {
             **self.encoder.settings,
             "face_detector": self.detector.name,
+            "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
             "detect_every": self.detect_every,
             "min_track_s": self.min_track_s,
             "min_face_px": self.min_face_px,
@@ -137,16 +143,20 @@ class ActiveSpeakerDetector:
             sound_s=(sound.start_s, sound.end_s) if sound else None,
             shots=road.shots,
             tracks=road.tracks,
-            notes=list(self._notes(info, sound, road, error)),
+            notes=[printable(note) for note in self._notes(info, sound, road, error)],
             complete=error is None and (sound.error is None if sound else not info.has_audio),
             settings=self.settings,
         )
 
     def _seen(self, path: str | Path, info: VideoInfo) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        every = self.detect_every or max(1, round(DETECT_EVERY_S * info.fps))
-        shots = read_ahead(find_shots(read_frames(path), info.fps), FRAMES_AHEAD)
-        return read_ahead(look_for_faces(shots, self.detector, every), FRAMES_AHEAD)
+        shots = read_ahead(find_shots(rising(read_frames(path), path), info.fps), FRAMES_AHEAD)
+        return read_ahead(look_for_faces(shots, self.detector, self._is_due(info.fps)), FRAMES_AHEAD)
+
+    def _is_due(self, fps: float) -> IsDue:
+        if self.detect_every is not None:
+            return lambda frames, seconds: frames >= self.detect_every
+        return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
 
     def _notes(self, info: VideoInfo, sound: SoundTrack | None, road: "_Road", error: str | None) -> Iterator[str]:
         last_s = road.times_s[-1]
@@ -187,7 +197,8 @@ class _Road:
             encoder = self.settings.encoder
             start = None if self.sound is None else lambda first_s: encoder.start(self.sound, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            self.follower = ShotFollower(origin_s, encoder.crop, start)
+            with_features = encoder.context is not None
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, with_features=with_features)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
@@ -198,11 +209,11 @@ class _Road:
     def _end_shot(self, end_s: float) -> None:
         if self.follower is None:
             return
-        faces = [face for face in self.follower.finish() if self._is_kept(face)]
-        self.follower = None
-        logits = [None] * len(faces)
-        if self.sound is not None:
-            logits = self.settings.encoder.score_shot([(face.first_grid, face.scorer) for face in faces])
+        faces, self.follower = self.follower.finish(), None
+        logits = [face.logits for face in faces]
+        encoder = self.settings.encoder
+        if self.sound is not None and encoder.context is not None:
+            logits = encoder.score_in_context([TrackFeatures(face.first_grid, face.features) for face in faces])
         for face, scores in zip(faces, logits, strict=True):
             self.tracks.append(self._track(face, scores))
         last = len(self.times_s) - 1

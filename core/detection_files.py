@@ -35,6 +35,12 @@ WRITERS: dict[str, Callable[[Path, DetectedVideo], None]] = {
 }
 
 
+def output_paths(folder: str | Path, video: Path, formats: Collection[str]) -> dict[str, Path]:
+    """Format -> file that `write_outputs` writes, in the order of writing."""
+    stem = printable(video.stem)
+    return {name: Path(folder) / FILE_NAMES[name].format(stem=stem) for name in FORMATS if name in formats}
+
+
 def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[str]) -> list[Path]:
     """Write a video's results into a folder, which is made where it is absent.
 
@@ -54,8 +60,7 @@ def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise UserError(f"unknown format {', '.join(unknown)}: expected some of {', '.join(FORMATS)}")
-    stem = printable(video.path.stem)
-    paths = {name: Path(folder) / FILE_NAMES[name].format(stem=stem) for name in FORMATS if name in formats}
+    paths = output_paths(folder, video.path, formats)
     writers = WRITERS | {"report": functools.partial(write_report, media=paths.get("overlay"))}
     for name, path in paths.items():
         writers[name](path, video)

@@ -50,19 +50,9 @@ class Encoder:
     context_shape: ContextShape
     device: torch.device
 
-    def score_shot(self, faces: Sequence[tuple[int, TrackScorer]]) -> list[np.ndarray]:
-        """The logits of all faces of a shot, each (crop, [not speaking, speaking]) float32.
-
-        Args:
-            faces: number of the first crop, on a grid common to the shot, and the scorer that took the crops.
-        """
-        if not faces:
-            return []
-        logits, features = zip(*(scorer.finish() for _, scorer in faces), strict=True)
-        if self.context is None:
-            return list(logits)
-        tracks = [TrackFeatures(first, vectors) for (first, _), vectors in zip(faces, features, strict=True)]
-        return score_shot(self.context, tracks, self.context_shape, self.device)
+    def score_in_context(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
+        """The context network's logits of all faces of a shot, each (crop, [not speaking, speaking]) float32."""
+        return score_shot(self.context, tracks, self.context_shape, self.device) if tracks else []
 
 
 def open_encoder(
@@ -90,7 +80,7 @@ def open_encoder(
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
         path, crop_name = Path(weights), "colour"
-        size, start = _two_stream(name, path, device)
+        size, start = _two_stream(name, path, device, with_features=context is not None)
     else:
         if crop not in (None, *WHOLE_TRACK_CROPS):
             raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(WHOLE_TRACK_CROPS)}")
@@ -116,12 +106,16 @@ def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device):
     return model.feature_size, lambda sound, first_s: make(encoder, sound, first_s)
 
 
-def _two_stream(name: str, path: Path, device: torch.device):
+def _two_stream(name: str, path: Path, device: torch.device, *, with_features: bool):
     clip_length = clip_length_of(read_state_dict(path, "STE checkpoint"))
     model = models.make_encoder(name, False, clip_length)
     load_weights(model, path, "STE checkpoint")
     encode = fast_encoder(model.to(device))
-    return model.feature_size, lambda sound, first_s: ClipScorer(encode, clip_length, sound, first_s, device)
+
+    def start(sound: SoundTrack, first_s: float) -> ClipScorer:
+        return ClipScorer(encode, clip_length, sound, first_s, device, with_features=with_features)
+
+    return model.feature_size, start
 
 
 def _context(path: str | Path, shape: ContextShape, feature_size: int, device: torch.device) -> ContextScorer:

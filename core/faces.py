@@ -6,8 +6,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from core.cache import cached
+from core.cache import NotDownloadedError, cached
 from core.errors import UserError
+from core.forwarding import fingerprint
 from core.published import YUNET
 
 NON_MAXIMUM_SUPPRESSION = 0.3  # overlap from which two boxes are one face; OpenCV's default for YuNet
@@ -47,6 +48,7 @@ class YuNet:
     def __init__(self, weights: str | Path, threshold: float = 0.6):
         if not Path(weights).is_file():
             raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
+        self.weights_sha256 = fingerprint(weights)
         try:
             self.network = cv2.FaceDetectorYN.create(
                 str(weights), "", (320, 320), threshold, NON_MAXIMUM_SUPPRESSION, MOST_CANDIDATES
@@ -98,13 +100,13 @@ def find_detector(
         cache: folder for downloads; None for the user's.
 
     Raises:
-        UserError: the path is no YuNet network.
+        UserError: the path is no YuNet network, or another file lies in its place in the cache.
     """
     if detector is not None:
         return (YuNet(detector), None) if isinstance(detector, str | Path) else (detector, None)
     try:
         return YuNet(cached(YUNET, cache)), None
-    except UserError as error:
+    except NotDownloadedError as error:
         note = (
             "YuNet's weights could not be had, so OpenCV's Haar cascade looked for faces: it misses faces that are "
             f"turned, small or dark, and takes other things for faces ({error})"

@@ -23,8 +23,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; give another output path")
+    try:
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; give another output path")
+    except OSError as error:  # a name that is too long
+        raise UserError(f"cannot write {path}: {error.strerror}; give another output path") from error
     try:
         handle, name = tempfile.mkstemp(prefix=PART, suffix=path.suffix, dir=path.parent)
     except OSError as error:

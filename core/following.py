@@ -15,8 +15,8 @@ import numpy as np
 from core.face_crops import CropFunction, thumbnail
 from core.faces import FaceDetector
 from core.shots import ShotFrame
-from core.tracking import SETTLE_S, FaceTrack, FaceTracker
-from core.video import Frame
+from core.tracking import FaceTrack, FaceTracker
+from core.video import Frame, MediaError
 
 GRID_FPS = 25
 DETECTION_SIDE = 640  # pixels, longer side of the picture in which faces are looked for
@@ -48,19 +48,31 @@ class TrackScorer(Protocol):
 
 
 StartScorer = Callable[[float], TrackScorer]  # from the time of the first crop, in seconds
+IsDue = Callable[[int, float], bool]  # of a look, by the frames and the seconds since the last one
 
 
-def look_for_faces(frames: Iterable[ShotFrame], detector: FaceDetector, every: int) -> Iterator[SeenFrame]:
-    """Detect faces in the first and the last frame of each shot and in every `every`-th frame between."""
-    waiting: ShotFrame | None = None
-    since = 0
-    for frame in frames:
-        if waiting is not None:
-            yield _seen(waiting, detector if since % every == 0 or frame.begins_shot else None)
-        since = 0 if frame.begins_shot else since + 1
-        waiting = frame
+def look_for_faces(frames: Iterable[ShotFrame], detector: FaceDetector, is_due: IsDue) -> Iterator[SeenFrame]:
+    """Detect faces in the first and the last frame of each shot, and between them where it is due.
+
+    Where the frames end in a MediaError it is raised after all frames before it were given.
+    """
+    waiting: ShotFrame | None = None  # known to be a shot's last frame when the next one has come
+    looked: ShotFrame | None = None
+    failure = None
+    try:
+        for frame in frames:
+            if waiting is not None:
+                elapsed_s = waiting.frame.time_s - looked.frame.time_s if looked else 0.0
+                if waiting.begins_shot or frame.begins_shot or is_due(waiting.number - looked.number, elapsed_s):
+                    looked = waiting
+                yield _seen(waiting, detector if looked is waiting else None)
+            waiting = frame
+    except MediaError as error:
+        failure = error
     if waiting is not None:
         yield _seen(waiting, detector)
+    if failure is not None:
+        raise failure
 
 
 def _seen(shot_frame: ShotFrame, detector: FaceDetector | None) -> SeenFrame:
@@ -78,14 +90,18 @@ class FollowedFace:
     """A track with what is known of it at every frame of the video.
 
     Attributes:
+        number: in order of appearance in the shot.
         track: its detections.
         first_grid: k of its first crop's time, origin + k / 25.
         crops: how many crops were cut.
-        scorer: has taken them; None where there is no sound.
+        scorer: takes them; None where there is no sound, and when the track has ended.
         frames, times_s, boxes: number, time and smoothed box of each frame.
         thumbnail: JPEG.
+        logits, features: of the crops, as the scorer gave them at the track's end; None where there is no sound, or
+            nobody wants the features.
     """
 
+    number: int
     track: FaceTrack
     first_grid: int
     scorer: TrackScorer | None
@@ -95,48 +111,78 @@ class FollowedFace:
     boxes: list[np.ndarray] = field(default_factory=list)
     thumbnail: bytes | None = None
     certainty: float = -1.0  # the detector's score of the thumbnail
+    logits: np.ndarray | None = None
+    features: np.ndarray | None = None
 
 
 class ShotFollower:
-    """Follows the faces of one shot.
+    """Follows the faces of one shot; of those whose tracks have ended only the results are kept.
 
     Args:
         origin_s: time of the grid's first point, that of the video's first frame.
         crop: cuts a face for the scorers.
         start_scorer: makes a track's scorer; None where there is no sound.
+        is_kept: whether a face whose track has ended is worth keeping.
+        with_features: keep the features, too.
     """
 
-    def __init__(self, origin_s: float, crop: CropFunction, start_scorer: StartScorer | None):
+    def __init__(
+        self,
+        origin_s: float,
+        crop: CropFunction,
+        start_scorer: StartScorer | None,
+        is_kept: Callable[[FollowedFace], bool] = lambda face: True,
+        *,
+        with_features: bool = True,
+    ):
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
+        self.is_kept, self.with_features = is_kept, with_features
         self.tracker = FaceTracker()
         self.waiting: deque[SeenFrame] = deque()  # frames that may still gain boxes
-        self.faces: list[FollowedFace] = []
+        self.begun: deque[FaceTrack] = deque()  # whose first frame is one of these
+        self.followed: list[FollowedFace] = []
+        self.ended: list[FollowedFace] = []
+        self.count = 0
 
     def add(self, seen: SeenFrame) -> None:
         """Take in the next frame; those that nothing can change any more are cut."""
-        if seen.faces is not None:
-            self.tracker.update(seen.frame.time_s, seen.faces)
         self.waiting.append(seen)
-        while seen.frame.time_s - self.waiting[0].frame.time_s > SETTLE_S + 1e-6:
+        if seen.faces is not None:
+            self.begun += self.tracker.update(seen.frame.time_s, seen.faces)
+        while self.waiting and self.tracker.stands_fast(self.waiting[0].frame.time_s):
             self._settle(self.waiting.popleft())
 
     def finish(self) -> list[FollowedFace]:
         """All faces of the shot, in order of appearance; to be called once, after its last frame."""
+        self.tracker.open.clear()
         while self.waiting:
             self._settle(self.waiting.popleft())
-        return self.faces
+        return sorted(self.ended, key=lambda face: face.number)
 
     def _settle(self, seen: SeenFrame) -> None:
         time_s = seen.frame.time_s
-        for track in self.tracker.tracks[len(self.faces) :]:
-            if track.first_s > time_s:
-                break
-            first_grid = int(np.ceil((track.first_s - self.origin_s) * GRID_FPS - 0.5 - 1e-6))
-            scorer = self.start_scorer(self._grid_time(first_grid)) if self.start_scorer else None
-            self.faces.append(FollowedFace(track, first_grid, scorer))
-        for face in self.faces:
-            if time_s <= face.track.last_s:
-                self._cut(face, seen)
+        while self.begun and self.begun[0].first_s <= time_s:
+            self.followed.append(self._face(self.begun.popleft()))
+        for face in self.followed:
+            self._cut(face, seen)
+        for face in self.followed:
+            if face.track.last_s <= time_s:
+                self._end(face)
+        self.followed = [face for face in self.followed if face.track.last_s > time_s]
+
+    def _face(self, track: FaceTrack) -> FollowedFace:
+        first_grid = int(np.ceil((track.first_s - self.origin_s) * GRID_FPS - 0.5 - 1e-6))
+        scorer = self.start_scorer(self._grid_time(first_grid)) if self.start_scorer else None
+        self.count += 1
+        return FollowedFace(self.count, track, first_grid, scorer)
+
+    def _end(self, face: FollowedFace) -> None:
+        if self.is_kept(face):
+            if face.scorer is not None:
+                face.logits, features = face.scorer.finish()
+                face.features = features if self.with_features else None
+            self.ended.append(face)
+        face.scorer = None
 
     def _cut(self, face: FollowedFace, seen: SeenFrame) -> None:
         time_s = seen.frame.time_s

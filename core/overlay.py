@@ -4,6 +4,7 @@ import bisect
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from core.audio import decode_audio
 from core.detected import SPEAKING_THRESHOLD, DetectedVideo
 from core.files import written_whole
 from core.readahead import read_ahead
-from core.video import Frame, MediaError, open_media, probe, read_frames
+from core.video import Frame, MediaError, VideoInfo, open_media, probe, read_frames
 from core.video_writing import write_timed_video
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
@@ -123,7 +124,9 @@ def write_marked_video(
     if tolerant:
         frames, sound = _until_failure(frames), _until_failure(sound)
     with written_whole(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
-        write_timed_video(temporary, ahead, info.fps, sound, sample_rate, index_first=True)
+        write_timed_video(
+            temporary, ahead, info.fps, sound, sample_rate, index_first=True, pixel_aspect=_pixel_aspect(source, info)
+        )
 
 
 def _faces_by_frame(video: DetectedVideo) -> FacesAt:
@@ -159,6 +162,13 @@ def _marked(
             pixels = draw_faces(pixels, faces)
         height, width = pixels.shape[:2]
         yield max(0.0, frame.time_s - start_s), np.ascontiguousarray(pixels[: height // 2 * 2, : width // 2 * 2])
+
+
+def _pixel_aspect(source: str | Path, info: VideoInfo) -> Fraction | None:
+    """Width of a displayed pixel over its height; None where the file does not say."""
+    with open_media(source) as container:
+        aspect = container.streams.video[0].sample_aspect_ratio
+    return 1 / aspect if aspect and info.rotation in (90, 270) else aspect or None
 
 
 def _sound_format(source: str | Path) -> tuple[int, int]:

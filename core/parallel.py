@@ -2,7 +2,9 @@
 
 import argparse
 import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
+import multiprocessing.synchronize
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +15,11 @@ from tqdm import tqdm
 
 from core.allocation import reuse_freed_memory
 from core.errors import EXIT_BROKEN_ITEMS, UserError
+from core.files import printable
 from core.video import MediaError
 
 Item = TypeVar("Item")
+_stopping: multiprocessing.synchronize.Event  # of a worker: set when no further item shall be begun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +91,7 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
         return 0
     print(f"{len(broken)} video(s) could not be used; the others are finished:", file=sys.stderr)
     for name, message in sorted(broken.items()):
-        print(f"  {name}: {message}", file=sys.stderr)
+        print(printable(f"  {name}: {message}"), file=sys.stderr)
     return EXIT_BROKEN_ITEMS
 
 
@@ -104,7 +108,8 @@ def _outcomes(
         return
     # "spawn": forking a process that holds PyTorch's and FFmpeg's threads can deadlock
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=one_thread_each) as pool:
+    stopping = context.Event()
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (stopping,)) as pool:
         # Ctrl-C reaches the workers too; they are born ignoring it, and heed it while they work on a video: one that
         # starts or waits has nothing to clean up and would only print a traceback.
         heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -115,7 +120,13 @@ def _outcomes(
         try:
             for future in concurrent.futures.as_completed(waiting):
                 yield waiting[future], future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a process ended in the middle of its video, as when the system runs out of memory; run the same "
+                "command again with fewer --jobs"
+            ) from error
         except BaseException:  # an interrupt too: what has not begun is not begun
+            stopping.set()  # the pool hands some items out in advance
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -145,7 +156,15 @@ def _attempt(function: Callable[[Item], object], item: Item) -> str | None:
     return None
 
 
+def _start_worker(stopping: multiprocessing.synchronize.Event) -> None:
+    global _stopping
+    _stopping = stopping
+    one_thread_each()
+
+
 def _attempt_in_worker(function: Callable[[Item], object], item: Item) -> str | None:
+    if _stopping.is_set():
+        return None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _attempt(function, item)

@@ -9,7 +9,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from core.video import Frame
+from core.video import Frame, MediaError
 
 PICTURE_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink pictures to about this width
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame
@@ -36,20 +36,26 @@ def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
     not a cut; its thresholds are its defaults.
 
     Args:
-        frames: of a video, in order.
+        frames: of a video, in order; where they end in a MediaError it is raised after all frames before it were given.
         fps: its average frame rate, for the shortest shot.
     """
     detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)))
     waiting: deque[tuple[int, Frame]] = deque()
     cuts = {0}
-    for number, frame in enumerate(frames):
-        waiting.append((number, frame))
-        found = detector.process_frame(FrameTimecode(number, float(fps)), _small(frame))
-        cuts.update(cut.frame_num for cut in found)
-        if len(waiting) > detector.event_buffer_length:
-            yield _marked(waiting.popleft(), cuts)
+    failure = None
+    try:
+        for number, frame in enumerate(frames):
+            waiting.append((number, frame))
+            found = detector.process_frame(FrameTimecode(number, float(fps)), _small(frame))
+            cuts.update(cut.frame_num for cut in found)
+            if len(waiting) > detector.event_buffer_length:
+                yield _marked(waiting.popleft(), cuts)
+    except MediaError as error:
+        failure = error
     while waiting:
         yield _marked(waiting.popleft(), cuts)
+    if failure is not None:
+        raise failure
 
 
 def _marked(numbered: tuple[int, Frame], cuts: set[int]) -> ShotFrame:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from core.audio import SAMPLE_RATE, decode_audio
+from core.errors import UserError
 from core.video import MediaError, open_media, start_of
 
 
@@ -72,6 +73,7 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
 
     Raises:
         MediaError: the file cannot be opened.
+        UserError: there is no room for the temporary file.
     """
     with open_media(path) as container:
         streams = container.streams.audio
@@ -81,14 +83,20 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
         yield None
         return
     error, length = None, 0
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:  # closing it has nothing left to write
         try:
             for block in decode_audio(path):
-                file.write(block.tobytes())
+                rest = memoryview(block.tobytes())
+                while rest:
+                    rest = rest[file.write(rest) :]
                 length += len(block)
         except MediaError as failure:
             error = str(failure)
-        file.flush()
+        except OSError as failure:
+            raise UserError(
+                f"no room for the sound of {path} in {folder or tempfile.gettempdir()} (32 kB a second): "
+                f"{failure.strerror}; free some space, or name another folder with the variable TMPDIR"
+            ) from failure
         if length <= round(start_s * SAMPLE_RATE):
             yield None
             return

@@ -101,8 +101,16 @@ def _track(track: Track, video: DetectedVideo) -> dict[str, Any]:
         ],
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
         "boxes": _rounded(track.boxes, BOX_DECIMALS),
-        "probabilities": None if video.sound_s is None else _rounded(track.probabilities, PROBABILITY_DECIMALS),
+        "probabilities": None if video.sound_s is None else _probabilities(track),
     }
+
+
+def _probabilities(track: Track) -> list[float]:
+    """Rounded, but never across the threshold."""
+    step = 10.0**-PROBABILITY_DECIMALS
+    rounded = np.round(track.probabilities.astype(np.float64), PROBABILITY_DECIMALS)
+    highest = np.where(track.speaking, 1.0, SPEAKING_THRESHOLD - step)
+    return _rounded(np.minimum(rounded, highest), PROBABILITY_DECIMALS)
 
 
 def _time(seconds: float) -> float:

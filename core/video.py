@@ -7,8 +7,9 @@ a non-zero timestamp stays aligned with annotations that count from its beginnin
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -27,6 +28,7 @@ LIMITED = (0, 1)
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
+BACK_S = 0.1  # that rounding and careless muxers may let time go back by
 
 
 class MediaError(UserError):
@@ -38,7 +40,7 @@ class VideoInfo:
     """What a video file says of itself.
 
     Attributes:
-        width, height: pixels as displayed, that is after the rotation in the metadata.
+        width, height: pixels, after the rotation in the metadata; whether they are square is not told.
         fps: average frames per second.
         duration_s: seconds as the container claims; None where it does not say.
         has_audio: whether there is a sound stream.
@@ -200,6 +202,8 @@ def read_frames(
         start_s, end_s: seconds from the container's start; one seek brings the decoder near the start.
         threads: decoder threads; 1 where several videos are decoded side by side.
 
+    A picture whose size changes midway is scaled to that of its first frame.
+
     Raises:
         MediaError: the file is absent, unreadable or has no picture, or decoding fails midway.
     """
@@ -224,6 +228,25 @@ def read_frames(
             return
     if waiting is not None:
         yield waiting
+
+
+def rising(frames: Iterable[Frame], path: str | Path) -> Iterator[Frame]:
+    """Frames at times that rise: one that is shown no later than the one before it is put a millisecond behind it.
+
+    Raises:
+        MediaError: time goes back by more than rounding and careless muxers explain; the frames before that are given.
+    """
+    last_s = -math.inf
+    for frame in frames:
+        if frame.time_s < last_s - BACK_S:
+            raise MediaError(
+                f"{path}: after {last_s:.2f} s time goes back to {frame.time_s:.2f} s, as where files were joined byte "
+                "by byte; join them with FFmpeg's concat demuxer"
+            )
+        if frame.time_s <= last_s:
+            frame = replace(frame, time_s=last_s + 1e-3)
+        last_s = frame.time_s
+        yield frame
 
 
 def open_media(path: str | Path) -> av.container.InputContainer:
@@ -259,12 +282,15 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
         if seek_s > 0:
             with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
                 container.seek(int((seek_s + origin) * av.time_base), backward=True)
-        time_s = None
+        time_s = size = None
         try:
             for picture in container.decode(stream):
                 if picture.pts is None:
                     continue
                 time_s = float(picture.pts * picture.time_base) - origin
+                size = size or (picture.width, picture.height)
+                if (picture.width, picture.height) != size:  # as in recordings of broadcasts
+                    picture = picture.reformat(*size)
                 yield Frame(time_s, picture)
         except av.FFmpegError as error:
             where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"

@@ -48,6 +48,7 @@ def write_timed_video(
     crf: int = 20,
     *,
     index_first: bool = False,
+    pixel_aspect: Fraction | None = None,
 ) -> None:
     """Encode frames (H.264), each at its own time, and sound (AAC) that begins at time 0.
 
@@ -61,10 +62,12 @@ def write_timed_video(
             none for a video without sound.
         index_first: in mp4, put the index before the rest ("fast start"), so that a player can begin before it has
             the whole file; the file is copied once for it.
+        pixel_aspect: width of a pixel over its height; None for square ones.
     """
     options = {"movflags": "faststart"} if index_first and Path(path).suffix.lower() in MP4_LIKE else {}
     with av.open(str(path), "w", options=options) as container:
-        pictures, samples = _Pictures(container, fps, crf), _Samples(container, sound, sample_rate)
+        pictures = _Pictures(container, fps, crf, pixel_aspect)
+        samples = _Samples(container, sound, sample_rate)
         for time_s, pixels in frames:
             pictures.encode(time_s, pixels)
             samples.encode_until(time_s)
@@ -73,7 +76,7 @@ def write_timed_video(
 
 
 class _Pictures:
-    def __init__(self, container: av.container.OutputContainer, fps: float, crf: int):
+    def __init__(self, container: av.container.OutputContainer, fps: float, crf: int, pixel_aspect: Fraction | None):
         options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(fps * KEY_FRAME_S)))}
         self.container = container
         self.stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
@@ -81,6 +84,8 @@ class _Pictures:
         self.stream.codec_context.time_base = Fraction(1, CLOCK)
         # Untagged, players would take large pictures for BT.709.
         self.stream.codec_context.colorspace, self.stream.codec_context.color_range = SMPTE_170M, LIMITED_RANGE
+        if pixel_aspect is not None:
+            self.stream.codec_context.sample_aspect_ratio = pixel_aspect
         self.ticks = None
 
     def encode(self, time_s: float, pixels: np.ndarray) -> None:

@@ -187,6 +187,7 @@ FAULTY_LINES = {
     "another label": "12\t100\t100\t50\t2",
     "no size": "12\t100\t100\t0\t1",
     "a frame before the first": "-1\t100\t100\t50\t1",
+    "a number beyond all frames": f"{2**63}\t100\t100\t50\t1",
     "a header": "frame\tx\ty\tsize\tlabel",
 }
 

@@ -53,3 +53,11 @@ def test_pieces_change_nothing(network, monkeypatch):
     monkeypatch.setattr(context_scoring, "PIECE", 17)
     for expected, found in zip(whole, score_shot(scorer, tracks, SHAPE, torch.device("cpu")), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_stretch_without_faces_is_passed_over(network, monkeypatch):
+    monkeypatch.setattr(context_scoring, "PIECE", 20)
+    tracks = [track(0, 10, 0), track(400, 15, 1)]
+    scored = score_shot(ContextScorer(network), tracks, SHAPE, torch.device("cpu"))
+    assert [logits.shape for logits in scored] == [(10, 2), (15, 2)]
+    np.testing.assert_allclose(scored[1][5], by_hand(network, tracks, 1, 405), atol=1e-4)

@@ -71,6 +71,56 @@ def test_done_videos_are_skipped_and_changed_settings_are_not(run, video, capsys
     assert table.stat().st_mtime_ns > before
 
 
+def test_done_means_that_all_files_are_there(run, video, capsys):
+    folder = video.parent / "two faces.asd"
+    assert run(video, "--format", "csv,json,rttm") == 0
+    capsys.readouterr()
+    assert run(video, "--format", "json,csv") == 0  # fewer, in another order
+    assert "done before" in "".join(capsys.readouterr())
+    (folder / "speakers.json").unlink()
+    assert run(video, "--format", "json,csv") == 0
+    assert (folder / "speakers.json").is_file()
+    assert run(video, "--format", "vtt") == 0  # more
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".json", ".rttm", ".vtt"}
+
+
+def test_outputs_of_other_settings_are_removed(run, video):
+    folder = video.parent / "two faces.asd"
+    assert run(video, "--format", "csv,rttm") == 0
+    (folder / "notes.txt").write_text("the user's own")
+    assert run(video, "--format", "csv", "--min-track", 0.2) == 0
+    assert {path.name for path in folder.iterdir()} == {".finished.json", "notes.txt", "tracks.csv"}
+
+
+def test_what_cannot_be_done_is_not_tried_again(run, tmp_path, capsys):
+    write_video(tmp_path / "mute.mp4", (picture(n, 2) for n in range(40)), FPS)
+    for _ in range(2):
+        assert run(tmp_path / "mute.mp4", "--format", "csv,ava") == 1
+        printed = "".join(capsys.readouterr())
+        assert "has no sound, so its faces have no scores" in printed
+        assert (tmp_path / "mute.asd" / "tracks.csv").is_file()
+    assert "x real time" not in printed
+
+
+def test_folders_that_cannot_be_written_to_are_told_before_any_work(run, video, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(detect, "work_through", lambda task: pytest.fail("work began"))
+    (tmp_path / "file").write_text("")
+    assert run(video, "--out", tmp_path / "file") == 2
+    assert "cannot create the folder" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "two faces.asd").write_text("")
+    assert run(video, "--out", tmp_path / "out") == 2
+    assert "cannot write into" in capsys.readouterr().err
+
+
+def test_a_detector_of_last_resort_is_told_before_any_work(run, video, monkeypatch, capsys):
+    monkeypatch.setattr("core.detection.find_detector", lambda *_: (Squares(), "the cascade looks for faces"))
+    monkeypatch.setattr(detect, "work_through", lambda task: pytest.fail("work began"))
+    with pytest.raises(pytest.fail.Exception):
+        run(video)
+    assert "note: the cascade looks for faces" in capsys.readouterr().err
+
+
 def test_a_broken_video_does_not_stop_the_others(run, video, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"")
     assert run(tmp_path / "broken.mp4", video, "--out", tmp_path / "out", "--format", "csv,rttm") == 1
@@ -110,6 +160,7 @@ def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
         (["VIDEO", "--detect-every", "0"], "detect_every 0"),
         (["VIDEO", "--jobs", "0"], "--jobs 0"),
         (["VIDEO", "--device", "gpu"], "expected the index"),
+        (["VIDEO", "--min-track", "nan"], "min_track_s nan"),
     ],
 )
 def test_mistakes_are_told_before_any_work(run, video, capsys, arguments, message):

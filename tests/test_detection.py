@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -94,8 +95,9 @@ def test_the_same_video_gives_the_same_scores(weights, video):
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_looking_less_often_changes_little(weights, video):
-    every, seldom = (detector(weights, detect_every=n).detect(video) for n in (1, 5))
+@pytest.mark.parametrize("seldom", [5, 15])
+def test_looking_less_often_changes_little(weights, video, seldom):
+    every, seldom = (detector(weights, detect_every=n).detect(video) for n in (1, seldom))
     for one, other in zip(every.tracks, seldom.tracks, strict=True):
         np.testing.assert_array_equal(one.frames, other.frames)
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
@@ -136,8 +138,8 @@ def test_sound_that_ends_early_is_told(weights, tmp_path):
     assert np.isfinite(found.tracks[0].scores).all()
 
 
-def encode_at(path: Path, times_s: list[float]) -> Path:
-    """The tiny picture at given times, with its sound."""
+def encode_at(path: Path, times_s: list[float], sound_s: float = 0.0) -> Path:
+    """The tiny picture at given times, with its sound from a time on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "8"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -149,15 +151,26 @@ def encode_at(path: Path, times_s: list[float]) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         samples = av.AudioFrame.from_ndarray(sound(CLIP)[None], format="s16", layout="mono")
-        samples.sample_rate, samples.pts, samples.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+        samples.sample_rate, samples.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+        samples.pts = round(sound_s * SAMPLE_RATE)
         container.mux(audio.encode(samples))
         container.mux(audio.encode(None))
     return path
 
 
-@pytest.mark.parametrize("fps", [10, 24, 30000 / 1001, 60])
+def test_sound_that_starts_late_is_told(weights, tmp_path):
+    times = [number / FPS for number in range(75)]
+    found = detector(weights, faces=1).detect(encode_at(tmp_path / "late.mkv", times, sound_s=1.0))
+    assert found.sound_s[0] == pytest.approx(1.0, abs=0.05)
+    [note] = found.notes
+    assert "outside it counts as silence" in note
+    assert len(found.tracks[0].scores) == 75
+    assert np.isfinite(found.tracks[0].scores).all()
+
+
+@pytest.mark.parametrize("fps", [1, 2, 3, 10, 24, 30000 / 1001, 60])
 def test_any_frame_rate_scores_its_own_frames(weights, tmp_path, fps):
-    times = [number / fps for number in range(int(1.8 * fps))]
+    times = [number / fps for number in range(max(4, int(1.8 * fps)))]
     found = detector(weights, faces=1).detect(encode_at(tmp_path / "a.mp4", times))
     [track] = found.tracks
     assert len(track.frames) == len(times)
@@ -171,6 +184,50 @@ def test_a_varying_frame_rate(weights, tmp_path):
     [track] = found.tracks
     np.testing.assert_allclose(track.times_s, times, atol=1e-3)
     np.testing.assert_allclose(found.frame_times_s, times, atol=1e-3)
+
+
+def test_a_rate_that_falls_in_the_middle(weights, tmp_path):
+    times = [number / 60 for number in range(60)] + [1.0 + number / 4 for number in range(8)]
+    found = detector(weights, faces=1).detect(encode_at(tmp_path / "a.mp4", times))
+    [track] = found.tracks
+    assert len(track.frames) == len(times)
+
+
+def joined(tmp_path: Path, sizes: list[tuple[int, int]], starts_s: list[float]) -> Path:
+    """MPEG transport streams of one second each, one behind the other in one file."""
+    path = tmp_path / "joined.ts"
+    with path.open("wb") as out:
+        for number, ((width, height), start_s) in enumerate(zip(sizes, starts_s, strict=True)):
+            part = tmp_path / f"{number}.ts"
+            with av.open(str(part), "w", options={"mpegts_copyts": "1"}) as container:
+                stream = container.add_stream("libx264", rate=25, options={"crf": "8", "bf": "0"})
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                for frame_number in range(25):
+                    pixels = cv2.resize(picture(frame_number, 1), (width, height))
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts, frame.time_base = round((start_s + frame_number / 25) * 90_000), Fraction(1, 90_000)
+                    stream.codec_context.time_base = Fraction(1, 90_000)
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+            out.write(part.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("second", [(32, 24), (128, 128)])
+def test_a_picture_whose_size_changes_is_scaled_to_the_first(weights, tmp_path, second):
+    found = detector(weights, faces=1).detect(joined(tmp_path, [(64, 48), second], [10.0, 11.0]))
+    assert (found.info.width, found.info.height) == (64, 48)
+    assert len(found.frame_times_s) == 50
+    for track in found.tracks:
+        assert track.boxes == pytest.approx(np.tile(BOXES[0], (len(track.frames), 1)), abs=0.01)
+    assert sum(len(track.frames) for track in found.tracks) == 50
+
+
+def test_time_that_goes_back_ends_the_video(weights, tmp_path):
+    found = detector(weights, faces=1).detect(joined(tmp_path, [(64, 48)] * 2, [10.0, 5.0]))
+    assert not found.complete
+    assert len(found.frame_times_s) == 25
+    assert "time goes back" in found.notes[0]
 
 
 def test_two_shots(weights, tmp_path):
@@ -210,6 +267,7 @@ def test_wrong_arguments_are_refused(weights):
             detector(weights, name, **options)
 
     refused("detect_every 0", detect_every=0)
+    refused("min_track_s nan", min_track_s=float("nan"))
     refused("crop", name="resnet18_two_streams", crop="box")
     refused("leave one out", ensemble=True, context=weights / "context128.pth")
     refused("contexts of", context=weights / "context128.pth", context_shape=(5, 4, 2))

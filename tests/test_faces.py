@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from core.cache import NotDownloadedError
 from core.errors import UserError
 from core.faces import HaarCascade, YuNet, find_detector
+from core.published import YUNET
 from core.video import read_frames
 
 
@@ -67,7 +69,7 @@ def test_wrong_weights_are_refused(tmp_path):
 
 def test_without_network_and_weights_the_cascade_serves_and_says_so(tmp_path, monkeypatch):
     def unreachable(remote, cache):
-        raise UserError("no network")
+        raise NotDownloadedError("no network")
 
     monkeypatch.setattr("core.faces.cached", unreachable)
     detector, note = find_detector(None, tmp_path)
@@ -79,3 +81,9 @@ def test_without_network_and_weights_the_cascade_serves_and_says_so(tmp_path, mo
 def test_a_detector_of_ones_own_is_taken_as_it_is():
     own = HaarCascade()
     assert find_detector(own) == (own, None)
+
+
+def test_another_file_in_the_place_of_the_weights_is_refused(tmp_path):
+    (tmp_path / YUNET.name).write_bytes(b"something else")
+    with pytest.raises(UserError, match="is not the YuNet face detector"):
+        find_detector(None, tmp_path)

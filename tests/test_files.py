@@ -85,6 +85,12 @@ def test_an_output_path_that_cannot_be_is_refused(tmp_path):
         pass
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(UserError, match="File name too long"), written_whole(tmp_path / ("x" * 300)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write into")
 def test_a_folder_that_takes_no_files_is_refused():
     with pytest.raises(UserError, match="cannot write into /proc"), written_whole("/proc/out.txt"):

@@ -31,7 +31,7 @@ def encode(path: Path, times_s: list[float]) -> Path:
 
 
 class Recorder:
-    """A scorer that keeps what it is given: the numbers of the frames, told by their brightness."""
+    """A scorer that gives back what it was given: the numbers of the frames, told by their brightness, and its time."""
 
     def __init__(self, first_s: float):
         self.first_s, self.frames = first_s, []
@@ -39,6 +39,9 @@ class Recorder:
     def push(self, crop: np.ndarray) -> None:
         assert crop.shape == (112, 112)
         self.frames.append(round((float(crop.mean()) - 15) / STEP))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.frames), np.array([self.first_s])
 
 
 class OneFace:
@@ -59,7 +62,7 @@ def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...]
     """The faces of all shots of a video, each with its shot's number."""
     frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(path)))
     faces, follower, origin_s, shot = [], None, None, -1
-    for seen in look_for_faces(frames, detector, every):
+    for seen in look_for_faces(frames, detector, lambda frames, seconds: frames >= every):
         if origin_s is None:
             origin_s = seen.frame.time_s
         if seen.begins_shot:
@@ -73,9 +76,9 @@ def test_at_25_fps_each_frame_is_cut_once(tmp_path):
     path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
     [(_, face)] = follow(path, OneFace(range(10, 41)))
     assert face.frames == list(range(10, 41))
-    assert face.scorer.frames == list(range(10, 41))
+    assert face.logits.tolist() == list(range(10, 41))
     assert face.first_grid == 10
-    assert face.scorer.first_s == pytest.approx(0.4)
+    assert face.features[0] == pytest.approx(0.4)
     assert face.boxes[0] == pytest.approx([20, 10, 50, 40])
     assert face.thumbnail.startswith(b"\xff\xd8")  # JPEG
 
@@ -106,7 +109,7 @@ def test_a_faster_video_gives_every_grid_point_its_nearest_frame(tmp_path):
     assert face.crops == 32  # 74 / 60 s is grid point 30.8, nearest to 31
     nearest = [int(np.abs(np.array(times) - time_s).argmin()) for time_s in grid]
     # where two frames are equally near either will do
-    distance = [abs(times[frame] - time_s) for frame, time_s in zip(face.scorer.frames, grid, strict=True)]
+    distance = [abs(times[frame] - time_s) for frame, time_s in zip(face.logits, grid, strict=True)]
     expected = [abs(times[frame] - time_s) for frame, time_s in zip(nearest, grid, strict=True)]
     assert distance == pytest.approx(expected, abs=1e-6)
     assert face.frames == list(range(75))
@@ -117,16 +120,16 @@ def test_a_slow_and_varying_video_repeats_frames(tmp_path):
     path = encode(tmp_path / "a.mp4", times)
     [(_, face)] = follow(path, OneFace(range(7)))
     expected = [int(np.abs(np.array(times) - k / 25).argmin()) for k in range(23)]  # 0.9 s is grid point 22.5
-    assert len(face.scorer.frames) in (23, 24)
-    assert face.scorer.frames[:23] == expected
+    assert len(face.logits) in (23, 24)
+    assert face.logits[:23].tolist() == expected
 
 
 def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
     path = encode(tmp_path / "a.mp4", [0.5 + number / 25 for number in range(30)])
     [(_, face)] = follow(path, OneFace(range(5, 30)))
-    assert face.scorer.frames == list(range(5, 30))
+    assert face.logits.tolist() == list(range(5, 30))
     first = next(iter(read_frames(path))).time_s
-    assert face.scorer.first_s == pytest.approx(first + 0.2)
+    assert face.features[0] == pytest.approx(first + 0.2)
 
 
 def test_a_gap_of_detection_is_filled(tmp_path):
@@ -143,9 +146,24 @@ def test_without_sound_nothing_is_cut(tmp_path):
     for number, frame in enumerate(read_frames(path)):
         follower.add(SeenFrame(number, frame, number == 0, np.array([[20, 10, 50, 40, 0.9]], np.float32)))
     [face] = follower.finish()
-    assert face.scorer is None
+    assert face.logits is None
     assert face.crops == 0
     assert face.frames == list(range(20))
+
+
+def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
+    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5, with_features=False)
+    for number, frame in enumerate(read_frames(path)):
+        there = 3 <= number < 6 or 10 <= number < 20 or number >= 50
+        faces = np.array([[20, 10, 50, 40, 0.9]] * there, np.float32).reshape(-1, 5)
+        follower.add(SeenFrame(number, frame, number == 0, faces))
+        assert len(follower.followed) <= 1
+        assert len(follower.waiting) <= 17  # 0.4 s for the track to end, and 0.24 s of smoothing
+    kept = follower.finish()
+    assert [face.frames for face in kept] == [list(range(3, 20)), list(range(50, 60))]
+    assert all(face.scorer is None and face.features is None for face in kept)
+    assert kept[1].logits.tolist() == list(range(50, 60))
 
 
 def test_scores_between_grid_points_are_interpolated():

@@ -1,6 +1,8 @@
 """Boxes on frames, whole videos of them, and the script that draws predictions."""
 
 import contextlib
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -159,6 +161,23 @@ def test_an_overlay_is_upright(tmp_path: Path, shared: Path) -> None:
     assert probe(tmp_path / "overlay.mp4").rotation == 0
     shown, written = (next(read_frames(file)).rgb().astype(float) for file in (path, tmp_path / "overlay.mp4"))
     assert np.abs(shown - written).mean() < 4
+
+
+@pytest.mark.parametrize(("rotation", "expected"), [(0, Fraction(64, 45)), (90, Fraction(45, 64))])
+def test_pixels_keep_their_shape(tmp_path: Path, monkeypatch, rotation: int, expected: Fraction) -> None:
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 72, 58, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        frame = av.VideoFrame.from_ndarray(np.full((58, 72, 3), GREY, np.uint8), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    turned = replace(probe(path), rotation=rotation)  # the writer cannot store a rotation
+    monkeypatch.setattr("core.overlay.probe", lambda source: turned)
+    write_overlay(tmp_path / "overlay.mp4", detected([], np.array([0.0]), path, fps=10, sound_s=None))
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == expected
 
 
 def test_odd_sides_lose_a_line(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Videos side by side: a broken one stops nobody, anything else stops everybody."""
 
 import argparse
+import contextlib
 import os
+import signal
+import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -29,6 +33,16 @@ def interrupt(item: int) -> None:
     raise KeyboardInterrupt
 
 
+def begin_and_wait(folder_and_number: tuple[Path, int]) -> None:
+    folder, number = folder_and_number
+    (folder / str(number)).touch()
+    time.sleep(60)
+
+
+def end_the_process(item: int) -> None:
+    os._exit(1)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_broken_videos_are_told_and_the_others_finished(tmp_path, jobs):
     items = {f"-v{number}": (tmp_path, number) for number in range(7)}
@@ -51,6 +65,37 @@ def test_another_error_ends_the_map(jobs):
 def test_an_interrupt_ends_the_map():
     with pytest.raises(KeyboardInterrupt):
         parallel.map_videos(interrupt, {"a": 1, "b": 2})
+
+
+def test_after_ctrl_c_no_video_is_begun(tmp_path):
+    script = (
+        "import pathlib, sys; from core import parallel; import test_parallel\n"
+        "if __name__ == '__main__':\n"
+        f"    items = {{str(n): (pathlib.Path({str(tmp_path)!r}), n) for n in range(6)}}\n"
+        "    parallel.map_videos(test_parallel.begin_and_wait, items, 2)\n"
+    )
+    path = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers too
+        process.wait(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_process_that_ends_is_told():
+    with pytest.raises(UserError, match="a process ended in the middle of its video"):
+        parallel.map_videos(end_the_process, {"a": 1, "b": 2}, jobs=2)
 
 
 def test_no_videos_are_no_work():

@@ -1,5 +1,7 @@
 """A whole video's sound, and where it is missing."""
 
+import resource
+import signal
 from fractions import Fraction
 
 import av
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.audio import SAMPLE_RATE
+from core.errors import UserError
 from core.sound_track import sound_track
 from core.video import MediaError, write_video
 
@@ -70,9 +73,35 @@ def test_sound_that_starts_late(tmp_path):
         np.testing.assert_array_equal(sound.part(1.0, 1000), tone(0.5)[:1000])
 
 
-def test_sound_that_fails_midway_is_kept_so_far(shared):
+def test_sound_of_a_file_cut_off_is_kept_so_far(shared):
     with sound_track(shared / "mini-ava" / "unusual" / "truncated-middle.mp4") as sound:
-        assert sound.end_s > 1
+        assert sound.end_s == pytest.approx(3.41, abs=0.01)
+
+
+def test_sound_that_fails_midway_is_kept_so_far(tmp_path, monkeypatch):
+    def failing(path):
+        yield tone(0.5)
+        raise MediaError("the sound is damaged")
+
+    write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
+    monkeypatch.setattr("core.sound_track.decode_audio", failing)
+    with sound_track(tmp_path / "a.mp4") as sound:
+        assert sound.error == "the sound is damaged"
+        assert sound.end_s == 0.5
+        np.testing.assert_array_equal(sound.part(0.0, 8000), tone(0.5))
+
+
+def test_no_room_for_the_sound_is_told(tmp_path):
+    write_video(tmp_path / "a.mp4", map(picture, range(50)), 25, tone(2.0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(UserError, match=r"no room for the sound of .*TMPDIR"), sound_track(tmp_path / "a.mp4"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_a_file_that_is_no_video(tmp_path):

@@ -107,3 +107,13 @@ def test_the_schema_refuses_what_does_not_fit(tmp_path, validator, place, value)
     target[last] = value
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(document)
+
+
+def test_rounding_crosses_no_threshold(tmp_path):
+    """0.49996 and 0.50004 both round to 0.5, which speaks."""
+    scores = [float(np.log(p / (1 - p))) for p in (0.49996, 0.50004, 0.99999)]
+    times_s = steady(3)
+    path = tmp_path / "speakers.json"
+    write_speakers_json(path, detected([track(1, times_s, 0, scores)], times_s))
+    [found] = json.loads(path.read_text())["tracks"]
+    assert found["probabilities"] == [0.4999, 0.5, 1.0]
