@@ -9,6 +9,8 @@ from ava_asd.config import Config, read_config
 from core import settings
 from core.errors import UserError
 
+GREATEST_SEED = 2**63 - 1  # PyTorch's generators take no greater one
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The positional arguments of every command."""
@@ -19,6 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """The option of commands that run a network."""
     parser.add_argument("--device", help="index of a CUDA device, or cpu; default: device 0 if there is one, else cpu")
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number that random numbers can start from."""
+    number = int(text)
+    if not 0 <= number <= GREATEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0 to {GREATEST_SEED}")
+    return number
 
 
 def configuration(arguments: argparse.Namespace) -> Config:

@@ -1,19 +1,27 @@
 """The YAML configuration of the ava-* commands as checked, frozen settings; all faults in one message."""
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ava_asd.mfcc import BANDS
 from ava_asd.models import AUDIO_VISUAL_MODES, MODES
 from ava_asd.optimisers import OPTIMISERS
 from core.ava import LABEL_IDS, SPEAKING
-from core.checks import Check, flag, number, one_of, whole
+from core.checks import Check, flag, is_file_name, number, one_of, whole
 from core.errors import UserError
 
 LABELS = tuple(LABEL_IDS)
+SAMPLES_KEYS = tuple(f"{split}_annotations_{kind}" for kind in ("full", "subset") for split in ("train", "test"))
+# What ava-extract writes into a video's folder besides start_ts (`ava_asd.layout`).
+OWN_FILES = r"\d+\.jpg|audio\.wav|mfcc\.npy|crops\.npy|faces\.arrow|videos\.json|mfccs\.json"
+LEAST_SOUND_S = 0.001  # of MFCC windows and strides: some samples at any sample rate
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,7 @@ def read_config(path: str | Path) -> Config:
             fault = _CHECKS[field.name](value)
             faults += [f"{field.name} is {value!r}: {fault}"] if fault else []
             values[field.name] = value
+    faults = faults or _conflicts(values)
     if faults:
         raise UserError(
             f"{path} has faults (configs/config.yaml explains every key):\n" + "\n".join(f"  - {f}" for f in faults)
@@ -139,18 +148,56 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
     """The keys and values of a YAML file.
 
     Raises:
-        UserError: the file is absent, no YAML, or holds something else than keys and values.
+        UserError: the file is absent, no YAML, has a key twice, or holds something else than keys and values.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}: give a YAML file of 'key: value' lines")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; give a file that you may read") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, expected 'key: value' lines")
     return content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, and says in which line a value is that cannot be had."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in names:
+                problem = f"the key {key.value!r} stands there twice: take one of them out"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # what looks like a date or a number, and is none
+            raise yaml.constructor.ConstructorError(
+                problem=f"{error}; put a text between quotes", problem_mark=node.start_mark
+            ) from error
+
+
+def _conflicts(values: Mapping[str, Any]) -> list[str]:
+    """The faults of values that are good alone, and not together."""
+    faults = [
+        f"{first} and {second} are both {values[first]!r}: expected a file for each, or one would replace the other"
+        for first, second in combinations(SAMPLES_KEYS, 2)
+        if os.path.normpath(values[first]) == os.path.normpath(values[second])
+    ]
+    if values["augment"] and not values["apply_stddev"] and "audio" in MODES[values["mode"]]:
+        faults.append(
+            "augment is True and apply_stddev False: noise and gain are in standard deviations of the coefficients, "
+            "expected 'apply_stddev: True' (run 'ava-extract mfccs' again) or 'augment: False'"
+        )
+    return faults
 
 
 def _as_number(value: Any) -> Any:
@@ -162,12 +209,14 @@ def _as_number(value: Any) -> Any:
 
 
 def _path(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "expected a path"
+    return None if isinstance(value, str) and value and "\0" not in value else "expected a path"
 
 
-def _file_name(value: Any) -> str | None:
-    good = isinstance(value, str) and value == Path(value).name and value not in ("", "..")
-    return None if good else "expected the name of a file in each video's folder, without a slash"
+def _start_ts(value: Any) -> str | None:
+    if not is_file_name(value):
+        return "expected the name of a file in each video's folder, without a slash"
+    taken = re.fullmatch(OWN_FILES, value, re.IGNORECASE)
+    return "expected another name: ava-extract writes something else to that file" if taken else None
 
 
 def _labels(value: Any) -> str | None:
@@ -178,7 +227,7 @@ def _labels(value: Any) -> str | None:
 def _classes(value: Any) -> str | None:
     if not isinstance(value, dict) or sorted(map(str, value)) != sorted(LABELS):
         return f"expected a class for each of {', '.join(LABELS)}"
-    if any(isinstance(number, bool) or number not in (0, 1) for number in value.values()):
+    if any(type(number) is not int or number not in (0, 1) for number in value.values()):
         return "expected the classes 0 and 1"
     if any(value[label] == value[SPEAKING] for label in LABELS if label != SPEAKING):
         return f"expected one class for {SPEAKING} and the other for the other labels"
@@ -195,13 +244,13 @@ _CHECKS: dict[str, Check] = {
     "extracted_path": _path,
     "download_path": _path,
     "vid_save_path": _path,
-    "start_ts": _file_name,
+    "start_ts": _start_ts,
     "fps": number(0),
     "eps": number(0, or_equal=True),
     "ann_stride": _size,
-    "mfcc_window_size": number(0),
-    "stride": number(0),
-    "nmfcc": _size,
+    "mfcc_window_size": number(LEAST_SOUND_S, or_equal=True),
+    "stride": number(LEAST_SOUND_S, or_equal=True),
+    "nmfcc": whole(1, BANDS),
     "apply_mean": flag,
     "apply_stddev": flag,
     "sequence_size": _size,

@@ -15,7 +15,9 @@ areas as Keras computes them instead. A small variant: test_keep_ratio: 0.01 in 
 """
 
 import argparse
+import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,10 +33,12 @@ from ava_asd.results import as_text, plot_confusion, write_results
 from core.allocation import reuse_freed_memory
 from core.errors import UserError, exits_cleanly
 from core.evaluation import read_groundtruth
+from core.files import make_folder
 
 RESULTS = "evaluation-results.csv"
 WEIGHT_SUFFIXES = (".pth", ".pt", *HDF5_SUFFIXES)
 RESUME_STATE = "last.pt"  # of a run folder: more than weights
+SETTINGS = "settings.json"  # of a run folder
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,11 +63,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = configuration(arguments)
     where = device(arguments)
     reuse_freed_memory()
+    if not arguments.legacy:
+        make_folder(arguments.out)
 
     model = build(config.mode, config.audio_shape, config.video_shape)
     files = weight_files(arguments.weights_path) if arguments.weights_path else [arguments.weights_file]
     for path in files:  # all of them at once, before hours of work
         load_weights(model, path)
+
+    for folder in dict.fromkeys(path.parent for path in files):
+        warn_of_other_classes(folder, config)
 
     windows = load_windows(config, arguments.data)
     speaking = np.asarray(windows.class_id) == config.speaking_class
@@ -73,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "test_keep_ratio, or extract more videos"
         )
     print(f"{len(speaking):,} test samples, {speaking.sum():,} of them speaking; mode {config.mode}, on {where}")
+    if windows.without_sound:
+        print(f"left out: {windows.without_sound:,} samples whose sound reaches over an end of their video's")
     if arguments.legacy:
-        scores = predict(model, windows, where, config.batch_size)
+        scores = predict(model, windows, where, config.batch_size, arguments.weights_file)
         print_legacy(arguments.weights_file, model, scores, windows.class_id, config)
         return
 
@@ -84,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in files:
         print(f"\n{path}")
         load_weights(model, path)
-        scores = predict(model, windows, where, config.batch_size)
+        scores = predict(model, windows, where, config.batch_size, path)
         outputs = evaluate_outputs(model, scores, speaking, config.speaking_class, groundtruth, nearest)
         results[str(path)] = outputs
         print(as_text(outputs))
@@ -125,6 +136,20 @@ def natural_order(path: Path) -> list[str | int]:
     """A sort key in which runs of digits count as numbers."""
     text, *rest = re.split(r"(\d+)", path.name)
     return [text, *(int(part) if place % 2 == 0 else part for place, part in enumerate(rest))]
+
+
+def warn_of_other_classes(folder: Path, config: Config) -> None:
+    """Say where a training's settings beside its weights have other classes: the weights themselves do not tell."""
+    try:
+        classes = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["config"]["classes"]
+    except (OSError, ValueError, KeyError, TypeError):  # weights from elsewhere
+        return
+    if classes != config.classes:
+        print(
+            f"warning: the weights in {folder} were trained with the classes {classes}, configured are "
+            f"{dict(config.classes)}: scores of speaking and of not speaking are mixed up",
+            file=sys.stderr,
+        )
 
 
 def load_windows(config: Config, data: Path) -> Windows:

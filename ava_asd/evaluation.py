@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,12 +29,14 @@ class Windows(Protocol):
         video_id, entity_id: (window,) text.
         timestamp: (window,) float64, seconds, of the window's labelled frame.
         class_id: (window,) int64, class of that frame's label.
+        without_sound: how many samples were left out for want of sound.
     """
 
     video_id: np.ndarray
     entity_id: np.ndarray
     timestamp: np.ndarray
     class_id: np.ndarray
+    without_sound: int
 
     def __len__(self) -> int: ...
 
@@ -65,7 +68,9 @@ class OutputResult:
     report: str
 
 
-def predict(model: StaticNetwork, windows: Windows, device: torch.device, batch_size: int) -> np.ndarray:
+def predict(
+    model: StaticNetwork, windows: Windows, device: torch.device, batch_size: int, weights: str | Path = "the network"
+) -> np.ndarray:
     """The probability of each class from each output, in evaluation.
 
     Args:
@@ -73,15 +78,24 @@ def predict(model: StaticNetwork, windows: Windows, device: torch.device, batch_
         windows: what is scored, in order.
         device: where the model runs.
         batch_size: windows at once.
+        weights: where those of the model are from, for the message.
 
     Returns:
         (window, output, class) float64, 0 to 1.
+
+    Raises:
+        UserError: the model gives something else than finite numbers.
     """
     model.to(device).eval()
     scores = []
     with torch.inference_mode(), tqdm(total=len(windows), desc="predict", unit=" windows", disable=None) as bar:
         for audio, video, classes in windows.batches(batch_size):
             logits = torch.stack(model.logits(audio.to(device), video.to(device)), dim=1)
+            if not logits.isfinite().all():
+                raise UserError(
+                    f"{weights}: its scores are no finite numbers: the weights are none, or are too great; give those "
+                    "of a training that has not diverged"
+                )
             scores.append(torch.softmax(logits.cpu().double(), dim=2).numpy())
             bar.update(len(classes))
     return np.concatenate(scores)

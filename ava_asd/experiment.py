@@ -1,6 +1,5 @@
 """The folder of a training: <data>/experiments/<name>, with checkpoints named as published."""
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from ava_asd.telegram import TelegramBot
+from core.errors import UserError
 from core.files import written_whole
 from core.runs import Run
 
@@ -32,11 +32,31 @@ class Experiment(Run):
         self.bot: TelegramBot | None = None
 
     def logged(self, name: str, before: float = math.inf) -> list[float]:
-        """The values of a column of the log, of the epochs before one: after an interrupt there may be later ones."""
-        if not self.log.is_file():
-            return []
-        with self.log.open(newline="", encoding="utf-8") as file:
-            return [float(line[name]) for line in csv.DictReader(file) if int(line["epoch"]) < before]
+        """The values of a column of the log, of the epochs before one: after an interrupt there may be later ones.
+
+        Raises:
+            UserError: the log cannot be read, or has no such numbers.
+        """
+        try:
+            return [float(line[name]) for line in self.log_lines() if int(line["epoch"]) < before]
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{self.log} lacks the numbers of {name}: restore it, or start another --name") from error
+
+    def load_state(self) -> dict[str, Any] | None:
+        """What `save` was given last, as `core.runs.Run.load_state`.
+
+        Raises:
+            UserError: it cannot be read, or the log has not the epochs before it, which early stopping and
+                save_best_only go by.
+        """
+        state = super().load_state()
+        if state is not None:
+            logged = len(self.logged("val_accuracy", before=state["epoch"] + 1))
+            if logged != state["epoch"]:
+                raise UserError(
+                    f"{self.log} has {logged} of {state['epoch']} finished epochs: restore it, or start another --name"
+                )
+        return state
 
     def append_log(self, values: Mapping[str, Any]) -> None:
         """Add an epoch's line to the log, and report it."""

@@ -4,8 +4,9 @@
     ava-extract mfccs       configs/config.yaml data --jobs 2
     ava-extract annotations configs/config.yaml data
 
-(or `python -m ava_asd.extract ...`), in this order. Each works on the annotated videos of both splits and leaves out
-what it finished before; a broken or absent video does not stop the others, and is listed at the end.
+(or `python -m ava_asd.extract ...`), in this order. Each works on the annotated videos of both splits; a broken or
+absent video does not stop the others, and is listed at the end. A video is left out that was finished before with the
+same settings, annotations and video file, if all that was written is there and can be read; else it is made anew.
 
 videos       writes <extracted_path>/<video_id>/: frames (jpg) and sound (wav) from the first to the last annotated
              time and eps seconds to either side, start_ts, and the faces at network size (see ava_asd/layout.py)

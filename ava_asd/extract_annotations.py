@@ -10,6 +10,7 @@ from ava_asd.config import Config
 from ava_asd.extract_videos import STEP, settings_of
 from ava_asd.layout import VideoFolder
 from ava_asd.samples import SCHEMA, Samples, window_settings
+from ava_asd.stores import read_faces
 from ava_asd.tracks import window_starts
 from core.errors import UserError
 from core.video import MediaError
@@ -33,8 +34,8 @@ def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Tab
     made_with, wanted = folder.made_with(STEP), settings_of(config, annotations)
     if made_with is None:
         raise MediaError(f"{folder.path} is not extracted: run 'ava-extract videos'")
-    if made_with != wanted:
-        names = ", ".join(name for name in wanted if made_with.get(name) != wanted[name])
+    names = ", ".join(name for name, value in wanted.items() if made_with[name] != value)
+    if names:
         raise MediaError(f"{folder.path} was extracted with other {names}: run 'ava-extract videos' again")
     try:
         folder.start_s()
@@ -54,16 +55,3 @@ def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Tab
         sides[first[:, None] + np.arange(length)].min(axis=1).astype(np.int32),
     ]
     return pa.table(columns, schema=SCHEMA)
-
-
-def read_faces(path: Path) -> pa.Table:
-    """The table of a video's faces, as `extract_videos.write_faces` leaves it.
-
-    Raises:
-        UserError: it is absent or unreadable.
-    """
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            return reader.read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it and run 'ava-extract videos'") from error

@@ -1,42 +1,47 @@
 """The MFCCs of one video's sound: computed once, and mapped into memory by every training."""
 
-import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.io.wavfile
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, mfcc_settings
-from ava_asd.mfcc import mfcc, normalised
+from ava_asd.mfcc import mfcc, normalised, whole_samples
+from ava_asd.stores import open_mfccs, read_sound
+from core.errors import UserError
 from core.files import written_whole
 from core.video import MediaError
 
 STEP = "mfccs"
+LEAST_WINDOW = 2  # samples
 
 
 def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
     """Write the MFCCs of the sound in a folder, unless they are there already; `task` is (folder, settings).
 
     Raises:
-        MediaError: the sound is absent, unreadable or shorter than a window.
+        MediaError: the sound or start_ts is absent or unreadable, or the sound is shorter than a window, or has fewer
+            samples a second than the settings need.
     """
     folder, config = task
-    if not folder.sound.is_file():
-        raise MediaError(f"no sound {folder.sound}: run 'ava-extract videos'")
-    made_with = settings_of(config, folder)
-    if folder.made_with(STEP) == made_with and folder.mfccs.is_file():
-        return
     try:
-        rate, samples = scipy.io.wavfile.read(folder.sound)
-    except (ValueError, EOFError, struct.error) as error:
-        raise MediaError(f"{folder.sound} is no readable wav ({error}): run 'ava-extract videos' again") from error
-    if samples.dtype != np.int16:
-        raise MediaError(f"{folder.sound} has {samples.dtype} samples, expected 16 bit: run 'ava-extract videos' again")
+        rate, samples = read_sound(folder.sound)
+        made_with = settings_of(config, folder, rate)
+    except UserError as error:
+        raise MediaError(str(error)) from error
+    hop = whole_samples(config.stride, rate)
+    if is_whole(folder, config, made_with, 1 + len(samples) // max(1, hop)):
+        return
+    if hop < 1 or whole_samples(config.mfcc_window_size, rate) < LEAST_WINDOW:
+        raise MediaError(
+            f"{folder.sound} has {rate} samples a second: for a mfcc_window_size of {config.mfcc_window_size:g} s and "
+            f"a stride of {config.stride:g} s these are too few; make both longer"
+        )
+    if len(samples) <= whole_samples(config.mfcc_window_size, rate):
+        raise MediaError(f"{folder.sound} has {len(samples) / rate:.3f} s, less than a window of MFCCs")
     sound = samples.astype(np.float32) / 32768
     sound = sound if sound.ndim == 1 else sound.mean(axis=1)
-    if len(sound) <= int(rate * config.mfcc_window_size):
-        raise MediaError(f"{folder.sound} has {len(sound) / rate:.3f} s, less than a window of MFCCs")
     values = mfcc(sound, rate, config.nmfcc, config.mfcc_window_size, config.stride)
     folder.begin(STEP)
     with written_whole(folder.mfccs) as temporary:
@@ -44,6 +49,25 @@ def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
     folder.finish(STEP, made_with)
 
 
-def settings_of(config: Config, folder: VideoFolder) -> dict[str, Any]:
-    """What a video's MFCCs depend on: the settings, and which sound it is."""
-    return {**mfcc_settings(config), "start_ts": folder.start_s(), "sound_bytes": folder.sound.stat().st_size}
+def settings_of(config: Config, folder: VideoFolder, sample_rate: int) -> dict[str, Any]:
+    """What a video's MFCCs depend on: the settings, and which sound it is; and hop_s, the seconds between vectors.
+
+    The stride becomes a whole number of samples, so that at 22,050 samples a second vectors asked for each 0.01 s are
+    9.977 ms apart: 2 s in a quarter of an hour, if it were forgotten.
+    """
+    return {
+        **mfcc_settings(config),
+        "start_ts": folder.start_s(),
+        "sound_bytes": folder.sound.stat().st_size,
+        "hop_s": whole_samples(config.stride, sample_rate) / sample_rate,
+    }
+
+
+def is_whole(folder: VideoFolder, config: Config, made_with: Mapping[str, Any], vectors: int) -> bool:
+    """Whether the MFCCs are finished, with these settings, and can be read."""
+    if folder.made_with(STEP) != made_with:
+        return False
+    try:
+        return open_mfccs(folder, config).shape[1] == vectors
+    except UserError:
+        return False

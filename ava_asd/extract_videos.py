@@ -2,8 +2,9 @@
 
 import hashlib
 import math
+import os
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ import pyarrow as pa
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings
+from ava_asd.stores import open_crops, read_faces, read_sound
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core import ava
 from core.audio import decode_audio
+from core.errors import UserError
 from core.face_crops import clamped
 from core.files import written_whole
 from core.video import Frame, MediaError, find_video, open_media, read_frames
 
 STEP = "videos"
 JPEG_QUALITY = 90
+JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ class VideoTask:
 
 
 def extract_video(task: VideoTask) -> None:
-    """Write frames, sound, start_ts, the table of the faces and their crops, unless they are there already.
+    """Write frames, sound, start_ts, the table of the faces and their crops, unless they are there, whole.
+
+    MFCCs made before count as unfinished after it, for they are of another sound.
 
     Raises:
         MediaError: the video is absent, unreadable or has no sound, or a face lies outside its picture's time.
@@ -52,27 +58,68 @@ def extract_video(task: VideoTask) -> None:
     """
     folder, config = task.folder, task.config
     made_with = settings_of(config, task.annotations)
-    if folder.made_with(STEP) == made_with and (folder.path / folder.start_ts).is_file():
+    if is_whole(task, made_with):
         return
     video = find_video(task.videos, folder.path.name)
+    identity = identity_of(video)
     faces = face_grid(ava.read_annotations(task.annotations), config.fps)
     start_s = max(0.0, float(faces["time_s"].min()) - config.eps)
     end_s = float(faces["time_s"].max()) + config.eps
     faces["frame"] = frame_numbers(faces["time_s"].to_numpy(), start_s, config.fps)
 
     folder.begin(STEP)
+    folder.begin("mfccs")
     extract_sound(video, folder.sound, start_s, end_s)
-    sizes = extract_frames(video, faces, folder, start_s, end_s, config)
+    sizes, frames = extract_frames(video, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
     with written_whole(folder.path / folder.start_ts) as temporary:
         temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
-    folder.finish(STEP, made_with)
+    folder.finish(STEP, {**made_with, "video": identity, "frames": frames})
 
 
 def settings_of(config: Config, annotations: Path) -> dict[str, Any]:
-    """What a video's frames, sound and faces depend on."""
+    """What a video's frames, sound and faces depend on, beside the video itself."""
     digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
     return {**crop_settings(config), "eps": config.eps, "annotations": digest}
+
+
+def identity_of(video: Path) -> list[int]:
+    """By what a video is known from another of the same name: bytes, and when it was changed, in nanoseconds."""
+    return [video.stat().st_size, video.stat().st_mtime_ns]
+
+
+def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
+    """Whether a video is finished, with these settings, from the video that is there now, and all can be read.
+
+    A video that was removed after its extraction is not asked for.
+    """
+    folder, found = task.folder, task.folder.made_with(STEP)
+    if found is None or any(found[name] != value for name, value in made_with.items()):
+        return False
+    try:
+        video = find_video(task.videos, folder.path.name)
+    except MediaError:
+        video = None
+    if video is not None and found["video"] != identity_of(video):
+        return False
+    try:
+        folder.start_s()
+        read_sound(folder.sound)
+        open_crops(folder, task.config, len(read_faces(folder.faces)))
+    except UserError:
+        return False
+    return all(is_jpeg(folder.frame(number)) for number in range(1, found["frames"] + 1))
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file begins and ends as a jpg does; whole videos of them are looked at, so they are not decoded."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(JPEG_BEGIN))
+            file.seek(-len(JPEG_END), os.SEEK_END)
+            return begin == JPEG_BEGIN and file.read() == JPEG_END
+    except OSError:  # absent, or shorter than that
+        return False
 
 
 def extract_sound(video: Path, wav: Path, start_s: float, end_s: float) -> None:
@@ -100,11 +147,11 @@ def extract_sound(video: Path, wav: Path, start_s: float, end_s: float) -> None:
 
 def extract_frames(
     video: Path, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
     """Write the frames of a time span as jpg files and cut the faces from them.
 
     Returns:
-        (face, [width, height]) int32, pixels of the video.
+        (face, [width, height]) int32, pixels of the video; and how many frames there are.
 
     Raises:
         MediaError: the video is unreadable, or its picture does not reach over all faces.
@@ -120,9 +167,10 @@ def extract_frames(
                 picture.write_bytes(_jpeg(frame))
             cutter.cut(number, frame)
         cutter.check_all(video)
+    frames = number
     while folder.frame(number := number + 1).is_file():  # of an extraction with more frames
         folder.frame(number).unlink()
-    return cutter.sizes
+    return cutter.sizes, frames
 
 
 def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:

@@ -47,8 +47,8 @@ def read_keras(path: str | Path) -> dict[str, Tensor]:
             for layer in _names(root, "layer_names"):
                 for name in _names(root[layer], "weight_names"):
                     kind = name.rsplit("/", 1)[-1].split(":")[0]
-                    weights[f"{_our_name(layer)}.{KINDS.get(kind, kind)}"] = _our_axes(root[layer][name][()])
-    except (OSError, KeyError, RuntimeError) as error:
+                    weights[f"{_our_name(layer)}.{KINDS.get(kind, kind)}"] = _our_axes(_floats(root[layer], name))
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"weights file {path}: it cannot be read as Keras HDF5 weights ({error}); it is damaged, cut short, or of "
             "another kind; give a file that model.save_weights('x.hdf5') or model.save('x.hdf5') wrote"
@@ -58,6 +58,13 @@ def read_keras(path: str | Path) -> dict[str, Tensor]:
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
+
+
+def _floats(layer: h5py.Group, name: str) -> np.ndarray:
+    data = layer[name]
+    if not (isinstance(data, h5py.Dataset) and data.dtype.kind == "f"):
+        raise TypeError(f"{name!r} holds no floating-point numbers")
+    return np.asarray(data[()], np.float32)
 
 
 def _our_name(layer: str) -> str:
@@ -70,4 +77,4 @@ def _our_axes(array: np.ndarray) -> Tensor:
     """(.., in, out) -> (out, in, ..), for dense kernels and convolutions alike; biases as they are."""
     if array.ndim > 1:
         array = np.moveaxis(array, (-1, -2), (0, 1))
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -112,8 +112,10 @@ def initialise(layer: nn.Module) -> None:
 
 def _same_conv2d(pictures: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     rows, columns = weight.shape[2:]
-    if rows == columns == winograd.TAPS and pictures.device.type == "cpu":
-        # 60 % of a step's products are in this layer of the video tower: a CPU is bound by them, a GPU is not.
+    precise = pictures.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if rows == columns == winograd.TAPS and pictures.device.type == "cpu" and precise:
+        # 60 % of a step's products are in this layer of the video tower: a CPU is bound by them, a GPU is not. In
+        # narrower types than float32 Winograd's products would lose too much.
         weights = [part.contiguous(memory_format=torch.channels_last) for part in winograd.transformed(weight)]
         return winograd.convolve_rows(pictures, weights, bias)
     # Only what an even kernel has more at the end is laid around the pictures: the convolution's own padding, alike on

@@ -26,6 +26,13 @@ from core.files import write_json
 
 SPLITS = ("train", "test")
 ANNOTATION_KEYS = {"train": "train_ann_dir", "test": "test_ann_dir"}  # of the configuration
+CROP_SETTINGS = ("fps", "width", "height", "channels")
+MFCC_SETTINGS = ("mfcc_window_size", "stride", "nmfcc", "apply_mean", "apply_stddev")
+# What the json files must hold; hop_s is the time from one MFCC vector to the next, in seconds.
+RECORDED = {
+    "videos": {*CROP_SETTINGS, "eps", "annotations", "video", "frames"},
+    "mfccs": {*MFCC_SETTINGS, "start_ts", "sound_bytes", "hop_s"},
+}
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,12 @@ class VideoFolder:
         return seconds
 
     def made_with(self, step: str) -> dict[str, Any] | None:
-        """What a step of ava-extract, "videos" or "mfccs", was finished with; None where it was not."""
+        """What a step of ava-extract, "videos" or "mfccs", was finished with, `RECORDED`; None where it was not."""
         try:
-            return json.loads((self.path / f"{step}.json").read_text(encoding="utf-8"))
+            found = json.loads((self.path / f"{step}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return found if isinstance(found, dict) and found.keys() >= RECORDED[step] else None
 
     def begin(self, step: str) -> None:
         """Mark a step as unfinished."""
@@ -117,10 +125,9 @@ def annotated_videos(config: Config, data: Path) -> dict[str, Path]:
 
 def crop_settings(config: Config) -> dict[str, Any]:
     """What the stored faces depend on, as far as a training must find it as it is configured."""
-    return {name: getattr(config, name) for name in ("fps", "width", "height", "channels")}
+    return {name: getattr(config, name) for name in CROP_SETTINGS}
 
 
 def mfcc_settings(config: Config) -> dict[str, Any]:
     """What the stored MFCCs depend on."""
-    names = ("mfcc_window_size", "stride", "nmfcc", "apply_mean", "apply_stddev")
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in MFCC_SETTINGS}

@@ -21,7 +21,7 @@ LOG_STEP = np.log(6.4) / 27
 
 
 def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: float, stride_s: float) -> np.ndarray:
-    """The MFCCs of a sound; vector i is of the window around i * stride_s.
+    """The MFCCs of a sound; vector i is of the window around sample i * stride.
 
     Args:
         samples: (sample,) float, -1 to 1; more than half a window.
@@ -32,7 +32,7 @@ def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: flo
     Returns:
         (coefficient, 1 + samples // stride) float32.
     """
-    window, stride = int(sample_rate * window_s), int(sample_rate * stride_s)
+    window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
     padded = np.pad(np.asarray(samples, np.float32), window // 2, mode="reflect")
     windows = torch.from_numpy(padded).unfold(0, window, stride)
     hann, filters = torch.hann_window(window), torch.from_numpy(mel_filters(sample_rate, window))
@@ -56,6 +56,11 @@ def normalised(mfccs: np.ndarray, *, mean: bool, deviation: bool) -> np.ndarray:
     mfccs = mfccs - mfccs.mean(axis=1, keepdims=True, dtype=np.float64) if mean else mfccs
     mfccs = mfccs / np.where(deviations > 0, deviations, 1) if deviation else mfccs
     return mfccs.astype(np.float32)
+
+
+def whole_samples(seconds: float, sample_rate: int) -> int:
+    """How many samples a window or a stride takes: cut off, not rounded, as published."""
+    return int(sample_rate * seconds)
 
 
 @functools.cache

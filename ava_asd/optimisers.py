@@ -6,8 +6,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from core.errors import UserError
-
 
 class DecayingSGD(torch.optim.SGD):
     """SGD with Nesterov momentum whose learning rate falls with every step, as Keras' `decay` argument has it.
@@ -37,6 +35,7 @@ class DecayingSGD(torch.optim.SGD):
 
 
 # The rules are PyTorch's, the numbers Keras' defaults (tf.keras.optimizers of TensorFlow 2.2) where they differ.
+# `core.optimization.make_optimizer` calls them.
 _EPSILON = 1e-7
 OPTIMISERS = {
     "SGD": DecayingSGD,
@@ -47,14 +46,3 @@ OPTIMISERS = {
     "Adamax": partial(torch.optim.Adamax, eps=_EPSILON),
     "Nadam": partial(torch.optim.NAdam, eps=_EPSILON),
 }
-
-
-def make_optimiser(name: str, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-    """An optimiser of `OPTIMISERS`.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in OPTIMISERS:
-        raise UserError(f"optimiser {name!r}: expected one of {', '.join(OPTIMISERS)}")
-    return OPTIMISERS[name](parameters, lr=learning_rate)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Samples:
 
     Attributes:
         table: rows with `SCHEMA`, dictionaries unified.
-        made_with: fps, window (faces) and ann_stride.
+        made_with: fps, window (faces) and ann_stride; of a subset also how it was chosen.
     """
 
     table: pa.Table
@@ -73,33 +74,34 @@ def write_samples(path: Path, samples: Samples) -> None:
         writer.write_table(samples.table.replace_schema_metadata(schema.metadata))
 
 
-def read_samples(path: Path, config: Config, command: str) -> Samples:
+def read_samples(
+    path: Path, config: Config, command: str, selection: Mapping[str, Any] = MappingProxyType({})
+) -> Samples:
     """Read a table of samples.
 
     Args:
         path: file of `write_samples`.
-        config: the windows must have its fps and length.
+        config: the windows must be made with its fps, window and ann_stride.
         command: which writes the file, for messages.
+        selection: how a subset must have been chosen; see `selection.selection_settings`.
 
     Raises:
-        UserError: the file is absent, unreadable or empty, or has windows of another size.
+        UserError: the file is absent, unreadable or empty, or was made with other settings.
     """
     if not path.is_file():
         raise UserError(f"no samples {path}: run '{command}'")
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
             table = reader.read_all().unify_dictionaries()
-        made_with = json.loads((table.schema.metadata or {})[MADE_WITH])
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        made_with = dict(json.loads((table.schema.metadata or {})[MADE_WITH]))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no table of samples ({error}): delete it and run '{command}'") from error
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} has the columns {', '.join(table.column_names)}: delete it and run '{command}'")
     if len(table) == 0:
         raise UserError(f"{path} has no samples: change what is filtered out, and run '{command}'")
-    wanted = window_settings(config)
-    for name in ("fps", "window"):
-        if made_with.get(name) != wanted[name]:
-            raise UserError(
-                f"{path} was made with {name} {made_with.get(name)}, configured is {wanted[name]}: run '{command}'"
-            )
+    for name, value in {**window_settings(config), **selection}.items():
+        found = made_with.get(name)
+        if found != value:
+            raise UserError(f"{path} was made with {name} {found}, configured is {value}: run '{command}'")
     return Samples(table, made_with)

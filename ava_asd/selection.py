@@ -1,5 +1,7 @@
 """Which samples are used: filters, shares, and as many of either class; pure functions on a table of samples."""
 
+from typing import Any
+
 import numpy as np
 
 from ava_asd.config import Config
@@ -18,6 +20,20 @@ def usable(samples: Samples, config: Config) -> np.ndarray:
     if config.remove_small_faces:
         kept &= samples.column("smallest_side") >= config.small_face_threshold
     return kept
+
+
+def selection_settings(config: Config, split: str) -> dict[str, Any]:
+    """What a split's subset depends on, beside its windows and the seed; settings without effect are left out.
+
+    Args:
+        config: settings.
+        split: "train" or "test".
+    """
+    return {
+        "filter_classes": sorted(config.filter_classes) if config.filter_out else [],
+        "small_face_threshold": config.small_face_threshold if config.remove_small_faces else 0,
+        f"{split}_keep_ratio": getattr(config, f"{split}_keep_ratio"),
+    }
 
 
 def share(count: int, ratio: float, generator: np.random.Generator) -> np.ndarray:

@@ -1,17 +1,22 @@
-"""What is stored of each video, mapped into memory: face crops and MFCCs, checked against settings and samples."""
+"""What is stored of each video, mapped into memory and checked: faces, their crops, sound, MFCCs."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import scipy.io.wavfile
 
 from ava_asd.config import Config
-from ava_asd.extract_annotations import read_faces
 from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
+from core import ava
 from core.errors import UserError
 
 FAULTS_SHOWN = 5
+FACE_COLUMNS = {"entity_id", "frame_timestamp", "label", "time_s", "track", "frame", "width", "height"}
+FACE_COLUMNS |= set(ava.BOX_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Store:
     Attributes:
         folder: where it lies.
         start_s: time of the first frame and the first sample in seconds.
+        hop_s: seconds from one vector of the MFCCs to the next.
         crops: (face, channel, row, column) uint8.
         mfccs: (coefficient, vector) float32.
         time_s: (face,) float64 seconds.
@@ -28,6 +34,7 @@ class Store:
 
     folder: VideoFolder
     start_s: float
+    hop_s: float
     crops: np.ndarray
     mfccs: np.ndarray
     time_s: np.ndarray
@@ -62,18 +69,74 @@ def open_store(config: Config, folder: VideoFolder) -> Store:
         found = folder.made_with(step)
         if found is None:
             raise UserError(f"{folder.path}: 'ava-extract {step}' has not finished there; run it")
-        other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found[key] != value]
+        other = [f"{key} {found[key]} instead of {value}" for key, value in wanted.items() if found[key] != value]
         if other:
             raise UserError(f"{folder.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
     start_s = folder.start_s()
     if found["start_ts"] != start_s:
         raise UserError(f"{folder.mfccs} is of another extraction: run 'ava-extract mfccs' again")
-    try:
-        crops, mfccs = (np.load(path, mmap_mode="r") for path in (folder.crops, folder.mfccs))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.path} cannot be read ({error}): delete it and run all of ava-extract") from error
     # Plain arrays over the mapped memory: a slice of a memmap costs more than the copying of a window.
-    return Store(folder, start_s, np.asarray(crops), np.asarray(mfccs), read_faces(folder.faces)["time_s"].to_numpy())
+    time_s = read_faces(folder.faces)["time_s"].to_numpy()
+    crops, mfccs = np.asarray(open_crops(folder, config, len(time_s))), np.asarray(open_mfccs(folder, config))
+    return Store(folder, start_s, found["hop_s"], crops, mfccs, time_s)
+
+
+def read_faces(path: Path) -> pa.Table:
+    """The table of a video's faces, as `extract_videos.write_faces` leaves it.
+
+    Raises:
+        UserError: it is absent, unreadable or another table.
+    """
+    try:
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            table = reader.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): run 'ava-extract videos' again") from error
+    absent = FACE_COLUMNS - set(table.column_names)
+    if absent:
+        raise UserError(f"{path} has no column {', '.join(sorted(absent))}: run 'ava-extract videos' again")
+    return table
+
+
+def open_crops(folder: VideoFolder, config: Config, faces: int) -> np.memmap:
+    """A video's faces at network size, as many as its table has: (face, channel, row, column) uint8.
+
+    Raises:
+        UserError: they are absent, unreadable, or of another number or size.
+    """
+    shape = (faces, config.channels, config.height, config.width)
+    return _open_array(folder.crops, np.uint8, shape, "videos")
+
+
+def open_mfccs(folder: VideoFolder, config: Config) -> np.memmap:
+    """A video's MFCCs: (coefficient, vector) float32.
+
+    Raises:
+        UserError: they are absent, unreadable or of another size.
+    """
+    return _open_array(folder.mfccs, np.float32, (config.nmfcc, None), "mfccs")
+
+
+def read_sound(path: Path) -> tuple[int, np.ndarray]:
+    """A video's sound: samples per second, and (sample,) or (sample, channel) int16, mapped into memory.
+
+    Raises:
+        UserError: it is absent, unreadable, cut off or not of 16 bit.
+    """
+    if not path.is_file():
+        raise UserError(f"no sound {path}: run 'ava-extract videos'")
+    try:
+        with warnings.catch_warnings():
+            # Of a file that ends too early, or of one with parts that no extraction writes.
+            warnings.simplefilter("error", scipy.io.wavfile.WavFileWarning)
+            rate, samples = scipy.io.wavfile.read(path, mmap=True)
+    except Exception as error:  # damaged headers end in all kinds, ZeroDivisionError and UnboundLocalError too
+        raise UserError(f"{path} is no readable wav ({error}): run 'ava-extract videos' again") from error
+    if samples.dtype != np.int16 or rate < 1:
+        raise UserError(
+            f"{path} has {samples.dtype} samples, {rate} a second, expected 16 bit: run 'ava-extract videos' again"
+        )
+    return rate, samples
 
 
 def check_faces(stores: Sequence[Store], code: np.ndarray, last: np.ndarray, time_s: np.ndarray) -> None:
@@ -90,6 +153,22 @@ def check_faces(stores: Sequence[Store], code: np.ndarray, last: np.ndarray, tim
     """
     for number, store in enumerate(stores):
         faces, times = last[code == number], time_s[code == number]
-        there = len(store.crops) == len(store.time_s) and faces.max() < len(store.crops)
-        if not there or (store.time_s[faces] != times).any():
+        if faces.max() >= len(store.time_s) or (store.time_s[faces] != times).any():
             raise UserError(f"{store.folder.path} has other faces than the samples: run 'ava-extract annotations'")
+
+
+def _open_array(path: Path, dtype: type, shape: tuple[int | None, ...], step: str) -> np.memmap:
+    """Map an .npy file into memory; in the shape that it must have, None is any length. `step` writes it."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # damaged headers, which are Python source, end in all kinds
+        raise UserError(f"{path} cannot be read ({error}): run 'ava-extract {step}' again") from error
+    fits = array.ndim == len(shape) and all(n in (None, found) for n, found in zip(shape, array.shape, strict=True))
+    if array.dtype != dtype or not fits:
+        expected = " x ".join("any" if n is None else str(n) for n in shape)
+        found = " x ".join(map(str, array.shape))
+        raise UserError(
+            f"{path} holds {array.dtype} numbers, {found}, expected {np.dtype(dtype)}, {expected}: run 'ava-extract "
+            f"{step}' again"
+        )
+    return array

@@ -5,7 +5,8 @@
 (or `python -m ava_asd.subset ...`). Reads train_annotations_full and test_annotations_full, leaves out what filter_out
 and remove_small_faces say, draws as many samples of each class (train_keep_ratio and test_keep_ratio of the class that
 has fewer), and writes train_annotations_subset and test_annotations_subset. With `annotation_type: subset` training
-and evaluation use these; the two ratios are not applied again.
+and evaluation use these; the two ratios are not applied again, and a subset that was chosen with other settings than
+those of the configuration is refused.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from ava_asd.arguments import add_arguments, configuration
 from ava_asd.config import Config
 from ava_asd.layout import SPLITS
 from ava_asd.samples import Samples, read_samples, write_samples
-from ava_asd.selection import balanced, usable
+from ava_asd.selection import balanced, selection_settings, usable
 from core.errors import UserError, exits_cleanly
 
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="another seed, another choice (default 0)")
     arguments = parser.parse_args(argv)
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: expected 0 or more")
     config = configuration(arguments)
     # Both splits are chosen before either is written.
     subsets = {split: subset(config, arguments.data, split, arguments.seed) for split in SPLITS}
@@ -54,8 +57,9 @@ def subset(config: Config, data: Path, split: str, seed: int) -> tuple[Samples, 
             f"{len(classes) - speaking:,} others; change filter_classes, remove_small_faces or small_face_threshold, "
             "or extract more videos"
         )
-    ratio = getattr(config, f"{split}_keep_ratio")
-    return left.take(balanced(classes, ratio, np.random.default_rng(seed))), len(full)
+    chosen = selection_settings(config, split)
+    rows = balanced(classes, chosen[f"{split}_keep_ratio"], np.random.default_rng(seed))
+    return Samples(left.take(rows).table, {**full.made_with, **chosen, "seed": seed}), len(full)
 
 
 if __name__ == "__main__":

@@ -91,11 +91,19 @@ def read_bot(path: str | Path) -> TelegramBot:
         value = values.get(key)
         if not _is_text(value) or value == placeholder:
             faults.append(f"{key}: fill in the bot's key or the chat's id, between quotes")
-    if urlsplit(str(values.get("api_url", API_URL))).scheme not in ("http", "https"):
+    if not _is_address(values.get("api_url", API_URL)):
         faults.append(f"api_url is {values['api_url']!r}: expected an address such as {API_URL}")
     if faults:
         raise UserError(f"{path} has faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return TelegramBot(**{key: str(value) for key, value in values.items()})
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        address = urlsplit(str(value))
+    except ValueError:  # a bracket that no other closes, for one
+        return False
+    return address.scheme in ("http", "https") and bool(address.hostname)
 
 
 def _is_text(value: Any) -> bool:

@@ -11,6 +11,7 @@ A small variant: epochs: 2, train_keep_ratio: 0.01 in the settings.
 """
 
 import argparse
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
+from ava_asd.arguments import add_arguments, add_device_argument, configuration, device, seed
 from ava_asd.config import Config
 from ava_asd.experiment import FOLDER, Experiment
 from ava_asd.models import build, load_weights
@@ -27,6 +28,7 @@ from ava_asd.telegram import read_bot
 from ava_asd.training import PRECISIONS, StaticTraining, TrainingSet
 from ava_asd.windows import Windows
 from core.allocation import reuse_freed_memory
+from core.checks import is_file_name
 from core.errors import UserError, exits_cleanly
 from core.optimization import make_accelerator, process_share
 from core.sampling import ShuffledBatches
@@ -36,9 +38,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--bot-config", type=Path, help="YAML of a Telegram bot that reports each epoch")
-    parser.add_argument("--name", help="of the experiment; by default drawn at random")
+    parser.add_argument("--name", help="of the experiment; by default drawn at random, but not under torchrun")
     parser.add_argument("--resume", action="store_true", help="go on with --name after its last finished epoch")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is random (default 0)")
     add_device_argument(parser)
     return parser.parse_args(argv)
 
@@ -93,11 +95,19 @@ def experiment_name(arguments: argparse.Namespace) -> str:
     """The name that is given, or a new one.
 
     Raises:
-        UserError: an experiment is to be resumed and none is named.
+        UserError: an experiment is to be resumed, or trained by several processes, and none is named; or the name is
+            none of a folder.
     """
-    if arguments.resume and arguments.name is None:
-        raise UserError("--resume: say which experiment with --name")
-    return arguments.name or secrets.token_hex(4)
+    name = arguments.name
+    if name is None:
+        if arguments.resume:
+            raise UserError("--resume: say which experiment with --name")
+        if os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun's: each process would draw another name
+            raise UserError("several processes train one experiment: give its name with --name")
+        return secrets.token_hex(4)
+    if not is_file_name(name) or name.startswith("."):
+        raise UserError(f"--name {name!r}: expected the name of a folder, without a slash and a point before it")
+    return name
 
 
 def describe(config: Config, run: Experiment, train_set: TrainingSet, val_windows: Windows) -> str:

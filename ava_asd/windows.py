@@ -11,7 +11,7 @@ from torch import Tensor
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder
 from ava_asd.samples import Samples, read_samples
-from ava_asd.selection import share, usable
+from ava_asd.selection import selection_settings, share, usable
 from ava_asd.stores import check_faces, open_stores
 from ava_asd.tracks import ROUNDING
 from core.dataset import Batch
@@ -123,11 +123,18 @@ class Windows:
         """Where a sample's frames and sound lie."""
         return self._stores[self._code[row]].folder
 
+    def hop_s(self, row: int) -> float:
+        """Seconds from one MFCC vector of a sample to the next."""
+        return self._stores[self._code[row]].hop_s
+
     def _read(self) -> Samples:
         kind = self.config.annotation_type
-        key = f"{'train' if self.split == 'train' else 'test'}_annotations_{kind}"
-        command = "ava-extract annotations" if kind == "full" else "ava-subset"
-        return read_samples(self.config.path(self.data, key), self.config, command)
+        of = "train" if self.split == "train" else "test"
+        key = f"{of}_annotations_{kind}"
+        path = self.config.path(self.data, key)
+        if kind == "full":
+            return read_samples(path, self.config, "ava-extract annotations")
+        return read_samples(path, self.config, "ava-subset", selection_settings(self.config, of))
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":
@@ -145,9 +152,10 @@ class Windows:
     def _sound_starts(self, code: np.ndarray, time_s: np.ndarray) -> np.ndarray:
         """The first MFCC vector of each sample, (sample,) int64, by the published rule.
 
-        Vectors count from one window of sound after start_ts; those of a sample end before its time.
+        Vectors count from one window of sound after start_ts; those of a sample end before its time. The published code
+        takes them to be `stride` apart; the sound drifts off the faces where that is no whole number of samples.
         """
-        config = self.config
-        origin = np.array([store.start_s for store in self._stores])[code] + config.mfcc_window_size
-        end = np.floor((time_s - origin) / config.stride + ROUNDING).astype(np.int64)
-        return end - config.audio_window
+        origin = np.array([store.start_s for store in self._stores])[code] + self.config.mfcc_window_size
+        hop_s = np.array([store.hop_s for store in self._stores])[code]
+        end = np.floor((time_s - origin) / hop_s + ROUNDING).astype(np.int64)
+        return end - self.config.audio_window

@@ -29,7 +29,7 @@ from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import VideoTask, extract_video
 from ava_asd.layout import video_folder
 from ava_asd.models import build
-from ava_asd.optimisers import make_optimiser
+from ava_asd.optimisers import OPTIMISERS
 from ava_asd.samples import write_samples
 from ava_asd.training import StaticLoss, TrainingSet
 from ava_asd.windows import Windows, scaled
@@ -40,6 +40,7 @@ from core.audio import SAMPLE_RATE
 from core.errors import UserError, exits_cleanly
 from core.files import written_whole
 from core.loading import load_batches
+from core.optimization import make_optimizer
 from core.sampling import ShuffledBatches
 from core.video import read_frames, write_video
 
@@ -63,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
 def results(folder: Path, repeats: int = 3, threads: int = 2, tensorflow: Path | None = None) -> list[Result]:
     """The benchmark's lines; the data set is made in `folder`."""
     torch.set_num_threads(threads)
+    if tensorflow is not None:  # now, before a video is made and extracted
+        run_there(tensorflow, "-c", "import cv2, tensorflow")
     config = extracted(folder)
     published = PUBLISHED if tensorflow is None else in_keras(folder, config, tensorflow, repeats, threads)
     train_set = TrainingSet(Windows(config, folder, "train"))
@@ -108,7 +111,7 @@ def read_batches(train_set: TrainingSet, config: Config) -> Generator[int, None,
 def train_batches(train_set: TrainingSet, config: Config) -> Generator[int, None, None]:
     """Steps without end on one batch in memory, as their sizes."""
     model = build(config.mode, config.audio_shape, config.video_shape).train()
-    loss, optimiser = StaticLoss(model, config), make_optimiser(config.optimiser, model.parameters(), 0.01)
+    loss, optimiser = StaticLoss(model, config), make_optimizer(OPTIMISERS[config.optimiser], model, 0.01, 0)
     batch = train_set.windows.load(np.arange(config.batch_size))
     while True:
         optimiser.zero_grad(set_to_none=True)
@@ -124,11 +127,27 @@ def in_keras(folder: Path, config: Config, python: Path, repeats: int, threads: 
         UserError: it does not run there.
     """
     write_published_samples(folder, config)
-    command = [python, ROOT / "benchmarks" / "ava_asd_keras.py", folder / "published.npz", repeats, threads]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    script = ROOT / "benchmarks" / "ava_asd_keras.py"
+    return json.loads(run_there(python, script, folder / "published.npz", repeats, threads).splitlines()[-1])
+
+
+def run_there(python: Path, *arguments: object) -> str:
+    """What a Python of another environment prints.
+
+    Raises:
+        UserError: it is none, or it fails.
+    """
+    try:
+        done = subprocess.run([python, *map(str, arguments)], capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(
+            f"--tensorflow {python}: {error.strerror}; give the Python of an environment with tensorflow-cpu and "
+            "opencv-python-headless, such as tf/bin/python"
+        ) from error
     if done.returncode:
-        raise UserError(f"--tensorflow {python}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        *_, last = ["", *done.stderr.strip().splitlines()]
+        raise UserError(f"--tensorflow {python}: {last or 'no word of why'} (exit status {done.returncode})")
+    return done.stdout
 
 
 def write_published_samples(folder: Path, config: Config) -> None:

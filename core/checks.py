@@ -1,29 +1,34 @@
 """Checks of single settings: a function from a value to its fault in words, or None."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Check = Callable[[Any], str | None]
 
 
-def whole(least: int) -> Check:
-    """A whole number of at least `least`; True and False are none."""
+def whole(least: int, at_most: float = float("inf")) -> Check:
+    """A whole number from `least` to `at_most`; True and False are none."""
 
     def check(value: Any) -> str | None:
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return None if good else f"expected a whole number of at least {least}"
+        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= at_most
+        upper = "" if at_most == float("inf") else f" and at most {at_most}"
+        return None if good else f"expected a whole number of at least {least}{upper}"
 
     return check
 
 
 def number(above: float, at_most: float = float("inf"), *, or_equal: bool = False) -> Check:
-    """A number in (above, at_most], or in [above, at_most] with `or_equal`; True and False are none."""
+    """A finite number in (above, at_most], or in [above, at_most] with `or_equal`; True and False are none."""
 
     def check(value: Any) -> str | None:
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        good = good and (value > above or (or_equal and value == above)) and value <= at_most
+        finite = not good or abs(value) <= sys.float_info.max  # math.isfinite raises for great whole numbers
+        good = good and finite and (value > above or (or_equal and value == above)) and value <= at_most
         upper = "" if at_most == float("inf") else f" and at most {at_most:g}"
-        return None if good else f"expected a number {'of at least' if or_equal else 'above'} {above:g}{upper}"
+        kind = "a number" if finite else "a finite number"
+        return None if good else f"expected {kind} {'of at least' if or_equal else 'above'} {above:g}{upper}"
 
     return check
 
@@ -42,10 +47,20 @@ def interval(above: float = float("-inf"), at_most: float = float("inf")) -> Che
 
 
 def one_of(*choices: Any) -> Check:
-    """One of a few values."""
-    return lambda value: None if value in choices else f"expected one of {', '.join(map(repr, choices))}"
+    """One of a few values, of the same type: neither 1.0 nor True is 1."""
+
+    def check(value: Any) -> str | None:
+        good = any(type(value) is type(choice) and value == choice for choice in choices)
+        return None if good else f"expected one of {', '.join(map(repr, choices))}"
+
+    return check
 
 
 def flag(value: Any) -> str | None:
     """True or False."""
     return None if isinstance(value, bool) else "expected True or False"
+
+
+def is_file_name(value: Any) -> bool:
+    """Whether a value is the name of a file or folder, and no path to one."""
+    return isinstance(value, str) and value == Path(value).name and value not in ("", "..") and "\0" not in value

@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from core.errors import UserError
 from core.files import make_folder, write_json, written_whole
 
-MAY_CHANGE = (".epochs", ".threads", ".cuda_device")  # settings that a resumed run may change: they alter no step
+# Settings that a resumed run may change: they alter no step.
+MAY_CHANGE = (".epochs", ".threads", ".cuda_device", ".tb_logdir")
 
 
 class Run:
@@ -31,24 +32,25 @@ class Run:
 
     Raises:
         UserError: the folder holds a run and `resume` is not asked for, or it is asked for and there is none, or it
-            was made with other settings.
+            was made with other settings, or they cannot be read.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], resume: bool):
-        self.folder = make_folder(folder)
+        self.folder = Path(folder)
         self.log = self.folder / "log.csv"
         written = self.folder / "settings.json"
         plain = json.loads(json.dumps(settings))
         if not resume:
             if (self.folder / "last.pt").exists():
                 raise UserError(f"{self.folder} holds a run: give another --name, or --resume to go on with it")
+            make_folder(self.folder)
             write_json(written, settings)
             self.log.unlink(missing_ok=True)
         elif not written.is_file():
             raise UserError(f"--resume: {self.folder} holds no run; start one without --resume")
         else:
-            before = json.loads(written.read_text(encoding="utf-8"))
-            differing = [line for line in _differing(before, plain) if not line.split(":")[0].endswith(MAY_CHANGE)]
+            found = _differing(_read_settings(self.folder), plain)
+            differing = [line for line in found if not line.split(":")[0].endswith(MAY_CHANGE)]
             if differing:
                 raise UserError(f"--resume: {self.folder} was made with other settings:\n" + "\n".join(differing))
 
@@ -68,9 +70,22 @@ class Run:
             accelerator.wait_for_everyone()
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save` was given last, on the CPU; None where no epoch was finished."""
+        """What `save` was given last, on the CPU; None where no epoch was finished.
+
+        Raises:
+            UserError: it cannot be read, or the log cannot.
+        """
         path = self.folder / "last.pt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+        if not path.is_file():
+            return None
+        self.log_lines()  # now, before an epoch is trained that could not be logged
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever the bytes of a damaged file lead torch.load into
+            raise UserError(
+                f"{path} cannot be read ({type(error).__name__}): it is damaged or cut short; restore it, or delete it "
+                "and start anew without --resume"
+            ) from error
 
     def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
         """Write an epoch's checkpoint, mark it as the best one if it is, then the state to resume from."""
@@ -93,14 +108,30 @@ class Run:
 
     def append_log(self, values: Mapping[str, Any]) -> None:
         """Add an epoch's line to log.csv; lines of this epoch or later ones, from an interrupted run, are dropped."""
-        kept = []
-        if self.log.is_file():
-            with self.log.open(newline="", encoding="utf-8") as file:
-                kept = [line for line in csv.DictReader(file) if int(line["epoch"]) < values["epoch"]]
+        kept = [line for line in self.log_lines() if int(line["epoch"]) < values["epoch"]]
+        columns = list(dict.fromkeys([*values, *(kept[0] if kept else ())]))
         with written_whole(self.log) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(values))
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows([*kept, values])
+
+    def log_lines(self) -> list[dict[str, str]]:
+        """The lines of log.csv, an epoch each, as text by the names of the columns; none where there is no log.
+
+        Raises:
+            UserError: it cannot be read, has a line of another length, or an epoch that is no number.
+        """
+        if not self.log.is_file():
+            return []
+        try:
+            with self.log.open(newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file, strict=True))
+            good = all(None not in line and None not in line.values() and int(line["epoch"]) > 0 for line in lines)
+        except (OSError, KeyError, ValueError, csv.Error):
+            good = False
+        if not good:
+            raise UserError(f"{self.log} is no log of a run (an 'epoch' and its numbers in each line): restore it")
+        return lines
 
 
 def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Path:
@@ -137,7 +168,18 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
 
 def _is_of_stage(folder: Path, stage: str) -> bool:
     """Whether a run folder is of a stage, told by the settings it keeps."""
-    return f"{stage}_optimization_params" in json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    return f"{stage}_optimization_params" in _read_settings(folder)
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it, or move {folder} away") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no settings: restore it, or move {folder} away")
+    return settings
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,7 +1,7 @@
 """Faces followed from frame to frame within a shot.
 
 Faces are matched by overlap; gaps of detection are bridged; boxes are smoothed. All of it happens while the video
-streams by: what a track's box at a frame is stands fast `SETTLE_S` later, when the frame is still at hand to be cut.
+streams by: a track's box at a frame stands fast as soon as the track has ended, or has been seen `SMOOTHING_S` later.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,10 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from core.boxes import intersection_over_union
 
 MIN_OVERLAP = 0.3  # intersection over union of a face and the place where its track was last seen, or expected
-MAX_GAP_S = 0.4  # a face unseen for longer ends its track (10 frames at 25 fps, as in published pipelines)
+MAX_GAP_S = 0.4  # a face unseen for longer ends its track (10 frames at 25 fps, as in published pipelines) ...
+MAX_MISSES = 1  # ... if it was missed by more looks than this: those of a slow video are further apart
 SMOOTHING_S = 0.24  # median over this much on either side (13 frames at 25 fps, as in published pipelines)
 SMOOTHING_STEP_S = 0.04
-SETTLE_S = MAX_GAP_S + SMOOTHING_S
 MAX_SPEED = 2.0  # a face may be expected at most this many of its own widths a second from where it was last seen
 
 
@@ -27,10 +27,12 @@ class FaceTrack:
     Attributes:
         times_s: when it was detected, ascending.
         boxes: (x1, y1, x2, y2, score) at each of these times, pixels and 0-1.
+        misses: how many looks since the last of them have missed it.
     """
 
     times_s: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
+    misses: int = 0
 
     @property
     def first_s(self) -> float:
@@ -48,6 +50,11 @@ class FaceTrack:
     def add(self, time_s: float, box: np.ndarray) -> None:
         self.times_s.append(time_s)
         self.boxes.append(box)
+        self.misses = 0
+
+    def may_go_on(self, time_s: float) -> bool:
+        """Whether a face seen at a time, or later, can be this one."""
+        return self.misses <= MAX_MISSES or time_s - self.last_s <= MAX_GAP_S + 1e-6
 
     def score_at(self, time_s: float) -> float:
         """The detector's score at the time of a detection, 0 to 1; 0 at other times."""
@@ -82,29 +89,43 @@ class FaceTrack:
 
 
 class FaceTracker:
-    """Matches the faces detected in a frame with the tracks so far; one tracker a shot."""
+    """Matches the faces detected in a frame with the tracks so far; one tracker a shot.
+
+    Attributes:
+        open: the tracks that may go on.
+    """
 
     def __init__(self) -> None:
-        self.tracks: list[FaceTrack] = []
+        self.open: list[FaceTrack] = []
 
-    def update(self, time_s: float, faces: np.ndarray) -> None:
+    def update(self, time_s: float, faces: np.ndarray) -> list[FaceTrack]:
         """Take in the faces of a frame.
 
         Args:
             time_s: of the frame, after that of the call before.
             faces: (face, [x1, y1, x2, y2, score]) of one frame, pixels.
+
+        Returns:
+            The tracks that begin with this frame.
         """
-        open_tracks = [track for track in self.tracks if time_s - track.last_s <= MAX_GAP_S + 1e-6]
-        taken = set()
-        if open_tracks and len(faces):
-            expected = np.array([track.expected(time_s) for track in open_tracks])
+        self.open = [track for track in self.open if track.may_go_on(time_s)]
+        seen, taken = set(), set()
+        if self.open and len(faces):
+            expected = np.array([track.expected(time_s) for track in self.open])
             overlaps = intersection_over_union(expected[:, None], faces[None, :, :4])
             # As many faces as can be go on, and among these ways the one of greatest overlap.
             worth = np.where(overlaps >= MIN_OVERLAP, overlaps, -1)
             for track, face in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
                 if overlaps[track, face] >= MIN_OVERLAP:
-                    open_tracks[track].add(time_s, faces[face])
+                    self.open[track].add(time_s, faces[face])
+                    seen.add(track)
                     taken.add(face)
-        for number, face in enumerate(faces):
-            if number not in taken:
-                self.tracks.append(FaceTrack([time_s], [face]))
+        for number, track in enumerate(self.open):
+            track.misses += number not in seen
+        begun = [FaceTrack([time_s], [face]) for number, face in enumerate(faces) if number not in taken]
+        self.open = [track for track in self.open if track.may_go_on(time_s)] + begun
+        return begun
+
+    def stands_fast(self, time_s: float) -> bool:
+        """Whether no face that is still to come can change a box at a time, or give one to it."""
+        return all(track.first_s > time_s or track.last_s >= time_s + SMOOTHING_S for track in self.open)

@@ -17,12 +17,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.arguments import add_arguments, configuration
-from ava_asd.extract_annotations import read_faces
+from ava_asd.stores import read_faces
 from ava_asd.windows import SPLITS, Windows
 from core import ava
 from core.errors import UserError, exits_cleanly
 from core.files import written_whole
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 GREEN, RED = "#21c321", "#e03131"  # speaking, not speaking
 
 
@@ -39,6 +40,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    check_picture(arguments.out)
     windows = Windows(configuration(arguments), arguments.data, arguments.split)
     if not 0 <= arguments.sample < len(windows):
         raise UserError(f"--sample {arguments.sample}: there are the samples 0 to {len(windows) - 1:,}")
@@ -53,6 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         from matplotlib import pyplot  # loads a window system's backend where there is one
 
         pyplot.show()
+
+
+def check_picture(path: Path) -> None:
+    """Check that a picture of that name can be written, before the work of drawing it.
+
+    Raises:
+        UserError: its ending is none of a picture's.
+    """
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UserError(f"--out {path}: the name must end with one of {', '.join(PICTURE_SUFFIXES)}")
 
 
 def draw(windows: Windows, sample: int, *, show: bool = False):
@@ -78,7 +90,8 @@ def draw(windows: Windows, sample: int, *, show: bool = False):
     draw_frame(top.subplots(), windows, sample, colour)
     top.suptitle(f"{windows.entity_id[sample]}, {windows.timestamp[sample]:.2f} s: {label}", color=colour)
     draw_crops(middle, batch.video[0].numpy())
-    draw_mfccs(bottom.subplots(), batch.audio[0, 0].numpy(), windows.config.stride)
+    unit = "standard deviations" if windows.config.apply_stddev else "decibels"
+    draw_mfccs(bottom.subplots(), batch.audio[0, 0].numpy(), windows.hop_s(sample), unit)
     return figure
 
 
@@ -91,7 +104,8 @@ def draw_frame(axes, windows: Windows, sample: int, colour: str) -> None:
     path = folder.frame(face["frame"])
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if pixels is None:
-        raise UserError(f"{path} is no readable picture: run 'ava-extract videos' again")
+        first = "delete it and " if path.is_file() else ""  # only its ends are looked at by ava-extract
+        raise UserError(f"{path} is no readable picture: {first}run 'ava-extract videos' again")
     height, width = pixels.shape[:2]
     x1, y1, x2, y2 = np.array([face[name] for name in ava.BOX_COLUMNS]) * (width, height, width, height)
     axes.imshow(pixels)
@@ -111,12 +125,12 @@ def draw_crops(figure, video: np.ndarray) -> None:
         axes.set_title(f"face {number + 1}", fontsize="small")
 
 
-def draw_mfccs(axes, mfccs: np.ndarray, stride_s: float) -> None:
-    """The sound of a window, (coefficient, vector) normalised MFCCs."""
-    end_s = mfccs.shape[1] * stride_s
+def draw_mfccs(axes, mfccs: np.ndarray, hop_s: float, unit: str) -> None:
+    """The sound of a window, (coefficient, vector) MFCCs in a unit, a vector each `hop_s` seconds."""
+    end_s = mfccs.shape[1] * hop_s
     picture = axes.imshow(mfccs, origin="lower", aspect="auto", extent=(-end_s, 0, -0.5, len(mfccs) - 0.5))
     axes.set(xlabel="seconds before the labelled time", ylabel="MFCC")
-    axes.figure.colorbar(picture, ax=axes, label="standard deviations")
+    axes.figure.colorbar(picture, ax=axes, label=unit)
 
 
 if __name__ == "__main__":

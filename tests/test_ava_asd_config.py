@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from ava_asd.config import read_config
+from ava_asd.layout import VideoFolder
 from core.errors import UserError
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
@@ -140,8 +141,19 @@ def test_all_faults_in_one_message(write):
         ("start_ts", "folder/start_ts"),
         ("start_ts", ".."),
         ("start_ts", ""),
+        ("extracted_path", "a\0b"),
         ("fps", "ten"),
+        ("fps", float("inf")),
+        ("fps", float("nan")),
+        ("fps", 10**400),
         ("eps", -1),
+        ("eps", float("inf")),
+        ("stride", 1e-5),
+        ("mfcc_window_size", 1e-5),
+        ("nmfcc", 129),
+        ("a_out_weight", float("inf")),
+        ("small_face_threshold", float("inf")),
+        ("learning_rate", float("inf")),
         ("ann_stride", 0),
         ("ann_stride", 1.5),
         ("nmfcc", True),
@@ -156,7 +168,10 @@ def test_all_faults_in_one_message(write):
         ("classes", {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 0}),
         ("classes", {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 0, "SPEAKING_NOT_AUDIBLE": 1}),
         ("classes", {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": [1]}),
+        ("classes", {"SPEAKING_AUDIBLE": 0.0, "NOT_SPEAKING": 1.0, "SPEAKING_NOT_AUDIBLE": 1.0}),
         ("channels", 2),
+        ("channels", 1.0),
+        ("channels", True),
         ("channels", [1]),
         ("learning_rate", 0),
         ("main_out_weight", -0.1),
@@ -170,6 +185,61 @@ def test_a_bad_value_is_refused_alone(write, key, value):
     assert len(lines) == 2
     assert lines[1].startswith(f"  - {key} is ")
     assert "expected" in lines[1]
+
+
+def test_start_ts_is_no_file_of_another_kind(write):
+    folder = VideoFolder(Path("v"), "start_ts")
+    own = (folder.sound, folder.mfccs, folder.faces, folder.crops, folder.frame(12))
+    for name in (*(path.name for path in own), "videos.json", "mfccs.json", "Audio.WAV"):
+        (line,) = faults_of(write(start_ts=name)).splitlines()[1:]
+        assert (
+            line == f"  - start_ts is {name!r}: expected another name: ava-extract writes something else to that file"
+        )
+    assert read_config(write(start_ts="start.json")).start_ts == "start.json"
+
+
+def test_each_table_of_samples_has_a_file_of_its_own(write):
+    (line,) = faults_of(write(train_annotations_full="a/x", test_annotations_full="a/./x")).splitlines()[1:]
+    assert line.startswith(
+        "  - train_annotations_full and test_annotations_full are both 'a/x': expected a file for each"
+    )
+    lines = faults_of(write(test_annotations_full="x", train_annotations_subset="x", test_annotations_subset="x"))
+    assert len(lines.splitlines()) == 4
+
+
+def test_sound_is_augmented_in_standard_deviations(write):
+    (line,) = faults_of(write(augment=True, apply_stddev=False)).splitlines()[1:]
+    assert "expected 'apply_stddev: True' (run 'ava-extract mfccs' again) or 'augment: False'" in line
+    assert read_config(write(augment=True, apply_stddev=False, mode="s_v")).augment
+    assert not read_config(write(augment=False, apply_stddev=False)).apply_stddev
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "0x_", "9" * 5000])
+def test_values_that_yaml_cannot_have(write, value):
+    path = write()
+    path.write_text(path.read_text().replace("start_ts: start_ts", f"start_ts: {value}"))
+    told = faults_of(path)
+    assert "cannot be read as YAML" in told
+    assert "put a text between quotes" in told
+    assert "line " in told
+
+
+def test_a_key_that_stands_there_twice(write):
+    path = write()
+    path.write_text(path.read_text() + "fps: 12\n")
+    assert "the key 'fps' stands there twice: take one of them out" in faults_of(path)
+    path = write()
+    path.write_text(path.read_text().replace("classes:\n", "classes:\n  NOT_SPEAKING: 0\n"))
+    assert "the key 'NOT_SPEAKING' stands there twice" in faults_of(path)
+
+
+def test_a_file_that_may_not_be_read(write, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    path = write()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert faults_of(path) == f"{path} cannot be read: Permission denied; give a file that you may read"
 
 
 def test_files_that_are_no_configuration(tmp_path):

@@ -1,6 +1,7 @@
 """The evaluation of the static models: numbers against hand-made ones and other ways to them, and the command."""
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class ToyWindows:
     entity_id: np.ndarray
     timestamp: np.ndarray
     class_id: np.ndarray
+    without_sound: int = 0
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -189,13 +191,13 @@ def command(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(evaluate, "load_windows", lambda config, data: windows)
 
-    def run(*arguments: object, **changes: object) -> int:
+    def run(*arguments: object, out: Path = tmp_path, **changes: object) -> int:
         values = {**yaml.safe_load(SHIPPED.read_text()), "test_ann_dir": "annotations", "mode": "s_av"}
         values |= {"vid_frame_size": 1, "width": 8, "height": 8, **changes}
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(values))
         with pytest.raises(SystemExit) as exit_:
-            evaluate.main([str(config), str(data), *map(str, arguments), "--device", "cpu", "--out", str(tmp_path)])
+            evaluate.main([str(config), str(data), *map(str, arguments), "--device", "cpu", "--out", str(out)])
         return exit_.value.code
 
     run.windows = windows
@@ -324,6 +326,54 @@ def test_mistakes(command, tmp_path, capsys, arguments, words):
     assert command(*(argument.format(tmp=tmp_path) for argument in arguments)) == EXIT_USER_ERROR
     assert words in capsys.readouterr().err
     assert not (tmp_path / "evaluation-results.csv").exists()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("options", [(), ("--legacy",)])
+def test_weights_that_are_no_numbers(command, tmp_path, capsys, number, options):
+    path = save(tmp_path / "diverged.pth")
+    weights = torch.load(path, weights_only=True)
+    weights["main_out.weight"][0, 0] = number
+    torch.save(weights, path)
+    assert command("--weights-file", path, *options) == EXIT_USER_ERROR
+    assert "diverged.pth: its scores are no finite numbers" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "load_weights", lambda *arguments: pytest.fail("the folder is looked at first"))
+    path = save(tmp_path / "best.pth")
+    assert command("--weights-file", path, out=path / "results") == EXIT_USER_ERROR
+    assert "cannot create the folder" in capsys.readouterr().err
+
+
+def test_samples_without_sound_are_counted(command, tmp_path, capsys):
+    path = save(tmp_path / "best.pth")
+    command("--weights-file", path)
+    assert "left out" not in capsys.readouterr().out
+    command.windows.without_sound = 1234
+    for options in ((), ("--legacy",)):
+        assert command("--weights-file", path, *options) == 0
+        said = capsys.readouterr().out
+        assert "left out: 1,234 samples whose sound reaches over an end of their video's" in said
+
+
+@pytest.mark.parametrize("option", ["--weights-file", "--weights-path"])
+def test_weights_trained_with_the_classes_the_other_way_round(command, tmp_path, capsys, option):
+    folder = save(tmp_path / "run" / "1.pth").parent
+    save(folder / "2.pth")
+    given = folder if option == "--weights-path" else folder / "1.pth"
+    published = {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 1}
+    for text, warned in (
+        (json.dumps({"config": {"classes": {label: 1 - number for label, number in published.items()}}}), 1),
+        (json.dumps({"config": {"classes": published}}), 0),
+        (json.dumps({"STE_optimization_params": {}}), 0),
+        ("[]", 0),
+        ("{", 0),
+    ):
+        (folder / "settings.json").write_text(text)
+        assert command(option, given) == 0
+        told = capsys.readouterr().err
+        assert told.count(f"warning: the weights in {folder} were trained with the classes") == warned
 
 
 def test_samples_of_one_class(command, tmp_path, capsys):

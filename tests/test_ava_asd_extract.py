@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import scipy.io.wavfile
 from ava_asd_set import lay_out, run_extract, write_config
@@ -13,15 +14,17 @@ from tiny import BOXES, CLIPS, FPS, HEIGHT, WIDTH, brightness, exit_status
 
 from ava_asd import extract, extract_videos
 from ava_asd.config import read_config
-from ava_asd.extract_annotations import read_faces
 from ava_asd.extract_videos import FaceCutter, extract_sound, sampled
 from ava_asd.layout import video_folder
 from ava_asd.mfcc import mfcc
 from ava_asd.samples import read_samples
+from ava_asd.stores import read_faces
 from ava_asd.tracks import face_grid
+from ava_asd.windows import Windows
 from core.audio import decode_audio
 from core.ava import read_annotations
-from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
+from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
+from core.files import written_whole
 
 FIRST = {"-tinyTrain1": 4, "tinyTrain_2": 0, "tinyVal_001": 1}  # video frame of 1.jpg: one (eps) before the first face
 CLIP = {clip.video_id: clip for clip in CLIPS}
@@ -177,6 +180,110 @@ def test_what_is_there_is_left_alone_and_other_settings_are_noticed(laid_out):
     assert len(list(folder.path.glob("*.jpg"))) == 19  # 0.04 to 1.48 s; those of the first extraction are gone
 
 
+def test_another_video_of_the_same_name_is_noticed_and_an_absent_one_is_not_asked_for(laid_out):
+    config, data = laid_out
+    assert run_extract(config, data) == [0, 0, 0]
+    folder = video_folder(read_config(config), data, "tinyVal_001")
+    before, videos = np.load(folder.crops), data / read_config(config).vid_save_path
+    shutil.copy(videos / "-tinyTrain1.mp4", videos / "tinyVal_001.mp4")
+    assert run_extract(config, data, "videos") == [0]
+    after = np.load(folder.crops)
+    assert after.shape == before.shape
+    assert (after != before).any()
+    assert not (folder.path / "mfccs.json").exists()  # they are of another sound, whatever its length
+    shutil.rmtree(videos)
+    videos.mkdir()
+    assert run_extract(config, data) == [0, 0, 0]
+    np.testing.assert_array_equal(np.load(folder.crops), after)
+
+
+# What is written in place of a file; None takes it away.
+DAMAGES = {
+    "faces.arrow": (None, b"", b"no table"),
+    "crops.npy": (None, b"", b"no array"),
+    "audio.wav": (None, b"", b"no wav"),
+    "start_ts": (None, b"", b"soon"),
+    "mfcc.npy": (None, b"", b"no array"),
+    "videos.json": (None, b"", b"[]", b"{}", b'"text"'),
+    "mfccs.json": (None, b"", b"[]", b"{}", b'"text"'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, content) for name in DAMAGES for content in DAMAGES[name]])
+def test_what_a_message_tells_to_do_mends_it(static_set, tmp_path, name, content):
+    data = shutil.copytree(static_set / "data", tmp_path / "data")
+    path = write_config(tmp_path / "config.yaml")
+    config = read_config(path)
+    folder = video_folder(config, data, "tinyVal_001")
+    whole = (folder.path / name).read_bytes()
+    if content is None:
+        (folder.path / name).unlink()
+    else:
+        (folder.path / name).write_bytes(content)
+    told = []
+    for _ in range(5):
+        try:
+            assert len(Windows(config, data, "test")) == 23
+            break
+        except UserError as error:
+            told.append(str(error))
+        steps = [step for step in ("videos", "mfccs", "annotations") if f"'ava-extract {step}'" in told[-1]]
+        assert len(steps) == 1, told
+        assert run_extract(path, data, *steps) == [0], told
+    else:
+        pytest.fail("\n".join(told))
+    assert told or name == "audio.wav"  # the sound itself is not read by a training
+    if name == "audio.wav":
+        assert run_extract(path, data, "mfccs") == [EXIT_BROKEN_ITEMS]
+        assert run_extract(path, data, "videos", "mfccs") == [0, 0]
+    assert (folder.path / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["faces.arrow", "crops.npy", "mfcc.npy", "audio.wav", "7.jpg", "1.jpg", "last.jpg"])
+def test_files_that_are_cut_off_are_made_anew(static_set, tmp_path, capsys, name):
+    data = shutil.copytree(static_set / "data", tmp_path / "data")
+    path = write_config(tmp_path / "config.yaml")
+    folder = video_folder(read_config(path), data, "tinyVal_001")
+    file = folder.path / (name if name != "last.jpg" else f"{len(list(folder.path.glob('*.jpg')))}.jpg")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) * 2 // 3])
+    if name == "audio.wav":  # half of a sound is not taken for the sound
+        (folder.path / "mfccs.json").unlink()
+        assert run_extract(path, data, "mfccs") == [EXIT_BROKEN_ITEMS]
+        assert f"{file} is no readable wav" in capsys.readouterr().err
+    assert run_extract(path, data, "videos", "mfccs") == [0, 0]
+    assert file.read_bytes() == whole
+    if name.endswith(".jpg"):
+        file.unlink()
+        assert run_extract(path, data, "videos") == [0]
+        assert file.read_bytes() == whole
+
+
+def test_stored_files_that_do_not_fit_are_refused_and_made_anew(static_set, tmp_path, capsys):
+    data = shutil.copytree(static_set / "data", tmp_path / "data")
+    path = write_config(tmp_path / "config.yaml")
+    config = read_config(path)
+    folder = video_folder(config, data, "tinyVal_001")
+
+    def refused(words: str) -> None:
+        with pytest.raises(UserError, match=words):
+            Windows(config, data, "test")
+        assert run_extract(path, data, "videos", "mfccs") == [0, 0]
+        assert len(Windows(config, data, "test")) == 23
+
+    np.save(folder.crops, np.load(folder.crops)[:-1])
+    refused("crops.npy holds uint8 numbers, 76 x 1 x 18 x 24, expected uint8, 77 x 1 x 18 x 24: run 'ava-extract vid")
+    np.save(folder.mfccs, np.load(folder.mfccs)[0])
+    refused("mfcc.npy holds float32 numbers, .*, expected float32, 13 x any: run 'ava-extract mfccs' again")
+    faces = read_faces(folder.faces).drop(["track"])
+    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+        writer.write_table(faces)  # not onto the file itself, which is mapped
+    refused("faces.arrow has no column track: run 'ava-extract videos' again")
+    np.save(folder.mfccs, np.load(folder.mfccs)[:, :-1])  # of a shorter sound
+    assert run_extract(path, data, "mfccs") == [0]
+    assert np.load(folder.mfccs).shape[1] == 1 + len(scipy.io.wavfile.read(folder.sound)[1]) // 160
+
+
 def test_an_interrupted_extraction_is_made_anew(laid_out):
     config, data = laid_out
     assert run_extract(config, data) == [0, 0, 0]
@@ -199,6 +306,34 @@ def test_broken_and_absent_videos_do_not_stop_the_others(laid_out, capsys):
     assert "tinyTrain_2.mp4 cannot be opened" in told
     assert "no sound" in told
     assert "no samples for train_annotations_full" in told
+
+
+@pytest.mark.parametrize("text", [None, "soon"])
+def test_a_missing_start_ts_does_not_stop_the_mfccs_of_the_others(laid_out, capsys, text):
+    config, data = laid_out
+    assert run_extract(config, data, "videos") == [0]
+    first = video_folder(read_config(config), data, "-tinyTrain1")  # which is worked on first
+    (first.path / "start_ts").unlink()
+    if text is not None:
+        (first.path / "start_ts").write_text(text)
+    assert run_extract(config, data, "mfccs") == [EXIT_BROKEN_ITEMS]
+    told = capsys.readouterr()
+    assert "2 of 3 videos done" in told.out
+    assert "start_ts" in told.err
+    assert [video_folder(read_config(config), data, name).mfccs.is_file() for name in CLIP] == [False, True, True]
+    assert run_extract(config, data, "videos", "mfccs") == [0, 0]
+
+
+def test_a_stride_or_window_of_less_than_a_sample(laid_out, capsys):
+    config, data = laid_out
+    write_config(config, stride=0.001)
+    assert run_extract(config, data, "videos") == [0]
+    folder = video_folder(read_config(config), data, "tinyVal_001")
+    scipy.io.wavfile.write(folder.sound, 500, np.zeros(1000, np.int16))
+    assert run_extract(config, data, "mfccs") == [EXIT_BROKEN_ITEMS]
+    assert "has 500 samples a second: for a mfcc_window_size of 0.025 s and a stride of 0.001 s these are too few" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_video_that_ends_before_its_faces(laid_out, capsys):

@@ -135,6 +135,30 @@ def test_files_that_are_no_keras_weights(networks, tmp_path):
         models.load_weights(model, tmp_path / "other.h5")
 
 
+@pytest.mark.parametrize("content", ["group", "text", "whole numbers", "nothing"])
+def test_a_weight_that_is_none(content, networks, tmp_path):
+    model, path = networks["s_a"]
+    (tmp_path / "x.h5").write_bytes(path.read_bytes())
+    name = "s_a_conv3/bias:0"
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        layer = file["s_a_conv3"]
+        size = layer[name].shape
+        del layer[name]
+        if content == "group":
+            layer.create_group(name)
+        else:
+            layer[name] = {"text": "bias", "whole numbers": np.zeros(size, int), "nothing": h5py.Empty("f4")}[content]
+    with pytest.raises(UserError, match=r"x\.h5: it cannot be read as Keras HDF5 weights"):
+        models.load_weights(model, tmp_path / "x.h5")
+
+
+def test_names_that_are_no_list(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs["layer_names"] = 3
+    with pytest.raises(UserError, match="cannot be read as Keras HDF5 weights"):
+        read_keras(tmp_path / "x.h5")
+
+
 def test_a_file_cut_short(networks, tmp_path):
     model, whole = networks["s_a"]
     path = tmp_path / "weights.hdf5"

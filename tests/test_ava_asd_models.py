@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from ava_asd import models
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten
 from ava_asd.losses import weighted_loss
-from ava_asd.optimisers import OPTIMISERS, make_optimiser
+from ava_asd.optimisers import OPTIMISERS
 from core.errors import UserError
+from core.models import winograd
+from core.optimization import make_optimizer
 
 AUDIO = (1, 13, 20)
 VIDEO = (3, 2, 12, 10)  # channels, frames, height, width
@@ -19,6 +21,11 @@ VIDEO = (3, 2, 12, 10)  # channels, frames, height, width
 def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     return torch.randn(batch, *AUDIO, generator=generator), torch.rand(batch, *VIDEO, generator=generator)
+
+
+def optimiser_of(name: str, parameter: torch.nn.Parameter, learning_rate: float) -> torch.optim.Optimizer:
+    """As a training has it."""
+    return make_optimizer(OPTIMISERS[name], torch.nn.ParameterList([parameter]), learning_rate, weight_decay=0)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,28 @@ def test_a_convolution_over_frames_is_that_of_pytorch(kernel):
         layer.bias.uniform_()
         output = layer(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5)).transpose(1, 2)
         torch.testing.assert_close(output, F.conv3d(clips, layer.weight, layer.bias, padding=padding))
+
+
+@pytest.mark.parametrize(
+    ("type_", "autocast", "expected", "by_winograd"),
+    [
+        (torch.float32, False, torch.float32, True),
+        (torch.float32, True, torch.bfloat16, False),
+        (torch.bfloat16, False, torch.bfloat16, False),
+        (torch.float64, False, torch.float64, False),
+    ],
+)
+def test_only_float32_goes_by_winograd(monkeypatch, type_, autocast, expected, by_winograd):
+    calls, original = [], winograd.convolve_rows
+    monkeypatch.setattr(winograd, "convolve_rows", lambda *arguments: calls.append(1) or original(*arguments))
+    torch.manual_seed(3)
+    layer, pictures = SameConv2d(4, 8, (5, 5)).to(type_), torch.randn(2, 4, 9, 7).to(type_)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = layer(pictures)
+        plain = F.conv2d(pictures, layer.weight, layer.bias, padding=2)
+    assert output.dtype == plain.dtype == expected
+    assert bool(calls) == by_winograd
+    torch.testing.assert_close(output, plain)
 
 
 def test_flattening_is_in_the_order_of_keras():
@@ -200,7 +229,7 @@ def test_the_loss_is_weighted(networks):
 def test_sgd_is_that_of_keras():
     """v = 0.9 v - lr g; w += 0.9 v - lr g; lr = 0.01 / (1 + 1e-6 step)."""
     weight = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
-    optimiser = make_optimiser("SGD", [weight], 0.01)
+    optimiser = optimiser_of("SGD", weight, 0.01)
     expected, velocity = 1.0, 0.0
     for step in range(5):
         gradient = 2.0 - step
@@ -215,7 +244,7 @@ def test_sgd_is_that_of_keras():
 
 def test_the_decay_goes_on_after_an_interrupt():
     def fresh() -> torch.optim.Optimizer:
-        return make_optimiser("SGD", [torch.nn.Parameter(torch.ones(1))], 0.5)
+        return optimiser_of("SGD", torch.nn.Parameter(torch.ones(1)), 0.5)
 
     first, second = fresh(), fresh()
     for _ in range(1000):
@@ -237,7 +266,7 @@ KERAS_STEPS = {
 @pytest.mark.parametrize("name", KERAS_STEPS)
 def test_optimisers_with_keras_defaults(name):
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
-    optimiser = make_optimiser(name, [weight], 0.01)
+    optimiser = optimiser_of(name, weight, 0.01)
     for step in range(50):
         weight.grad = torch.tensor([step % 3 - 1.0, 0.3 * step % 1, 1e-3])
         optimiser.step()
@@ -247,13 +276,8 @@ def test_optimisers_with_keras_defaults(name):
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_descends(name):
     weight = torch.nn.Parameter(torch.tensor([3.0]))
-    optimiser = make_optimiser(name, [weight], 0.01)
+    optimiser = optimiser_of(name, weight, 0.01)
     for _ in range(20):
         weight.grad = 2 * weight.detach()
         optimiser.step()
     assert weight.item() < 3.0 - 1e-5
-
-
-def test_an_unknown_optimiser():
-    with pytest.raises(UserError, match="optimiser 'Lion': expected one of SGD, Adam, RMSprop, Adagrad"):
-        make_optimiser("Lion", [torch.nn.Parameter(torch.ones(1))], 0.01)

@@ -109,6 +109,14 @@ def test_the_example_wants_to_be_filled_in():
     assert [line.split(":")[0] for line in lines[1:]] == ["  - api_key", "  - chat_id"]
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://", "ftp://host", "''"])
+def test_addresses_that_are_none(tmp_path, address):
+    path = tmp_path / "telegram.yaml"
+    path.write_text(f"api_key: '{KEY}'\nchat_id: 1\napi_url: {address}\n")
+    with pytest.raises(UserError, match=r"api_url is .*: expected an address such as https://api\.telegram\.org"):
+        read_bot(path)
+
+
 def test_all_faults_in_one_message(tmp_path):
     path = tmp_path / "telegram.yaml"
     path.write_text("api_key: ''\ntoken: x\napi_url: api.telegram.org\n")

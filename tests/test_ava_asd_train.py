@@ -202,6 +202,53 @@ def test_a_resumed_training_takes_the_same_steps(run, capsys):
     assert "config.optimiser: 'SGD' then, 'Adam' now" in capsys.readouterr().err
 
 
+def test_resuming_with_a_log_that_has_lost_epochs(run, capsys):
+    _, folder = run("lost")
+    whole = (folder / "log.csv").read_text()
+    heading, line = whole.splitlines()
+
+    def refused(*words: str) -> None:
+        for epochs in (1, 2):  # finished, and to be gone on with
+            assert run("lost", "--resume", epochs=epochs)[0] == EXIT_USER_ERROR
+            told = capsys.readouterr().err
+            assert all(word in told for word in words), told
+
+    (folder / "log.csv").unlink()
+    refused("log.csv has 0 of 1 finished epochs: restore it, or start another --name")
+    (folder / "log.csv").write_text(f"{heading.replace('val_accuracy', 'accuracy')}\n{line}\n")
+    refused("log.csv lacks the numbers of val_accuracy")
+    (folder / "log.csv").write_text(whole)
+    assert run("lost", "--resume")[0] == 0
+    assert "lost: 1 epochs, validation accuracy" in capsys.readouterr().out
+
+
+def test_names_that_are_no_folder_s(run, tmp_path, capsys):
+    for name in ("..", ".", "", "a/b", "a/", str(tmp_path / "elsewhere"), ".hidden"):
+        for options in ((), ("--resume",)):
+            assert run(name, *options)[0] == EXIT_USER_ERROR
+            assert f"--name {name!r}: expected the name of a folder" in capsys.readouterr().err
+    assert run("absent", "--resume")[0] == EXIT_USER_ERROR
+    assert "holds no run" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["download", "extracted"]
+
+
+def test_several_processes_need_a_name(run, tmp_path, monkeypatch, capsys):
+    run("made", "--resume")
+    capsys.readouterr()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert exit_status(train.main, tmp_path / "config.yaml", tmp_path / "data", "--device", "cpu") == EXIT_USER_ERROR
+    assert "several processes train one experiment: give its name with --name" in capsys.readouterr().err
+    assert not (tmp_path / "data" / "experiments").exists()
+
+
+def test_seeds_that_no_generator_takes(run, capsys):
+    for seed in ("-1", str(2**63), "1.5", "x"):
+        status, folder = run("never", "--seed", seed)
+        assert status == EXIT_USER_ERROR
+        assert "--seed" in capsys.readouterr().err
+        assert not folder.exists()
+
+
 def test_an_interrupt_loses_no_finished_epoch(run, monkeypatch, capsys):
     original = Experiment.save
 
@@ -339,3 +386,20 @@ def test_visualisation(static_set, tmp_path, capsys):
         frame.unlink()
     assert exit_status(visualise_dataset.main, config, copied, "--out", out) == EXIT_USER_ERROR
     assert "is no readable picture: run 'ava-extract videos' again" in capsys.readouterr().err
+
+
+def test_the_benchmark_looks_for_tensorflow_first(tmp_path):
+    from benchmarks import ava_asd as benchmark
+
+    python = tmp_path / "python"
+    with pytest.raises(UserError, match=r"--tensorflow .*python: No such file or directory; give the Python of"):
+        benchmark.results(tmp_path / "data", tensorflow=python)
+    for script, words in (
+        ("exit 3", "no word of why"),
+        ("echo first >&2; echo 'no module cv2' >&2; exit 3", "no module"),
+    ):
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        with pytest.raises(UserError, match=rf"python: {words}.* \(exit status 3\)"):
+            benchmark.results(tmp_path / "data", tensorflow=python)
+    assert not (tmp_path / "data").exists()

@@ -5,18 +5,23 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import scipy.io.wavfile
 import torch
 from ava_asd_set import run_extract, write_config
+from matplotlib.axes import Axes
 from tiny import exit_status
 
 from ava_asd import subset
 from ava_asd.config import read_config
-from ava_asd.extract_annotations import read_faces
-from ava_asd.samples import read_samples
+from ava_asd.samples import Samples, read_samples, write_samples
 from ava_asd.selection import balanced, share
+from ava_asd.stores import read_faces
 from ava_asd.windows import Windows
 from core.errors import EXIT_USER_ERROR, UserError
+from core.files import written_whole
+from scripts import visualise_dataset
 
 COMMAND = "ava-extract annotations"
 OTHER_WAY = {"SPEAKING_AUDIBLE": 1, "NOT_SPEAKING": 0, "SPEAKING_NOT_AUDIBLE": 0}
@@ -36,6 +41,13 @@ def data(static_set):
 def copied(static_set, tmp_path):
     """A data folder that may be changed, and its configuration."""
     return shutil.copytree(static_set / "data", tmp_path / "data"), write_config(tmp_path / "config.yaml")
+
+
+def later(table: pa.Table, seconds: float = 100.0) -> pa.Table:
+    """A table with its times moved."""
+    return table.set_column(
+        table.column_names.index("time_s"), "time_s", pa.array(table["time_s"].to_numpy() + seconds)
+    )
 
 
 def test_columns(config, data):
@@ -77,6 +89,30 @@ def test_batches_hold_the_stored_faces_and_the_sound_before_the_label(config, da
         # 4 frames of 0.04 s after the first face: vectors count from 0.025 s after start_ts, 0.01 s each.
         end = int((windows.timestamp[row] - folder.start_s() - 0.025) / 0.01 + 1e-6)
         np.testing.assert_array_equal(audio[row, 0], mfccs[:, end - 8 : end])
+
+
+def test_sound_stays_with_the_faces_where_the_stride_is_no_whole_number_of_samples(copied):
+    data, path = copied
+    folder = Windows(read_config(path), data, "test").folder(0)
+    config = read_config(write_config(path, apply_mean=False, apply_stddev=False))
+    # The faces as they would be 100 s later in the video, and a click in silence.
+    samples, faces = config.path(data, "test_annotations_full"), later(read_faces(folder.faces))
+    full = read_samples(samples, config, COMMAND)
+    write_samples(samples, Samples(later(full.table), full.made_with))
+    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+        writer.write_table(faces)
+    sound = np.zeros(103 * 22050, np.int16)
+    sound[10036 * 220] = 32767
+    scipy.io.wavfile.write(folder.sound, 22050, sound)
+    assert run_extract(path, data, "mfccs") == [0]
+
+    # A vector each 220 samples, not 220.5. Of the first sample, at 100.24 s in a video from 0.04 s on, the vectors end
+    # with floor((100.24 - 0.04 - 0.025) / 0.0099773) = floor(10040.27); they begin with 10032.
+    assert np.load(folder.mfccs)[0].argmax() == 10036
+    windows = Windows(config, data, "test")
+    assert windows.timestamp[0] == pytest.approx(100.24)
+    assert windows.hop_s(0) == 220 / 22050
+    assert windows.load([0]).audio[0, 0, 0].argmax() == 4
 
 
 def test_batches_do_not_depend_on_their_size_or_the_threads(config, data):
@@ -152,8 +188,7 @@ def test_subset_is_filtered_and_balanced(copied):
         counts = [np.sum(full.column("label") == label) for label in ("SPEAKING_AUDIBLE", "NOT_SPEAKING")]
         assert (classes == 0).sum() == (classes == 1).sum() == min(counts)
         assert "SPEAKING_NOT_AUDIBLE" not in samples.column("label")
-        # What the subset was drawn with is not applied once more.
-        assert len(Windows(replace(config, test_keep_ratio=0.5), data, split)) == len(samples)
+        assert len(Windows(config, data, split)) == len(samples)
 
 
 def test_subset_keeps_a_share(copied):
@@ -164,6 +199,42 @@ def test_subset_keeps_a_share(copied):
     full = read_samples(config.path(data, "train_annotations_full"), config, COMMAND).classes(config)
     samples = read_samples(config.path(data, "train_annotations_subset"), config, "ava-subset")
     assert len(samples) == 2 * int((full == 0).sum() / 2)
+    # What the subset was drawn with is not applied once more.
+    assert len(Windows(replace(config, annotation_type="subset"), data, "train")) == len(samples)
+
+
+@pytest.mark.parametrize(
+    ("split", "changes", "told"),
+    [
+        ("train", {"filter_out": False}, "filter_classes ['SPEAKING_NOT_AUDIBLE'], configured is []"),
+        ("test", {"filter_classes": ()}, "filter_classes ['SPEAKING_NOT_AUDIBLE'], configured is []"),
+        ("test", {"remove_small_faces": True, "small_face_threshold": 20}, "small_face_threshold 0, configured is 20"),
+        ("train", {"train_keep_ratio": 0.5}, "train_keep_ratio 1.0, configured is 0.5"),
+        ("test", {"test_keep_ratio": 0.5}, "test_keep_ratio 1.0, configured is 0.5"),
+        ("valid", {"test_keep_ratio": 0.5}, "test_keep_ratio 1.0, configured is 0.5"),
+        ("train", {"ann_stride": 2}, "ann_stride 3, configured is 2"),
+    ],
+)
+def test_a_subset_chosen_with_other_settings_is_refused(copied, split, changes, told):
+    data, path = copied
+    write_config(path, filter_out=True, filter_classes=["SPEAKING_NOT_AUDIBLE"], annotation_type="subset")
+    config = read_config(path)
+    assert exit_status(subset.main, path, data, "--seed", 3) == 0
+    of = "train" if split == "train" else "test"
+    samples = config.path(data, f"{of}_annotations_subset")
+    assert read_samples(samples, config, "ava-subset").made_with["seed"] == 3
+    with pytest.raises(UserError) as error:
+        Windows(replace(config, **changes), data, split)
+    assert str(error.value) == f"{samples} was made with {told}: run 'ava-subset'"
+    # Settings of the other split, and those that have no effect, do not matter.
+    other = "test" if of == "train" else "train"
+    assert len(Windows(replace(config, small_face_threshold=7, **{f"{other}_keep_ratio": 0.5}), data, split)) > 0
+
+
+def test_a_bad_seed_of_a_subset(copied, capsys):
+    data, path = copied
+    assert exit_status(subset.main, path, data, "--seed", -1) == EXIT_USER_ERROR
+    assert capsys.readouterr().err == "error: --seed -1: expected 0 or more\n"
 
 
 def test_an_empty_subset_is_refused(copied, capsys):
@@ -189,6 +260,7 @@ def test_what_is_not_extracted_is_refused(copied):
     refused(replace(config, nmfcc=12), data, "nmfcc 13 instead of 12", "run 'ava-extract mfccs' again")
     refused(replace(config, height=20), data, "height 18 instead of 20", "run 'ava-extract videos' again")
     refused(replace(config, vid_frame_size=6), data, "made with window 5, configured is 6", f"run '{COMMAND}'")
+    refused(replace(config, ann_stride=1), data, "made with ann_stride 3, configured is 1", f"run '{COMMAND}'")
     made_with = json.loads((folder.path / "mfccs.json").read_text())
     (folder.path / "mfccs.json").write_text(json.dumps({**made_with, "start_ts": 7}))
     refused(config, data, "mfcc.npy is of another extraction: run 'ava-extract mfccs' again")
@@ -196,11 +268,13 @@ def test_what_is_not_extracted_is_refused(copied):
     refused(config, data, "1 of 1 videos cannot be used:", "'ava-extract mfccs' has not finished there")
     (folder.path / "mfccs.json").write_text(json.dumps(made_with))
 
-    crops = np.load(folder.crops)
-    np.save(folder.crops, crops[:-1])
-    refused(config, data, f"{folder.path} has other faces than the samples: run '{COMMAND}'")
+    for content in ("{}", "[]", '"text"', json.dumps({**made_with, "hop_s": None}).replace("hop_s", "hop"), "{"):
+        (folder.path / "mfccs.json").write_text(content)
+        refused(config, data, "'ava-extract mfccs' has not finished there; run it")
+    (folder.path / "mfccs.json").write_text(json.dumps(made_with))
+
     folder.crops.write_bytes(b"no array")
-    refused(config, data, f"{folder.path} cannot be read", "delete it and run all of ava-extract")
+    refused(config, data, f"{folder.crops} cannot be read", "run 'ava-extract videos' again")
     (folder.path / "start_ts").unlink()
     refused(config, data, "start_ts, which holds the time of the first frame: run 'ava-extract videos'")
     shutil.rmtree(folder.path)
@@ -222,3 +296,51 @@ def test_faces_that_were_extracted_anew_are_noticed(copied):
     refused(config, data, "has other faces than the samples", f"run '{COMMAND}'")
     assert run_extract(path, data, "annotations") == [0]
     assert len(Windows(config, data, "test")) == 22  # 10 of the first 34 faces
+
+
+@pytest.mark.parametrize("name", ["sample", "s.txt", "s.", ".png"])
+def test_a_picture_of_a_sample_needs_a_suffix(static_set, tmp_path, capsys, name):
+    status = exit_status(
+        visualise_dataset.main, static_set / "config.yaml", static_set / "data", "--out", tmp_path / name
+    )
+    assert status == EXIT_USER_ERROR
+    assert f"--out {tmp_path / name}: the name must end with one of .png, .jpg, .pdf, .svg" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", visualise_dataset.PICTURE_SUFFIXES)
+def test_pictures_of_a_sample(static_set, tmp_path, suffix):
+    out = tmp_path / f"sample{suffix}"
+    assert exit_status(visualise_dataset.main, static_set / "config.yaml", static_set / "data", "--out", out) == 0
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xd8 no picture \xff\xd9"])
+def test_a_frame_that_cannot_be_shown(copied, tmp_path, capsys, content):
+    data, path = copied
+    out, folder = tmp_path / "sample.png", Windows(read_config(path), data, "test").folder(0)
+    for frame in folder.path.glob("*.jpg"):
+        frame.unlink()
+        if content is not None:
+            frame.write_bytes(content)
+    assert exit_status(visualise_dataset.main, path, data, "--out", out) == EXIT_USER_ERROR
+    told = capsys.readouterr().err
+    assert "is no readable picture" in told
+    assert ("delete it and run" in told) == (content is not None)
+    if content is not None:
+        for frame in folder.path.glob("*.jpg"):
+            frame.unlink()
+    assert run_extract(path, data, "videos", "mfccs") == [0, 0]
+    assert exit_status(visualise_dataset.main, path, data, "--out", out) == 0
+
+
+@pytest.mark.parametrize(("apply_stddev", "unit"), [(True, "standard deviations"), (False, "decibels")])
+def test_the_colour_bar_tells_the_unit_of_the_mfccs(copied, apply_stddev, unit):
+    data, path = copied
+    config = read_config(write_config(path, apply_stddev=apply_stddev))
+    assert run_extract(path, data, "mfccs") == [0]
+    figure = visualise_dataset.draw(Windows(config, data, "test"), 0)
+    labels = {axes.get_ylabel() for axes in figure.findobj(Axes)}
+    assert unit in labels
+    assert len(labels & {"standard deviations", "decibels"}) == 1

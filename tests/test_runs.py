@@ -114,6 +114,57 @@ def test_resuming_with_other_settings_lists_the_differences(tmp_path):
     ]
 
 
+def test_resuming_makes_no_folder(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        Run(tmp_path / "a", SETTINGS, resume=True)
+    assert not (tmp_path / "a").exists()
+
+
+def test_resuming_with_events_elsewhere(tmp_path):
+    save(Run(tmp_path / "a", {"config": {"tb_logdir": "/tmp/a"}}, resume=False), 1)
+    assert Run(tmp_path / "a", {"config": {"tb_logdir": "/tmp/b"}}, resume=True).load_state()["epoch"] == 1
+
+
+@pytest.mark.parametrize("length", [0, 100, -1])
+def test_resuming_from_a_state_cut_short(tmp_path, length):
+    run = Run(tmp_path / "a", SETTINGS, resume=False)
+    save(run, 1)
+    state = run.folder / "last.pt"
+    state.write_bytes(state.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"last\.pt cannot be read .*damaged or cut short; restore it, or delete it"):
+        Run(tmp_path / "a", SETTINGS, resume=True).load_state()
+
+
+@pytest.mark.parametrize("text", ["", '{"clip_length": 3', "[]", None])
+def test_settings_that_cannot_be_read(tmp_path, text):
+    run = Run(tmp_path / "a", SETTINGS, resume=False)
+    save(run, 1, best=True)
+    (run.folder / "settings.json").write_text(text or "")
+    with pytest.raises(UserError, match=r"settings\.json (cannot be read .*|holds no settings): restore it, or move"):
+        Run(tmp_path / "a", SETTINGS, resume=True)
+    if text is None:
+        (run.folder / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"settings\.json (cannot be read .*|holds no settings): restore it, or move"):
+        find_weights("best", tmp_path, "STE")
+
+
+@pytest.mark.parametrize("text", ["loss\n1\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch\none\n", "\0\n\0"])
+def test_a_damaged_log_is_found_before_an_epoch_is_trained(tmp_path, text):
+    run = Run(tmp_path / "a", SETTINGS, resume=False)
+    save(run, 1)
+    run.log.write_text(text)
+    with pytest.raises(UserError, match=r"log\.csv is no log of a run"):
+        Run(tmp_path / "a", SETTINGS, resume=True).load_state()
+
+
+def test_columns_that_are_logged_no_more_are_kept(tmp_path):
+    run = Run(tmp_path / "a", SETTINGS, resume=False)
+    run.append_log({"epoch": 1, "train_loss": 0.5, "old": 3})
+    run.append_log({"epoch": 2, "train_loss": 0.25, "new": 4})
+    lines = [{"epoch": "1", "train_loss": "0.5", "new": "", "old": "3"}]
+    assert run.log_lines() == [*lines, {"epoch": "2", "train_loss": "0.25", "new": "4", "old": ""}]
+
+
 def test_log_lines_of_an_epoch_done_again_are_replaced(tmp_path):
     run = Run(tmp_path / "a", SETTINGS, resume=False)
     for epoch in (1, 2, 3):
