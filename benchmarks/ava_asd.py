@@ -24,13 +24,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.config import Config, read_config
-from ava_asd.extract_annotations import read_faces, samples_of, windows_of
+from ava_asd.extract_annotations import samples_of, windows_of
 from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import VideoTask, extract_video
 from ava_asd.layout import video_folder
 from ava_asd.models import build
 from ava_asd.optimisers import OPTIMISERS
 from ava_asd.samples import write_samples
+from ava_asd.stores import read_faces
 from ava_asd.training import StaticLoss, TrainingSet
 from ava_asd.windows import Windows, scaled
 from benchmarks import material, measure
