@@ -449,13 +449,13 @@ def test_scripts_run_as_modules(monkeypatch, capsys, name):
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory) -> Path:
-    """`videos/` with a short video and one of a second's work, and `all.csv`."""
+    """`videos/` with a short video and one of some seconds of work, and `all.csv`."""
     folder = tmp_path_factory.mktemp("long")
     (folder / "videos").mkdir()
     pictures = [picture(number) for number in range(50)]
-    write_video(folder / "videos" / "long.mp4", (pictures[number % 50] for number in range(400)), FPS)
+    write_video(folder / "videos" / "long.mp4", (pictures[number % 50] for number in range(1200)), FPS)
     write_video(folder / "videos" / "a_short.mp4", pictures[:5], FPS)
-    lines = [line for face in (1, 2, 3) for line in rows_of("long", 0, 399, face)]
+    lines = [line for face in (1, 2, 3) for line in rows_of("long", 0, 1199, face)]
     augmented(folder, [*lines, *rows_of("a_short", 0, 4)])
     return folder
 
