@@ -168,6 +168,9 @@ def _attempt_in_worker(function: Callable[[Item], object], item: Item) -> str | 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _attempt(function, item)
+    except KeyboardInterrupt:
+        _stopping.set()  # the next item may be at hand before the parent process has heard of it
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

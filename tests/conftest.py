@@ -1,5 +1,6 @@
 """Shared fixtures. The session's folders are for reading: a test that changes files copies them first."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from ava_asd_set import prepare_static
 from tiny import make_tiny_set, prepare
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what runs in the background so, and the programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
