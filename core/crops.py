@@ -65,12 +65,17 @@ def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tupl
     """
     info = probe(video)
     edges = _pixel_edges(ava.boxes(rows), info.width, info.height)
-    for row, frame in nearest_frames(video, rows):
+    for row, frame in nearest_frames(video, rows, info.fps):
         yield row, _crop_jpeg(frame, edges[row], size)
 
 
-def nearest_frames(video: str | Path, rows: pd.DataFrame) -> Iterator[tuple[int, Frame]]:
+def nearest_frames(video: str | Path, rows: pd.DataFrame, fps: float) -> Iterator[tuple[int, Frame]]:
     """Decode a video once and give (row position, the frame whose time is nearest the row's), in order of time.
+
+    Args:
+        video: video file.
+        rows: with time_s, in seconds.
+        fps: the video's average frames per second.
 
     Raises:
         MediaError: as `extract_crops`.
@@ -78,7 +83,7 @@ def nearest_frames(video: str | Path, rows: pd.DataFrame) -> Iterator[tuple[int,
     times = rows["time_s"].to_numpy()
     order = np.argsort(times, kind="stable").tolist()
     # A row may lie a little outside the picture: annotation grids and frame grids are not the same.
-    tolerance = 1.5 / probe(video).fps
+    tolerance = 1.5 / fps
     next_row, before = 0, None
     for frame in read_frames(video, float(times[order[0]]), float(times[order[-1]])):
         while next_row < len(order):

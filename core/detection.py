@@ -23,7 +23,7 @@ from core.following import GRID_FPS, FollowedFace, IsDue, SeenFrame, ShotFollowe
 from core.readahead import read_ahead
 from core.shots import find_shots
 from core.sound_track import SoundTrack, sound_track
-from core.video import MediaError, VideoInfo, probe, read_frames, rising
+from core.video import MediaError, VideoInfo, probe, read_frames
 
 DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
 MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
@@ -150,7 +150,7 @@ class ActiveSpeakerDetector:
 
     def _seen(self, path: str | Path, info: VideoInfo) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        shots = read_ahead(find_shots(rising(read_frames(path), path), info.fps), FRAMES_AHEAD)
+        shots = read_ahead(find_shots(read_frames(path), info.fps), FRAMES_AHEAD)
         return read_ahead(look_for_faces(shots, self.detector, self._is_due(info.fps)), FRAMES_AHEAD)
 
     def _is_due(self, fps: float) -> IsDue:

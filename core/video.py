@@ -7,9 +7,8 @@ a non-zero timestamp stays aligned with annotations that count from its beginnin
 import contextlib
 import functools
 import itertools
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -202,10 +201,10 @@ def read_frames(
         start_s, end_s: seconds from the container's start; one seek brings the decoder near the start.
         threads: decoder threads; 1 where several videos are decoded side by side.
 
-    A picture whose size changes midway is scaled to that of its first frame.
+    Times rise from frame to frame. A picture whose size changes midway is scaled to that of its first frame.
 
     Raises:
-        MediaError: the file is absent, unreadable or has no picture, or decoding fails midway.
+        MediaError: the file is absent, unreadable or has no picture, decoding fails midway, or time goes back.
     """
     # MPEG streams, and files with B-frames whose index holds decoding times, can land behind the place asked for.
     for seek_s in (start_s, start_s - SEEK_BACK_S, 0.0):
@@ -228,25 +227,6 @@ def read_frames(
             return
     if waiting is not None:
         yield waiting
-
-
-def rising(frames: Iterable[Frame], path: str | Path) -> Iterator[Frame]:
-    """Frames at times that rise: one that is shown no later than the one before it is put a millisecond behind it.
-
-    Raises:
-        MediaError: time goes back by more than rounding and careless muxers explain; the frames before that are given.
-    """
-    last_s = -math.inf
-    for frame in frames:
-        if frame.time_s < last_s - BACK_S:
-            raise MediaError(
-                f"{path}: after {last_s:.2f} s time goes back to {frame.time_s:.2f} s, as where files were joined byte "
-                "by byte; join them with FFmpeg's concat demuxer"
-            )
-        if frame.time_s <= last_s:
-            frame = replace(frame, time_s=last_s + 1e-3)
-        last_s = frame.time_s
-        yield frame
 
 
 def open_media(path: str | Path) -> av.container.InputContainer:
@@ -287,7 +267,7 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
             for picture in container.decode(stream):
                 if picture.pts is None:
                     continue
-                time_s = float(picture.pts * picture.time_base) - origin
+                time_s = _after(time_s, float(picture.pts * picture.time_base) - origin, path)
                 size = size or (picture.width, picture.height)
                 if (picture.width, picture.height) != size:  # as in recordings of broadcasts
                     picture = picture.reformat(*size)
@@ -295,6 +275,22 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
         except av.FFmpegError as error:
             where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
             raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
+
+
+def _after(last_s: float | None, time_s: float, path: str | Path) -> float:
+    """A frame's time; one that is shown no later than the frame before it is put a millisecond behind that.
+
+    Raises:
+        MediaError: time goes back by more than rounding and careless muxers explain.
+    """
+    if last_s is None or time_s > last_s:
+        return time_s
+    if time_s < last_s - BACK_S:
+        raise MediaError(
+            f"{path}: after {last_s:.2f} s time goes back to {time_s:.2f} s, as where files were joined byte by byte; "
+            "join them with FFmpeg's concat demuxer"
+        )
+    return last_s + 1e-3
 
 
 def _picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:

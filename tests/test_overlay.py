@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
+from test_detection import joined
 from tiny import exit_status
 
 from core import ava
@@ -178,6 +179,14 @@ def test_pixels_keep_their_shape(tmp_path: Path, monkeypatch, rotation: int, exp
     write_overlay(tmp_path / "overlay.mp4", detected([], np.array([0.0]), path, fps=10, sound_s=None))
     with av.open(str(tmp_path / "overlay.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == expected
+
+
+def test_an_overlay_ends_where_time_goes_back(tmp_path: Path) -> None:
+    """Of two streams joined byte by byte only the first is in the results, and in the overlay."""
+    path = joined(tmp_path, [(64, 48)] * 2, [10.0, 5.0])
+    video = detected([], np.arange(25) / 25, path, sound_s=None, complete=False)
+    write_overlay(tmp_path / "overlay.mp4", video)
+    assert sum(1 for _ in read_frames(tmp_path / "overlay.mp4")) == 25
 
 
 def test_odd_sides_lose_a_line(tmp_path: Path) -> None:
