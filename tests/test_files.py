@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,24 @@ def test_a_fault_of_the_program_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_goes_away_ends_a_script_quietly(lines):
+    code = (
+        "import sys; from core.errors import exits_cleanly\n"
+        "@exits_cleanly\n"
+        "def main():\n"
+        "    sys.stdin.read()\n"
+        f"    for number in range({lines}): print(number)\n"
+        "main()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as script:
+        script.stdout.close()
+        script.stdin.close()  # now it begins to write
+        errors = script.stderr.read()
+    assert (script.returncode, errors) == (141, b"")
 
 
 def test_what_a_killed_process_left_is_not_taken_for_finished(tmp_path):
