@@ -224,7 +224,9 @@ def write(video: DetectedVideo, task: Task, finished: "Finished") -> str | None:
         write_outputs(task.folder, video, task.formats)
     except MediaError as error:
         faults.append(str(error))
-    return f"{'; '.join(faults)} Outputs of what there is are in {task.folder}" if faults else None
+    if not faults:
+        return None
+    return f"{'; '.join(faults)} Outputs of what there is are in {task.folder}; to try again delete {finished.path}"
 
 
 def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:

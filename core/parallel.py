@@ -91,7 +91,8 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
         return 0
     print(f"{len(broken)} video(s) could not be used; the others are finished:", file=sys.stderr)
     for name, message in sorted(broken.items()):
-        print(printable(f"  {name}: {message}"), file=sys.stderr)
+        named = message if message.startswith(name) else f"{name}: {message}"  # where names are paths many begin so
+        print(printable(f"  {named}"), file=sys.stderr)
     return EXIT_BROKEN_ITEMS
 
 
