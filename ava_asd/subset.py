@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ava_asd.arguments import add_arguments, configuration
+from ava_asd.arguments import add_arguments, configuration, seed
 from ava_asd.config import Config
 from ava_asd.layout import SPLITS
 from ava_asd.samples import Samples, read_samples, write_samples
@@ -27,10 +27,8 @@ from core.errors import UserError, exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another choice (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed, another choice (default 0)")
     arguments = parser.parse_args(argv)
-    if arguments.seed < 0:
-        raise UserError(f"--seed {arguments.seed}: expected 0 or more")
     config = configuration(arguments)
     # Both splits are chosen before either is written.
     subsets = {split: subset(config, arguments.data, split, arguments.seed) for split in SPLITS}
@@ -40,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{split}: {len(samples):,} of {total:,} samples, half of them speaking, in {path}")
 
 
-def subset(config: Config, data: Path, split: str, seed: int) -> tuple[Samples, int]:
+def subset(config: Config, data: Path, split: str, number: int) -> tuple[Samples, int]:
     """The subset of a split, and how many samples it was drawn from.
 
     Raises:
@@ -58,8 +56,8 @@ def subset(config: Config, data: Path, split: str, seed: int) -> tuple[Samples, 
             "or extract more videos"
         )
     chosen = selection_settings(config, split)
-    rows = balanced(classes, chosen[f"{split}_keep_ratio"], np.random.default_rng(seed))
-    return Samples(left.take(rows).table, {**full.made_with, **chosen, "seed": seed}), len(full)
+    rows = balanced(classes, chosen[f"{split}_keep_ratio"], np.random.default_rng(number))
+    return Samples(left.take(rows).table, {**full.made_with, **chosen, "seed": number}), len(full)
 
 
 if __name__ == "__main__":
