@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +28,6 @@ from core.crops import nearest_frames
 from core.detected_comparison import compare, read_detections
 from core.detected_evaluation import evaluate_detected
 from core.detection import ActiveSpeakerDetector
-from core.encoders import Encoder, open_encoder
 from core.errors import UserError, exits_cleanly
 from core.evaluation import read_groundtruth, read_predictions, scores_of
 from core.face_tables import write_ava_predictions
@@ -38,7 +36,7 @@ from core.following import GRID_FPS
 from core.published import WEIGHTS
 from core.scores import speaking_probability
 from core.sound_track import sound_track
-from core.video import find_video
+from core.video import find_video, probe
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def predict_annotated(task: Task) -> None:
     Raises:
         UserError: the annotations are not 25 a second, or the video cannot be used.
     """
-    encoder = _encoder(task.encoder, task.weights, task.cache)
+    encoder = _detector(task.encoder, task.weights, task.cache).encoder
     rows = ava.sort_tracks(ava.read_annotations(task.annotations))
     tracks = pd.factorize(rows["entity_id"])[0]
     steps = np.diff(rows["time_s"])[np.diff(tracks) == 0] * GRID_FPS
@@ -144,7 +142,7 @@ def predict_annotated(task: Task) -> None:
     with sound_track(task.video) as sound:
         if sound is None:
             raise UserError(f"{task.video} has no sound")
-        for row, frame in nearest_frames(task.video, rows):
+        for row, frame in nearest_frames(task.video, rows, probe(task.video).fps):
             if tracks[row] not in scorers:
                 scorers[tracks[row]] = encoder.start(sound, float(times[row]))
             pixels = boxes[row] * np.tile([frame.width, frame.height], 2)
@@ -179,20 +177,6 @@ def joined(files: Sequence[Path], path: Path) -> Path:
 @functools.cache
 def _detector(encoder: str, weights: str, cache: Path | None) -> ActiveSpeakerDetector:
     return ActiveSpeakerDetector(encoder, weights, cache=cache)
-
-
-@functools.cache
-def _encoder(encoder: str, weights: str, cache: Path | None) -> Encoder:
-    return open_encoder(
-        encoder,
-        weights,
-        crop=None,
-        ensemble=False,
-        context=None,
-        context_shape=(1, 1, 1),
-        device=torch.device("cpu"),
-        cache=cache,
-    )
 
 
 if __name__ == "__main__":

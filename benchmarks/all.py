@@ -57,7 +57,7 @@ def _plan(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, An
         "networks": {"seconds": 0.5 if arguments.quick else 3, **threads},
         "track_encoders": {"seconds": 0.5 if arguments.quick else 3},  # on one thread, as what is published
         "evaluate": {"folder": folder, **fewer, **once},
-        "ava_asd": {"folder": folder, **threads, **once},
+        "ava_asd": {"folder": folder, **threads, **fewer, **once},
     }
 
 

@@ -1,4 +1,4 @@
-"""Training of ava_asd's static models: samples per second of the training input, and of a training step.
+"""ava_asd: samples per second of the training input and of a training step, and how long an evaluation takes.
 
     python benchmarks/ava_asd.py
     python benchmarks/ava_asd.py --tensorflow tf/bin/python     # beside Keras, on this machine
@@ -7,7 +7,7 @@ A textured 720p video of 30 s with three faces, as ava-extract leaves it: 10 fra
 windows of 5. Mode s_av, batches of 16. `--tensorflow` names the Python of an environment that has tensorflow-cpu and
 opencv-python-headless: there the same samples are read as the published loader does, and the same layers are trained in
 Keras (benchmarks/ava_asd_keras.py). Without it the published column holds what that measured on two cores of a virtual
-machine.
+machine. The evaluation is of scores that exist, on a split of the size of AVA's, its annotations read from csv.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.config import Config, read_config
+from ava_asd.evaluation import evaluate_outputs, nearest_windows
 from ava_asd.extract_annotations import samples_of, windows_of
 from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import VideoTask, extract_video
@@ -35,10 +36,12 @@ from ava_asd.stores import read_faces
 from ava_asd.training import StaticLoss, TrainingSet
 from ava_asd.windows import Windows, scaled
 from benchmarks import material, measure
+from benchmarks.evaluate import VAL_ROWS, write_files
 from benchmarks.measure import Result
 from core import ava
 from core.audio import SAMPLE_RATE
 from core.errors import UserError, exits_cleanly
+from core.evaluation import read_groundtruth
 from core.files import written_whole
 from core.loading import load_batches
 from core.optimization import make_optimizer
@@ -50,6 +53,8 @@ VIDEO_S = 30  # as in the other benchmarks, which may share it
 THREADS = 2
 PUBLISHED = {"input": 150, "step": 6.36}  # samples per second; Keras 3.15 on TensorFlow 2.21
 INPUT_TARGET = 5  # times the published one
+ANN_STRIDE = 8  # annotated faces from one evaluated window to the next: about 100,000 of AVA's validation split
+EVALUATION_TARGET_S = 10
 
 
 @exits_cleanly
@@ -62,7 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     measure.in_temporary_folder(results, **vars(arguments))
 
 
-def results(folder: Path, repeats: int = 3, threads: int = 2, tensorflow: Path | None = None) -> list[Result]:
+def results(
+    folder: Path, repeats: int = 3, threads: int = 2, tensorflow: Path | None = None, rows: int = VAL_ROWS
+) -> list[Result]:
     """The benchmark's lines; the data set is made in `folder`."""
     torch.set_num_threads(threads)
     if tensorflow is not None:  # now, before a video is made and extracted
@@ -76,7 +83,29 @@ def results(folder: Path, repeats: int = 3, threads: int = 2, tensorflow: Path |
     return [
         Result(f"training input of ava_asd, {THREADS} threads, samples/s", read, input_, INPUT_TARGET * input_),
         Result(f"training step of s_av, {threads} CPU threads, samples/s", trained, step, step),
+        evaluation(folder, repeats, rows),
     ]
+
+
+def evaluation(folder: Path, repeats: int, rows: int) -> Result:
+    """Scores of every eighth annotated face against all `rows` annotations, three outputs, reading these included."""
+    truth, _ = measure.in_child(write_files, folder, rows)
+    annotated = read_groundtruth([truth])
+    evaluated = np.arange(0, rows, ANN_STRIDE)
+    entities = np.array(annotated.rows.names("entity_id").to_pylist(), object)[annotated.rows.codes("entity_id")]
+    entities, times = entities[evaluated], annotated.rows.numbers("frame_timestamp")[evaluated]
+    speaking, model = annotated.speaking[evaluated], build("s_av")
+    probability = np.random.default_rng(0).random((len(evaluated), len(model.outputs)))
+    scores = np.stack([probability, 1 - probability], axis=2)
+
+    def evaluate() -> None:
+        groundtruth = read_groundtruth([truth])
+        nearest = nearest_windows(entities, times, groundtruth)
+        evaluate_outputs(model, scores, speaking, 0, groundtruth, nearest)
+
+    target = EVALUATION_TARGET_S if rows == VAL_ROWS else None
+    runs = [measure.seconds(evaluate) for _ in range(repeats)]
+    return Result(f"evaluating {len(evaluated):,} windows on {rows:,} faces, s", runs, None, target, at_most=True)
 
 
 def extracted(folder: Path) -> Config:

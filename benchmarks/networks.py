@@ -32,9 +32,22 @@ PUBLISHED_CONTEXT = 1225
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    seconds, threads, device = parse(argv, __doc__, torch.get_num_threads(), "all cores")
+    print(f"clips of {CLIPS} frames of 144×144, contexts of {CLIPS}×{SPEAKERS}")
+    measure.print_table(results(seconds, threads, device))
+
+
+def parse(argv: list[str] | None, about: str, threads: int, why: str) -> tuple[float, int, torch.device]:
+    """Seconds for each row, CPU threads and device, as the command line of a benchmark of networks has them.
+
+    Args:
+        argv: the command line.
+        about: what the benchmark is, for --help.
+        threads: the default, and `why` it is that.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="time for each row (default 5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (default all cores)")
+    parser.add_argument("--threads", type=int, default=threads, help=f"CPU threads (default {threads}: {why})")
     parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device")
     args = parser.parse_args(argv)
     if args.threads < 1:
@@ -42,9 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.device != "cpu" and not (args.device.isdecimal() and int(args.device) < torch.cuda.device_count()):
         parser.error(f"--device {args.device}: give cpu or an index below {torch.cuda.device_count()}")
     device = torch.device("cpu" if args.device == "cpu" else f"cuda:{args.device}")
-    where = f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    print(f"{where}, clips of {CLIPS} frames of 144×144, contexts of {CLIPS}×{SPEAKERS}")
-    measure.print_table(results(args.seconds, args.threads, device))
+    print(f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device), end=", ")
+    return args.seconds, args.threads, device
 
 
 def results(seconds: float, threads: int, device: torch.device = CPU) -> list[Result]:

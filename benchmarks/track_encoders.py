@@ -8,7 +8,6 @@ Random weights and input: the speed does not depend on them. A line counts sound
 of six passes also the sound's MFCCs. Each repeats one call for some seconds; on a busy machine the best run tells most.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from benchmarks.measure import Result
-from benchmarks.networks import line
+from benchmarks.networks import line, parse
 from core.allocation import reuse_freed_memory
 from core.audio import SAMPLE_RATE, track_samples
 from core.errors import exits_cleanly
@@ -41,20 +40,10 @@ BETTER_BY = 2
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="time for each row (default 5)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1, as the published figures)")
-    parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device")
-    args = parser.parse_args(argv)
-    if args.threads < 1:
-        parser.error(f"--threads {args.threads}: give 1 or more")
-    if args.device != "cpu" and not (args.device.isdecimal() and int(args.device) < torch.cuda.device_count()):
-        parser.error(f"--device {args.device}: give cpu or an index below {torch.cuda.device_count()}")
-    device = torch.device("cpu" if args.device == "cpu" else f"cuda:{args.device}")
+    seconds, threads, device = parse(argv, __doc__, 1, "as the published figures")
     reuse_freed_memory()
-    where = f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    print(f"{where}, faces of {FACE_SIZE}×{FACE_SIZE}, tracks of {TRACK_S} s")
-    measure.print_table(results(args.seconds, args.threads, device))
+    print(f"faces of {FACE_SIZE}×{FACE_SIZE}, tracks of {TRACK_S} s")
+    measure.print_table(results(seconds, threads, device))
 
 
 def results(seconds: float, threads: int = 1, device: torch.device = CPU) -> list[Result]:
