@@ -226,7 +226,8 @@ def write(video: DetectedVideo, task: Task, finished: "Finished") -> str | None:
         faults.append(str(error))
     if not faults:
         return None
-    return f"{'; '.join(faults)} Outputs of what there is are in {task.folder}; to try again delete {finished.path}"
+    told = "; ".join(faults).removesuffix(".")
+    return f"{told}. Outputs of what there is are in {task.folder}; to try again delete {finished.path}"
 
 
 def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:
@@ -239,7 +240,7 @@ def summary(video: DetectedVideo, folder: Path, seconds: float) -> str:
     length = video.end_of_frame(len(video.frame_times_s) - 1) - float(video.frame_times_s[0])
     speech = sum(speaking_time(speech_segments(track, video)) for track in video.tracks)
     lines = [
-        f"{video.path}: {len(video.tracks)} face tracks in {len(video.shots)} shots, {speech:.1f} s of speech in "
+        f"{video.path}: {len(video.tracks)} face track(s) in {len(video.shots)} shot(s), {speech:.1f} s of speech in "
         f"{length:.1f} s; {seconds:.1f} s of work, {length / seconds:.1f} x real time -> {folder}"
     ]
     return "\n".join([*lines, *(f"  note: {note}" for note in video.notes)])
