@@ -7,6 +7,7 @@ a non-zero timestamp stays aligned with annotations that count from its beginnin
 import contextlib
 import functools
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ LIMITED = (0, 1)
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
+TIMELESS = "avi"  # FFmpeg's name of the container that keeps no times of showing
 BACK_S = 0.1  # that rounding and careless muxers may let time go back by
 
 
@@ -258,16 +260,13 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
         stream = _picture_stream(container, path)
         stream.codec_context.thread_count = threads
         stream.thread_type = "AUTO" if threads != 1 else "SLICE"
-        origin = start_of(container)
-        if seek_s > 0:
+        if seek_s > 0 and container.format.name != TIMELESS:
             with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
-                container.seek(int((seek_s + origin) * av.time_base), backward=True)
+                container.seek(int((seek_s + start_of(container)) * av.time_base), backward=True)
         time_s = size = None
         try:
-            for picture in container.decode(stream):
-                if picture.pts is None:
-                    continue
-                time_s = _after(time_s, float(picture.pts * picture.time_base) - origin, path)
+            for shown_s, picture in _pictures(container, stream, path):
+                time_s = _after(time_s, shown_s, path)
                 size = size or (picture.width, picture.height)
                 if (picture.width, picture.height) != size:  # as in recordings of broadcasts
                     picture = picture.reformat(*size)
@@ -275,6 +274,37 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
         except av.FFmpegError as error:
             where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
             raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
+
+
+def _pictures(
+    container: av.container.InputContainer, stream: av.VideoStream, path: str | Path
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Decoded pictures in the order they are shown, each with its time in seconds from the container's start.
+
+    AVI stores pictures in the order of decoding, one a tick, and no time of showing; what FFmpeg guesses for H.264
+    with B-frames is out of order. The n-th picture shown has the n-th packet's tick, counted from the beginning.
+
+    Raises:
+        MediaError: pictures have no times at all.
+    """
+    origin = start_of(container)
+    ticks: deque[int | None] = deque()
+    timed = untimed = False
+    for packet in container.demux(stream):
+        if container.format.name == TIMELESS and packet.size:  # the last packet, which flushes the decoder, is empty
+            ticks.append(packet.dts)
+        for picture in packet.decode():
+            tick = ticks.popleft() if ticks else picture.pts
+            if tick is None:
+                untimed = True
+            else:
+                timed = True
+                yield float(tick * stream.time_base) - origin, picture
+    if untimed and not timed:
+        raise MediaError(
+            f"{path}: its frames have no times, as in a bare stream of H.264; "
+            "make an mp4 of it, for example with FFmpeg: ffmpeg -r FRAMES_PER_SECOND -i IN -crf 18 OUT.mp4"
+        )
 
 
 def _after(last_s: float | None, time_s: float, path: str | Path) -> float:

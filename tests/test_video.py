@@ -118,6 +118,21 @@ def test_threads_change_nothing(steady, threads):
     assert [number_of(frame.rgb()) for frame in read_frames(steady, threads=threads)] == list(range(FRAMES))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_has_the_times_of_its_frames_rising(tmp_path, codec):
+    """AVI keeps no times of showing: what FFmpeg says of H.264 with B-frames goes back and forth."""
+    path = encode_at(tmp_path / "old.avi", (number / FPS for number in range(FRAMES)), codec=codec)
+    frames = list(read_frames(path))
+    assert [number_of(frame.rgb()) for frame in frames] == list(range(FRAMES))
+    assert [frame.time_s for frame in frames] == pytest.approx([number / FPS for number in range(FRAMES)])
+
+
+def test_a_stream_without_times_is_refused(tmp_path):
+    path = encode_at(tmp_path / "bare.h264", (number / FPS for number in range(FRAMES)))
+    with pytest.raises(MediaError, match="its frames have no times"):
+        list(read_frames(path))
+
+
 @pytest.mark.parametrize("name", ["late.mkv", "late.ts"])
 def test_times_count_from_the_container_start(tmp_path, name):
     path = encode_at(tmp_path / name, (100 + number / FPS for number in range(FRAMES)))
@@ -134,12 +149,15 @@ def test_times_count_from_the_container_start(tmp_path, name):
         ("libx264", "h264.mkv"),
         ("libx264", "h264.ts"),
         ("libx264", "h264.flv"),
+        ("libx264", "h264.avi"),
+        ("mpeg4", "mpeg4.avi"),
         ("mpeg4", "mpeg4.mp4"),
     ],
 )
 def test_no_seek_lands_behind_its_place(tmp_path, codec, name):
     """Containers seek by decoding times, by bytes or by guessing; the frames given are the same for all of them."""
-    path = encode_at(tmp_path / name, (7 + number / FPS for number in range(FRAMES)), codec=codec)
+    late_s = 0 if name.endswith(".avi") else 7  # AVI begins at 0
+    path = encode_at(tmp_path / name, (late_s + number / FPS for number in range(FRAMES)), codec=codec)
     for start in range(1, FRAMES, 3):
         numbers = [number_of(frame.rgb()) for frame in read_frames(path, (start + 0.5) / FPS, (start + 1.5) / FPS)]
         assert numbers == list(range(start, min(start + 3, FRAMES)))
