@@ -10,13 +10,10 @@ the same settings, are skipped; outputs of other settings are removed before new
 """
 
 import argparse
-import contextlib
 import functools
-import json
 import os
 import sys
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +23,15 @@ from tqdm import tqdm
 from core import parallel, settings
 from core.detected import DetectedVideo
 from core.detection import MIN_FACE_PX, MIN_TRACK_S, ActiveSpeakerDetector
-from core.detection_files import FORMATS, output_paths, write_outputs
+from core.detection_files import FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
 from core.errors import UserError, exits_cleanly
-from core.files import make_folder, printable, write_json
+from core.files import make_folder, printable
+from core.finished import Finished
+from core.media import MediaError
 from core.speech import speaking_time, speech_segments
-from core.video import MediaError
 
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
-FINISHED = ".finished.json"  # in a video's output folder: what its files were made of
 
 
 @dataclass(frozen=True)
@@ -198,36 +195,33 @@ def work_through(task: Task) -> None:
     """Detect in one video and write its outputs, unless they are there.
 
     Raises:
-        MediaError: the video cannot be used, or only its beginning, or it has no scores to write in a format; what
-            there is of it is written.
+        MediaError: the video cannot be used, or only in part, or it has no scores to write in a format; what there is
+            of it is written.
     """
     detector = detector_of(task.options)
-    finished = Finished(task.folder / FINISHED, {"video": file_state(task.video), "settings": detector.settings})
-    wanted = output_paths(task.folder, task.video, task.formats)
-    if finished.has(wanted.values()):
+    finished = Finished(task.folder, {"video": file_state(task.video), "settings": detector.settings})
+    files = output_paths(task.folder, task.video, task.formats).values()
+    if finished.has(files):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
     else:
         started = time.perf_counter()
         video = detect(detector, task)
-        fault = write(video, task, finished)
+        finished.begin(files)
+        finished.end(files, *write(video, task))
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
-        finished.note(wanted.values(), fault)
-    if finished.fault:
-        raise MediaError(finished.fault)
+    if faults := finished.faults(files):
+        told = "; ".join(faults).removesuffix(".")
+        raise MediaError(f"{told}. Outputs of what there is are in {task.folder}; to try again delete {finished.path}")
 
 
-def write(video: DetectedVideo, task: Task, finished: "Finished") -> str | None:
-    """Write a video's outputs; what was wrong, where something was."""
-    finished.clear()
-    faults = [] if video.complete else [f"only in part: {' '.join(video.notes)}"]
+def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]:
+    """Write a video's outputs; what is wrong with it, where something is, and file names that cannot be made of it."""
+    fault = None if video.complete else f"only in part: {' '.join(video.notes)}"
     try:
         write_outputs(task.folder, video, task.formats)
-    except MediaError as error:
-        faults.append(str(error))
-    if not faults:
-        return None
-    told = "; ".join(faults).removesuffix(".")
-    return f"{told}. Outputs of what there is are in {task.folder}; to try again delete {finished.path}"
+    except MissingOutputsError as error:
+        return fault, error.reasons
+    return fault, {}
 
 
 def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:
@@ -250,45 +244,6 @@ def file_state(path: Path) -> list[int]:
     """Size and time of change: when they are equal the file is taken to be the same."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]
-
-
-class Finished:
-    """What a folder's outputs were made of, kept in a file beside them.
-
-    Args:
-        path: the file.
-        made_of: the video's state and the settings, now.
-
-    Attributes:
-        files: names of the outputs that were made of just these, or could not be made.
-        fault: what was wrong with the video then; None where nothing was.
-    """
-
-    def __init__(self, path: Path, made_of: dict):
-        self.path, self.made_of = path, json.loads(json.dumps(made_of))
-        self.files, self.fault, self.outdated = [], None, []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if before["made_of"] == self.made_of:
-                self.files, self.fault = before["files"], before["fault"]
-            else:
-                self.outdated = before["files"]
-
-    def has(self, files: Collection[Path]) -> bool:
-        """Whether all these outputs are there, or known to be impossible."""
-        return all(file.name in self.files for file in files) and (
-            self.fault is not None or all(file.is_file() for file in files)
-        )
-
-    def clear(self) -> None:
-        """Remove outputs of other settings, or of another state of the video, which would be taken for new ones."""
-        for name in self.outdated:
-            (self.path.parent / Path(name).name).unlink(missing_ok=True)
-
-    def note(self, files: Collection[Path], fault: str | None) -> None:
-        """Remember new outputs."""
-        self.files, self.fault = sorted({*self.files, *(file.name for file in files)}), fault
-        write_json(self.path, {"made_of": self.made_of, "files": self.files, "fault": fault})
 
 
 if __name__ == "__main__":

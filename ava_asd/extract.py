@@ -28,7 +28,7 @@ from ava_asd.samples import write_samples
 from core import parallel
 from core.ava import annotation_files
 from core.errors import UserError, exits_cleanly
-from core.video import MediaError
+from core.media import MediaError
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -13,7 +13,7 @@ from ava_asd.samples import SCHEMA, Samples, window_settings
 from ava_asd.stores import read_faces
 from ava_asd.tracks import window_starts
 from core.errors import UserError
-from core.video import MediaError
+from core.media import MediaError
 
 
 def samples_of(tables: Iterable[pa.Table], config: Config) -> Samples:

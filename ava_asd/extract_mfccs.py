@@ -11,7 +11,7 @@ from ava_asd.mfcc import mfcc, normalised, whole_samples
 from ava_asd.stores import open_mfccs, read_sound
 from core.errors import UserError
 from core.files import written_whole
-from core.video import MediaError
+from core.media import MediaError
 
 STEP = "mfccs"
 LEAST_WINDOW = 2  # samples

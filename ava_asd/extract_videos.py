@@ -23,7 +23,8 @@ from core.audio import decode_audio
 from core.errors import UserError
 from core.face_crops import clamped
 from core.files import written_whole
-from core.video import Frame, MediaError, find_video, open_media, read_frames
+from core.media import MediaError, open_media
+from core.video import Frame, find_video, read_frames
 
 STEP = "videos"
 JPEG_QUALITY = 90

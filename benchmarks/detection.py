@@ -29,8 +29,9 @@ from core.encoders import DEFAULT_ENCODER, NAMES
 from core.errors import exits_cleanly
 from core.faces import find_detector
 from core.following import look_for_faces
+from core.media import open_media
 from core.shots import find_shots
-from core.video import open_media, probe, read_frames
+from core.video import probe, read_frames
 
 FILES = ("csv", "json", "rttm", "vtt", "report")
 MEMORY_LIMIT_MB = 1.5 * 1024**3 / measure.MB

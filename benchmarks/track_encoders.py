@@ -69,7 +69,7 @@ def encoder_lines(name: str, model: TrackEncoder, device: torch.device, seconds:
         encoder.score(encoder.audio(mfcc[: 4 * time]), encoder.visual(faces[:time]))
 
     samples = np.random.default_rng(0).integers(-9000, 9000, track_samples(frames)).astype(np.int16)
-    sound = SoundTrack(samples, 0.0, len(samples) / SAMPLE_RATE, None)
+    sound = SoundTrack(samples, 0.0, len(samples) / SAMPLE_RATE)
 
     def six_passes() -> None:
         scorer = SixPasses(fast, sound, 0.0)

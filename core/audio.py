@@ -18,7 +18,7 @@ import torch
 
 from core.errors import UserError
 from core.files import written_whole
-from core.video import MediaError, open_media, start_of
+from core.media import Damage, MediaError, decoded, open_media, sound_stream, start_of
 
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
 MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / 25))  # 0.08 s: shorter clips count as silence
@@ -56,31 +56,36 @@ def extract_track(video: str | Path, wav: str | Path) -> None:
             out.writeframes(samples.tobytes())
 
 
-def decode_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Iterator[np.ndarray]:
+def decode_audio(
+    path: str | Path, sample_rate: int = SAMPLE_RATE, channels: int = 1, damage: Damage | None = None
+) -> Iterator[np.ndarray]:
     """Decode the first sound stream as blocks of int16, contiguous from time 0; silence stands in gaps.
 
     Args:
-        path: media file.
+        path: media file. Its rate and channels may change midway, as in recordings of broadcasts.
         sample_rate: samples per second to give, whatever the file has.
         channels: 1 for blocks (samples,), 2 for blocks (samples, [left, right]).
+        damage: takes note of packets that cannot be decoded, in whose place is silence; without it they are an error.
 
     Raises:
         MediaError: as `extract_track`.
     """
     with open_media(path) as container:
-        if not container.streams.audio:
-            raise MediaError(f"{path} has no sound stream: active speakers cannot be told without sound")
+        stream = sound_stream(container, path)
         origin = start_of(container)
         resampler = _resampler(sample_rate, channels)
         given = 0  # samples given so far
         surplus = 0  # samples to drop: sound from before time 0, or told twice
         expected_s = None  # where the next frame begins if there is no gap
+        form = lost = None  # of the frame before: rate and the like; packets lost up to it
         try:
-            for frame in container.decode(container.streams.audio[0]):
+            for frame in decoded(container, stream, damage):
                 begin_s = expected_s or 0.0
                 if frame.pts is not None:
                     begin_s = float(frame.pts * frame.time_base) - origin
-                if expected_s is None or abs(begin_s - expected_s) > GAP_S:
+                before = form, lost
+                form, lost = (frame.sample_rate, frame.layout.name, frame.format.name), damage and damage.packets
+                if expected_s is None or abs(begin_s - expected_s) > GAP_S or (form, lost) != before:
                     blocks = _resampled(resampler, None) if expected_s is not None else []
                     resampler = _resampler(sample_rate, channels)
                     given_then = given + sum(map(len, blocks))
@@ -89,7 +94,10 @@ def decode_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, channels: int
                     for block in [*blocks, *_silence(missing, sample_rate, channels)]:
                         given += len(block)
                         yield block
-                expected_s = begin_s + frame.samples / frame.sample_rate
+                    expected_s = begin_s
+                # Counted in samples from where this stretch began: times of packets are rounded, and what small gaps
+                # between them add up to must come to light.
+                expected_s += frame.samples / frame.sample_rate
                 frame.pts = None  # the resampler keeps its own count
                 for block in _resampled(resampler, frame):
                     kept = block[surplus:]

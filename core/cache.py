@@ -62,14 +62,16 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
         cache: the folder, as `cache_folder` takes it.
 
     Raises:
-        NotDownloadedError: it cannot be downloaded; the message says where to get it and where to put it by hand.
+        NotDownloadedError: it cannot be downloaded or kept; the message says where to get it and where to put it by
+            hand.
         UserError: what lies in the cache is another file.
     """
     path = cache_folder(cache) / remote.name
     by_hand = f"fetch {remote.url} (SHA-256 {remote.sha256}) on any machine and put it at {path}"
     if not path.is_file():
+        _check_room(path.parent, f"{remote.what} cannot be kept", by_hand)
         try:
-            with _alone_in(make_folder(path.parent)):
+            with _alone_in(path.parent):
                 return fetch(remote.url, path, sha256=remote.sha256, tries=TRIES, timeout=TIMEOUT_S)
         except DownloadError as error:
             raise NotDownloadedError(
@@ -79,6 +81,19 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
     if fault is not None:
         raise UserError(f"{path} is not {remote.what}: {fault}; delete it to have it downloaded again, or {by_hand}")
     return path
+
+
+def _check_room(folder: Path, what: str, by_hand: str) -> None:
+    try:
+        make_folder(folder)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except UserError:
+        writable = False
+    if not writable:
+        raise NotDownloadedError(
+            f"{what}: {folder} cannot be written to; give another folder with --cache or the variable "
+            f"{FOLDER_VARIABLE}, or {by_hand}"
+        )
 
 
 @contextlib.contextmanager

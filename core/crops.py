@@ -18,7 +18,8 @@ from torchvision.transforms.v2 import functional as tvf
 from core import ava
 from core.errors import UserError
 from core.files import written_whole
-from core.video import Frame, MediaError, probe, read_frames
+from core.media import MediaError
+from core.video import Frame, probe, read_frames
 
 CROP_SIZE = 144  # pixels; what the published networks take
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average

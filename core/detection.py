@@ -20,16 +20,18 @@ from core.errors import UserError
 from core.faces import FaceDetector, find_detector
 from core.files import printable
 from core.following import GRID_FPS, FollowedFace, IsDue, SeenFrame, ShotFollower, look_for_faces, scores_at
+from core.media import Damage, MediaError
 from core.readahead import read_ahead
 from core.shots import find_shots
 from core.sound_track import SoundTrack, sound_track
-from core.video import MediaError, VideoInfo, probe, read_frames
+from core.video import VideoInfo, probe, read_frames
 
 DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
 MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
 MIN_FACE_PX = 24  # median height; smaller ones are enlarged fivefold for the encoder and tell it nothing
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
+CUT_OFF_S = 1.0  # of a damaged file's end that is missing: worth a word
 SOUND_SLACK_S = 0.5  # sound that begins later, or ends earlier than the picture, by more than this is told
 
 
@@ -117,15 +119,15 @@ class ActiveSpeakerDetector:
             progress: called with the time, in seconds, up to which the video has been worked through.
 
         Raises:
-            MediaError: nothing of the file can be decoded, or it has no picture. A file that fails to decode midway
-                gives what came before, with `complete` False and a note.
+            MediaError: nothing of the file can be decoded, or it has no picture. A damaged file gives what can be
+                decoded of it, with `complete` False and a note.
         """
-        info = probe(path)
+        info, damage = probe(path), Damage()
         with sound_track(path) as sound:
             road = _Road(self, info, sound)
             error = None
             try:
-                for seen in self._seen(path, info):
+                for seen in self._seen(path, info, damage):
                     road.add(seen)
                     if progress is not None:
                         progress(seen.frame.time_s)
@@ -143,14 +145,14 @@ class ActiveSpeakerDetector:
             sound_s=(sound.start_s, sound.end_s) if sound else None,
             shots=road.shots,
             tracks=road.tracks,
-            notes=[printable(note) for note in self._notes(info, sound, road, error)],
-            complete=error is None and (sound.error is None if sound else not info.has_audio),
+            notes=[printable(note) for note in self._notes(info, sound, road, damage, error)],
+            complete=not error and not damage.packets and (not sound.faults if sound else not info.has_audio),
             settings=self.settings,
         )
 
-    def _seen(self, path: str | Path, info: VideoInfo) -> Iterator[SeenFrame]:
+    def _seen(self, path: str | Path, info: VideoInfo, damage: Damage) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        shots = read_ahead(find_shots(read_frames(path), info.fps), FRAMES_AHEAD)
+        shots = read_ahead(find_shots(read_frames(path, damage=damage), info.fps), FRAMES_AHEAD)
         return read_ahead(look_for_faces(shots, self.detector, self._is_due(info.fps)), FRAMES_AHEAD)
 
     def _is_due(self, fps: float) -> IsDue:
@@ -158,8 +160,14 @@ class ActiveSpeakerDetector:
             return lambda frames, seconds: frames >= self.detect_every
         return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
 
-    def _notes(self, info: VideoInfo, sound: SoundTrack | None, road: "_Road", error: str | None) -> Iterator[str]:
+    def _notes(
+        self, info: VideoInfo, sound: SoundTrack | None, road: "_Road", damage: Damage, error: str | None
+    ) -> Iterator[str]:
         last_s = road.times_s[-1]
+        if damage.packets:
+            yield f"Of the picture {damage}. What cannot be decoded is left out, and what follows it may look damaged."
+            if info.duration_s is not None and info.duration_s > last_s + CUT_OFF_S:
+                yield f"The file should last {info.duration_s:.2f} s, and its picture ends at {last_s:.2f} s."
         if error is not None:
             yield f"The picture fails to decode: {error}. What comes before was worked through."
         if self.detector_note is not None:
@@ -168,8 +176,7 @@ class ActiveSpeakerDetector:
             reason = "its sound stream cannot be decoded" if info.has_audio else "it has no sound stream"
             yield f"Nobody can be heard in this video: {reason}. Faces were followed, but have no scores."
         else:
-            if sound.error is not None:
-                yield f"The sound fails to decode: {sound.error}. After that it counts as silence."
+            yield from sound.faults
             if sound.start_s > road.times_s[0] + SOUND_SLACK_S or sound.end_s < last_s - SOUND_SLACK_S:
                 yield (
                     f"The sound covers {sound.start_s:.2f} to {sound.end_s:.2f} s of a picture from "

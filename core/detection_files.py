@@ -8,6 +8,7 @@ from core.detected import DetectedVideo
 from core.errors import UserError
 from core.face_tables import write_ava_predictions, write_tracks_csv
 from core.files import printable
+from core.media import MediaError
 from core.overlay import write_overlay
 from core.report import write_report
 from core.speakers_json import write_speakers_json
@@ -35,6 +36,18 @@ WRITERS: dict[str, Callable[[Path, DetectedVideo], None]] = {
 }
 
 
+class MissingOutputsError(MediaError):
+    """Some outputs cannot be made of a video.
+
+    Args:
+        reasons: file name -> why.
+    """
+
+    def __init__(self, reasons: dict[str, str]):
+        super().__init__("; ".join(dict.fromkeys(reasons.values())))
+        self.reasons = reasons
+
+
 def output_paths(folder: str | Path, video: Path, formats: Collection[str]) -> dict[str, Path]:
     """Format -> file that `write_outputs` writes, in the order of writing."""
     stem = printable(video.stem)
@@ -53,8 +66,7 @@ def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[
         The files, in the order of writing.
 
     Raises:
-        MediaError: "ava" is asked for and the video has no sound; all other files are there then. Or the video cannot
-            be read again.
+        MissingOutputsError: some cannot be made, such as "ava" of a video without sound; all others are there then.
         UserError: a format is unknown, or a file cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -62,6 +74,12 @@ def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[
         raise UserError(f"unknown format {', '.join(unknown)}: expected some of {', '.join(FORMATS)}")
     paths = output_paths(folder, video.path, formats)
     writers = WRITERS | {"report": functools.partial(write_report, media=paths.get("overlay"))}
+    reasons = {}
     for name, path in paths.items():
-        writers[name](path, video)
+        try:
+            writers[name](path, video)
+        except MediaError as error:
+            reasons[path.name] = str(error)
+    if reasons:
+        raise MissingOutputsError(reasons)
     return list(paths.values())

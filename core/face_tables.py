@@ -13,7 +13,7 @@ import pyarrow.csv
 from core import ava
 from core.detected import DetectedVideo
 from core.files import printable, written_whole
-from core.video import MediaError
+from core.media import MediaError
 
 PIXEL_DECIMALS = 2
 TIME_DECIMALS = 6  # a microsecond, finer than any video's time base

@@ -14,9 +14,10 @@ import numpy as np
 
 from core.face_crops import CropFunction, thumbnail
 from core.faces import FaceDetector
+from core.media import MediaError
 from core.shots import ShotFrame
 from core.tracking import FaceTrack, FaceTracker
-from core.video import Frame, MediaError
+from core.video import Frame
 
 GRID_FPS = 25
 DETECTION_SIDE = 640  # pixels, longer side of the picture in which faces are looked for

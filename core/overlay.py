@@ -13,9 +13,11 @@ import numpy as np
 
 from core.audio import decode_audio
 from core.detected import SPEAKING_THRESHOLD, DetectedVideo
+from core.errors import UserError
 from core.files import written_whole
+from core.media import Damage, MediaError, open_media, sound_stream
 from core.readahead import read_ahead
-from core.video import Frame, MediaError, VideoInfo, open_media, probe, read_frames
+from core.video import Frame, VideoInfo, probe, read_frames
 from core.video_writing import write_timed_video
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
@@ -107,20 +109,24 @@ def write_marked_video(
         source: the video.
         faces_at: gives the faces of each frame from its number, the first being 0, and its time in seconds; None
             where there is no face.
-        start_s, end_s: the part, in seconds of the source.
+        start_s, end_s: the part, in seconds of the source; from `start_s` on, and before `end_s`.
         with_sound: keep the sound, where there is some.
-        tolerant: end quietly where picture or sound fails to decode; else that is an error.
+        tolerant: leave out what fails to decode, quietly; else that is an error.
 
     Raises:
         MediaError: as `core.video.read_frames` and `core.audio.decode_audio`.
+        UserError: the part has no frame.
     """
+    if not start_s < end_s:
+        raise UserError(f"no frame from {start_s:g} to {end_s:g} s: expected a part that ends after its beginning")
     info = probe(source)
+    picture_damage, sound_damage = (Damage(), Damage()) if tolerant else (None, None)
     sample_rate, sound = OTHER_RATE, iter(())
     if with_sound and info.has_audio:
         sample_rate, channels = _sound_format(source)
-        sound = _between(decode_audio(source, sample_rate, channels), sample_rate, start_s, end_s)
+        sound = _between(decode_audio(source, sample_rate, channels, sound_damage), sample_rate, start_s, end_s)
     # One decoding thread: FFmpeg's frame threads, from three on, can end a damaged file without a word.
-    frames = _marked(read_frames(source, start_s, end_s), faces_at, start_s, end_s)
+    frames = _marked(read_frames(source, start_s, end_s, damage=picture_damage), faces_at, start_s, end_s)
     if tolerant:
         frames, sound = _until_failure(frames), _until_failure(sound)
     with written_whole(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
@@ -156,6 +162,8 @@ def _marked(
     """Seconds after the start, and the frame with its faces."""
     for number, frame in enumerate(frames):
         if frame.time_s >= end_s:
+            if number == 0:
+                raise UserError(f"no frame from {start_s:g} to {end_s:g} s: the next is at {frame.time_s:.2f} s")
             return
         pixels, faces = frame.rgb(), faces_at(number, frame.time_s)
         if faces is not None:
@@ -174,7 +182,7 @@ def _pixel_aspect(source: str | Path, info: VideoInfo) -> Fraction | None:
 def _sound_format(source: str | Path) -> tuple[int, int]:
     """Samples per second and channels, 1 or 2, in which a file's sound is encoded anew."""
     with open_media(source) as container:
-        context = container.streams.audio[0].codec_context
+        context = sound_stream(container, source).codec_context
         rate = context.sample_rate if context.sample_rate in AAC_RATES else OTHER_RATE
         return rate, min(2, context.layout.nb_channels)
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from core.allocation import reuse_freed_memory
 from core.errors import EXIT_BROKEN_ITEMS, UserError
 from core.files import printable
-from core.video import MediaError
+from core.media import MediaError
 
 Item = TypeVar("Item")
 _stopping: multiprocessing.synchronize.Event  # of a worker: set when no further item shall be begun

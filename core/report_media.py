@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.files import printable
-from core.video import open_media
+from core.media import open_media, picture_stream
 
 EMBED_BYTES = 32 * 1024 * 1024  # a page of 43 MB, which browsers still open in a second or two
 PART_BYTES = 3 << 20  # a multiple of three, so that the parts of base64 can be joined
@@ -68,8 +68,9 @@ def why_not_played(path: Path) -> str:
         MediaError: the file cannot be opened.
     """
     with open_media(path) as container:
-        picture = container.streams.video[0].codec_context
-        sounds = [stream.codec_context.name for stream in container.streams.audio[:1]]
+        picture = picture_stream(container, path).codec_context
+        contexts = [stream.codec_context for stream in container.streams.audio[:1]]
+        sounds = [context.name if context else "unknown" for context in contexts]
         if path.suffix.lower() not in TYPES:
             what = f"{path.suffix.lower() or 'such'} files"
         elif picture.name not in PICTURE_CODECS:

@@ -9,7 +9,8 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from core.video import Frame, MediaError
+from core.media import MediaError
+from core.video import Frame
 
 PICTURE_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink pictures to about this width
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.audio import SAMPLE_RATE, decode_audio
 from core.errors import UserError
-from core.video import MediaError, open_media, start_of
+from core.media import Damage, MediaError, open_media, start_of
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class SoundTrack:
     Attributes:
         samples: (n,) int16, or `SamplesOnDisk` of them; silence before a stream that starts late.
         start_s, end_s: where the stream begins and ends, seconds.
-        error: why decoding stopped before the stream's end, in the decoder's words; None where it did not.
+        faults: sentences on what of the stream could not be decoded.
     """
 
     samples: "np.ndarray | SamplesOnDisk"
     start_s: float
     end_s: float
-    error: str | None
+    faults: tuple[str, ...] = ()
 
     def part(self, start_s: float, length: int) -> np.ndarray:
         """(length,) int16 from a time on; silence where the stream has nothing."""
@@ -82,16 +82,16 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
     if not streams:
         yield None
         return
-    error, length = None, 0
+    faults, length, damage = [], 0, Damage()
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:  # closing it has nothing left to write
         try:
-            for block in decode_audio(path):
+            for block in decode_audio(path, damage=damage):
                 rest = memoryview(block.tobytes())
                 while rest:
                     rest = rest[file.write(rest) :]
                 length += len(block)
         except MediaError as failure:
-            error = str(failure)
+            faults.append(f"The sound fails to decode: {failure}. After that it counts as silence.")
         except OSError as failure:
             raise UserError(
                 f"no room for the sound of {path} in {folder or tempfile.gettempdir()} (32 kB a second): "
@@ -100,4 +100,6 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
         if length <= round(start_s * SAMPLE_RATE):
             yield None
             return
-        yield SoundTrack(SamplesOnDisk(file, length), start_s, length / SAMPLE_RATE, error)
+        if damage.packets:
+            faults.insert(0, f"Of the sound {damage}. Silence stands in their place.")
+        yield SoundTrack(SamplesOnDisk(file, length), start_s, length / SAMPLE_RATE, tuple(faults))

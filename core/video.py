@@ -1,13 +1,11 @@
 """Video through PyAV: probe, frames with their times in one sequential pass, write a video.
 
-Times are seconds from the container's start time, for picture and sound alike, so that a file whose streams begin at
-a non-zero timestamp stays aligned with annotations that count from its beginning.
+Times are seconds from the container's start time, as `core.media` has them.
 """
 
 import contextlib
 import functools
 import itertools
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from core.errors import UserError
+from core.media import Damage, MediaError, decoded, keeps_no_times, open_media, picture_stream, start_of
 from core.video_writing import write_video as write_video  # what reads and what writes a video, in one place
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
@@ -28,12 +26,7 @@ LIMITED = (0, 1)
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
-TIMELESS = "avi"  # FFmpeg's name of the container that keeps no times of showing
 BACK_S = 0.1  # that rounding and careless muxers may let time go back by
-
-
-class MediaError(UserError):
-    """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +172,13 @@ def probe(path: str | Path) -> VideoInfo:
         MediaError: the file is absent, empty, unreadable or has no picture.
     """
     with open_media(path) as container:
-        stream = _picture_stream(container, path)
+        stream = picture_stream(container, path)
+        damage = Damage()
         try:
-            frame = next(container.decode(stream))
+            frame = next(decoded(container, stream, damage))
         except (av.FFmpegError, StopIteration) as error:
-            raise MediaError(f"{path}: no frame can be decoded ({error}); the file is damaged or cut off") from error
+            reason = str(error) or str(damage)
+            raise MediaError(f"{path}: no frame can be decoded ({reason}); the file is damaged or cut off") from error
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise MediaError(f"{path}: the file tells no frame rate; re-encode it, for example to H.264 in mp4")
@@ -194,7 +189,11 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_frames(
-    path: str | Path, start_s: float = 0.0, end_s: float = float("inf"), threads: int = 1
+    path: str | Path,
+    start_s: float = 0.0,
+    end_s: float = float("inf"),
+    threads: int = 1,
+    damage: Damage | None = None,
 ) -> Iterator[Frame]:
     """Decode a video once, in order, from the last frame at or before `start_s` to the first after `end_s`.
 
@@ -202,6 +201,7 @@ def read_frames(
         path: video file.
         start_s, end_s: seconds from the container's start; one seek brings the decoder near the start.
         threads: decoder threads; 1 where several videos are decoded side by side.
+        damage: takes note of packets that cannot be decoded, which are left out; without it they are an error.
 
     Times rise from frame to frame. A picture whose size changes midway is scaled to that of its first frame.
 
@@ -210,7 +210,7 @@ def read_frames(
     """
     # MPEG streams, and files with B-frames whose index holds decoding times, can land behind the place asked for.
     for seek_s in (start_s, start_s - SEEK_BACK_S, 0.0):
-        frames = _decode(path, seek_s, threads)
+        frames = _decode(path, seek_s, threads, damage)
         first = next(frames, None)
         if seek_s <= 0 or (first is not None and first.time_s <= start_s):
             break
@@ -231,42 +231,25 @@ def read_frames(
         yield waiting
 
 
-def open_media(path: str | Path) -> av.container.InputContainer:
-    """Open a media file for reading.
-
-    Raises:
-        MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"no file {path}")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes)")
-    try:
-        # "file:" keeps names that begin with "-" or hold a ":" from being read as options or protocols.
-        return av.open(f"file:{path}")
-    except av.FFmpegError as error:
-        raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error
-
-
-def start_of(container: av.container.InputContainer) -> float:
-    """The container's start time in seconds, which is time 0 for picture and sound."""
-    return (container.start_time or 0) / av.time_base
-
-
-def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
+def _decode(path: str | Path, seek_s: float, threads: int, damage: Damage | None) -> Iterator[Frame]:
     """All frames from about the last key frame before `seek_s` (from the first frame on, where that is not > 0)."""
     with open_media(path) as container:
-        stream = _picture_stream(container, path)
+        stream = picture_stream(container, path)
         stream.codec_context.thread_count = threads
         stream.thread_type = "AUTO" if threads != 1 else "SLICE"
-        if seek_s > 0 and container.format.name != TIMELESS:
+        origin = start_of(container)
+        # Without times in the file, a frame's time follows from all frames before it.
+        if seek_s > 0 and not keeps_no_times(container):
             with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
-                container.seek(int((seek_s + start_of(container)) * av.time_base), backward=True)
+                container.seek(int((seek_s + origin) * av.time_base), backward=True)
         time_s = size = None
+        untimed = 0
         try:
-            for shown_s, picture in _pictures(container, stream, path):
-                time_s = _after(time_s, shown_s, path)
+            for picture in decoded(container, stream, damage):
+                if picture.pts is None:
+                    untimed += 1
+                    continue
+                time_s = _after(time_s, float(picture.pts * picture.time_base) - origin, path)
                 size = size or (picture.width, picture.height)
                 if (picture.width, picture.height) != size:  # as in recordings of broadcasts
                     picture = picture.reformat(*size)
@@ -274,37 +257,11 @@ def _decode(path: str | Path, seek_s: float, threads: int) -> Iterator[Frame]:
         except av.FFmpegError as error:
             where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
             raise MediaError(f"{path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
-
-
-def _pictures(
-    container: av.container.InputContainer, stream: av.VideoStream, path: str | Path
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decoded pictures in the order they are shown, each with its time in seconds from the container's start.
-
-    AVI stores pictures in the order of decoding, one a tick, and no time of showing; what FFmpeg guesses for H.264
-    with B-frames is out of order. The n-th picture shown has the n-th packet's tick, counted from the beginning.
-
-    Raises:
-        MediaError: pictures have no times at all.
-    """
-    origin = start_of(container)
-    ticks: deque[int | None] = deque()
-    timed = untimed = False
-    for packet in container.demux(stream):
-        if container.format.name == TIMELESS and packet.size:  # the last packet, which flushes the decoder, is empty
-            ticks.append(packet.dts)
-        for picture in packet.decode():
-            tick = ticks.popleft() if ticks else picture.pts
-            if tick is None:
-                untimed = True
-            else:
-                timed = True
-                yield float(tick * stream.time_base) - origin, picture
-    if untimed and not timed:
-        raise MediaError(
-            f"{path}: its frames have no times, as in a bare stream of H.264; "
-            "make an mp4 of it, for example with FFmpeg: ffmpeg -r FRAMES_PER_SECOND -i IN -crf 18 OUT.mp4"
-        )
+        if untimed and time_s is None:
+            raise MediaError(
+                f"{path}: its frames have no times, as in a bare stream of H.264; "
+                "make an mp4 of it, for example with FFmpeg: ffmpeg -r FRAMES_PER_SECOND -i IN -crf 18 OUT.mp4"
+            )
 
 
 def _after(last_s: float | None, time_s: float, path: str | Path) -> float:
@@ -321,9 +278,3 @@ def _after(last_s: float | None, time_s: float, path: str | Path) -> float:
             "join them with FFmpeg's concat demuxer"
         )
     return last_s + 1e-3
-
-
-def _picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
-    if not container.streams.video:
-        raise MediaError(f"{path} has no picture stream")
-    return container.streams.video[0]

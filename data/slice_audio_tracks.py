@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import ava, parallel
 from core.audio import SAMPLE_RATE, read_wav, write_wav
 from core.errors import exits_cleanly
-from core.video import MediaError
+from core.media import MediaError
 
 # Encoders drop up to some tens of milliseconds at a file's end; beyond this the sound is truncated.
 MISSING_END_S = 1.0

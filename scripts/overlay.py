@@ -22,21 +22,27 @@ from core.files import written_whole
 from core.overlay import Faces, FacesAt, draw_faces, write_marked_video
 from core.video import probe, read_frames
 
+PICTURES = (".png", ".jpg", ".jpeg")
+VIDEOS = (".mp4", ".mkv", ".mov")
+
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("predictions", type=Path, help="csv in the official format, of this video and maybe others")
-    parser.add_argument("out", type=Path, help=".mp4 or .mkv for a video, .png or .jpg for one frame")
+    parser.add_argument("out", type=Path, help=f"{', '.join(VIDEOS)} for a video, {', '.join(PICTURES)} for one frame")
     parser.add_argument("--time", type=float, help="seconds, for one frame; by default the first annotated one")
     parser.add_argument("--start", type=float, default=0.0, help="seconds, where the video begins")
     parser.add_argument("--end", type=float, default=float("inf"), help="seconds, where it ends")
     arguments = parser.parse_args(argv)
 
+    kind = arguments.out.suffix.lower()
+    if kind not in PICTURES + VIDEOS:
+        raise UserError(f"cannot write {arguments.out}: expected a name that ends in {', '.join(VIDEOS + PICTURES)}")
     faces = faces_of(arguments.predictions, arguments.video.stem)
     faces_at = nearest_faces(faces, probe(arguments.video).fps)
-    if arguments.out.suffix in (".png", ".jpg"):
+    if kind in PICTURES:
         time_s = min(faces) if arguments.time is None else arguments.time
         write_frame(arguments.out, arguments.video, faces_at, time_s)
     else:

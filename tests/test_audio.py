@@ -27,7 +27,8 @@ from core.audio import (
     write_wav,
 )
 from core.errors import UserError
-from core.video import MediaError, read_frames, write_video
+from core.media import MediaError
+from core.video import read_frames, write_video
 
 CLICK_MS = 3.0  # AAC smears a click over a part of its window; its peak stays
 

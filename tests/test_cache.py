@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from core.cache import RemoteFile, cache_folder, cached
+from core.cache import NotDownloadedError, RemoteFile, cache_folder, cached
 from core.errors import UserError
 from core.published import WEIGHTS, YUNET, PublishedWeights, find_weights
 
@@ -50,6 +50,13 @@ def test_another_file_in_the_cache_is_refused(tmp_path):
     (tmp_path / "test.model").write_bytes(b"something else")
     with pytest.raises(UserError, match="is not the test file"):
         cached(remote("http://127.0.0.1:9/test.model"), tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_to_is_told_with_a_way_out(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotDownloadedError) as caught:
+        cached(remote("http://127.0.0.1:9/test.model"), tmp_path / "file" / "cache")
+    assert "cannot be written to; give another folder with --cache or the variable ASC_CACHE" in str(caught.value)
 
 
 def test_without_network_the_message_says_where_to_put_it(tmp_path, monkeypatch):

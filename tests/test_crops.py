@@ -18,7 +18,8 @@ from tiny import BOXES, CROP_SIZE, FPS, HEIGHT, WIDTH, annotation_row, brightnes
 from core import ava
 from core.crops import Crops, cut_crops, extract_crops, is_extracted, resize
 from core.errors import UserError
-from core.video import MediaError, read_frames, write_video
+from core.media import MediaError
+from core.video import read_frames, write_video
 
 FRAMES = 50
 SIZE = 16

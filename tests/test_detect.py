@@ -11,6 +11,7 @@ from tiny import CLIPS, FPS, SAMPLE_RATE, exit_status, picture, sound
 
 import detect
 import evaluate
+from core.detection_files import write_outputs
 from core.models import light_asd
 from core.video import write_video
 
@@ -100,6 +101,37 @@ def test_what_cannot_be_done_is_not_tried_again(run, tmp_path, capsys):
         assert "leave the format ava out. Outputs of what there is are in" in printed
         assert (tmp_path / "mute.asd" / "tracks.csv").is_file()
     assert "x real time" not in printed
+
+
+def test_what_cannot_be_done_is_no_fault_where_it_is_not_asked_for(run, tmp_path, capsys):
+    write_video(tmp_path / "mute.mp4", (picture(n, 2) for n in range(40)), FPS)
+    assert run(tmp_path / "mute.mp4", "--format", "csv,ava") == 1
+    capsys.readouterr()
+    assert run(tmp_path / "mute.mp4", "--format", "csv") == 0  # as the message advises
+    assert "done before" in "".join(capsys.readouterr())
+    (tmp_path / "mute.asd" / "tracks.csv").unlink()
+    assert run(tmp_path / "mute.mp4", "--format", "csv,ava") == 1
+    assert (tmp_path / "mute.asd" / "tracks.csv").is_file()
+
+
+def test_interrupted_outputs_are_not_taken_for_those_of_other_settings(run, video, capsys, monkeypatch):
+    folder = video.parent / "two faces.asd"
+    assert run(video, "--format", "csv,json") == 0
+    before = (folder / "tracks.csv").read_text()
+
+    def interrupted(folder, found, formats):
+        write_outputs(folder, found, ("csv", "rttm"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detect, "write_outputs", interrupted)
+        assert run(video, "--format", "csv,json,rttm", "--min-track", 2) == 130
+    assert (folder / "tracks.csv").read_text() != before
+    capsys.readouterr()
+    assert run(video, "--format", "csv,json") == 0
+    assert "done before" not in "".join(capsys.readouterr())
+    assert (folder / "tracks.csv").read_text() == before
+    assert not list(folder.glob("*.rttm"))  # of the interrupted run
 
 
 def test_folders_that_cannot_be_written_to_are_told_before_any_work(run, video, tmp_path, capsys, monkeypatch):

@@ -12,8 +12,10 @@ from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, picture, sound
 
 from core.detection import ActiveSpeakerDetector
 from core.errors import UserError
+from core.media import MediaError
 from core.models import ASC_Net, light_asd, lr_asd, resnet18_two_streams
-from core.video import MediaError, write_video
+from core.overlay import write_overlay
+from core.video import read_frames, write_video
 
 CLIP = CLIPS[0]
 
@@ -252,7 +254,30 @@ def test_a_file_cut_off_gives_what_can_be_decoded(weights, shared):
     found = detector(weights, faces=0).detect(shared / "mini-ava" / "unusual" / "truncated-middle.mp4")
     assert not found.complete
     assert len(found.frame_times_s) > 20
-    assert "fails to decode" in found.notes[0]
+    assert "Of the picture 1 packet(s) cannot be decoded, at 3.47 s" in found.notes[0]
+    assert found.notes[1] == "The file should last 6.63 s, and its picture ends at 3.43 s."
+
+
+def test_damage_in_the_middle_costs_what_is_damaged(weights, video, tmp_path):
+    """Picture and sound go on behind a packet that cannot be decoded."""
+    with av.open(str(video)) as old, av.open(str(tmp_path / "a.mkv"), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for number, packet in enumerate(old.demux()):
+            if packet.size:
+                copy = av.Packet(b"nothing of use" if 20 <= number < 26 else bytes(packet))
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.is_keyframe, copy.stream = packet.is_keyframe, streams[packet.stream.index]
+                new.mux(copy)
+    found = detector(weights).detect(tmp_path / "a.mkv")
+    assert not found.complete
+    assert any(note.startswith("Of the picture") for note in found.notes)
+    assert any(note.startswith("Of the sound") for note in found.notes)
+    whole = detector(weights).detect(video)
+    assert len(whole.frame_times_s) - 6 < len(found.frame_times_s) < len(whole.frame_times_s)
+    assert found.frame_times_s[-1] == pytest.approx(whole.frame_times_s[-1], abs=0.07)  # mkv keeps AAC's delay
+    assert found.sound_s == pytest.approx(whole.sound_s, abs=0.15)
+    write_overlay(tmp_path / "overlay.mp4", found)
+    assert sum(1 for _ in read_frames(tmp_path / "overlay.mp4")) == len(found.frame_times_s)
 
 
 @pytest.mark.parametrize("name", ["zero-bytes.mp4", "truncated-index-lost.mp4"])

@@ -7,7 +7,7 @@ import pytest
 from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
 from core.detected import DetectedVideo
-from core.detection_files import FORMATS, write_outputs
+from core.detection_files import FORMATS, MissingOutputsError, write_outputs
 from core.errors import UserError
 from core.video_writing import write_video
 
@@ -73,8 +73,17 @@ def test_an_unknown_format_is_told_before_anything_is_written(talk: DetectedVide
     assert not (tmp_path / "out").exists()
 
 
+def test_of_a_video_that_is_gone_all_that_needs_no_pictures_is_written(talk: DetectedVideo, tmp_path: Path) -> None:
+    talk.path.unlink()
+    with pytest.raises(MissingOutputsError) as caught:
+        write_outputs(tmp_path / "out", talk, list(FORMATS))
+    assert list(caught.value.reasons) == ["overlay.mp4", "report.html"]
+    assert names(tmp_path / "out") == EVERY_FILE - {"overlay.mp4", "report.html"}
+
+
 def test_without_sound_all_but_ava_is_written(tmp_path: Path) -> None:
     mute = video(tmp_path / "my talk.mp4", None)
-    with pytest.raises(UserError, match="has no sound, so its faces have no scores"):
+    with pytest.raises(MissingOutputsError, match="has no sound, so its faces have no scores") as caught:
         write_outputs(tmp_path / "out", mute, list(FORMATS))
+    assert list(caught.value.reasons) == ["my talk-predictions.csv"]
     assert names(tmp_path / "out") == EVERY_FILE - {"my talk-predictions.csv"}

@@ -12,7 +12,7 @@ from core import ava
 from core.detected import DetectedVideo
 from core.evaluation import read_predictions
 from core.face_tables import write_ava_predictions, write_tracks_csv
-from core.video import MediaError
+from core.media import MediaError
 
 
 def two_faces(**options) -> DetectedVideo:

@@ -16,8 +16,9 @@ from tiny import exit_status
 from core import ava
 from core.audio import SAMPLE_RATE, decode_audio
 from core.detected import DetectedVideo
+from core.media import MediaError
 from core.overlay import SILENT_COLOUR, SPEAKING_COLOUR, UNHEARD_COLOUR, Faces, draw_faces, write_overlay
-from core.video import MediaError, probe, read_frames
+from core.video import probe, read_frames
 from core.video_writing import write_timed_video
 from scripts import overlay
 
@@ -232,6 +233,29 @@ def test_one_frame(tiny_set: Path, predictions: tuple[str, Path], tmp_path: Path
     video = tiny_set / "videos" / "val" / f"{video_id}.mp4"
     assert exit_status(overlay.main, video, csv, tmp_path / "out.png", "--time", "0.2") == 0
     assert cv2.imread(str(tmp_path / "out.png")).shape[:2] == (probe(video).height, probe(video).width)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["out.gif"], "expected a name that ends in .mp4, .mkv, .mov, .png, .jpg, .jpeg"),
+        (["out"], "expected a name that ends in"),
+        (["out.mp4", "--start", "0.5", "--end", "0.2"], "expected a part that ends after its beginning"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_any_work(
+    tiny_set: Path,
+    predictions: tuple[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    video_id, csv = predictions
+    video = tiny_set / "videos" / "val" / f"{video_id}.mp4"
+    assert exit_status(overlay.main, video, csv, tmp_path / arguments[0], *arguments[1:]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / arguments[0]).exists()
 
 
 def test_predictions_of_another_video(

@@ -14,7 +14,7 @@ import pytest
 
 from core import parallel
 from core.errors import UserError
-from core.video import MediaError
+from core.media import MediaError
 
 
 # At module level: another process has to find them.

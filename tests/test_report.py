@@ -13,9 +13,9 @@ from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
 from core import report_media
 from core.detected import DetectedVideo
+from core.media import MediaError
 from core.report import as_script_data, pack_faces, write_report
 from core.report_media import find_media
-from core.video import MediaError
 from core.video_writing import write_video
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from core.audio import SAMPLE_RATE
 from core.errors import UserError
+from core.media import MediaError
 from core.sound_track import sound_track
-from core.video import MediaError, write_video
+from core.video import write_video
 
 
 def tone(seconds: float) -> np.ndarray:
@@ -25,7 +26,7 @@ def picture(number: int) -> np.ndarray:
 def test_sound_from_any_time_on(tmp_path):
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
     with sound_track(tmp_path / "a.mp4") as sound:
-        assert sound.error is None
+        assert sound.faults == ()
         assert sound.start_s == pytest.approx(0, abs=0.05)
         assert sound.end_s == pytest.approx(1.0, abs=0.1)
         part = sound.part(0.5, 100)
@@ -79,14 +80,14 @@ def test_sound_of_a_file_cut_off_is_kept_so_far(shared):
 
 
 def test_sound_that_fails_midway_is_kept_so_far(tmp_path, monkeypatch):
-    def failing(path):
+    def failing(path, damage):
         yield tone(0.5)
         raise MediaError("the sound is damaged")
 
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
     monkeypatch.setattr("core.sound_track.decode_audio", failing)
     with sound_track(tmp_path / "a.mp4") as sound:
-        assert sound.error == "the sound is damaged"
+        assert sound.faults == ("The sound fails to decode: the sound is damaged. After that it counts as silence.",)
         assert sound.end_s == 0.5
         np.testing.assert_array_equal(sound.part(0.0, 8000), tone(0.5))
 

@@ -23,7 +23,7 @@ def material(frames: int) -> tuple[np.ndarray, SoundTrack]:
     rng = np.random.default_rng(frames)
     faces = rng.integers(0, 256, (frames, SIDE, SIDE)).astype(np.uint8)
     sound = rng.integers(-9000, 9000, track_samples(frames) + 16000).astype(np.int16)
-    return faces, SoundTrack(sound, 0.0, len(sound) / 16000, None)
+    return faces, SoundTrack(sound, 0.0, len(sound) / 16000)
 
 
 def run(scorer: OnePass | SixPasses, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

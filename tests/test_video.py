@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny import FPS, HEIGHT, WIDTH, brightness, picture
 
-from core.video import MediaError, find_video, open_media, probe, read_frames, write_video
+from core.media import MediaError, open_media
+from core.video import find_video, probe, read_frames, write_video
 
 FRAMES = 50
 
@@ -116,15 +117,6 @@ def test_a_file_that_cannot_seek_is_decoded_from_its_beginning(steady, monkeypat
 @pytest.mark.parametrize("threads", [0, 2])
 def test_threads_change_nothing(steady, threads):
     assert [number_of(frame.rgb()) for frame in read_frames(steady, threads=threads)] == list(range(FRAMES))
-
-
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
-def test_avi_has_the_times_of_its_frames_rising(tmp_path, codec):
-    """AVI keeps no times of showing: what FFmpeg says of H.264 with B-frames goes back and forth."""
-    path = encode_at(tmp_path / "old.avi", (number / FPS for number in range(FRAMES)), codec=codec)
-    frames = list(read_frames(path))
-    assert [number_of(frame.rgb()) for frame in frames] == list(range(FRAMES))
-    assert [frame.time_s for frame in frames] == pytest.approx([number / FPS for number in range(FRAMES)])
 
 
 def test_a_stream_without_times_is_refused(tmp_path):

@@ -1,0 +1,157 @@
+"""Media files as PyAV opens them: containers, and the decoded frames of a stream of picture or sound.
+
+Times are seconds from the container's start time, for picture and sound alike, so that a file whose streams begin at
+a non-zero timestamp stays aligned with annotations that count from its beginning.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.stream import Stream
+
+from core.errors import UserError
+
+AVI = "avi"  # FFmpeg's name
+REORDERED = 16  # pictures that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
+
+
+class MediaError(UserError):
+    """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""
+
+
+class Damage:
+    """Packets of a stream that could not be decoded and were left out.
+
+    Attributes:
+        packets: how many.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self._first = ""
+
+    def add(self, time_s: float | None, error: av.FFmpegError) -> None:
+        """Take note of one more, at a time where that is known."""
+        if not self.packets:
+            self._first = f"at {time_s:.2f} s ({error.strerror})" if time_s is not None else f"({error.strerror})"
+        self.packets += 1
+
+    def __str__(self) -> str:
+        first = "" if self.packets == 1 else "the first "
+        return f"{self.packets:,} packet(s) cannot be decoded, {first}{self._first}"
+
+
+def open_media(path: str | Path) -> av.container.InputContainer:
+    """Open a media file for reading.
+
+    Raises:
+        MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"no file {path}")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes)")
+    try:
+        # "file:" keeps names that begin with "-" or hold a ":" from being read as options or protocols. Titles of old
+        # files are in the encoding of the machine they were made on; nothing here reads them.
+        return av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error
+
+
+def start_of(container: av.container.InputContainer) -> float:
+    """The container's start time in seconds, which is time 0 for picture and sound."""
+    return (container.start_time or 0) / av.time_base
+
+
+def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
+    """The first stream of pictures.
+
+    Raises:
+        MediaError: there is none, or no decoder for it.
+    """
+    if not container.streams.video:
+        raise MediaError(f"{path} has no picture stream")
+    return _with_decoder(container.streams.video[0], path, "picture; re-encode it, for example to H.264 in mp4")
+
+
+def sound_stream(container: av.container.InputContainer, path: str | Path) -> av.AudioStream:
+    """The first stream of sound.
+
+    Raises:
+        MediaError: there is none, or no decoder for it.
+    """
+    if not container.streams.audio:
+        raise MediaError(f"{path} has no sound stream: active speakers cannot be told without sound")
+    return _with_decoder(container.streams.audio[0], path, "sound; re-encode it, for example to AAC")
+
+
+def keeps_no_times(container: av.container.InputContainer) -> bool:
+    """Whether a container holds the order of decoding only: when a picture is shown follows from all before it."""
+    return container.format.name == AVI
+
+
+def decoded(
+    container: av.container.InputContainer, stream: Stream, damage: Damage | None = None
+) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    """The frames of a stream, in the order they are shown or heard, with their times in `pts`.
+
+    AVI has a picture a tick, in the order of decoding. What FFmpeg guesses of their times is out of order for H.264
+    with B-frames; here the n-th picture shown has the n-th tick of those that hold a picture.
+
+    Args:
+        container, stream: open; from where it was last sought.
+        damage: takes note of packets that cannot be decoded, which are left out; without it they are an error.
+
+    Raises:
+        av.FFmpegError: the file cannot be read on; or, without `damage`, a packet cannot be decoded.
+    """
+    frames = _decoded(container, stream, damage)
+    return _in_order(frames) if stream.type == "video" and keeps_no_times(container) else frames
+
+
+def _with_decoder(stream: Stream, path: str | Path, what: str) -> Stream:
+    if stream.codec_context is None:
+        raise MediaError(f"{path}: no decoder knows its {what}")
+    return stream
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: Stream, damage: Damage | None
+) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    in_ticks = stream.type == "video" and keeps_no_times(container)
+    for packet in container.demux(stream):
+        if in_ticks:
+            packet.pts = packet.dts
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if damage is None:
+                raise
+            tick = packet.dts if packet.pts is None else packet.pts
+            damage.add(None if tick is None else float(tick * stream.time_base) - start_of(container), error)
+            continue
+        yield from frames
+
+
+def _in_order(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same pictures, their ticks rising; those of `REORDERED` are in memory."""
+    ticks: list[int] = []
+    waiting: deque[av.VideoFrame] = deque()
+    for picture in pictures:
+        if picture.pts is not None:
+            heapq.heappush(ticks, picture.pts)
+            waiting.append(picture)
+        if len(waiting) > REORDERED:
+            yield _at(heapq.heappop(ticks), waiting.popleft())
+    while waiting:
+        yield _at(heapq.heappop(ticks), waiting.popleft())
+
+
+def _at(tick: int, picture: av.VideoFrame) -> av.VideoFrame:
+    picture.pts = tick
+    return picture
