@@ -34,10 +34,10 @@ from core.allocation import reuse_freed_memory
 from core.errors import UserError, exits_cleanly
 from core.evaluation import read_groundtruth
 from core.files import make_folder
+from core.runs import STATE
 
 RESULTS = "evaluation-results.csv"
 WEIGHT_SUFFIXES = (".pth", ".pt", *HDF5_SUFFIXES)
-RESUME_STATE = "last.pt"  # of a run folder: more than weights
 SETTINGS = "settings.json"  # of a run folder
 
 
@@ -48,12 +48,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     weights.add_argument("--weights-file", type=Path, help="weights to evaluate")
     weights.add_argument("--weights-path", type=Path, help="folder whose weights files are evaluated, in natural order")
     parser.add_argument("--legacy", action="store_true", help="the numbers of Keras' evaluation, for --weights-file")
-    parser.add_argument("--show", action="store_true", help="show the confusion matrices, too")
+    parser.add_argument("--show", action="store_true", help="show the confusion matrices, too, of --weights-file")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and pictures (default: this one)")
     add_device_argument(parser)
     arguments = parser.parse_args(argv)
     if arguments.legacy and arguments.weights_path:
         parser.error("--legacy can only be used with --weights-file, not with --weights-path")
+    if arguments.show and (arguments.legacy or arguments.weights_path):
+        parser.error("--show can only be used with --weights-file, and not with --legacy: only then pictures are drawn")
     return arguments
 
 
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     groundtruth = read_groundtruth([config.path(arguments.data, "test_ann_dir")])
-    nearest = nearest_windows(windows.entity_id, windows.timestamp, groundtruth)
+    nearest = nearest_windows(windows.video_id, windows.entity_id, windows.timestamp, groundtruth)
     results = {}
     for path in files:
         print(f"\n{path}")
@@ -123,7 +125,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"--weights-path {folder}: there is no such folder")
-    found = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.name != RESUME_STATE]
+    found = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.name != STATE]
     files = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not files:
         raise UserError(

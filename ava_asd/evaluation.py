@@ -101,11 +101,13 @@ def predict(
     return np.concatenate(scores)
 
 
-def nearest_windows(entity_ids: Sequence[str], timestamps: np.ndarray, groundtruth: Groundtruth) -> np.ndarray:
-    """For each annotated face, the evaluated window of the same entity that is nearest in time.
+def nearest_windows(
+    video_ids: Sequence[str], entity_ids: Sequence[str], timestamps: np.ndarray, groundtruth: Groundtruth
+) -> np.ndarray:
+    """For each annotated face, the evaluated window of the same entity in the same video that is nearest in time.
 
     Args:
-        entity_ids: (window,) text.
+        video_ids, entity_ids: (window,) text.
         timestamps: (window,) float64 seconds.
         groundtruth: the original annotations.
 
@@ -117,16 +119,23 @@ def nearest_windows(entity_ids: Sequence[str], timestamps: np.ndarray, groundtru
         UserError: no window's entity stands in the annotations.
     """
     rows = groundtruth.rows
-    entity = pa.compute.index_in(pa.array(entity_ids, pa.string()), rows.names("entity_id")).fill_null(-1).to_numpy()
+    video, entity = (
+        pa.compute.index_in(pa.array(names, pa.string()), rows.names(column)).fill_null(-1).to_numpy().astype(np.int64)
+        for names, column in ((video_ids, "video_id"), (entity_ids, "entity_id"))
+    )
+    # Custom sets may name the faces of each video from 1 on.
+    entities = len(rows.names("entity_id"))
+    entity = np.where((video >= 0) & (entity >= 0), video * entities + entity, -1)
     if not (entity >= 0).any():
         raise UserError(
             f"no evaluated face stands in the original annotations ({rows.sources[0]}, ...): the windows were made "
             "from others; check test_ann_dir, or run 'ava-extract annotations' again"
         )
-    face, time = rows.codes("entity_id"), rows.numbers("frame_timestamp")
+    face = rows.codes("video_id").astype(np.int64) * entities + rows.codes("entity_id")
+    time = rows.numbers("frame_timestamp")
     # A whole number for each (entity, time), in their order: one binary search serves all faces.
     moments, moment = np.unique(np.concatenate([time, timestamps]), return_inverse=True)
-    keys = np.concatenate([face, entity]).astype(np.int64) * len(moments) + moment
+    keys = np.concatenate([face, entity]) * len(moments) + moment
     faces, windows = keys[: len(time)], keys[len(time) :]
     order = np.argsort(windows, kind="stable")
     entity, timestamps = entity[order], timestamps[order]

@@ -87,13 +87,15 @@ def extract_split(config: Config, data: Path, split: str) -> int:
     """
     key = f"{split}_annotations_full"
     files = annotation_files(config.path(data, ANNOTATION_KEYS[split]))
-    tables, broken = [], {}
+    tables, videos, broken = [], [], {}
     for name, annotations in files.items():
+        folder = video_folder(config, data, name)
         try:
-            tables.append(windows_of(video_folder(config, data, name), annotations, config))
+            tables.append(windows_of(folder, annotations, config))
+            videos.append(folder)
         except MediaError as error:
             broken[name] = str(error)
-    samples = samples_of(tables, config)
+    samples = samples_of(tables, config, videos)
     if len(samples) == 0:
         why = next(iter(broken.values()), f"no face track has {config.video_window} faces at {config.fps:g} a second")
         raise UserError(f"no samples for {key}: {why}")

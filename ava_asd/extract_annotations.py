@@ -9,17 +9,23 @@ import pyarrow as pa
 from ava_asd.config import Config
 from ava_asd.extract_videos import STEP, settings_of
 from ava_asd.layout import VideoFolder
-from ava_asd.samples import SCHEMA, Samples, window_settings
+from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings
 from ava_asd.stores import read_faces
 from ava_asd.tracks import window_starts
 from core.errors import UserError
 from core.media import MediaError
 
 
-def samples_of(tables: Iterable[pa.Table], config: Config) -> Samples:
-    """The samples of several videos as one table."""
+def samples_of(tables: Iterable[pa.Table], config: Config, videos: Iterable[VideoFolder]) -> Samples:
+    """The samples of several videos as one table.
+
+    Args:
+        tables: of `windows_of`, one for each video.
+        config: that they were made with.
+        videos: that they are of.
+    """
     table = pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries().combine_chunks()
-    return Samples(table, window_settings(config))
+    return Samples(table, {**window_settings(config), ANNOTATIONS: {v.path.name: v.annotations() for v in videos}})
 
 
 def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Table:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, mfcc_settings
-from ava_asd.mfcc import mfcc, normalised, whole_samples
+from ava_asd.mfcc import mfcc, normalised, vectors, whole_samples
 from ava_asd.stores import open_mfccs, read_sound
 from core.errors import UserError
 from core.files import written_whole
@@ -30,10 +30,9 @@ def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
         made_with = settings_of(config, folder, rate)
     except UserError as error:
         raise MediaError(str(error)) from error
-    hop = whole_samples(config.stride, rate)
-    if is_whole(folder, config, made_with, 1 + len(samples) // max(1, hop)):
+    if is_whole(folder, config, made_with, len(samples), rate):
         return
-    if hop < 1 or whole_samples(config.mfcc_window_size, rate) < LEAST_WINDOW:
+    if whole_samples(config.stride, rate) < 1 or whole_samples(config.mfcc_window_size, rate) < LEAST_WINDOW:
         raise MediaError(
             f"{folder.sound} has {rate} samples a second: for a mfcc_window_size of {config.mfcc_window_size:g} s and "
             f"a stride of {config.stride:g} s these are too few; make both longer"
@@ -63,11 +62,12 @@ def settings_of(config: Config, folder: VideoFolder, sample_rate: int) -> dict[s
     }
 
 
-def is_whole(folder: VideoFolder, config: Config, made_with: Mapping[str, Any], vectors: int) -> bool:
-    """Whether the MFCCs are finished, with these settings, and can be read."""
+def is_whole(folder: VideoFolder, config: Config, made_with: Mapping[str, Any], samples: int, rate: int) -> bool:
+    """Whether the MFCCs of all the samples are finished, with these settings, and can be read."""
     if folder.made_with(STEP) != made_with:
         return False
     try:
-        return open_mfccs(folder, config).shape[1] == vectors
+        expected = vectors(samples, rate, config.mfcc_window_size, config.stride)
+        return open_mfccs(folder, config).shape[1] == expected
     except UserError:
         return False

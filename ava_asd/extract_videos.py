@@ -1,6 +1,5 @@
 """One video's frames, face crops and sound, from the first to the last annotated time; the picture is decoded once."""
 
-import hashlib
 import math
 import os
 import wave
@@ -15,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings
+from ava_asd.layout import VideoFolder, crop_settings, digest_of
 from ava_asd.stores import open_crops, read_faces, read_sound
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core import ava
@@ -23,7 +22,7 @@ from core.audio import decode_audio
 from core.errors import UserError
 from core.face_crops import clamped
 from core.files import written_whole
-from core.media import MediaError, open_media
+from core.media import MediaError, open_media, sound_stream
 from core.video import Frame, find_video, read_frames
 
 STEP = "videos"
@@ -80,8 +79,7 @@ def extract_video(task: VideoTask) -> None:
 
 def settings_of(config: Config, annotations: Path) -> dict[str, Any]:
     """What a video's frames, sound and faces depend on, beside the video itself."""
-    digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
-    return {**crop_settings(config), "eps": config.eps, "annotations": digest}
+    return {**crop_settings(config), "eps": config.eps, "annotations": digest_of(annotations)}
 
 
 def identity_of(video: Path) -> list[int]:
@@ -130,7 +128,7 @@ def extract_sound(video: Path, wav: Path, start_s: float, end_s: float) -> None:
         MediaError: the video has no sound, or none at that time.
     """
     with open_media(video) as container:
-        rate = container.streams.audio[0].rate if container.streams.audio else 1  # the decoder refuses it below
+        rate = sound_stream(container, video).rate
     first, last = round(start_s * rate), round(end_s * rate)
     begin = 0  # of a block, in samples
     with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:

@@ -12,6 +12,7 @@
 Frames, sound and start_ts are the published layout. The json files are written last: what they stand for is whole.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -93,6 +94,11 @@ class VideoFolder:
             return None
         return found if isinstance(found, dict) and found.keys() >= RECORDED[step] else None
 
+    def annotations(self) -> str | None:
+        """SHA-256 of the annotations that the stored faces are from; None where "videos" was not finished."""
+        made_with = self.made_with("videos")
+        return made_with["annotations"] if made_with else None
+
     def begin(self, step: str) -> None:
         """Mark a step as unfinished."""
         (self.path / f"{step}.json").unlink(missing_ok=True)
@@ -100,6 +106,11 @@ class VideoFolder:
     def finish(self, step: str, made_with: Mapping[str, Any]) -> None:
         """Mark a step as finished."""
         write_json(self.path / f"{step}.json", made_with)
+
+
+def digest_of(annotations: Path) -> str:
+    """What annotations are known by: the SHA-256 of their file."""
+    return hashlib.sha256(annotations.read_bytes()).hexdigest()
 
 
 def video_folder(config: Config, data: Path, video_id: str) -> VideoFolder:

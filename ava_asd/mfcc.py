@@ -30,7 +30,7 @@ def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: flo
         window_s, stride_s: seconds; both become whole numbers of samples.
 
     Returns:
-        (coefficient, 1 + samples // stride) float32.
+        (coefficient, vector) float32, `vectors` of them.
     """
     window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
     padded = np.pad(np.asarray(samples, np.float32), window // 2, mode="reflect")
@@ -40,6 +40,12 @@ def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: flo
     decibels = 10 * torch.log10(torch.cat(parts).clamp(min=LEAST_POWER))
     decibels = decibels.clamp(min=float(decibels.max()) - RANGE_DB).numpy()
     return np.ascontiguousarray(scipy.fft.dct(decibels, norm="ortho")[:, :coefficients].T, np.float32)
+
+
+def vectors(samples: int, sample_rate: int, window_s: float, stride_s: float) -> int:
+    """How many vectors `mfcc` makes of a number of samples."""
+    window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
+    return 1 + (samples + window // 2 * 2 - window) // stride
 
 
 def normalised(mfccs: np.ndarray, *, mean: bool, deviation: bool) -> np.ndarray:

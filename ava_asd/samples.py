@@ -19,7 +19,8 @@ from ava_asd.config import Config
 from core.errors import UserError
 from core.files import written_whole
 
-MADE_WITH = b"made_with"
+MADE_WITH = b"made_with"  # key of the schema's metadata
+ANNOTATIONS = "annotations"
 SCHEMA = pa.schema(
     [
         ("video_id", pa.dictionary(pa.int32(), pa.string())),
@@ -38,7 +39,8 @@ class Samples:
 
     Attributes:
         table: rows with `SCHEMA`, dictionaries unified.
-        made_with: fps, window (faces) and ann_stride; of a subset also how it was chosen.
+        made_with: fps, window (faces) and ann_stride; `ANNOTATIONS` holds, for each video, the SHA-256 of what the
+            samples' times and labels are from; of a subset also how it was chosen.
     """
 
     table: pa.Table
@@ -94,6 +96,7 @@ def read_samples(
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
             table = reader.read_all().unify_dictionaries()
         made_with = dict(json.loads((table.schema.metadata or {})[MADE_WITH]))
+        made_with[ANNOTATIONS] = dict(made_with.get(ANNOTATIONS, {}))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no table of samples ({error}): delete it and run '{command}'") from error
     if not table.schema.equals(SCHEMA):

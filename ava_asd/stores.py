@@ -1,7 +1,7 @@
 """What is stored of each video, mapped into memory and checked: faces, their crops, sound, MFCCs."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import scipy.io.wavfile
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
+from ava_asd.layout import VideoFolder, crop_settings, digest_of, mfcc_settings, video_folder
 from core import ava
 from core.errors import UserError
 
@@ -137,6 +137,31 @@ def read_sound(path: Path) -> tuple[int, np.ndarray]:
             f"{path} has {samples.dtype} samples, {rate} a second, expected 16 bit: run 'ava-extract videos' again"
         )
     return rate, samples
+
+
+def check_annotations(stores: Sequence[Store], samples: Mapping[str, str], files: Mapping[str, Path]) -> None:
+    """Check that times and labels are of one source: of the samples, of the stored faces, and of the annotations.
+
+    Args:
+        stores: of the videos.
+        samples: video id -> SHA-256 of the annotations that its samples are from.
+        files: video id -> annotations; those of videos that are not in it are not asked for.
+
+    Raises:
+        UserError: they are not.
+    """
+    for store in stores:
+        name, extracted = store.folder.path.name, store.folder.annotations()
+        if name in files and digest_of(files[name]) != extracted:
+            raise UserError(
+                f"{files[name]} has changed since {store.folder.path} was extracted: run 'ava-extract videos', "
+                "'ava-extract mfccs' and 'ava-extract annotations' again (and 'ava-subset', if you use it)"
+            )
+        if samples.get(name) != extracted:
+            raise UserError(
+                f"{store.folder.path} was extracted with other annotations than the samples are from: run 'ava-extract "
+                "annotations' again (and 'ava-subset', if you use it)"
+            )
 
 
 def check_faces(stores: Sequence[Store], code: np.ndarray, last: np.ndarray, time_s: np.ndarray) -> None:

@@ -52,8 +52,9 @@ def window_starts(track: np.ndarray, length: int, stride: int) -> np.ndarray:
 def frame_numbers(time_s: np.ndarray, start_s: float, fps: float) -> np.ndarray:
     """The extracted frame that a face is cut from, (face,) int64, from 1.
 
-    The published rule: the whole part of the frames since start_ts is taken for a number that counts from 1, so that a
-    frame shows what was 0.1 to 0.2 s (at 10 frames a second) before. Published weights were trained with that.
+    The published rule: the whole part of the frames since start_ts is taken for a number that counts from 1. At 10
+    frames a second, of which each shows the middle of its slot, a frame shows what was 0.07 to 0.17 s before, with
+    video of 24 to 30 frames a second. Published weights were trained with that.
 
     Args:
         time_s: (face,) float64 seconds.

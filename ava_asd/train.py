@@ -31,6 +31,7 @@ from core.allocation import reuse_freed_memory
 from core.checks import is_file_name
 from core.errors import UserError, exits_cleanly
 from core.optimization import make_accelerator, process_share
+from core.runs import has_state
 from core.sampling import ShuffledBatches
 
 
@@ -67,12 +68,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     # ------------------------------------------------------------ network
     torch.manual_seed(arguments.seed)
     model = build(config.mode, config.audio_shape, config.video_shape)
-    if config.load_weights:
+    folder = arguments.data / FOLDER / name
+    if config.load_weights and not (arguments.resume and has_state(folder)):  # what is resumed has its own weights
         load_weights(model, config.weights_file)
 
     # ------------------------------------------------------------ training
-    made_of = {"config": asdict(config), "seed": arguments.seed}
-    run = Experiment.open(arguments.data / FOLDER / name, made_of, arguments.resume, accelerator)
+    samples = {"train": train_windows.digest(), "valid": val_windows.digest()}
+    made_of = {"config": asdict(config), "seed": arguments.seed, "samples": samples}
+    run = Experiment.open(folder, made_of, arguments.resume, accelerator)
     run.bot = bot
     accelerator.print(describe(config, run, train_set, val_windows))
     accelerator.print(

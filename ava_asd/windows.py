@@ -1,5 +1,6 @@
 """The samples of a split with their sound and faces, read from what ava-extract stored, mapped into memory."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder
-from ava_asd.samples import Samples, read_samples
+from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
+from ava_asd.samples import ANNOTATIONS, Samples, read_samples
 from ava_asd.selection import selection_settings, share, usable
-from ava_asd.stores import check_faces, open_stores
+from ava_asd.stores import check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
+from core.ava import annotation_files
 from core.dataset import Batch
 from core.errors import UserError
 from core.loading import load_batches
@@ -75,6 +77,7 @@ class Windows:
         self.video_id = samples.column("video_id")
         self._stores = open_stores(config, self.data, [videos.dictionary[int(name)].as_py() for name in names])
         time_s, first = samples.column("time_s"), samples.column("first").astype(np.int64)
+        check_annotations(self._stores, samples.made_with[ANNOTATIONS], self._annotation_files())
         check_faces(self._stores, code, first + config.video_window - 1, time_s)
         sound = self._sound_starts(code, time_s)
         length = np.array([store.mfccs.shape[1] for store in self._stores])
@@ -119,6 +122,12 @@ class Windows:
         for batch in load_batches(self, order, threads, torch.device("cpu")):
             yield batch.audio, scaled(batch.video), batch.labels
 
+    def digest(self) -> str:
+        """What the samples, their order and classes are known by."""
+        parts = [self.timestamp, self.class_id, self.first, self._code]
+        names = "/".join(store.folder.path.name for store in self._stores).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(b"".join([names, *(part.tobytes() for part in parts)])).hexdigest()[:16]
+
     def folder(self, row: int) -> VideoFolder:
         """Where a sample's frames and sound lie."""
         return self._stores[self._code[row]].folder
@@ -127,14 +136,27 @@ class Windows:
         """Seconds from one MFCC vector of a sample to the next."""
         return self._stores[self._code[row]].hop_s
 
+    @property
+    def _of(self) -> str:
+        """Whose samples they are, "train" or "test"."""
+        return "train" if self.split == "train" else "test"
+
     def _read(self) -> Samples:
-        kind = self.config.annotation_type
-        of = "train" if self.split == "train" else "test"
-        key = f"{of}_annotations_{kind}"
-        path = self.config.path(self.data, key)
-        if kind == "full":
-            return read_samples(path, self.config, "ava-extract annotations")
-        return read_samples(path, self.config, "ava-subset", selection_settings(self.config, of))
+        full = self.config.path(self.data, f"{self._of}_annotations_full")
+        if self.config.annotation_type == "full":
+            return read_samples(full, self.config, "ava-extract annotations")
+        path = self.config.path(self.data, f"{self._of}_annotations_subset")
+        samples = read_samples(path, self.config, "ava-subset", selection_settings(self.config, self._of))
+        if full.is_file():
+            whole = read_samples(full, self.config, "ava-extract annotations")
+            if whole.made_with[ANNOTATIONS] != samples.made_with[ANNOTATIONS]:
+                raise UserError(f"{path} was chosen from others than {full} holds now: run 'ava-subset' again")
+        return samples
+
+    def _annotation_files(self) -> dict[str, Path]:
+        """Video id -> annotations of the split; none where they are no longer there."""
+        folder = self.config.path(self.data, ANNOTATION_KEYS[self._of])
+        return annotation_files(folder) if folder.is_dir() and any(folder.iterdir()) else {}
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":

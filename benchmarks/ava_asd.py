@@ -92,15 +92,18 @@ def evaluation(folder: Path, repeats: int, rows: int) -> Result:
     truth, _ = measure.in_child(write_files, folder, rows)
     annotated = read_groundtruth([truth])
     evaluated = np.arange(0, rows, ANN_STRIDE)
-    entities = np.array(annotated.rows.names("entity_id").to_pylist(), object)[annotated.rows.codes("entity_id")]
-    entities, times = entities[evaluated], annotated.rows.numbers("frame_timestamp")[evaluated]
+    videos, entities = (
+        np.array(annotated.rows.names(column).to_pylist(), object)[annotated.rows.codes(column)[evaluated]]
+        for column in ("video_id", "entity_id")
+    )
+    times = annotated.rows.numbers("frame_timestamp")[evaluated]
     speaking, model = annotated.speaking[evaluated], build("s_av")
     probability = np.random.default_rng(0).random((len(evaluated), len(model.outputs)))
     scores = np.stack([probability, 1 - probability], axis=2)
 
     def evaluate() -> None:
         groundtruth = read_groundtruth([truth])
-        nearest = nearest_windows(entities, times, groundtruth)
+        nearest = nearest_windows(videos, entities, times, groundtruth)
         evaluate_outputs(model, scores, speaking, 0, groundtruth, nearest)
 
     target = EVALUATION_TARGET_S if rows == VAL_ROWS else None
@@ -123,7 +126,7 @@ def extracted(folder: Path) -> Config:
     out = video_folder(config, folder, silent.stem)
     extract_video(VideoTask(videos, annotations, out, config))
     extract_mfccs((out, config))
-    samples = samples_of([windows_of(out, annotations, config)], config)
+    samples = samples_of([windows_of(out, annotations, config)], config, [out])
     write_samples(config.path(folder, "train_annotations_full"), samples)
     return config
 

@@ -18,8 +18,14 @@ from accelerate import Accelerator
 from core.errors import UserError
 from core.files import make_folder, write_json, written_whole
 
+STATE = "last.pt"  # all that resuming needs
 # Settings that a resumed run may change: they alter no step.
 MAY_CHANGE = (".epochs", ".threads", ".cuda_device", ".tb_logdir")
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a run folder holds what a training can be resumed from."""
+    return (folder / STATE).is_file()
 
 
 class Run:
@@ -41,7 +47,7 @@ class Run:
         written = self.folder / "settings.json"
         plain = json.loads(json.dumps(settings))
         if not resume:
-            if (self.folder / "last.pt").exists():
+            if has_state(self.folder):
                 raise UserError(f"{self.folder} holds a run: give another --name, or --resume to go on with it")
             make_folder(self.folder)
             write_json(written, settings)
@@ -75,8 +81,8 @@ class Run:
         Raises:
             UserError: it cannot be read, or the log cannot.
         """
-        path = self.folder / "last.pt"
-        if not path.is_file():
+        path = self.folder / STATE
+        if not has_state(self.folder):
             return None
         self.log_lines()  # now, before an epoch is trained that could not be logged
         try:
@@ -103,7 +109,7 @@ class Run:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from."""
-        with written_whole(self.folder / "last.pt") as temporary:
+        with written_whole(self.folder / STATE) as temporary:
             torch.save(dict(state), temporary)
 
     def append_log(self, values: Mapping[str, Any]) -> None:
@@ -151,7 +157,7 @@ def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Pat
         if not path.is_file():
             raise UserError(f"no {stage} weights {path}: give 'best', 'last' or the path of a .pth file")
         return path
-    runs = [path for path in Path(models_out).glob("*/last.pt") if _is_of_stage(path.parent, stage)]
+    runs = [path for path in Path(models_out).glob(f"*/{STATE}") if _is_of_stage(path.parent, stage)]
     runs.sort(key=lambda path: path.stat().st_mtime)
     if not runs:
         raise UserError(f"no finished epoch of any run in {models_out}: run {stage}_train.py, or give a .pth file")

@@ -49,7 +49,8 @@ def read_state_dict(path: str | Path, what: str) -> dict[str, Tensor]:
             f"{what} {path}: not a PyTorch state dict: the file is damaged, cut short, or of another kind; give a file "
             "written with torch.save(model.state_dict(), path)"
         ) from error
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    named = isinstance(content, Mapping) and content and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(
             f"{what} {path}: the file holds {_describe(content)}, not a state dict (names and tensors); give a file "
             "written with torch.save(model.state_dict(), path)"

@@ -73,8 +73,19 @@ def test_each_face_takes_its_nearest_window(annotated):
             ("v:3", 901.0, True),
         ]
     )
-    windows = np.array(["v:1", "w:9", "v:3", "v:1"]), np.array([901.6, 901.2, 1500.0, 901.0])
+    windows = ["v", "w", "v", "v"], ["v:1", "w:9", "v:3", "v:1"], np.array([901.6, 901.2, 1500.0, 901.0])
     assert nearest_windows(*windows, truth).tolist() == [3, 3, 3, 0, 0, -1, 2]
+
+
+def test_faces_of_one_name_in_two_videos_are_two(tmp_path):
+    rows = {"v": [(900.0, "1"), (900.5, "1")], "w": [(50.0, "1"), (50.5, "2")]}
+    for video, faces in rows.items():
+        lines = [f"{video},{time},0.1,0.1,0.5,0.5,SPEAKING_AUDIBLE,{entity}\n" for time, entity in faces]
+        (tmp_path / f"{video}-activespeaker.csv").write_text("".join(lines))
+    truth = read_groundtruth([tmp_path])
+    assert nearest_windows(["v"], ["1"], np.array([900.0]), truth).tolist() == [0, 0, -1, -1]
+    found = nearest_windows(["w", "v", "w"], ["2", "1", "1"], np.array([900.0, 900.0, 900.0]), truth)
+    assert found.tolist() == [1, 1, 2, 0]
 
 
 def test_nearest_windows_against_a_search_one_by_one(annotated):
@@ -83,7 +94,7 @@ def test_nearest_windows_against_a_search_one_by_one(annotated):
     rows = [(entity, time, True) for entity, time in sorted(keys)]
     entities = np.array([f"v:{number}" for number in random.integers(1, 8, 50)], dtype=object)
     times = np.round(random.uniform(900, 910, 50), 2)
-    found = nearest_windows(entities, times, annotated(rows))
+    found = nearest_windows(["v"] * len(entities), entities, times, annotated(rows))
     for (entity, time, _), place in zip(rows, found, strict=True):
         own = np.flatnonzero(entities == entity)
         if not len(own):
@@ -276,7 +287,7 @@ def test_the_csv_has_the_numbers_of_the_file(command, tmp_path):
     windows = command.windows
     scores = predict(model, windows, torch.device("cpu"), 16)
     truth = read_groundtruth([tmp_path / "data" / "annotations"])
-    nearest = nearest_windows(windows.entity_id, windows.timestamp, truth)
+    nearest = nearest_windows(windows.video_id, windows.entity_id, windows.timestamp, truth)
     results = evaluate_outputs(model, scores, windows.class_id == 0, 0, truth, nearest)
     for output, result in results.items():
         for name in ("accuracy", "map", "ap_sp", "ap_ns", "auc"):
@@ -314,6 +325,8 @@ def test_legacy_numbers(command, tmp_path, capsys):
         (["--weights-file", "{tmp}/s_v.pth"], "weights of mode s_v, and the network is of mode s_av"),
         (["--weights-path", "{tmp}/mixed"], "weights of mode s_a, and the network is of mode s_av"),
         (["--weights-path", "{tmp}", "--legacy"], "--legacy can only be used with --weights-file"),
+        (["--weights-path", "{tmp}", "--show"], "--show can only be used with --weights-file"),
+        (["--weights-file", "{tmp}/a.pth", "--legacy", "--show"], "and not with --legacy"),
         ([], "one of the arguments --weights-file --weights-path is required"),
     ],
 )

@@ -16,7 +16,7 @@ from ava_asd import extract, extract_videos
 from ava_asd.config import read_config
 from ava_asd.extract_videos import FaceCutter, extract_sound, sampled
 from ava_asd.layout import video_folder
-from ava_asd.mfcc import mfcc
+from ava_asd.mfcc import mfcc, vectors
 from ava_asd.samples import read_samples
 from ava_asd.stores import read_faces
 from ava_asd.tracks import face_grid
@@ -144,6 +144,14 @@ def test_mfccs_are_those_of_the_sound_normalised(static_set, config):
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(found.std(axis=1), 1, atol=1e-4)
     assert np.corrcoef(found[3], expected[3])[0, 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 11025, 44100])
+def test_the_number_of_vectors(rate):
+    hop = int(rate * 0.01)
+    for samples in (100 * hop - 1, 100 * hop, 100 * hop + 1):
+        sound = np.random.default_rng(0).normal(0, 0.1, samples)
+        assert mfcc(sound, rate, 13, 0.025, 0.01).shape[1] == vectors(samples, rate, 0.025, 0.01)
 
 
 def test_windows_of_each_track(static_set, config):

@@ -287,13 +287,57 @@ def test_what_is_not_extracted_is_refused(copied):
     refused(config, data, f"no samples {samples}: run '{COMMAND}'")
 
 
+def test_labels_that_were_corrected_are_noticed(copied):
+    data, path = copied
+    config = read_config(path)
+    before = Windows(config, data, "test")
+    csv = config.path(data, "test_ann_dir") / "tinyVal_001-activespeaker.csv"
+    csv.write_text(csv.read_text().replace("SPEAKING_AUDIBLE", "SPEAKING_NOT_AUDIBLE"))
+    refused(config, data, f"{csv} has changed since", "run 'ava-extract videos'")
+    assert run_extract(path, data, "videos", "mfccs") == [0, 0]
+    refused(config, data, "was extracted with other annotations than the samples are from", f"run '{COMMAND}'")
+    assert run_extract(path, data, "annotations") == [0]
+    after = Windows(config, data, "test")
+    assert after.timestamp.tolist() == before.timestamp.tolist()
+    assert set(after.label) == {"SPEAKING_NOT_AUDIBLE", "NOT_SPEAKING"}
+    assert after.digest() != before.digest()
+    csv.unlink()  # annotations are needed for extraction and evaluation only
+    assert Windows(config, data, "test").digest() == after.digest()
+
+
+def test_a_subset_of_samples_that_were_made_anew_is_refused(copied):
+    data, path = copied
+    assert exit_status(subset.main, path, data) == 0
+    config = replace(read_config(path), annotation_type="subset")
+    assert len(Windows(config, data, "train")) > 0
+    full = config.path(data, "train_annotations_full")
+    samples = read_samples(full, config, COMMAND)
+    # As after the repair of a video that was left out.
+    more = {**samples.made_with, "annotations": {**samples.made_with["annotations"], "repaired": "f00d"}}
+    write_samples(full, Samples(samples.table, more))
+    with pytest.raises(UserError, match=r"was chosen from others than .* holds now: run 'ava-subset' again"):
+        Windows(config, data, "train")
+    full.unlink()
+    assert len(Windows(config, data, "train")) > 0
+
+
+def test_faces_that_are_not_those_of_the_samples(copied):
+    data, path = copied
+    config = read_config(path)
+    folder = Windows(config, data, "test").folder(0)
+    faces = read_faces(folder.faces)
+    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+        writer.write_table(later(faces))
+    refused(config, data, "has other faces than the samples", f"run '{COMMAND}'")
+
+
 def test_faces_that_were_extracted_anew_are_noticed(copied):
     data, path = copied
     config = read_config(path)
     csv = config.path(data, "test_ann_dir") / "tinyVal_001-activespeaker.csv"
     csv.write_text("".join(csv.read_text().splitlines(keepends=True)[1:]))
     assert run_extract(path, data, "videos", "mfccs") == [0, 0]
-    refused(config, data, "has other faces than the samples", f"run '{COMMAND}'")
+    refused(config, data, "was extracted with other annotations than the samples are from", f"run '{COMMAND}'")
     assert run_extract(path, data, "annotations") == [0]
     assert len(Windows(config, data, "test")) == 22  # 10 of the first 34 faces
 

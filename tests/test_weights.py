@@ -5,7 +5,7 @@ import torch
 
 from core.errors import UserError
 from core.models import ASC_Net, resnet18_two_streams, resnet34_two_streams
-from core.weights import clip_length_of, load_weights
+from core.weights import clip_length_of, load_weights, read_state_dict
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,9 @@ def test_clip_length_of_a_state_dict(encoder_weights):
     assert clip_length_of(encoder_weights) == 3
     with pytest.raises(UserError, match="not those of a two-stream encoder"):
         clip_length_of(ASC_Net().state_dict())
+
+
+def test_a_file_with_numbers_for_names_is_no_state_dict(tmp_path):
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbers.pth")
+    with pytest.raises(UserError, match="not a state dict"):
+        read_state_dict(tmp_path / "numbers.pth", "weights")
