@@ -15,7 +15,7 @@ from ava_asd.samples import ANNOTATIONS, Samples, read_samples
 from ava_asd.selection import selection_settings, share, usable
 from ava_asd.stores import check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
-from core.ava import annotation_files
+from core.ava import ANNOTATION_SUFFIX, annotation_files
 from core.dataset import Batch
 from core.errors import UserError
 from core.loading import load_batches
@@ -123,10 +123,10 @@ class Windows:
             yield batch.audio, scaled(batch.video), batch.labels
 
     def digest(self) -> str:
-        """What the samples, their order and classes are known by."""
+        """What the samples, their order, classes and annotations are known by."""
         parts = [self.timestamp, self.class_id, self.first, self._code]
-        names = "/".join(store.folder.path.name for store in self._stores).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(b"".join([names, *(part.tobytes() for part in parts)])).hexdigest()[:16]
+        videos = [(store.folder.path.name, store.folder.annotations()) for store in self._stores]
+        return hashlib.sha256(b"".join([repr(videos).encode(), *(part.tobytes() for part in parts)])).hexdigest()[:16]
 
     def folder(self, row: int) -> VideoFolder:
         """Where a sample's frames and sound lie."""
@@ -156,7 +156,7 @@ class Windows:
     def _annotation_files(self) -> dict[str, Path]:
         """Video id -> annotations of the split; none where they are no longer there."""
         folder = self.config.path(self.data, ANNOTATION_KEYS[self._of])
-        return annotation_files(folder) if folder.is_dir() and any(folder.iterdir()) else {}
+        return annotation_files(folder) if any(folder.glob(f"*{ANNOTATION_SUFFIX}")) else {}
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":

@@ -25,6 +25,7 @@ MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / 25))  # 0.08 s: shorter clips count as
 FITTED_FRAMES_PER_S = 27.0  # a clip of n frames is made n/27 s long, as the published loader does
 SILENT_FRAMES_PER_S = 25.0
 GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in the sound, not jitter
+DRIFT_S = 1.0  # times that differ by more than that from the count of samples, for so long, are right
 
 # python_speech_features.mfcc's defaults at 16 kHz
 MFCC_COEFFICIENTS = 13
@@ -77,6 +78,8 @@ def decode_audio(
         given = 0  # samples given so far
         surplus = 0  # samples to drop: sound from before time 0, or told twice
         expected_s = None  # where the next frame begins if there is no gap
+        counted_s = 0.0  # the same by the count of samples: small gaps, each below GAP_S, add up
+        drifting_s = None  # since when the times are off the count
         form = lost = None  # of the frame before: rate and the like; packets lost up to it
         try:
             for frame in decoded(container, stream, damage):
@@ -85,7 +88,14 @@ def decode_audio(
                     begin_s = float(frame.pts * frame.time_base) - origin
                 before = form, lost
                 form, lost = (frame.sample_rate, frame.layout.name, frame.format.name), damage and damage.packets
-                if expected_s is None or abs(begin_s - expected_s) > GAP_S or (form, lost) != before:
+                # Packets stamped in bursts, or as they arrived, are off for a moment only.
+                if abs(begin_s - counted_s) <= GAP_S:
+                    drifting_s = None
+                elif drifting_s is None:
+                    drifting_s = begin_s
+                drifted = drifting_s is not None and begin_s - drifting_s > DRIFT_S
+                jumped = expected_s is None or abs(begin_s - expected_s) > GAP_S
+                if jumped or drifted or (form, lost) != before:
                     blocks = _resampled(resampler, None) if expected_s is not None else []
                     resampler = _resampler(sample_rate, channels)
                     given_then = given + sum(map(len, blocks))
@@ -94,10 +104,9 @@ def decode_audio(
                     for block in [*blocks, *_silence(missing, sample_rate, channels)]:
                         given += len(block)
                         yield block
-                    expected_s = begin_s
-                # Counted in samples from where this stretch began: times of packets are rounded, and what small gaps
-                # between them add up to must come to light.
-                expected_s += frame.samples / frame.sample_rate
+                    counted_s, drifting_s = begin_s, None
+                expected_s = begin_s + frame.samples / frame.sample_rate
+                counted_s += frame.samples / frame.sample_rate
                 frame.pts = None  # the resampler keeps its own count
                 for block in _resampled(resampler, frame):
                     kept = block[surplus:]

@@ -72,7 +72,7 @@ class DetectedVideo:
         shots: in order, together all frames; none where there are no frames.
         tracks: in order of id.
         notes: sentences on what the user should know: no sound, no faces, a file cut off, a fallback detector.
-        complete: False where decoding failed before the end of the file; what came before is here.
+        complete: False where something of the file could not be decoded, or is missing; what there is of it is here.
         settings: what the result depends on, as plain values: encoder, weights (SHA-256), detector, thresholds.
     """
 

@@ -31,7 +31,7 @@ MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
 MIN_FACE_PX = 24  # median height; smaller ones are enlarged fivefold for the encoder and tell it nothing
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
-CUT_OFF_S = 1.0  # of a damaged file's end that is missing: worth a word
+CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
 SOUND_SLACK_S = 0.5  # sound that begins later, or ends earlier than the picture, by more than this is told
 
 
@@ -138,6 +138,8 @@ class ActiveSpeakerDetector:
             if not road.times_s:
                 raise MediaError(f"{path}: no frame tells its time; re-encode it, for example to H.264 in mp4")
             road.finish()
+        notes = [printable(note) for note in self._notes(info, sound, road)]
+        faults = [printable(fault) for fault in _faults(info, sound, road, damage, error)]
         return DetectedVideo(
             path=Path(path),
             info=info,
@@ -145,8 +147,8 @@ class ActiveSpeakerDetector:
             sound_s=(sound.start_s, sound.end_s) if sound else None,
             shots=road.shots,
             tracks=road.tracks,
-            notes=[printable(note) for note in self._notes(info, sound, road, damage, error)],
-            complete=not error and not damage.packets and (not sound.faults if sound else not info.has_audio),
+            notes=[*faults, *notes],
+            complete=not faults and (sound is not None or not info.has_audio),
             settings=self.settings,
         )
 
@@ -160,23 +162,14 @@ class ActiveSpeakerDetector:
             return lambda frames, seconds: frames >= self.detect_every
         return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
 
-    def _notes(
-        self, info: VideoInfo, sound: SoundTrack | None, road: "_Road", damage: Damage, error: str | None
-    ) -> Iterator[str]:
+    def _notes(self, info: VideoInfo, sound: SoundTrack | None, road: "_Road") -> Iterator[str]:
         last_s = road.times_s[-1]
-        if damage.packets:
-            yield f"Of the picture {damage}. What cannot be decoded is left out, and what follows it may look damaged."
-            if info.duration_s is not None and info.duration_s > last_s + CUT_OFF_S:
-                yield f"The file should last {info.duration_s:.2f} s, and its picture ends at {last_s:.2f} s."
-        if error is not None:
-            yield f"The picture fails to decode: {error}. What comes before was worked through."
         if self.detector_note is not None:
             yield self.detector_note
         if sound is None:
             reason = "its sound stream cannot be decoded" if info.has_audio else "it has no sound stream"
             yield f"Nobody can be heard in this video: {reason}. Faces were followed, but have no scores."
         else:
-            yield from sound.faults
             if sound.start_s > road.times_s[0] + SOUND_SLACK_S or sound.end_s < last_s - SOUND_SLACK_S:
                 yield (
                     f"The sound covers {sound.start_s:.2f} to {sound.end_s:.2f} s of a picture from "
@@ -184,6 +177,21 @@ class ActiveSpeakerDetector:
                 )
         if not road.tracks:
             yield "No face was found."
+
+
+def _faults(
+    info: VideoInfo, sound: SoundTrack | None, road: "_Road", damage: Damage, error: str | None
+) -> Iterator[str]:
+    """Sentences on what of the file is damaged or missing."""
+    if damage:
+        yield f"Of the picture {damage}. What is lost is left out, and what follows it may look damaged."
+    if error is not None:
+        yield f"The picture fails to decode: {error}. What comes before was worked through."
+    if sound is not None:
+        yield from sound.faults
+    end_s = max(road.times_s[-1] + 1 / info.fps, sound.end_s if sound else 0.0)
+    if info.told_s is not None and info.told_s > end_s + CUT_OFF_S:
+        yield f"The file is cut off: it should last {info.told_s:.2f} s, and ends at {end_s:.2f} s."
 
 
 class _Road:

@@ -28,12 +28,13 @@ class Finished:
         self.fault: str | None = None
         self.impossible: dict[str, str] = {}
         self._done: set[str] = set()
+        self._begun: set[str] = set()
         self._outdated: set[str] = set()
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             before = json.loads(self.path.read_text(encoding="utf-8"))
             if before["made_of"] == self.made_of:
-                done, impossible, fault = set(before["done"]), dict(before["impossible"]), before["fault"]
-                self._done, self.impossible, self.fault = done, impossible, fault
+                done, begun, impossible = set(before["done"]), set(before["begun"]), dict(before["impossible"])
+                self._done, self._begun, self.impossible, self.fault = done, begun, impossible, before["fault"]
             else:
                 self._outdated = {*before["done"], *before["begun"]}
 
@@ -54,7 +55,8 @@ class Finished:
         for name in self._outdated:
             (self.path.parent / Path(name).name).unlink(missing_ok=True)
         self._outdated = set()
-        self._write(begun=files)
+        self._begun |= {file.name for file in files}
+        self._write()
 
     def end(self, files: Collection[Path], fault: str | None, impossible: Mapping[str, str]) -> None:
         """Remember these outputs.
@@ -64,10 +66,13 @@ class Finished:
             fault: what is wrong with the source, where something is.
             impossible: name of an output that could not be made -> why.
         """
-        self.fault, self.impossible = fault, self.impossible | dict(impossible)
-        self._done |= {file.name for file in files} - set(self.impossible)
-        self._write(begun=())
+        names = {file.name for file in files}
+        kept = {name: reason for name, reason in self.impossible.items() if name not in names}
+        self.fault, self.impossible = fault, kept | dict(impossible)
+        self._done |= names - set(self.impossible)
+        self._begun -= names
+        self._write()
 
-    def _write(self, begun: Collection[Path]) -> None:
-        state = {"made_of": self.made_of, "done": sorted(self._done), "begun": sorted(file.name for file in begun)}
+    def _write(self) -> None:
+        state = {"made_of": self.made_of, "done": sorted(self._done), "begun": sorted(self._begun)}
         write_json(self.path, state | {"impossible": self.impossible, "fault": self.fault})

@@ -15,6 +15,7 @@ from av.stream import Stream
 from core.errors import UserError
 
 AVI = "avi"  # FFmpeg's name
+TELL_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header tells it; of others it is estimated
 REORDERED = 16  # pictures that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
 
 
@@ -23,25 +24,38 @@ class MediaError(UserError):
 
 
 class Damage:
-    """Packets of a stream that could not be decoded and were left out.
+    """What of a stream is damaged.
 
     Attributes:
-        packets: how many.
+        packets: how many could not be decoded, and were left out.
+        frames: how many could be decoded in part only, and were kept; FFmpeg fills what is missing from their
+            neighbours. Those before the first whole frame do not count: recordings may begin anywhere.
     """
 
     def __init__(self) -> None:
-        self.packets = 0
-        self._first = ""
+        self.packets = self.frames = 0
+        self._lost = self._faulty = ""
 
-    def add(self, time_s: float | None, error: av.FFmpegError) -> None:
-        """Take note of one more, at a time where that is known."""
-        if not self.packets:
-            self._first = f"at {time_s:.2f} s ({error.strerror})" if time_s is not None else f"({error.strerror})"
+    def __bool__(self) -> bool:
+        return bool(self.packets or self.frames)
+
+    def add_packet(self, time_s: float | None, error: av.FFmpegError) -> None:
+        """Take note of a packet that cannot be decoded."""
+        self._lost = self._lost or f"{_at(time_s)} ({error.strerror})"
         self.packets += 1
 
+    def add_frame(self, time_s: float | None) -> None:
+        """Take note of a frame that is decoded in part."""
+        self._faulty = self._faulty or _at(time_s)
+        self.frames += 1
+
     def __str__(self) -> str:
-        first = "" if self.packets == 1 else "the first "
-        return f"{self.packets:,} packet(s) cannot be decoded, {first}{self._first}"
+        parts = []
+        if self.packets:
+            parts.append(f"{self.packets:,} packet(s) cannot be decoded, {_first(self.packets)}{self._lost}")
+        if self.frames:
+            parts.append(f"{self.frames:,} frame(s) can be decoded in part, {_first(self.frames)}{self._faulty}")
+        return "; ".join(parts)
 
 
 def open_media(path: str | Path) -> av.container.InputContainer:
@@ -66,6 +80,13 @@ def open_media(path: str | Path) -> av.container.InputContainer:
 def start_of(container: av.container.InputContainer) -> float:
     """The container's start time in seconds, which is time 0 for picture and sound."""
     return (container.start_time or 0) / av.time_base
+
+
+def told_length(container: av.container.InputContainer) -> float | None:
+    """Seconds that a file should last by its own header; None where it does not tell."""
+    if not container.duration or not any(name in container.format.name for name in TELL_LENGTH):
+        return None
+    return container.duration / av.time_base
 
 
 def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
@@ -124,6 +145,8 @@ def _decoded(
     container: av.container.InputContainer, stream: Stream, damage: Damage | None
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
     in_ticks = stream.type == "video" and keeps_no_times(container)
+    origin = start_of(container)
+    begun = False  # with a whole frame
     for packet in container.demux(stream):
         if in_ticks:
             packet.pts = packet.dts
@@ -132,10 +155,13 @@ def _decoded(
         except av.FFmpegError as error:
             if damage is None:
                 raise
-            tick = packet.dts if packet.pts is None else packet.pts
-            damage.add(None if tick is None else float(tick * stream.time_base) - start_of(container), error)
+            damage.add_packet(_seconds(packet.dts if packet.pts is None else packet.pts, stream, origin), error)
             continue
-        yield from frames
+        for frame in frames:
+            begun = begun or not frame.is_corrupt
+            if damage is not None and begun and frame.is_corrupt:
+                damage.add_frame(_seconds(frame.pts, stream, origin))
+            yield frame
 
 
 def _in_order(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -147,11 +173,23 @@ def _in_order(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
             heapq.heappush(ticks, picture.pts)
             waiting.append(picture)
         if len(waiting) > REORDERED:
-            yield _at(heapq.heappop(ticks), waiting.popleft())
+            yield _timed(heapq.heappop(ticks), waiting.popleft())
     while waiting:
-        yield _at(heapq.heappop(ticks), waiting.popleft())
+        yield _timed(heapq.heappop(ticks), waiting.popleft())
 
 
-def _at(tick: int, picture: av.VideoFrame) -> av.VideoFrame:
+def _timed(tick: int, picture: av.VideoFrame) -> av.VideoFrame:
     picture.pts = tick
     return picture
+
+
+def _seconds(tick: int | None, stream: Stream, origin: float) -> float | None:
+    return None if tick is None else float(tick * stream.time_base) - origin
+
+
+def _at(time_s: float | None) -> str:
+    return "at an unknown time" if time_s is None else f"at {time_s:.2f} s"
+
+
+def _first(count: int) -> str:
+    return "" if count == 1 else "the first "

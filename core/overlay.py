@@ -120,6 +120,7 @@ def write_marked_video(
     if not start_s < end_s:
         raise UserError(f"no frame from {start_s:g} to {end_s:g} s: expected a part that ends after its beginning")
     info = probe(source)
+    check_within(source, info, start_s)
     picture_damage, sound_damage = (Damage(), Damage()) if tolerant else (None, None)
     sample_rate, sound = OTHER_RATE, iter(())
     if with_sound and info.has_audio:
@@ -133,6 +134,16 @@ def write_marked_video(
         write_timed_video(
             temporary, ahead, info.fps, sound, sample_rate, index_first=True, pixel_aspect=_pixel_aspect(source, info)
         )
+
+
+def check_within(source: str | Path, info: VideoInfo, time_s: float) -> None:
+    """Check that a video lasts until a time.
+
+    Raises:
+        UserError: it does not, as far as is known.
+    """
+    if info.duration_s is not None and time_s >= info.duration_s:
+        raise UserError(f"{source} lasts {info.duration_s:.2f} s: there is no frame at {time_s:g} s")
 
 
 def _faces_by_frame(video: DetectedVideo) -> FacesAt:

@@ -100,6 +100,6 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
         if length <= round(start_s * SAMPLE_RATE):
             yield None
             return
-        if damage.packets:
-            faults.insert(0, f"Of the sound {damage}. Silence stands in their place.")
+        if damage:
+            faults.insert(0, f"Of the sound {damage}. Silence stands for what is missing.")
         yield SoundTrack(SamplesOnDisk(file, length), start_s, length / SAMPLE_RATE, tuple(faults))

@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from core.media import Damage, MediaError, decoded, keeps_no_times, open_media, picture_stream, start_of
+from core.media import Damage, MediaError, decoded, keeps_no_times, open_media, picture_stream, start_of, told_length
 from core.video_writing import write_video as write_video  # what reads and what writes a video, in one place
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
@@ -36,7 +36,8 @@ class VideoInfo:
     Attributes:
         width, height: pixels, after the rotation in the metadata; whether they are square is not told.
         fps: average frames per second.
-        duration_s: seconds as the container claims; None where it does not say.
+        duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
+        told_s: seconds that the file should last by its own header; None where it does not tell.
         has_audio: whether there is a sound stream.
         rotation: degrees counterclockwise that turn a stored frame into the displayed one.
     """
@@ -47,6 +48,7 @@ class VideoInfo:
     duration_s: float | None
     has_audio: bool
     rotation: int
+    told_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def probe(path: str | Path) -> VideoInfo:
         try:
             frame = next(decoded(container, stream, damage))
         except (av.FFmpegError, StopIteration) as error:
-            reason = str(error) or str(damage)
+            reason = str(error) or str(damage) or "it holds no picture"
             raise MediaError(f"{path}: no frame can be decoded ({reason}); the file is damaged or cut off") from error
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
@@ -185,7 +187,8 @@ def probe(path: str | Path) -> VideoInfo:
         rotation = round(frame.rotation / 90) * 90 % 360
         width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
         duration = container.duration / av.time_base if container.duration else None
-        return VideoInfo(width, height, float(rate), duration, bool(container.streams.audio), rotation)
+        has_audio, told_s = bool(container.streams.audio), told_length(container)
+        return VideoInfo(width, height, float(rate), duration, has_audio, rotation, told_s)
 
 
 def read_frames(

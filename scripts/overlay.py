@@ -19,7 +19,7 @@ from core import ava
 from core.errors import UserError, exits_cleanly
 from core.evaluation import read_predictions
 from core.files import written_whole
-from core.overlay import Faces, FacesAt, draw_faces, write_marked_video
+from core.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
 from core.video import probe, read_frames
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -41,9 +41,11 @@ def main(argv: list[str] | None = None) -> None:
     if kind not in PICTURES + VIDEOS:
         raise UserError(f"cannot write {arguments.out}: expected a name that ends in {', '.join(VIDEOS + PICTURES)}")
     faces = faces_of(arguments.predictions, arguments.video.stem)
-    faces_at = nearest_faces(faces, probe(arguments.video).fps)
+    info = probe(arguments.video)
+    faces_at = nearest_faces(faces, info.fps)
     if kind in PICTURES:
         time_s = min(faces) if arguments.time is None else arguments.time
+        check_within(arguments.video, info, time_s)
         write_frame(arguments.out, arguments.video, faces_at, time_s)
     else:
         write_marked_video(arguments.out, arguments.video, faces_at, arguments.start, arguments.end)

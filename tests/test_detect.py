@@ -12,6 +12,7 @@ from tiny import CLIPS, FPS, SAMPLE_RATE, exit_status, picture, sound
 import detect
 import evaluate
 from core.detection_files import write_outputs
+from core.finished import Finished
 from core.models import light_asd
 from core.video import write_video
 
@@ -132,6 +133,40 @@ def test_interrupted_outputs_are_not_taken_for_those_of_other_settings(run, vide
     assert "done before" not in "".join(capsys.readouterr())
     assert (folder / "tracks.csv").read_text() == before
     assert not list(folder.glob("*.rttm"))  # of the interrupted run
+
+
+def test_outputs_of_interrupted_runs_are_known(tmp_path):
+    """Begun with settings b and left, gone on with b and another format, then a: of b nothing stays."""
+    csv, rttm, speakers = (tmp_path / name for name in ("tracks.csv", "talk.rttm", "speakers.json"))
+    first = Finished(tmp_path, {"settings": "b"})
+    first.begin([csv, rttm])
+    csv.touch()
+    rttm.touch()
+    second = Finished(tmp_path, {"settings": "b"})
+    second.begin([speakers])
+    speakers.touch()
+    second.end([speakers], None, {})
+    assert not Finished(tmp_path, {"settings": "b"}).has([csv])
+    third = Finished(tmp_path, {"settings": "a"})
+    assert not third.has([speakers])
+    third.begin([csv])
+    assert {path.name for path in tmp_path.iterdir()} == {".finished.json"}
+
+
+def test_what_was_impossible_once_is_done_when_it_is_done(tmp_path):
+    overlay, csv = tmp_path / "overlay.mp4", tmp_path / "tracks.csv"
+    first = Finished(tmp_path, {})
+    csv.touch()
+    first.end([csv, overlay], "only in part", {"overlay.mp4": "the disk is away"})
+    again = Finished(tmp_path, {})
+    assert again.has([csv, overlay])
+    assert again.faults([csv, overlay]) == ["only in part", "the disk is away"]
+    assert again.faults([csv]) == ["only in part"]
+    overlay.touch()
+    again.end([csv, overlay], None, {})
+    assert Finished(tmp_path, {}).faults([csv, overlay]) == []
+    overlay.unlink()
+    assert not Finished(tmp_path, {}).has([csv, overlay])
 
 
 def test_folders_that_cannot_be_written_to_are_told_before_any_work(run, video, tmp_path, capsys, monkeypatch):

@@ -255,7 +255,22 @@ def test_a_file_cut_off_gives_what_can_be_decoded(weights, shared):
     assert not found.complete
     assert len(found.frame_times_s) > 20
     assert "Of the picture 1 packet(s) cannot be decoded, at 3.47 s" in found.notes[0]
-    assert found.notes[1] == "The file should last 6.63 s, and its picture ends at 3.43 s."
+    assert found.notes[1] == "The file is cut off: it should last 6.63 s, and ends at 3.47 s."
+
+
+def test_a_file_cut_off_between_packets_is_told(weights, video, tmp_path):
+    with av.open(str(video)) as old, av.open(str(tmp_path / "a.mkv"), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    content = (tmp_path / "a.mkv").read_bytes()
+    assert detector(weights, faces=0).detect(tmp_path / "a.mkv").complete
+    (tmp_path / "a.mkv").write_bytes(content[: len(content) // 3])
+    found = detector(weights, faces=0).detect(tmp_path / "a.mkv")
+    assert not found.complete
+    assert any(note.startswith("The file is cut off: it should last 2.0") for note in found.notes)
 
 
 def test_damage_in_the_middle_costs_what_is_damaged(weights, video, tmp_path):

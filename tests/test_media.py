@@ -148,6 +148,33 @@ def test_a_first_packet_that_cannot_be_decoded_is_passed(tmp_path):
         probe(path)
 
 
+def test_a_picture_that_is_decoded_in_part_is_told(tmp_path):
+    """FFmpeg fills what is missing of H.264 from its neighbours, and says nothing."""
+    source = encode(tmp_path / "source.mp4", "libx264", g="10", bf="0", crf="1")
+
+    def damaged(number: int, old: bytes) -> bytes:
+        middle = len(old) // 2
+        return old[:middle] + bytes(255 - byte for byte in old[middle : middle + 20]) + old[middle + 20 :]
+
+    damage = Damage()
+    assert len(times_and_numbers(source, damage)) == FRAMES
+    assert not damage
+    path = with_packets(source, tmp_path / "a.mkv", lambda n, old: damaged(n, old) if n == 20 else old)
+    assert len(list(read_frames(path, damage=damage))) == FRAMES
+    assert damage.frames > 0
+    assert "frame(s) can be decoded in part" in str(damage)
+    assert "at 0.80 s" in str(damage)
+
+
+def test_a_recording_that_begins_between_key_frames_is_whole(tmp_path):
+    source = encode(tmp_path / "source.ts", "libx264", g="16", bf="2", keyint_min="16", sc_threshold="0")
+    path = with_packets(source, tmp_path / "a.ts", lambda number, old: old if number >= 5 else None)
+    damage = Damage()
+    numbers = [number for _, number in times_and_numbers(path, damage)]
+    assert numbers[-24:] == list(range(16, FRAMES))
+    assert not damage
+
+
 def sound_with(path: Path, edit: Callable[[int, bytes], bytes]) -> Path:
     """Two seconds of loud noise in MP2 whose packets are changed, by their number."""
     noise = np.random.default_rng(0).integers(-LOUD, LOUD, 2 * RATE).astype(np.int16)
@@ -170,7 +197,7 @@ def test_a_sound_packet_that_cannot_be_decoded_is_silence(tmp_path):
     with sound_track(path) as sound:
         assert sound.faults == (
             "Of the sound 1 packet(s) cannot be decoded, at 0.95 s (Invalid data found when processing input). "
-            "Silence stands in their place.",
+            "Silence stands for what is missing.",
         )
         damaged = sound.part(0.0, len(whole))
     loud = np.flatnonzero(np.abs(damaged.astype(int)) > 2) / SAMPLE_RATE
@@ -202,7 +229,20 @@ def test_small_gaps_in_the_sound_add_up(tmp_path):
     assert lost == 36
     heard = np.concatenate(list(decode_audio(tmp_path / "a.mkv")))
     click_s = np.flatnonzero(heard > LOUD / 2)[0] / SAMPLE_RATE
-    assert click_s == pytest.approx(seconds - 1 + lost * 0.02, abs=0.04)
+    assert click_s == pytest.approx(seconds - 1 + lost * 0.02, abs=0.041)
+
+
+@pytest.mark.parametrize("burst", [3, 5, 10])
+def test_packets_stamped_in_bursts_make_no_gaps(tmp_path, burst):
+    """Some recorders give all packets of a buffer its time."""
+    samples = (LOUD * np.sin(np.arange(5 * SAMPLE_RATE) * 0.2)).astype(np.int16)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        for number, frame in enumerate(sound_frames(samples, SAMPLE_RATE, step=320)):
+            frame.pts = number // burst * burst * 320
+            container.mux(stream.encode(frame))
+    heard = np.concatenate(list(decode_audio(tmp_path / "a.mkv")))
+    np.testing.assert_allclose(heard, samples, atol=2)
 
 
 @pytest.mark.parametrize(("layout", "rate"), [("stereo", RATE), ("mono", 32_000)])

@@ -241,6 +241,8 @@ def test_one_frame(tiny_set: Path, predictions: tuple[str, Path], tmp_path: Path
         (["out.gif"], "expected a name that ends in .mp4, .mkv, .mov, .png, .jpg, .jpeg"),
         (["out"], "expected a name that ends in"),
         (["out.mp4", "--start", "0.5", "--end", "0.2"], "expected a part that ends after its beginning"),
+        (["out.mp4", "--start", "100"], "there is no frame at 100 s"),
+        (["out.png", "--time", "100"], "there is no frame at 100 s"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_any_work(
