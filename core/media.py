@@ -83,10 +83,10 @@ def start_of(container: av.container.InputContainer) -> float:
 
 
 def told_length(container: av.container.InputContainer) -> float | None:
-    """Seconds that a file should last by its own header; None where it does not tell."""
+    """Seconds that a file should at least last by its own header; None where it does not tell."""
     if not container.duration or not any(name in container.format.name for name in TELL_LENGTH):
         return None
-    return container.duration / av.time_base
+    return container.duration / av.time_base - max(0.0, start_of(container))  # Matroska counts from its clock's zero
 
 
 def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:

@@ -37,7 +37,7 @@ class VideoInfo:
         width, height: pixels, after the rotation in the metadata; whether they are square is not told.
         fps: average frames per second.
         duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
-        told_s: seconds that the file should last by its own header; None where it does not tell.
+        told_s: seconds that the file should at least last by its own header; None where it does not tell.
         has_audio: whether there is a sound stream.
         rotation: degrees counterclockwise that turn a stored frame into the displayed one.
     """
