@@ -14,8 +14,8 @@ What counts as what:
   `core.metrics.average_precision`: with the annotated boxes as predictions, and no equal scores, it is that number.
 - Beside it, the average precision of the matched faces alone (the encoder, detector aside), and that of the annotated
   faces, where a missed one scores below all others (the official number of a file that is completed so).
-- Among equal scores the wrong ones come first: each number is the lowest that any order gives, whatever the order of
-  rows. `ties` holds the highest, too.
+- Among equal scores the wrong ones come first: each number is the lowest that any order of them gives. `ties` holds
+  the highest, too. Only of two predictions that overlap a face exactly alike is the earlier row matched.
 """
 
 from collections.abc import Mapping

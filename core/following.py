@@ -200,7 +200,8 @@ class ShotFollower:
         last = time_s == face.track.last_s
         until_s = time_s + 0.5 / GRID_FPS if last else (time_s + self.waiting[0].frame.time_s) / 2
         crop = None
-        while self._grid_time(face.first_grid + face.crops) < until_s - 1e-6:
+        # A face of one frame midway between two points of the grid is nearest to its first one.
+        while self._grid_time(face.first_grid + face.crops) < until_s - 1e-6 or (last and not face.crops):
             crop = self.crop(seen.frame, box) if crop is None else crop
             face.scorer.push(crop)
             face.crops += 1

@@ -1,5 +1,6 @@
 """Faces followed through shots, with a detector that knows where they are."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -164,6 +165,20 @@ def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
     assert [face.frames for face in kept] == [list(range(3, 20)), list(range(50, 60))]
     assert all(face.scorer is None and face.features is None for face in kept)
     assert kept[1].logits.tolist() == list(range(50, 60))
+
+
+@pytest.mark.parametrize("off_s", [-2e-6, -5e-7, -1e-8, 0.0, 1e-8, 5e-7, 1e-6, 2e-6])
+def test_a_face_of_one_frame_is_cut_once(tmp_path, off_s):
+    """Also midway between two points of the grid, whatever rounding makes of its time."""
+    frames = list(read_frames(encode(tmp_path / "a.mp4", [0.0, 0.5, 1.02, 1.5])))
+    follower = ShotFollower(0.0, box_crop, Recorder)
+    for number, frame in enumerate(frames):
+        moved = replace(frame, time_s=frame.time_s + off_s * (number == 2))
+        faces = np.array([[20, 10, 50, 40, 0.9]] * (number == 2), np.float32).reshape(-1, 5)
+        follower.add(SeenFrame(number, moved, number == 0, faces))
+    [face] = follower.finish()
+    assert face.logits.tolist() == [2]
+    assert face.first_grid in (25, 26)
 
 
 def test_scores_between_grid_points_are_interpolated():
