@@ -1,4 +1,7 @@
-"""Encode videos: H.264 pictures at any times, and AAC sound; memory does not grow with the length."""
+"""Encode videos: H.264 pictures at any times, and AAC sound. Memory grows by the container's index only.
+
+For mp4 that is about 100 bytes a packet, some 20 MB an hour of video, until the file is closed.
+"""
 
 import itertools
 from collections.abc import Iterable
