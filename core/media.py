@@ -54,7 +54,7 @@ class Damage:
         if self.packets:
             parts.append(f"{self.packets:,} packet(s) cannot be decoded, {_first(self.packets)}{self._lost}")
         if self.frames:
-            parts.append(f"{self.frames:,} frame(s) can be decoded in part, {_first(self.frames)}{self._faulty}")
+            parts.append(f"{self.frames:,} frame(s) can be decoded only in part, {_first(self.frames)}{self._faulty}")
         return "; ".join(parts)
 
 
@@ -83,10 +83,15 @@ def start_of(container: av.container.InputContainer) -> float:
 
 
 def told_length(container: av.container.InputContainer) -> float | None:
-    """Seconds that a file should at least last by its own header; None where it does not tell."""
+    """Seconds that picture or sound should at least last by the file's own header; None where it does not tell.
+
+    Other streams, as subtitles or a second language, may well be longer than these.
+    """
     if not container.duration or not any(name in container.format.name for name in TELL_LENGTH):
         return None
-    return container.duration / av.time_base - max(0.0, start_of(container))  # Matroska counts from its clock's zero
+    ends = [_told_end(stream) for stream in (*container.streams.video[:1], *container.streams.audio[:1])]
+    end_s = max(ends) if None not in ends else container.duration / av.time_base
+    return end_s - max(0.0, start_of(container))  # Matroska counts from its clock's zero
 
 
 def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
@@ -181,6 +186,17 @@ def _in_order(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 def _timed(tick: int, picture: av.VideoFrame) -> av.VideoFrame:
     picture.pts = tick
     return picture
+
+
+def _told_end(stream: Stream) -> float | None:
+    """Where a stream ends by the header: mp4 has it in the stream, Matroska in a tag, as 00:01:23.400000000."""
+    if stream.duration is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    try:
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except (KeyError, ValueError):
+        return None
 
 
 def _seconds(tick: int | None, stream: Stream, origin: float) -> float | None:

@@ -162,7 +162,7 @@ def test_a_picture_that_is_decoded_in_part_is_told(tmp_path):
     path = with_packets(source, tmp_path / "a.mkv", lambda n, old: damaged(n, old) if n == 20 else old)
     assert len(list(read_frames(path, damage=damage))) == FRAMES
     assert damage.frames > 0
-    assert "frame(s) can be decoded in part" in str(damage)
+    assert "frame(s) can be decoded only in part" in str(damage)
     assert "at 0.80 s" in str(damage)
 
 
@@ -173,6 +173,25 @@ def test_a_recording_that_begins_between_key_frames_is_whole(tmp_path):
     numbers = [number for _, number in times_and_numbers(path, damage)]
     assert numbers[-24:] == list(range(16, FRAMES))
     assert not damage
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_other_streams_may_last_longer(tmp_path, name):
+    """A second language or subtitles that go on make no file that is cut off."""
+    with av.open(str(tmp_path / name), "w") as container:
+        pictures = container.add_stream("libx264", rate=FPS)
+        pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sounds = [container.add_stream("aac", rate=RATE, layout="mono") for _ in range(2)]
+        for number in range(FRAMES):
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(grey(number), format="rgb24")))
+        container.mux(pictures.encode(None))
+        for stream, seconds in zip(sounds, (1, 8), strict=True):
+            for frame in sound_frames(np.zeros(seconds * RATE, np.int16)):
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    info = probe(tmp_path / name)
+    assert info.told_s == pytest.approx(FRAMES / FPS, abs=0.1)
+    assert info.duration_s == pytest.approx(8, abs=0.1)
 
 
 def sound_with(path: Path, edit: Callable[[int, bytes], bytes]) -> Path:
