@@ -73,30 +73,15 @@ def decode_audio(
     """
     with open_media(path) as container:
         stream = sound_stream(container, path)
-        origin = start_of(container)
-        resampler = _resampler(sample_rate, channels)
+        stretches = _Stretches(start_of(container))
+        resampler = None
         given = 0  # samples given so far
         surplus = 0  # samples to drop: sound from before time 0, or told twice
-        expected_s = None  # where the next frame begins if there is no gap
-        counted_s = 0.0  # the same by the count of samples: small gaps, each below GAP_S, add up
-        drifting_s = None  # since when the times are off the count
-        form = lost = None  # of the frame before: rate and the like; packets lost up to it
         try:
             for frame in decoded(container, stream, damage):
-                begin_s = expected_s or 0.0
-                if frame.pts is not None:
-                    begin_s = float(frame.pts * frame.time_base) - origin
-                before = form, lost
-                form, lost = (frame.sample_rate, frame.layout.name, frame.format.name), damage and damage.packets
-                # Packets stamped in bursts, or as they arrived, are off for a moment only.
-                if abs(begin_s - counted_s) <= GAP_S:
-                    drifting_s = None
-                elif drifting_s is None:
-                    drifting_s = begin_s
-                drifted = drifting_s is not None and begin_s - drifting_s > DRIFT_S
-                jumped = expected_s is None or abs(begin_s - expected_s) > GAP_S
-                if jumped or drifted or (form, lost) != before:
-                    blocks = _resampled(resampler, None) if expected_s is not None else []
+                begin_s = stretches.begun_by(frame, damage.packets if damage is not None else 0)
+                if begin_s is not None:
+                    blocks = _resampled(resampler, None) if resampler is not None else []
                     resampler = _resampler(sample_rate, channels)
                     given_then = given + sum(map(len, blocks))
                     missing = round(begin_s * sample_rate) - given_then
@@ -104,9 +89,6 @@ def decode_audio(
                     for block in [*blocks, *_silence(missing, sample_rate, channels)]:
                         given += len(block)
                         yield block
-                    counted_s, drifting_s = begin_s, None
-                expected_s = begin_s + frame.samples / frame.sample_rate
-                counted_s += frame.samples / frame.sample_rate
                 frame.pts = None  # the resampler keeps its own count
                 for block in _resampled(resampler, frame):
                     kept = block[surplus:]
@@ -116,9 +98,47 @@ def decode_audio(
         except av.FFmpegError as error:
             seconds = given / sample_rate
             raise MediaError(f"{path}: its sound fails to decode after {seconds:.2f} s ({error})") from error
-        if expected_s is None:
+        if resampler is None:
             raise MediaError(f"{path}: its sound stream is empty")
         yield from _resampled(resampler, None)
+
+
+class _Stretches:
+    """Parts a stream's frames into stretches without gaps, in which times are counted in samples.
+
+    The stamps of packets are rounded, come in bursts, or tell when a packet arrived: they are off for a moment. A new
+    stretch begins where they jump from one packet to the next, where they stay off the count of samples, where packets
+    were lost, and where the sound changes its form.
+    """
+
+    def __init__(self, origin_s: float):
+        self.origin_s = origin_s
+        self.follows_s = None  # where the next frame begins by the stamp of the last one
+        self.counted_s = 0.0  # the same by the count of samples: small gaps, each below GAP_S, add up
+        self.drifting_s = None  # since when the stamps are off the count
+        self.kind = None  # of the last frame: its form, and how many packets were lost up to it
+
+    def begun_by(self, frame: av.AudioFrame, lost: int) -> float | None:
+        """Seconds at which a stretch begins with the next frame; None where it goes on with the stretch before."""
+        stamp_s = self.follows_s or 0.0
+        if frame.pts is not None:
+            stamp_s = float(frame.pts * frame.time_base) - self.origin_s
+        before, self.kind = self.kind, (frame.sample_rate, frame.layout.name, frame.format.name, lost)
+        begins = before != self.kind or abs(stamp_s - self.follows_s) > GAP_S or self._has_drifted(stamp_s)
+        if begins:
+            self.counted_s, self.drifting_s = stamp_s, None
+        length_s = frame.samples / frame.sample_rate
+        self.follows_s = stamp_s + length_s
+        self.counted_s += length_s
+        return stamp_s if begins else None
+
+    def _has_drifted(self, stamp_s: float) -> bool:
+        if abs(stamp_s - self.counted_s) <= GAP_S:
+            self.drifting_s = None
+            return False
+        if self.drifting_s is None:
+            self.drifting_s = stamp_s
+        return stamp_s - self.drifting_s > DRIFT_S
 
 
 def read_wav(path: str | Path) -> np.ndarray:
