@@ -29,6 +29,7 @@ def plot_learning_curves(logs: dict[str, str | Path], path: str | Path) -> None:
                 values = [float(line[f"{split}_{name}"]) for line in lines]
                 axis.plot(epochs, values, color=colour, marker="o", markersize=3, label=split)
             axis.set(xlabel="epoch", ylabel=label, title=title if row == 0 else None)
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend(frameon=False)
     with written_whole(path) as temporary:
