@@ -14,16 +14,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core import settings
-from core.allocation import reuse_freed_memory
-from core.context_logits import is_written, start_folder, write_logits
 from core.dataset import ContextDataset
-from core.errors import exits_cleanly
-from core.features import FeatureStore
-from core.forwarding import fingerprint, score_contexts
+from core.formats.context_logits import is_written, start_folder, write_logits
+from core.formats.feature_store import FeatureStore
+from core.inference.contexts import score_contexts
 from core.models import ASC_Net
-from core.models.inference import ContextScorer
-from core.runs import find_weights
-from core.weights import load_weights
+from core.models.fast_context import ContextScorer
+from core.models.weights import load_weights
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import exits_cleanly
+from core.runtime.files import fingerprint
+from core.training.runs import find_weights
 
 
 @exits_cleanly

@@ -10,11 +10,12 @@ ASC_inputs_forward['predictions_out']/{train,val}.
 import argparse
 from pathlib import Path
 
-from core import ava, settings
-from core.context_logits import read_logits
-from core.errors import exits_cleanly
-from core.keys import positions
-from core.scores import speaking_probability
+from core import settings
+from core.evaluation.scores import speaking_probability
+from core.formats import ava
+from core.formats.ava import positions
+from core.formats.context_logits import read_logits
+from core.runtime.errors import exits_cleanly
 
 
 @exits_cleanly

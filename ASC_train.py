@@ -13,15 +13,15 @@ import time
 import torch
 
 from core import settings
-from core.allocation import reuse_freed_memory
 from core.dataset import ContextDataset
-from core.errors import UserError, exits_cleanly
-from core.features import FeatureStore
-from core.losses import ContextLoss
+from core.formats.feature_store import FeatureStore
+from core.inputs.sampling import ShuffledBatches
 from core.models import ASC_Net
 from core.optimization import Training, make_accelerator, make_criterion, process_share
-from core.runs import Run
-from core.sampling import ShuffledBatches
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import UserError, exits_cleanly
+from core.training.losses import ContextLoss
+from core.training.runs import Run
 
 PATHS = ["features_train_full", "features_val_full", "models_out"]
 

@@ -16,18 +16,20 @@ from typing import Any
 import pandas as pd
 import torch
 
-from core import ava, settings
-from core.allocation import reuse_freed_memory
+from core import settings
 from core.dataset import ClipDataset
-from core.errors import exits_cleanly
-from core.features import VideoFeatures, is_written, write_features
-from core.forwarding import encode_videos, fingerprint
+from core.formats import ava
+from core.formats.feature_store import VideoFeatures, is_written, write_features
+from core.inference.clips import encode_videos
+from core.inference.tracks import encode_tracks, track_encoder
 from core.models import make_encoder, make_track_encoder, reads_whole_tracks
-from core.models.inference import fast_encoder
-from core.runs import find_weights
+from core.models.fast_two_stream import fast_encoder
+from core.models.weights import load_weights
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import exits_cleanly
+from core.runtime.files import fingerprint
 from core.track_dataset import TrackDataset
-from core.track_forwarding import encode_tracks, track_encoder
-from core.weights import load_weights
+from core.training.runs import find_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them

@@ -11,11 +11,12 @@ With head "audio" or "video" the file is STE_audio.csv or STE_video.csv.
 import argparse
 from pathlib import Path
 
-from core import ava, settings
-from core.errors import UserError, exits_cleanly
-from core.features import FeatureStore
-from core.keys import positions
-from core.scores import speaking_probability
+from core import settings
+from core.evaluation.scores import speaking_probability
+from core.formats import ava
+from core.formats.ava import positions
+from core.formats.feature_store import FeatureStore
+from core.runtime.errors import UserError, exits_cleanly
 
 
 @exits_cleanly

@@ -20,19 +20,20 @@ import pandas as pd
 import torch
 from torch import nn
 
-from core import ava, settings
-from core.allocation import reuse_freed_memory
+from core import settings
 from core.dataset import ClipDataset
-from core.errors import UserError, exits_cleanly
-from core.loading import BatchDataset
-from core.losses import EncoderLoss, TrackLoss
+from core.formats import ava
+from core.inputs.loading import BatchDataset
+from core.inputs.sampling import Batches, EqualLengthBatches, ShuffledBatches, WholeTracks
 from core.models import make_encoder, make_track_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
-from core.optimization import LossFunction, Training, make_accelerator, make_criterion, process_share
-from core.runs import Run
-from core.sampling import Batches, EqualLengthBatches, ShuffledBatches, WholeTracks
+from core.models.weights import load_weights
+from core.optimization import Training, make_accelerator, make_criterion, process_share
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import UserError, exits_cleanly
 from core.track_dataset import TrackDataset
-from core.weights import load_weights
+from core.training.losses import EncoderLoss, LossFunction, TrackLoss
+from core.training.runs import Run
 
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out"]
 

@@ -20,16 +20,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from core import parallel, settings
-from core.detected import DetectedVideo
-from core.detection import MIN_FACE_PX, MIN_TRACK_S, ActiveSpeakerDetector
-from core.detection_files import FORMATS, MissingOutputsError, output_paths, write_outputs
-from core.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
-from core.errors import UserError, exits_cleanly
-from core.files import make_folder, printable
-from core.finished import Finished
-from core.media import MediaError
-from core.speech import speaking_time, speech_segments
+from core import settings
+from core.detection import ActiveSpeakerDetector
+from core.detection.detector import MIN_FACE_PX, MIN_TRACK_S
+from core.detection.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
+from core.detection.results import DetectedVideo
+from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
+from core.outputs.speech import speaking_time, speech_segments
+from core.runtime import parallel
+from core.runtime.errors import MediaError, UserError, exits_cleanly
+from core.runtime.files import make_folder, printable
+from core.runtime.provenance import Finished
 
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 

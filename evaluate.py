@@ -8,9 +8,9 @@
 
 The ground truth is a csv in the official format, several, or a folder of `<video_id>-activespeaker.csv`. Predictions
 are csvs in the official format. They are on the boxes of the ground truth, row for row; or on detected tracks
-(--detected), then a box is matched with the annotated one that it overlaps (`core.detected_evaluation` says what
+(--detected), then a box is matched with the annotated one that it overlaps (`core.evaluation.detected` says what
 counts as what); or on detected tracks of the Columbia video, against its labels (--columbia; the protocol is in
-`core.columbia`). The first line printed for a file is its main number; on given boxes that of ActivityNet's
+`core.evaluation.columbia`). The first line printed for a file is its main number; on given boxes that of ActivityNet's
 get_ava_active_speaker_performance.py.
 
 --json FILE (or - for standard output, in place of the text) writes an object with the results of the first
@@ -62,16 +62,15 @@ from pathlib import Path
 
 import numpy as np
 
-from core import columbia, metrics
-from core.ava import SPLITS
-from core.columbia import evaluate_columbia, read_labels
-from core.detected_comparison import compare, read_detections
-from core.detected_evaluation import evaluate_detected
-from core.errors import UserError, exits_cleanly
-from core.evaluation import evaluate_given, read_groundtruth, read_predictions, scores_of
-from core.evaluation_text import columbia_as_text, detected_as_text, given_as_text
-from core.files import write_json, written_whole
-from core.matching import MIN_OVERLAP
+from core.evaluation import columbia, metrics
+from core.evaluation.as_text import columbia_as_text, detected_as_text, given_as_text
+from core.evaluation.columbia import evaluate_columbia, read_labels
+from core.evaluation.detected import compare, evaluate_detected, read_detections
+from core.evaluation.matching import MIN_OVERLAP
+from core.evaluation.official import evaluate_given, read_groundtruth, read_predictions, scores_of
+from core.formats.ava import SPLITS
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import write_json, written_whole
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -192,7 +191,7 @@ def frame_widths(
 
 def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str, int]:
     """Video id -> width in pixels, of the videos in a folder or in its train and val folders."""
-    from core.video import find_video, probe  # loads FFmpeg, which the other evaluations need not wait for
+    from core.media.video import find_video, probe  # loads FFmpeg, which the other evaluations need not wait for
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -221,7 +220,7 @@ def plot_precision_recall(
     Args:
         path: picture to write.
         results: of each file; its name and average precision make the legend.
-        curves: recall and precision of each, as `core.metrics.precision_recall` gives them.
+        curves: recall and precision of each, as `core.evaluation.metrics.precision_recall` gives them.
         chance: average precision of random scores, where it is the same for all; drawn as a line.
     """
     from matplotlib.figure import Figure  # slow to load, and only this function needs it

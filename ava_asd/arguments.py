@@ -7,7 +7,7 @@ import torch
 
 from ava_asd.config import Config, read_config
 from core import settings
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 GREATEST_SEED = 2**63 - 1  # PyTorch's generators take no greater one
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.transforms import Draws, zoom
+from core.inputs.transforms import Draws, zoom
 
 CROP_SCALE = (0.8, 1.0)  # side of the box that is cut, as a share of the face crop's
 JITTER = 0.3  # brightness and contrast are multiplied by 1 - JITTER to 1 + JITTER

@@ -13,9 +13,9 @@ import yaml
 from ava_asd.mfcc import BANDS
 from ava_asd.models import AUDIO_VISUAL_MODES, MODES
 from ava_asd.optimisers import OPTIMISERS
-from core.ava import LABEL_IDS, SPEAKING
-from core.checks import Check, flag, is_file_name, number, one_of, whole
-from core.errors import UserError
+from core.formats.ava import LABEL_IDS, SPEAKING
+from core.runtime.checks import Check, flag, is_file_name, number, one_of, whole
+from core.runtime.errors import UserError
 
 LABELS = tuple(LABEL_IDS)
 SAMPLES_KEYS = tuple(f"{split}_annotations_{kind}" for kind in ("full", "subset") for split in ("train", "test"))

@@ -19,10 +19,10 @@ from urllib.parse import quote
 from ava_asd.arguments import add_arguments
 from ava_asd.config import Config, read_config
 from ava_asd.layout import ANNOTATION_KEYS, annotated_videos
-from core.ava_release import AVA, Sources, at_mirror, name_of, read_md5s, read_video_names, unpack_annotations
-from core.download_many import Downloader, Remote, report_missing
-from core.errors import UserError, exits_cleanly
-from core.files import make_folder
+from core.download.ava_release import AVA, Sources, at_mirror, name_of, read_md5s, read_video_names, unpack_annotations
+from core.download.many import Downloader, Remote, report_missing
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import make_folder
 
 ARCHIVES = {"train": "train", "test": "val"}  # split here -> split of the release
 

@@ -25,16 +25,23 @@ import numpy as np
 
 from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
 from ava_asd.config import Config
-from ava_asd.evaluation import Windows, evaluate_outputs, nearest_windows, predict
+from ava_asd.evaluation import (
+    Windows,
+    as_text,
+    evaluate_outputs,
+    nearest_windows,
+    plot_confusion,
+    predict,
+    write_results,
+)
 from ava_asd.keras_metrics import evaluate_keras
 from ava_asd.keras_weights import HDF5_SUFFIXES
 from ava_asd.models import StaticNetwork, build, load_weights
-from ava_asd.results import as_text, plot_confusion, write_results
-from core.allocation import reuse_freed_memory
-from core.errors import UserError, exits_cleanly
-from core.evaluation import read_groundtruth
-from core.files import make_folder
-from core.runs import STATE
+from core.evaluation.official import read_groundtruth
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import make_folder
+from core.training.runs import STATE
 
 RESULTS = "evaluation-results.csv"
 WEIGHT_SUFFIXES = (".pth", ".pt", *HDF5_SUFFIXES)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ava_asd.telegram import TelegramBot
-from core.errors import UserError
-from core.files import written_whole
-from core.runs import Run
+from core.runtime.errors import UserError
+from core.runtime.files import written_whole
+from core.training.runs import Run
 
 FOLDER = "experiments"
 
@@ -19,7 +19,7 @@ class Experiment(Run):
     """A run folder whose checkpoints are <name>-<mode>-weights-<epoch>-<validation accuracy>.pth.
 
     Args:
-        folder, resume: as in `core.runs.Run`.
+        folder, resume: as in `core.training.runs.Run`.
         settings: with the configuration as "config".
 
     Attributes:
@@ -43,7 +43,7 @@ class Experiment(Run):
             raise UserError(f"{self.log} lacks the numbers of {name}: restore it, or start another --name") from error
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save` was given last, as `core.runs.Run.load_state`.
+        """What `save` was given last, as `core.training.runs.Run.load_state`.
 
         Raises:
             UserError: it cannot be read, or the log has not the epochs before it, which early stopping and

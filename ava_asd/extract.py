@@ -25,10 +25,9 @@ from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import VideoTask, extract_video
 from ava_asd.layout import ANNOTATION_KEYS, SPLITS, annotated_videos, video_folder
 from ava_asd.samples import write_samples
-from core import parallel
-from core.ava import annotation_files
-from core.errors import UserError, exits_cleanly
-from core.media import MediaError
+from core.formats.ava import annotation_files
+from core.runtime import parallel
+from core.runtime.errors import MediaError, UserError, exits_cleanly
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

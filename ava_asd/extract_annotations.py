@@ -12,8 +12,7 @@ from ava_asd.layout import VideoFolder
 from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings
 from ava_asd.stores import read_faces
 from ava_asd.tracks import window_starts
-from core.errors import UserError
-from core.media import MediaError
+from core.runtime.errors import MediaError, UserError
 
 
 def samples_of(tables: Iterable[pa.Table], config: Config, videos: Iterable[VideoFolder]) -> Samples:

@@ -9,9 +9,8 @@ from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, mfcc_settings
 from ava_asd.mfcc import mfcc, normalised, vectors, whole_samples
 from ava_asd.stores import open_mfccs, read_sound
-from core.errors import UserError
-from core.files import written_whole
-from core.media import MediaError
+from core.runtime.errors import MediaError, UserError
+from core.runtime.files import written_whole
 
 STEP = "mfccs"
 LEAST_WINDOW = 2  # samples

@@ -17,13 +17,13 @@ from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings, digest_of
 from ava_asd.stores import open_crops, read_faces, read_sound
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
-from core import ava
-from core.audio import decode_audio
-from core.errors import UserError
-from core.face_crops import clamped
-from core.files import written_whole
-from core.media import MediaError, open_media, sound_stream
-from core.video import Frame, find_video, read_frames
+from core.formats import ava
+from core.media.audio import decode_audio
+from core.media.container import open_media, sound_stream
+from core.media.cropping import clamped
+from core.media.video import Frame, find_video, read_frames
+from core.runtime.errors import MediaError, UserError
+from core.runtime.files import written_whole
 
 STEP = "videos"
 JPEG_QUALITY = 90

@@ -1,7 +1,8 @@
 """Loss, accuracy and areas as Keras' evaluation reports them, for comparison with numbers from there.
 
 `AUC` of tf.keras.metrics counts at 200 thresholds, and over both columns of the softmax at once: each window counts
-twice, as speaking and as not speaking. It is no ranking metric of the speaking class; `core.metrics` has those.
+twice, as speaking and as not speaking. It is no ranking metric of the speaking class; `core.evaluation.metrics` has
+those.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 TOWERS = {"a": "audio", "v": "video"}

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ava_asd.config import Config
-from core.ava import annotation_files
-from core.errors import UserError
-from core.files import write_json
+from core.formats.ava import annotation_files
+from core.runtime.errors import UserError
+from core.runtime.files import write_json
 
 SPLITS = ("train", "test")
 ANNOTATION_KEYS = {"train": "train_ann_dir", "test": "test_ann_dir"}  # of the configuration

@@ -1,7 +1,7 @@
 """Mel-frequency cepstral coefficients as the published system takes them from librosa 0.7, with its defaults.
 
-Not those of `core.audio`: the window is Hann's and centred, the 128 mel bands are Slaney's and reach to half of the
-sound's own sample rate, levels are decibels down to 80 below the loudest. Published weights depend on all of it.
+Not those of `core.media.audio`: the window is Hann's and centred, the 128 mel bands are Slaney's and reach to half of
+the sound's own sample rate, levels are decibels down to 80 below the loudest. Published weights depend on all of it.
 """
 
 import functools

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ava_asd.keras_weights import is_hdf5, read_keras
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten, initialise, pooled
-from core.errors import UserError
-from core.weights import compare, read_state_dict
+from core.models.weights import compare, read_state_dict
+from core.runtime.errors import UserError
 
 # Mode -> outputs, in the order of the logits.
 MODES = {

@@ -11,8 +11,8 @@ import scipy.io.wavfile
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings, digest_of, mfcc_settings, video_folder
-from core import ava
-from core.errors import UserError
+from core.formats import ava
+from core.runtime.errors import UserError
 
 FAULTS_SHOWN = 5
 FACE_COLUMNS = {"entity_id", "frame_timestamp", "label", "time_s", "track", "frame", "width", "height"}

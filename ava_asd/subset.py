@@ -18,9 +18,8 @@ import numpy as np
 from ava_asd.arguments import add_arguments, configuration, seed
 from ava_asd.config import Config
 from ava_asd.layout import SPLITS
-from ava_asd.samples import Samples, read_samples, write_samples
-from ava_asd.selection import balanced, selection_settings, usable
-from core.errors import UserError, exits_cleanly
+from ava_asd.samples import Samples, balanced, read_samples, selection_settings, usable, write_samples
+from core.runtime.errors import UserError, exits_cleanly
 
 
 @exits_cleanly

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ava_asd.config import read_mapping
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 API_URL = "https://api.telegram.org"
 KEYS = ("api_key", "chat_id", "api_url")

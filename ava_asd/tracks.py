@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from core.ava import sort_tracks
 from core.clip_utils import run_lengths
+from core.formats.ava import sort_tracks
 
 TRACK_GAP_S = 0.1  # a longer time without a row ends a track (published)
 ROUNDING = 1e-6  # of a frame or of a second: times are decimals, and 2.3 * 10 is less than 23

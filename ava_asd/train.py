@@ -27,12 +27,12 @@ from ava_asd.models import build, load_weights
 from ava_asd.telegram import read_bot
 from ava_asd.training import PRECISIONS, StaticTraining, TrainingSet
 from ava_asd.windows import Windows
-from core.allocation import reuse_freed_memory
-from core.checks import is_file_name
-from core.errors import UserError, exits_cleanly
+from core.inputs.sampling import ShuffledBatches
 from core.optimization import make_accelerator, process_share
-from core.runs import has_state
-from core.sampling import ShuffledBatches
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.checks import is_file_name
+from core.runtime.errors import UserError, exits_cleanly
+from core.training.runs import has_state
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

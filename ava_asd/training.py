@@ -1,20 +1,23 @@
 """What a training of a static model adds to `core.optimization`: its samples, its loss, its end."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ava_asd.augmentation import augment_faces, augment_sound
 from ava_asd.config import Config
 from ava_asd.experiment import Experiment, stalled
-from ava_asd.losses import weighted_loss
 from ava_asd.models import StaticNetwork
 from ava_asd.optimisers import OPTIMISERS
-from ava_asd.selection import balanced, share
+from ava_asd.samples import balanced, share
 from ava_asd.windows import THREADS, WindowBatch, Windows, scaled
-from core.errors import UserError
-from core.files import make_folder
-from core.optimization import BatchLoss, Training
-from core.transforms import Draws
+from core.inputs.transforms import Draws
+from core.optimization import Training
+from core.runtime.errors import UserError
+from core.runtime.files import make_folder
+from core.training.losses import BatchLoss
 
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}  # dtype of the configuration -> of `make_accelerator`
 
@@ -103,7 +106,7 @@ class StaticTraining(Training):
     Args:
         network: from `ava_asd.models.build`.
         train_set, val_set: samples.
-        train_batches, val_batches: of `core.sampling`.
+        train_batches, val_batches: of `core.inputs.sampling`.
         config: settings.
         accelerator: of `core.optimization`.
         seed: of all that is random.
@@ -156,3 +159,22 @@ class StaticTraining(Training):
         from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
 
         return SummaryWriter(str(make_folder(f"{self.config.tb_logdir}/{run.folder.name}")), flush_secs=10)
+
+
+def weighted_loss(
+    model: StaticNetwork, logits: Sequence[Tensor], labels: Tensor, weights: Mapping[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch.
+
+    Args:
+        model: gives the names of the outputs and the L2 penalty.
+        logits: (batch, class) for each of the model's outputs.
+        labels: (batch,) int64 classes.
+        weights: name of an output -> weight of its cross-entropy.
+
+    Returns:
+        The loss, a scalar, and the mean cross-entropy of each output as `<output>_loss`, not weighted.
+    """
+    parts = {name: F.cross_entropy(output.float(), labels) for name, output in zip(model.outputs, logits, strict=True)}
+    loss = sum(weights[name] * part for name, part in parts.items()) + model.penalty()
+    return loss, {f"{name}_loss": part for name, part in parts.items()}

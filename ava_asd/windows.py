@@ -11,15 +11,13 @@ from torch import Tensor
 
 from ava_asd.config import Config
 from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
-from ava_asd.samples import ANNOTATIONS, Samples, read_samples
-from ava_asd.selection import selection_settings, share, usable
+from ava_asd.samples import ANNOTATIONS, Samples, read_samples, selection_settings, share, usable
 from ava_asd.stores import check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
-from core.ava import ANNOTATION_SUFFIX, annotation_files
-from core.dataset import Batch
-from core.errors import UserError
-from core.loading import load_batches
-from core.sampling import ShuffledBatches
+from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
+from core.inputs.loading import Batch, load_batches
+from core.inputs.sampling import ShuffledBatches
+from core.runtime.errors import UserError
 
 SPLITS = ("train", "valid", "test")  # "valid" is a share of the test samples
 THREADS = 2  # that make batches

@@ -23,20 +23,21 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava, metrics, parallel
-from core.crops import nearest_frames
-from core.detected_comparison import compare, read_detections
-from core.detected_evaluation import evaluate_detected
+from core.clip_utils import GRID_FPS
 from core.detection import ActiveSpeakerDetector
-from core.errors import UserError, exits_cleanly
-from core.evaluation import read_groundtruth, read_predictions, scores_of
-from core.face_tables import write_ava_predictions
-from core.files import written_whole
-from core.following import GRID_FPS
-from core.published import WEIGHTS
-from core.scores import speaking_probability
-from core.sound_track import sound_track
-from core.video import find_video, probe
+from core.download.weights_catalogue import WEIGHTS
+from core.evaluation import metrics
+from core.evaluation.detected import compare, evaluate_detected, read_detections
+from core.evaluation.official import read_groundtruth, read_predictions, scores_of
+from core.evaluation.scores import speaking_probability
+from core.formats import ava
+from core.media.cropping import nearest_frames
+from core.media.sound_track import sound_track
+from core.media.video import find_video, probe
+from core.outputs.tables import write_ava_predictions
+from core.runtime import parallel
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import written_whole
 
 
 @dataclass(frozen=True)

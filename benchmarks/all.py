@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from core.errors import exits_cleanly
+from core.runtime.errors import exits_cleanly
 
 
 @exits_cleanly

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import material, measure
 from benchmarks.measure import Result
 from core.config import ASC_forward_params
-from core.context_logits import write_logits
 from core.dataset import ContextDataset
-from core.errors import exits_cleanly
-from core.features import FeatureStore
-from core.forwarding import score_contexts
+from core.formats.context_logits import write_logits
+from core.formats.feature_store import FeatureStore
+from core.inference.contexts import score_contexts
 from core.models import ASC_Net
-from core.models.inference import ContextScorer
+from core.models.fast_context import ContextScorer
+from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 20_000, 4
 SHAPE = (11, 4, 3)  # moments, stride, speakers

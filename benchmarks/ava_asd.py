@@ -38,15 +38,16 @@ from ava_asd.windows import Windows, scaled
 from benchmarks import material, measure
 from benchmarks.evaluate import VAL_ROWS, write_files
 from benchmarks.measure import Result
-from core import ava
-from core.audio import SAMPLE_RATE
-from core.errors import UserError, exits_cleanly
-from core.evaluation import read_groundtruth
-from core.files import written_whole
-from core.loading import load_batches
+from core.evaluation.official import read_groundtruth
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE
+from core.inputs.loading import load_batches
+from core.inputs.sampling import ShuffledBatches
+from core.media.video import read_frames
+from core.media.video_writer import write_video
 from core.optimization import make_optimizer
-from core.sampling import ShuffledBatches
-from core.video import read_frames, write_video
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDEO_S = 30  # as in the other benchmarks, which may share it

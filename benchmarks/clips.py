@@ -22,11 +22,11 @@ from benchmarks import material, measure
 from benchmarks.measure import Result
 from core import settings
 from core.dataset import ClipDataset
-from core.errors import exits_cleanly
-from core.loading import load_batches
-from core.losses import EncoderLoss
-from core.sampling import ShuffledBatches
-from core.transforms import Draws
+from core.inputs.loading import load_batches
+from core.inputs.sampling import ShuffledBatches
+from core.inputs.transforms import Draws
+from core.runtime.errors import exits_cleanly
+from core.training.losses import EncoderLoss
 
 VIDEO_S = 30
 CLIP_LENGTH, BATCH = 11, 16

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import material, measure
 from benchmarks.measure import Result
 from core.dataset import ContextDataset
-from core.errors import exits_cleanly
-from core.features import FeatureStore
-from core.loading import load_batches
-from core.sampling import Key, ShuffledBatches
+from core.formats.feature_store import FeatureStore
+from core.inputs.loading import load_batches
+from core.inputs.sampling import Key, ShuffledBatches
+from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 100_000, 20
 SHAPE = (11, 4, 3)  # moments, stride, speakers

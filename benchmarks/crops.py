@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import material, measure
 from benchmarks.measure import Result
-from core import ava
-from core.crops import extract_crops
-from core.errors import exits_cleanly
-from core.parallel import one_thread_each
-from core.video import find_video
+from core.formats import ava
+from core.media.cropping import extract_crops
+from core.media.video import find_video
+from core.runtime.errors import exits_cleanly
+from core.runtime.parallel import one_thread_each
 
 VIDEO_S = 30
 LONG_COPIES = 14  # of the video, one after the other: 31,500 rows

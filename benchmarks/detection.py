@@ -22,16 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from benchmarks.measure import Result
-from core.allocation import reuse_freed_memory
 from core.detection import ActiveSpeakerDetector
-from core.detection_files import write_outputs
-from core.encoders import DEFAULT_ENCODER, NAMES
-from core.errors import exits_cleanly
-from core.faces import find_detector
-from core.following import look_for_faces
-from core.media import open_media
-from core.shots import find_shots
-from core.video import probe, read_frames
+from core.detection.encoders import DEFAULT_ENCODER, NAMES
+from core.detection.faces import find_detector, look_for_faces
+from core.detection.shots import find_shots
+from core.media.container import open_media
+from core.media.video import probe, read_frames
+from core.outputs.files import write_outputs
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import exits_cleanly
 
 FILES = ("csv", "json", "rttm", "vtt", "report")
 MEMORY_LIMIT_MB = 1.5 * 1024**3 / measure.MB

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
 from benchmarks.measure import Result  # noqa: E402
-from core.ava import LABEL_IDS, SPEAKING  # noqa: E402
-from core.errors import exits_cleanly  # noqa: E402
+from core.formats.ava import LABEL_IDS, SPEAKING  # noqa: E402
+from core.runtime.errors import exits_cleanly  # noqa: E402
 
 VAL_ROWS = 768_000  # face crops of AVA-ActiveSpeaker v1.0's validation split, rounded
 VAL_VIDEOS = 33

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from core import ava
-from core.audio import SAMPLE_RATE, write_wav
-from core.crops import CROP_SIZE, extract_crops, is_extracted
-from core.features import VideoFeatures, write_features
-from core.files import written_whole
-from core.video import write_video
+from core.formats import ava
+from core.formats.crop_store import CROP_SIZE, is_extracted
+from core.formats.feature_store import VideoFeatures, write_features
+from core.formats.wav import SAMPLE_RATE, write_wav
+from core.media.cropping import extract_crops
+from core.media.video_writer import write_video
+from core.runtime.files import written_whole
 
 FPS = 25
 WIDTH, HEIGHT = 1280, 720

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.allocation import reuse_freed_memory
+from core.runtime.allocation import reuse_freed_memory
 
 HEADER = ("what", "ours, best run", "median run", "published", "better by", "target", "met")
 MB = 1e6  # bytes

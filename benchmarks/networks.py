@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from benchmarks.measure import Result
-from core.errors import exits_cleanly
 from core.models import ASC_Net, resnet18_two_streams
-from core.models.inference import ContextScorer, fast_two_stream
+from core.models.fast_context import ContextScorer
+from core.models.fast_two_stream import fast_two_stream
+from core.runtime.errors import exits_cleanly
 
 CLIPS, SPEAKERS, FEATURES = 11, 3, 1024
 CONTEXTS = 2048  # contexts a call

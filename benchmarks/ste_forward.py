@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import material, measure
 from benchmarks.measure import Result
-from core.audio import batch_mfcc
 from core.config import STE_forward_params
 from core.dataset import ClipDataset
-from core.errors import exits_cleanly
-from core.features import write_features
-from core.forwarding import encode_videos
+from core.formats.feature_store import write_features
+from core.inference.clips import encode_videos
+from core.inputs.mfcc import batch_mfcc
+from core.inputs.transforms import stack
 from core.models import resnet18_two_streams
-from core.models.inference import fast_encoder
-from core.transforms import stack
+from core.models.fast_two_stream import fast_encoder
+from core.runtime.errors import exits_cleanly
 
 VIDEO_S = 8  # 600 faces
 CLIP_LENGTH = 11

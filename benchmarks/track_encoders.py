@@ -19,14 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from benchmarks.measure import Result
 from benchmarks.networks import line, parse
-from core.allocation import reuse_freed_memory
-from core.audio import SAMPLE_RATE, track_samples
-from core.errors import exits_cleanly
+from core.formats.wav import SAMPLE_RATE
+from core.inference.tracks import SixPasses
+from core.inputs.mfcc import track_samples
+from core.media.sound_track import SoundTrack
 from core.models import light_asd, lr_asd
+from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import FACE_SIZE, FPS, TrackEncoder
-from core.models.track_inference import FastTrackEncoder
-from core.sound_track import SoundTrack
-from core.track_scoring import SixPasses
+from core.runtime.allocation import reuse_freed_memory
+from core.runtime.errors import exits_cleanly
 
 TRACK_S = 12
 CHUNKS_S = (1, 6)

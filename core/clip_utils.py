@@ -6,6 +6,8 @@ track's end repeat its end row (published behaviour).
 
 import numpy as np
 
+GRID_FPS = 25
+
 
 def clip_window(centre: np.ndarray, first: np.ndarray, last: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
     """Rows of the windows around `centre`, clamped to their tracks.

@@ -1,44 +1,31 @@
 """Data sets of both stages: clips (crops and sound) for the encoder, contexts (features) for the context network.
 
 One class serves training and forwarding of a stage: what differs is which centres are asked for, and that is the
-sampler's business (`core.sampling`). Items are asked for as (epoch, number), so that what is drawn at random depends
-on nothing but the seed, the epoch and the number: not on workers, processes or what was drawn before.
+sampler's business (`core.inputs.sampling`). Items are asked for as (epoch, number), so that what is drawn at random
+depends on nothing but the seed, the epoch and the number: not on workers, processes or what was drawn before.
 """
 
 import itertools
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from core import ava
-from core.audio import clip_samples, fitted_length, mfcc_windows, read_wav
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
-from core.crops import CROP_SIZE, Crops
-from core.entity_sound import check_sounds
-from core.errors import UserError
-from core.features import FeatureStore
+from core.formats import ava
+from core.formats.crop_store import CROP_SIZE, Crops
+from core.formats.feature_store import FeatureStore
+from core.formats.wav import check_sounds, read_wav
+from core.inputs.loading import Batch
+from core.inputs.mfcc import clip_samples, fitted_length, mfcc_windows
+from core.runtime.errors import UserError
 
 Key = tuple[int, int]  # (epoch, number of the item)
 ROWS_PER_CHOICE = 65536  # rows whose context speakers are chosen at once: bounds the memory that it takes
-
-
-class Batch:
-    """A dataclass of tensors that moves as one."""
-
-    def to(self, device: torch.device) -> Self:
-        """The same batch on another device; from pinned memory the copy runs beside the computation."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
-        return type(self)(**moved)
-
-    def pin_memory(self) -> Self:
-        """Called by the data loader where the batch goes to a CUDA device."""
-        return type(self)(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
 
 
 @dataclass

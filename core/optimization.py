@@ -18,35 +18,15 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.dataset import Batch
-from core.distributed import synchronise_batch_norms
-from core.errors import UserError
-from core.loading import BatchDataset, load_batches
-from core.metrics import average_precision
-from core.runs import Run
-from core.sampling import Batches
-from core.scores import speaking_probability
-from core.transforms import Draws
-
-
-@dataclass(frozen=True)
-class BatchLoss:
-    """What a stage says of a batch.
-
-    Attributes:
-        loss: what is minimised, a scalar: a mean over the batch's items.
-        parts: further scalars to log.
-        logits: head -> (B, 2), what average precision and accuracy are taken of; the first head is the main one.
-        labels: (B,) int64.
-    """
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-    logits: dict[str, Tensor]
-    labels: Tensor
-
-
-LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
+from core.evaluation.metrics import average_precision
+from core.evaluation.scores import speaking_probability
+from core.inputs.loading import BatchDataset, load_batches
+from core.inputs.sampling import Batches
+from core.inputs.transforms import Draws
+from core.runtime.errors import UserError
+from core.training.distributed import synchronise_batch_norms
+from core.training.losses import BatchLoss, LossFunction
+from core.training.runs import Run
 
 
 @dataclass
@@ -106,7 +86,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 def process_share(accelerator: Accelerator) -> dict[str, int]:
-    """Which process this is and how many there are, as `core.sampling` takes it."""
+    """Which process this is and how many there are, as `core.inputs.sampling` takes it."""
     return {"rank": accelerator.process_index, "world": accelerator.num_processes}
 
 
@@ -131,7 +111,7 @@ class Training:
         loss_function: called as (model, batch on the device, random numbers for augmentation or None in
             validation).
         train_set, val_set: data sets of whole batches (`core.dataset`, `core.track_dataset`).
-        train_batches, val_batches: which items make up a batch, in the share of this process (`core.sampling`).
+        train_batches, val_batches: which items make up a batch, in the share of this process (`core.inputs.sampling`).
         params: the stage's optimization parameters (`core/config.py`).
         accelerator: from `make_accelerator`.
         item: what a batch's labels are of, in the progress bar and the log.

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from core import config as default_config
-from core.checks import Check, flag, interval, number, one_of, whole
-from core.errors import UserError
+from core.runtime.checks import Check, flag, interval, number, one_of, whole
+from core.runtime.errors import UserError
 
 UNSET = "..."
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava
-from core.errors import exits_cleanly
+from core.formats import ava
+from core.runtime.errors import exits_cleanly
 
 
 @exits_cleanly

@@ -25,8 +25,7 @@ from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.ava import ANNOTATION_SUFFIX, SPLITS, annotation_files
-from core.ava_release import (
+from core.download.ava_release import (
     AVA,
     Sources,
     at_mirror,
@@ -36,9 +35,10 @@ from core.ava_release import (
     read_video_names,
     unpack_annotations,
 )
-from core.download_many import Downloader, Remote, report_missing
-from core.errors import exits_cleanly
-from core.files import make_folder
+from core.download.many import Downloader, Remote, report_missing
+from core.formats.ava import ANNOTATION_SUFFIX, SPLITS, annotation_files
+from core.runtime.errors import exits_cleanly
+from core.runtime.files import make_folder
 
 
 def download_annotations(downloader: Downloader, splits: tuple[str, ...], sources: Sources) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava, parallel
-from core.audio import extract_track
-from core.errors import exits_cleanly
-from core.video import find_video
+from core.formats import ava
+from core.media.audio import extract_track
+from core.media.video import find_video
+from core.runtime import parallel
+from core.runtime.errors import exits_cleanly
 
 
 def extract(task: tuple[Path, str, Path]) -> None:

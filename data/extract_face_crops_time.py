@@ -14,10 +14,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava, parallel
-from core.crops import CROP_SIZE, LAYOUTS, extract_crops, is_extracted
-from core.errors import UserError, exits_cleanly
-from core.video import find_video
+from core.formats import ava
+from core.formats.crop_store import CROP_SIZE, LAYOUTS, is_extracted
+from core.media.cropping import extract_crops
+from core.media.video import find_video
+from core.runtime import parallel
+from core.runtime.errors import UserError, exits_cleanly
 
 
 def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:

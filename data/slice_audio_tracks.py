@@ -14,10 +14,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava, parallel
-from core.audio import SAMPLE_RATE, read_wav, write_wav
-from core.errors import exits_cleanly
-from core.media import MediaError
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.runtime import parallel
+from core.runtime.errors import MediaError, exits_cleanly
 
 # Encoders drop up to some tens of milliseconds at a file's end; beyond this the sound is truncated.
 MISSING_END_S = 1.0

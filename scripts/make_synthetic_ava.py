@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava
-from core.errors import UserError, exits_cleanly
-from core.files import make_folder, write_json, written_whole
-from core.synthetic import annotation_rows, compose_scene
-from core.synthetic_picture import render_frames
-from core.video import write_video
+from core.formats import ava
+from core.media.video_writer import write_video
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import make_folder, write_json, written_whole
+from core.synthetic.picture import render_frames
+from core.synthetic.scenes import annotation_rows, compose_scene
 
 SETTINGS_NAME = "synthetic.json"
 CRF = 23  # x264's own default: spends little on the sensor noise

@@ -15,12 +15,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava
-from core.errors import UserError, exits_cleanly
-from core.evaluation import read_predictions
-from core.files import written_whole
-from core.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
-from core.video import probe, read_frames
+from core.evaluation.official import read_predictions
+from core.formats import ava
+from core.media.video import probe, read_frames
+from core.outputs.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import written_whole
 
 PICTURES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mkv", ".mov")

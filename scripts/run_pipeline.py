@@ -26,11 +26,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import ava, settings
-from core.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
-from core.files import make_folder, write_json, written_whole
+from core import settings
+from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
-from core.plots import plot_learning_curves
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
+from core.runtime.files import make_folder, write_json, written_whole
+from core.training.learning_curves import plot_learning_curves
 from scripts.pipeline_recipes import clip_recipe, cut_every, track_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

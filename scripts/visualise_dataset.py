@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ava_asd.arguments import add_arguments, configuration
 from ava_asd.stores import read_faces
 from ava_asd.windows import SPLITS, Windows
-from core import ava
-from core.errors import UserError, exits_cleanly
-from core.files import written_whole
+from core.formats import ava
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import written_whole
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 GREEN, RED = "#21c321", "#e03131"  # speaking, not speaking

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.detected import DetectedVideo, Shot, Track
-from core.video import VideoInfo
+from core.detection.results import DetectedVideo, Shot, Track
+from core.media.video import VideoInfo
 
 WIDTH, HEIGHT = 320, 240
 SPEAKS, SILENT = 3.0, -3.0  # scores; probabilities 0.953 and 0.047

@@ -13,22 +13,12 @@ import scipy.io.wavfile
 import torch
 from tiny import FPS, picture
 
-from core.audio import (
-    SAMPLE_RATE,
-    batch_mfcc,
-    clip_samples,
-    decode_audio,
-    extract_track,
-    fit,
-    fitted_length,
-    mfcc,
-    mfcc_windows,
-    read_wav,
-    write_wav,
-)
-from core.errors import UserError
-from core.media import MediaError
-from core.video import read_frames, write_video
+from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.inputs.mfcc import batch_mfcc, clip_samples, fit, fitted_length, mfcc, mfcc_windows
+from core.media.audio import decode_audio, extract_track
+from core.media.video import read_frames
+from core.media.video_writer import write_video
+from core.runtime.errors import MediaError, UserError
 
 CLICK_MS = 3.0  # AAC smears a click over a part of its window; its peak stays
 
@@ -174,7 +164,7 @@ def test_rounded_packet_times_do_not_add_up_or_break_the_sound(tmp_path):
 
 def test_sound_from_before_time_0_is_dropped(tmp_path, monkeypatch):
     video = encode(tmp_path / "a.mkv", clicks([0.1, 0.5, 0.9], 1.2), codec="pcm_s16le")
-    monkeypatch.setattr("core.audio.start_of", lambda container: 0.3)
+    monkeypatch.setattr("core.media.audio.start_of", lambda container: 0.3)
     samples = track(video, tmp_path)
     np.testing.assert_allclose(click_times(samples), [0.2, 0.6], atol=CLICK_MS / 1000)
     assert len(samples) / SAMPLE_RATE == pytest.approx(0.9, abs=0.001)

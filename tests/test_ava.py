@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from tiny import annotation_row, write_annotations
 
-from core import ava
-from core.errors import UserError
+from core.formats import ava
+from core.runtime.errors import UserError
 
 BOX = (0.25, 0.25, 0.5, 0.75)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ava_asd.augmentation import GAIN, augment_faces, augment_sound
-from core.transforms import Draws
+from core.inputs.transforms import Draws
 
 
 def draws(items: int, seed: int = 0) -> Draws:

@@ -7,7 +7,7 @@ import yaml
 
 from ava_asd.config import read_config
 from ava_asd.layout import VideoFolder
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 PUBLISHED = {

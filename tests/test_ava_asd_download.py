@@ -11,9 +11,9 @@ from faulty_server import FaultyServer
 
 from ava_asd import download
 from ava_asd.config import read_config
-from core.ava_release import AVA, Sources, at_mirror
-from core.download_many import Remote
-from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
+from core.download.ava_release import AVA, Sources, at_mirror
+from core.download.many import Remote
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
 
 IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
 FOLDERS = {"train": "train_ann_dir", "val": "test_ann_dir"}

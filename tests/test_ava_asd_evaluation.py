@@ -13,8 +13,8 @@ import yaml
 
 from ava_asd import evaluate, keras_metrics, models
 from ava_asd.evaluation import evaluate_output, evaluate_outputs, nearest_windows, predict
-from core.errors import EXIT_USER_ERROR
-from core.evaluation import read_groundtruth
+from core.evaluation.official import read_groundtruth
+from core.runtime.errors import EXIT_USER_ERROR
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 AUDIO, VIDEO = (1, 13, 20), (1, 1, 8, 8)

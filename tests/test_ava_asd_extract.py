@@ -21,10 +21,10 @@ from ava_asd.samples import read_samples
 from ava_asd.stores import read_faces
 from ava_asd.tracks import face_grid
 from ava_asd.windows import Windows
-from core.audio import decode_audio
-from core.ava import read_annotations
-from core.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
-from core.files import written_whole
+from core.formats.ava import read_annotations
+from core.media.audio import decode_audio
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
+from core.runtime.files import written_whole
 
 FIRST = {"-tinyTrain1": 4, "tinyTrain_2": 0, "tinyVal_001": 1}  # video frame of 1.jpg: one (eps) before the first face
 CLIP = {clip.video_id: clip for clip in CLIPS}

@@ -10,7 +10,7 @@ from keras_files import hash_weights, write_keras
 
 from ava_asd import models
 from ava_asd.keras_weights import read_keras
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 VIDEO = (1, 2, 9, 9)  # small enough for tests of names and shapes
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 
 from ava_asd import models
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten
-from ava_asd.losses import weighted_loss
 from ava_asd.optimisers import OPTIMISERS
-from core.errors import UserError
+from ava_asd.training import weighted_loss
 from core.models import winograd
 from core.optimization import make_optimizer
+from core.runtime.errors import UserError
 
 AUDIO = (1, 13, 20)
 VIDEO = (3, 2, 12, 10)  # channels, frames, height, width

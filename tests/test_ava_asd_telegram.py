@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ava_asd.telegram import TelegramBot, read_bot
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "configs" / "telegram.yaml"
 KEY = "123456:AbC-dEf_ghi"

@@ -7,7 +7,7 @@ from tiny import annotation_row
 
 from ava_asd.mfcc import mel_filters, mfcc, normalised
 from ava_asd.tracks import face_grid, frame_numbers, window_starts
-from core.ava import COLUMNS
+from core.formats.ava import COLUMNS
 
 
 def rows_at(**times: list[float]) -> pd.DataFrame:

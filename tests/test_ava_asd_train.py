@@ -15,11 +15,10 @@ from tiny import exit_status
 from ava_asd import evaluate, models, subset, train
 from ava_asd.config import read_config
 from ava_asd.experiment import Experiment, stalled
-from ava_asd.losses import weighted_loss
-from ava_asd.training import StaticLoss, TrainingSet
+from ava_asd.training import StaticLoss, TrainingSet, weighted_loss
 from ava_asd.windows import Windows, scaled
-from core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
-from core.transforms import Draws
+from core.inputs.transforms import Draws
+from core.runtime.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 
 @pytest.fixture

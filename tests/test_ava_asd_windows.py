@@ -15,12 +15,11 @@ from tiny import exit_status
 
 from ava_asd import subset
 from ava_asd.config import read_config
-from ava_asd.samples import Samples, read_samples, write_samples
-from ava_asd.selection import balanced, share
+from ava_asd.samples import Samples, balanced, read_samples, share, write_samples
 from ava_asd.stores import read_faces
 from ava_asd.windows import Windows
-from core.errors import EXIT_USER_ERROR, UserError
-from core.files import written_whole
+from core.runtime.errors import EXIT_USER_ERROR, UserError
+from core.runtime.files import written_whole
 from scripts import visualise_dataset
 
 COMMAND = "ava-extract annotations"

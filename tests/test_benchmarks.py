@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import ava_asd
-from core.errors import UserError
+from core.runtime.errors import UserError
 
 
 def test_the_benchmark_looks_for_tensorflow_first(tmp_path):

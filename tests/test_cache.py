@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from core.cache import NotDownloadedError, RemoteFile, cache_folder, cached
-from core.errors import UserError
-from core.published import WEIGHTS, YUNET, PublishedWeights, find_weights
+from core.download.cache import NotDownloadedError, RemoteFile, cache_folder, cached
+from core.download.weights_catalogue import WEIGHTS, YUNET, PublishedWeights, find_weights
+from core.runtime.errors import UserError
 
 CONTENT = b"weights" * 1000
 
@@ -60,7 +60,7 @@ def test_a_cache_that_cannot_be_written_to_is_told_with_a_way_out(tmp_path):
 
 
 def test_without_network_the_message_says_where_to_put_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("core.cache.TRIES", 1)
+    monkeypatch.setattr("core.download.cache.TRIES", 1)
     with pytest.raises(UserError) as caught:
         cached(remote("http://127.0.0.1:9/test.model"), tmp_path)
     message = str(caught.value)

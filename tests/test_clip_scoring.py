@@ -5,12 +5,13 @@ import pytest
 import torch
 from tiny import CROP_SIZE
 
-from core import ava
-from core.audio import batch_mfcc, read_wav
-from core.clip_scoring import ClipScorer
 from core.dataset import ClipDataset
-from core.sound_track import SoundTrack
-from core.transforms import stack
+from core.formats import ava
+from core.formats.wav import read_wav
+from core.inference.clips import ClipScorer
+from core.inputs.mfcc import batch_mfcc
+from core.inputs.transforms import stack
+from core.media.sound_track import SoundTrack
 
 CLIP_LENGTH = 5
 

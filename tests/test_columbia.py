@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from core.columbia import evaluate_columbia, log_odds, read_labels, smoothed, squares
-from core.detected_comparison import read_detections
-from core.errors import UserError
+from core.evaluation.columbia import evaluate_columbia, log_odds, read_labels, smoothed, squares
+from core.evaluation.detected import read_detections
+from core.runtime.errors import UserError
 
 # A picture of 512 pixels on both sides: corners in pixels are exact fractions of it.
 SIZE, FPS = (512, 512), 25.0

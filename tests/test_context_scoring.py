@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from core import context_scoring
 from core.clip_utils import clip_window
-from core.context_scoring import TrackFeatures, score_shot
+from core.inference import contexts
+from core.inference.contexts import TrackFeatures, score_shot
 from core.models import ASC_Net
-from core.models.inference import ContextScorer
+from core.models.fast_context import ContextScorer
 
 SHAPE = (3, 4, 2)  # moments, stride, speakers
 SIZE = 6
@@ -50,13 +50,13 @@ def test_pieces_change_nothing(network, monkeypatch):
     tracks = [track(0, 90, 0), track(25, 40, 1), track(70, 30, 2)]
     scorer = ContextScorer(network)
     whole = score_shot(scorer, tracks, SHAPE, torch.device("cpu"))
-    monkeypatch.setattr(context_scoring, "PIECE", 17)
+    monkeypatch.setattr(contexts, "PIECE", 17)
     for expected, found in zip(whole, score_shot(scorer, tracks, SHAPE, torch.device("cpu")), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_stretch_without_faces_is_passed_over(network, monkeypatch):
-    monkeypatch.setattr(context_scoring, "PIECE", 20)
+    monkeypatch.setattr(contexts, "PIECE", 20)
     tracks = [track(0, 10, 0), track(400, 15, 1)]
     scored = score_shot(ContextScorer(network), tracks, SHAPE, torch.device("cpu"))
     assert [logits.shape for logits in scored] == [(10, 2), (15, 2)]

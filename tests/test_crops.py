@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 from tiny import BOXES, CROP_SIZE, FPS, HEIGHT, WIDTH, annotation_row, brightness, picture
 
-from core import ava
-from core.crops import Crops, cut_crops, extract_crops, is_extracted, resize
-from core.errors import UserError
-from core.media import MediaError
-from core.video import read_frames, write_video
+from core.formats import ava
+from core.formats.crop_store import Crops, is_extracted, resize
+from core.media.cropping import cut_crops, extract_crops
+from core.media.video import read_frames
+from core.media.video_writer import write_video
+from core.runtime.errors import MediaError, UserError
 
 FRAMES = 50
 SIZE = 16
@@ -225,7 +226,7 @@ def test_a_row_is_read_as_it_was_cut(packed, rows):
 
 def test_many_batches_and_several_videos(video, tmp_path, monkeypatch):
     """Rows are found across Arrow batches and files, also after the reader went to another process."""
-    monkeypatch.setattr("core.crops.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("core.formats.crop_store.ROWS_PER_BATCH", 3)
     parts = [tracks({f"{name}:1": grid(*range(10)), f"{name}:2": grid(20, 21)}, name) for name in ("-u", "v")]
     for part in parts:
         extract_crops(video, part, tmp_path, SIZE)
@@ -335,7 +336,7 @@ def test_an_end_in_the_middle_leaves_whole_files_and_the_next_run_completes(
             yield frame
 
     with monkeypatch.context() as patch:
-        patch.setattr("core.crops.read_frames", ends_midway)
+        patch.setattr("core.media.cropping.read_frames", ends_midway)
         with pytest.raises(type(error)):
             extract_crops(video, rows, tmp_path, SIZE, layout)
     assert not is_extracted(rows, tmp_path, SIZE, layout)
@@ -354,7 +355,7 @@ def test_an_old_file_stays_until_the_new_one_is_whole(video, packed, rows, tmp_p
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("core.crops.read_frames", ends)
+    monkeypatch.setattr("core.media.cropping.read_frames", ends)
     with pytest.raises(KeyboardInterrupt):
         extract_crops(video, rows, tmp_path, 8)
     assert (tmp_path / "v.arrow").read_bytes() == before

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from core import ava
-from core.audio import batch_mfcc, fitted_length, write_wav
-from core.dataset import Batch, ClipDataset, ContextDataset
-from core.errors import UserError
-from core.features import FeatureStore, VideoFeatures, write_features
-from core.loading import load_batches
-from core.sampling import ShuffledBatches
-from core.transforms import stack
+from core.dataset import ClipDataset, ContextDataset
+from core.formats import ava
+from core.formats.feature_store import FeatureStore, VideoFeatures, write_features
+from core.formats.wav import write_wav
+from core.inputs.loading import Batch, load_batches
+from core.inputs.mfcc import batch_mfcc, fitted_length
+from core.inputs.sampling import ShuffledBatches
+from core.inputs.transforms import stack
+from core.runtime.errors import UserError
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

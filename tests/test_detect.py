@@ -11,10 +11,10 @@ from tiny import CLIPS, FPS, SAMPLE_RATE, exit_status, picture, sound
 
 import detect
 import evaluate
-from core.detection_files import write_outputs
-from core.finished import Finished
+from core.media.video_writer import write_video
 from core.models import light_asd
-from core.video import write_video
+from core.outputs.files import write_outputs
+from core.runtime.provenance import Finished
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(weights, monkeypatch):
     """Run the command with the tiny set's own face detector; its exit status."""
-    monkeypatch.setattr("core.detection.find_detector", lambda *_: (Squares(), None))
+    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: (Squares(), None))
     detect.detector_of.cache_clear()
 
     def run(*arguments: object) -> int:
@@ -181,7 +181,7 @@ def test_folders_that_cannot_be_written_to_are_told_before_any_work(run, video, 
 
 
 def test_a_detector_of_last_resort_is_told_before_any_work(run, video, monkeypatch, capsys):
-    monkeypatch.setattr("core.detection.find_detector", lambda *_: (Squares(), "the cascade looks for faces"))
+    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: (Squares(), "the cascade looks for faces"))
     monkeypatch.setattr(detect, "work_through", lambda task: pytest.fail("work began"))
     with pytest.raises(pytest.fail.Exception):
         run(video)

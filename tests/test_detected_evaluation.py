@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from core import metrics
-from core.detected_comparison import compare, read_detections
-from core.detected_evaluation import evaluate_detected
-from core.errors import UserError
-from core.evaluation import read_groundtruth, scores_of
+from core.evaluation import metrics
+from core.evaluation.detected import compare, evaluate_detected, read_detections
+from core.evaluation.official import read_groundtruth, scores_of
+from core.runtime.errors import UserError
 
 SPEAKING, SILENT, MUTE = "SPEAKING_AUDIBLE", "NOT_SPEAKING", "SPEAKING_NOT_AUDIBLE"
 LEFT, RIGHT, CORNER = "0.1,0.1,0.2,0.3", "0.5,0.1,0.6,0.3", "0.8,0.8,0.9,0.9"

@@ -11,11 +11,11 @@ import torch
 from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, picture, sound
 
 from core.detection import ActiveSpeakerDetector
-from core.errors import UserError
-from core.media import MediaError
+from core.media.video import read_frames
+from core.media.video_writer import write_video
 from core.models import ASC_Net, light_asd, lr_asd, resnet18_two_streams
-from core.overlay import write_overlay
-from core.video import read_frames, write_video
+from core.outputs.overlay import write_overlay
+from core.runtime.errors import MediaError, UserError
 
 CLIP = CLIPS[0]
 

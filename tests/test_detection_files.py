@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
-from core.detected import DetectedVideo
-from core.detection_files import FORMATS, MissingOutputsError, write_outputs
-from core.errors import UserError
-from core.video_writing import write_video
+from core.detection.results import DetectedVideo
+from core.media.video_writer import write_video
+from core.outputs.files import FORMATS, MissingOutputsError, write_outputs
+from core.runtime.errors import UserError
 
 FRAMES = 10
 EVERY_FILE = {

@@ -1,4 +1,4 @@
-"""core.download, core.part_file and core.download_many against a server that misbehaves."""
+"""core.download.fetch, core.download.fetch and core.download.many against a server that misbehaves."""
 
 import hashlib
 import resource
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from core.download import DownloadError, check, fetch
-from core.download_many import Remote, fetch_all
-from core.errors import UserError
+from core.download.fetch import DownloadError, check, fetch
+from core.download.many import Remote, fetch_all
+from core.runtime.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000  # several blocks long
 HALF = len(CONTENT) // 2

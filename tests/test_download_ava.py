@@ -1,4 +1,4 @@
-"""data/download_ava.py and core.ava_release against a server that misbehaves."""
+"""data/download_ava.py and core.download.ava_release against a server that misbehaves."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from core.ava_release import (
+from core.download.ava_release import (
     AVA,
     Sources,
     at_mirror,
@@ -20,8 +20,8 @@ from core.ava_release import (
     read_video_names,
     unpack_annotations,
 )
-from core.download_many import Remote
-from core.errors import UserError
+from core.download.many import Remote
+from core.runtime.errors import UserError
 from data.download_ava import main
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import python_speech_features as psf
 
-from core.audio import SAMPLE_RATE, track_mfcc
-from core.entity_sound import check_sounds, frame_grid, mfcc_of_frames
-from core.errors import UserError
+from core.formats.wav import SAMPLE_RATE, check_sounds
+from core.inputs.mfcc import frame_grid, mfcc_of_frames, track_mfcc
+from core.runtime.errors import UserError
 
 
 def noise(samples: int) -> np.ndarray:

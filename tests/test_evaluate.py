@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import evaluate
-from core.evaluation import read_groundtruth, read_predictions, scores_of
+from core.evaluation.official import read_groundtruth, read_predictions, scores_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"
@@ -148,7 +148,7 @@ def test_scores_that_are_no_probabilities_are_told(files, tmp_path, capsys):
 
 
 def test_frame_widths_come_from_the_videos(files, tmp_path, capsys, monkeypatch):
-    video = pytest.importorskip("core.video")
+    video = pytest.importorskip("core.media.video")
     widths = {"a": 1280, "-b": 640}
     for name, split in (("a", "train"), ("-b", "val")):
         (tmp_path / "videos" / split).mkdir(parents=True)

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from core.face_crops import OUTSIDE_GREY, box_crop, colour_crop, lower_face_crop, thumbnail
-from core.video import Frame
+from core.media.cropping import OUTSIDE_GREY, box_crop, colour_crop, lower_face_crop, thumbnail
+from core.media.video import Frame
 
 WIDTH, HEIGHT = 320, 240
 
@@ -100,7 +100,7 @@ def test_grey_of_other_pixel_formats(format):
 
 
 def test_a_rotated_video_is_cut_as_displayed(shared):
-    from core.video import read_frames
+    from core.media.video import read_frames
 
     path = Path(shared) / "mini-ava" / "unusual" / "rotation-90-metadata.mp4"
     frame = next(iter(read_frames(path)))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core import ava
-from core.detected import DetectedVideo
-from core.evaluation import read_predictions
-from core.face_tables import write_ava_predictions, write_tracks_csv
-from core.media import MediaError
+from core.detection.results import DetectedVideo
+from core.evaluation.official import read_predictions
+from core.formats import ava
+from core.outputs.tables import write_ava_predictions, write_tracks_csv
+from core.runtime.errors import MediaError
 
 
 def two_faces(**options) -> DetectedVideo:

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from core.cache import NotDownloadedError
-from core.errors import UserError
-from core.faces import HaarCascade, YuNet, find_detector
-from core.published import YUNET
-from core.video import read_frames
+from core.detection.faces import HaarCascade, YuNet, find_detector
+from core.download.cache import NotDownloadedError
+from core.download.weights_catalogue import YUNET
+from core.media.video import read_frames
+from core.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_without_network_and_weights_the_cascade_serves_and_says_so(tmp_path, mo
     def unreachable(remote, cache):
         raise NotDownloadedError("no network")
 
-    monkeypatch.setattr("core.faces.cached", unreachable)
+    monkeypatch.setattr("core.detection.faces.cached", unreachable)
     detector, note = find_detector(None, tmp_path)
     assert isinstance(detector, HaarCascade)
     assert "Haar cascade" in note

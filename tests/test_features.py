@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from core import ava, features
-from core.errors import UserError
-from core.features import FeatureStore, VideoFeatures, is_written, write_features
+from core.formats import ava, feature_store
+from core.formats.feature_store import FeatureStore, VideoFeatures, is_written, write_features
+from core.runtime.errors import UserError
 
 MADE_BY = {"weights": "abc", "clip_length": 3}
 
@@ -104,7 +104,7 @@ def test_published_csv_whose_rows_come_in_order_of_time(tmp_path):
 
 def test_rows_of_several_files_and_batches_by_number(two_videos, monkeypatch):
     folder, videos = two_videos
-    monkeypatch.setattr(features, "ROWS_PER_BATCH", 2)
+    monkeypatch.setattr(feature_store, "ROWS_PER_BATCH", 2)
     for video in videos:
         write_features(folder, video, MADE_BY)
     store = FeatureStore(folder)
@@ -143,7 +143,7 @@ def test_an_entity_of_many_rows_takes_little_room(tmp_path):
 # ---------------------------------------------------------------- finished work
 
 
-@pytest.mark.parametrize("form", features.FORMATS)
+@pytest.mark.parametrize("form", feature_store.FORMATS)
 def test_what_is_written_is_not_made_again(tmp_path, form):
     rows = annotations("v", {"v:1": 5, "v:2": 3})
     assert not is_written(tmp_path, rows, MADE_BY, form)

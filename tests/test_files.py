@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError, exits_cleanly
-from core.files import finished_files, make_folder, write_json, written_whole
+from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import finished_files, make_folder, write_json, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -140,7 +140,7 @@ def test_a_fault_of_the_program_is_not_hidden():
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_goes_away_ends_a_script_quietly(lines):
     code = (
-        "import sys; from core.errors import exits_cleanly\n"
+        "import sys; from core.runtime.errors import exits_cleanly\n"
         "@exits_cleanly\n"
         "def main():\n"
         "    sys.stdin.read()\n"

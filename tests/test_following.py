@@ -8,10 +8,12 @@ import av
 import numpy as np
 import pytest
 
-from core.face_crops import box_crop
-from core.following import GRID_FPS, SeenFrame, ShotFollower, look_for_faces, scores_at
-from core.shots import ShotFrame
-from core.video import read_frames
+from core.clip_utils import GRID_FPS
+from core.detection.face_tracks import ShotFollower, scores_at
+from core.detection.faces import SeenFrame, look_for_faces
+from core.detection.shots import ShotFrame
+from core.media.cropping import box_crop
+from core.media.video import read_frames
 
 WIDTH, HEIGHT, STEP = 96, 64, 3
 

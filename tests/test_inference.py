@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from core.models import ASC_Net, backbone, resnet18_two_streams
-from core.models.inference import CPU_PLACES, ContextScorer, fast_two_stream
+from core.models.fast_context import CPU_PLACES, ContextScorer
+from core.models.fast_two_stream import fast_two_stream
 
 
 @pytest.fixture(autouse=True)

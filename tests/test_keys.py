@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.errors import UserError
-from core.keys import positions
+from core.formats.ava import positions
+from core.runtime.errors import UserError
 
 
 def table(*keys: str) -> pd.DataFrame:

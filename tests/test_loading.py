@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.dataset import Batch
-from core.errors import UserError
-from core.loading import load_batches
+from core.inputs.loading import Batch, load_batches
+from core.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 

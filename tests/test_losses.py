@@ -6,12 +6,12 @@ import torch
 from test_models import REFERENCE, hash_weights, needs_reference
 from torch import Tensor, nn
 
-from core import losses
 from core.dataset import ClipBatch, ContextBatch
-from core.losses import ContextLoss, EncoderLoss, TrackLoss
+from core.inputs.transforms import Draws
 from core.models import resnet18_two_streams
 from core.track_dataset import TrackBatch
-from core.transforms import Draws
+from core.training import losses
+from core.training.losses import ContextLoss, EncoderLoss, TrackLoss
 
 CLIPS, FRAMES, SIZE, SAMPLES = 2, 3, 8, 1800
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from core import matching
 from core.boxes import intersection_over_union
-from core.matching import Faces, appearances, best_pairs, match, nearest_times
+from core.evaluation import matching
+from core.evaluation.matching import Faces, appearances, best_pairs, match, nearest_times
 
 
 def faces(*rows, video=0):

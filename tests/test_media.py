@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from tiny import FPS, HEIGHT, WIDTH
 
-from core.audio import SAMPLE_RATE, decode_audio
-from core.media import Damage, MediaError, open_media
-from core.report_media import why_not_played
-from core.sound_track import sound_track
-from core.video import probe, read_frames, write_video
+from core.formats.wav import SAMPLE_RATE
+from core.media.audio import decode_audio
+from core.media.container import Damage, open_media
+from core.media.sound_track import sound_track
+from core.media.video import probe, read_frames
+from core.media.video_writer import write_video
+from core.outputs.report_media import why_not_played
+from core.runtime.errors import MediaError
 
 FRAMES = 40
 RATE = 48_000

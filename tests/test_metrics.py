@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import metrics
+from core.evaluation import metrics
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from core.errors import UserError
 from core.models import BACKBONES, ASC_Net, backbone, resnet18_two_streams
 from core.models.two_stream import start_from_motion
+from core.runtime.errors import UserError
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

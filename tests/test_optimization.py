@@ -22,14 +22,15 @@ from torch import nn
 
 import ASC_train
 import STE_train
-from core import ava, optimization
+from core import optimization
 from core.dataset import ClipDataset, ContextDataset
-from core.errors import UserError
-from core.losses import ContextLoss, EncoderLoss
+from core.formats import ava
+from core.inputs.sampling import ShuffledBatches
 from core.models import ASC_Net, resnet18_two_streams
-from core.optimization import BatchLoss, EpochTotals, Training, make_accelerator, make_criterion, make_optimizer
-from core.runs import Run
-from core.sampling import ShuffledBatches
+from core.optimization import EpochTotals, Training, make_accelerator, make_criterion, make_optimizer
+from core.runtime.errors import UserError
+from core.training.losses import BatchLoss, ContextLoss, EncoderLoss
+from core.training.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("train_seconds", "clips_per_s", "contexts_per_s", "frames_per_s")  # what differs between two equal runs

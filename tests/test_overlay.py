@@ -13,13 +13,14 @@ from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
 from test_detection import joined
 from tiny import exit_status
 
-from core import ava
-from core.audio import SAMPLE_RATE, decode_audio
-from core.detected import DetectedVideo
-from core.media import MediaError
-from core.overlay import SILENT_COLOUR, SPEAKING_COLOUR, UNHEARD_COLOUR, Faces, draw_faces, write_overlay
-from core.video import probe, read_frames
-from core.video_writing import write_timed_video
+from core.detection.results import DetectedVideo
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE
+from core.media.audio import decode_audio
+from core.media.video import probe, read_frames
+from core.media.video_writer import write_timed_video
+from core.outputs.overlay import SILENT_COLOUR, SPEAKING_COLOUR, UNHEARD_COLOUR, Faces, draw_faces, write_overlay
+from core.runtime.errors import MediaError
 from scripts import overlay
 
 # Frames 0 to 9: the rate changes twice, and once nothing moves for half a second.
@@ -176,7 +177,7 @@ def test_pixels_keep_their_shape(tmp_path: Path, monkeypatch, rotation: int, exp
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     turned = replace(probe(path), rotation=rotation)  # the writer cannot store a rotation
-    monkeypatch.setattr("core.overlay.probe", lambda source: turned)
+    monkeypatch.setattr("core.outputs.overlay.probe", lambda source: turned)
     write_overlay(tmp_path / "overlay.mp4", detected([], np.array([0.0]), path, fps=10, sound_s=None))
     with av.open(str(tmp_path / "overlay.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == expected

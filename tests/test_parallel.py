@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core import parallel
-from core.errors import UserError
-from core.media import MediaError
+from core.runtime import parallel
+from core.runtime.errors import MediaError, UserError
 
 
 # At module level: another process has to find them.
@@ -69,7 +68,7 @@ def test_an_interrupt_ends_the_map():
 
 def test_after_ctrl_c_no_video_is_begun(tmp_path):
     script = (
-        "import pathlib, sys; from core import parallel; import test_parallel\n"
+        "import pathlib, sys; from core.runtime import parallel; import test_parallel\n"
         "if __name__ == '__main__':\n"
         f"    items = {{str(n): (pathlib.Path({str(tmp_path)!r}), n) for n in range(6)}}\n"
         "    parallel.map_videos(test_parallel.begin_and_wait, items, 2)\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import ava
-from core.metrics import average_precision
+from core.evaluation.metrics import average_precision
+from core.formats import ava
 from scripts import make_synthetic_ava
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,10 +19,10 @@ import pytest
 import scipy.io.wavfile
 from tiny import BOXES, CLIPS, CROP_SIZE, FPS, HEIGHT, WIDTH, annotation_row, exit_status, picture, write_annotations
 
-from core import ava
-from core.audio import SAMPLE_RATE, read_wav, write_wav
-from core.crops import Crops, is_extracted
-from core.video import write_video
+from core.formats import ava
+from core.formats.crop_store import Crops, is_extracted
+from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.media.video_writer import write_video
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
 
 ROOT = Path(__file__).resolve().parents[1]

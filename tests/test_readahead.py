@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from core.readahead import read_ahead
+from core.runtime.readahead import read_ahead
 
 
 def test_items_come_in_order():

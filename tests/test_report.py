@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
-from core import report_media
-from core.detected import DetectedVideo
-from core.media import MediaError
-from core.report import as_script_data, pack_faces, write_report
-from core.report_media import find_media
-from core.video_writing import write_video
+from core.detection.results import DetectedVideo
+from core.media.video_writer import write_video
+from core.outputs import report_media
+from core.outputs.report import as_script_data, pack_faces, write_report
+from core.outputs.report_media import find_media
+from core.runtime.errors import MediaError
 
 
 def encode(path: Path, codec: str = "libx264", pixel_format: str = "yuv420p") -> Path:

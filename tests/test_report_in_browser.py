@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, steady, track
 
-from core import report_media
-from core.detected import DetectedVideo
-from core.report import write_report
-from core.video_writing import write_video
+from core.detection.results import DetectedVideo
+from core.media.video_writer import write_video
+from core.outputs import report_media
+from core.outputs.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

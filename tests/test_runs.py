@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import UserError
-from core.runs import Run, find_weights
+from core.runtime.errors import UserError
+from core.training.runs import Run, find_weights
 
 SETTINGS = {"clip_length": 3, "STE_optimization_params": {"epochs": 2, "threads": 0, "crop_scale": (0.5, 1.0)}}
 

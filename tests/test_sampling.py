@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from core.sampling import EqualLengthBatches, ShuffledBatches, TrackBatches, WholeTracks
+from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, TrackBatches, WholeTracks
 
 
 def numbers(sampler: ShuffledBatches) -> list[list[int]]:

@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import medfilt
 from scipy.special import softmax
 
-from core.scores import speaking_probability
+from core.evaluation.scores import speaking_probability
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "postprocess.json"
 

@@ -11,8 +11,8 @@ import torch
 
 from core import config as default_config
 from core import settings
-from core.errors import UserError
 from core.models import BACKBONES
+from core.runtime.errors import UserError
 
 STE = {"STE_inputs": ["csv_train_full", "models_out"], "STE_optimization_params": []}
 FILLED = ["STE_inputs.csv_train_full=a.csv", "STE_inputs.models_out=runs"]

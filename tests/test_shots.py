@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from core.shots import find_shots
-from core.video import read_frames, write_video
+from core.detection.shots import find_shots
+from core.media.video import read_frames
+from core.media.video_writer import write_video
 
 FPS, WIDTH, HEIGHT = 25, 96, 64
 

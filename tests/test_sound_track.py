@@ -8,11 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from core.audio import SAMPLE_RATE
-from core.errors import UserError
-from core.media import MediaError
-from core.sound_track import sound_track
-from core.video import write_video
+from core.formats.wav import SAMPLE_RATE
+from core.media.sound_track import sound_track
+from core.media.video_writer import write_video
+from core.runtime.errors import MediaError, UserError
 
 
 def tone(seconds: float) -> np.ndarray:
@@ -85,7 +84,7 @@ def test_sound_that_fails_midway_is_kept_so_far(tmp_path, monkeypatch):
         raise MediaError("the sound is damaged")
 
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
-    monkeypatch.setattr("core.sound_track.decode_audio", failing)
+    monkeypatch.setattr("core.media.sound_track.decode_audio", failing)
     with sound_track(tmp_path / "a.mp4") as sound:
         assert sound.faults == ("The sound fails to decode: the sound is damaged. After that it counts as silence.",)
         assert sound.end_s == 0.5

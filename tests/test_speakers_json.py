@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.detected import DetectedVideo
-from core.speakers_json import schema, write_speakers_json
+from core.detection.results import DetectedVideo
+from core.outputs.speakers_json import schema, write_speakers_json
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.speech import Segment, speaking_time, speech_segments
+from core.outputs.speech import Segment, speaking_time, speech_segments
 
 
 def segments_of(scores: list[float], times_s: np.ndarray | None = None, first: int = 0, **limits) -> list[Segment]:

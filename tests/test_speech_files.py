@@ -3,8 +3,8 @@
 import numpy as np
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.detected import DetectedVideo
-from core.speech_files import write_rttm, write_vtt
+from core.detection.results import DetectedVideo
+from core.outputs.speech import write_rttm, write_vtt
 
 
 def turns(**options) -> DetectedVideo:

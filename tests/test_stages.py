@@ -29,13 +29,13 @@ import evaluate
 import STE_forward
 import STE_postprocessing
 import STE_train
-from core import ava
-from core.context_logits import read_logits
-from core.features import FeatureStore
-from core.metrics import average_precision
+from core.evaluation.metrics import average_precision
+from core.evaluation.scores import speaking_probability
+from core.formats import ava
+from core.formats.context_logits import read_logits
+from core.formats.feature_store import FeatureStore
+from core.inputs.transforms import MEAN, STD
 from core.models import ASC_Net, resnet18_two_streams
-from core.scores import speaking_probability
-from core.transforms import MEAN, STD
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = 3

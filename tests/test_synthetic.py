@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import ava
-from core.audio import decode_audio
-from core.metrics import average_precision, roc_auc
-from core.synthetic import Scene, annotation_rows, compose_scene
-from core.synthetic_picture import render_frames
-from core.synthetic_sound import SAMPLE_RATE, Syllables, contours, mouth, speaking_spans
-from core.video import read_frames
+from core.evaluation.metrics import average_precision, roc_auc
+from core.formats import ava
+from core.media.audio import decode_audio
+from core.media.video import read_frames
+from core.synthetic.picture import render_frames
+from core.synthetic.scenes import Scene, annotation_rows, compose_scene
+from core.synthetic.sound import SAMPLE_RATE, Syllables, contours, mouth, speaking_spans
 from scripts import make_synthetic_ava
 
 SMALL = (320, 180)

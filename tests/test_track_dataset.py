@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from core import ava
-from core.audio import SAMPLE_RATE, read_wav, write_wav
-from core.entity_sound import mfcc_of_frames
-from core.errors import UserError
-from core.loading import load_batches
-from core.sampling import EqualLengthBatches
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.inputs.loading import load_batches
+from core.inputs.mfcc import mfcc_of_frames
+from core.inputs.sampling import EqualLengthBatches
+from core.runtime.errors import UserError
 from core.track_dataset import TrackDataset, augmented, mixed
 
 FPS = 25

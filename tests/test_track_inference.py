@@ -7,10 +7,10 @@ import pytest
 import torch
 from track_models import PUBLISHED, SIDE, used
 
-from core.models import light_asd, lr_asd, track_inference
+from core.models import fast_track_encoder, light_asd, lr_asd
+from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import TrackEncoder
-from core.models.track_inference import FastTrackEncoder
-from core.weights import load_weights
+from core.models.weights import load_weights
 
 CONTEXTS = {light_asd: (6, 5), lr_asd: (9, 6)}  # frames: visual, audio
 
@@ -93,7 +93,7 @@ def test_a_stream_gives_the_track_whatever_its_blocks(model, sizes):
     assert sum(map(len, parts)) == max(0, 40 - sizes[-1] - stream.context)
     parts.append(stream.push(blocks[-1], ends=True))
     with torch.inference_mode():
-        normalised = track_inference.normalise(faces)[None, None]
+        normalised = fast_track_encoder.normalise(faces)[None, None]
         expected = model.model.visualEncoder(normalised)[0]
     assert_near(torch.cat(parts), expected)
     assert_near(stream.push(faces, ends=True), expected)  # a new run has forgotten the last
@@ -138,7 +138,7 @@ def test_long_tracks_are_worked_through_in_parts(model, monkeypatch):
     encoder = FastTrackEncoder(model)
     audio, visual = encoder.audio(mfcc), encoder.visual(faces)
     logits, features = encoder.score(audio, visual)
-    monkeypatch.setattr(track_inference, "LONG_BLOCK", 7)
+    monkeypatch.setattr(fast_track_encoder, "LONG_BLOCK", 7)
     assert_near(encoder.audio(mfcc), audio)
     for found, expected in zip(encoder.score(audio, visual), (logits, features), strict=True):
         assert_near(found, expected)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import python_speech_features as psf
 
-from core import audio
-from core.audio import SAMPLE_RATE, track_mfcc, track_samples
+from core.formats.wav import SAMPLE_RATE
+from core.inputs import mfcc
+from core.inputs.mfcc import track_mfcc, track_samples
 
 
 def noise(samples: int) -> np.ndarray:
@@ -19,7 +20,7 @@ def test_four_windows_a_frame():
 
 @pytest.mark.parametrize("frames", [1, 2, 25, 100])
 def test_the_numbers_are_those_of_python_speech_features(frames, monkeypatch):
-    monkeypatch.setattr(audio, "WINDOWS_AT_ONCE", 70)  # several blocks, the last one short
+    monkeypatch.setattr(mfcc, "WINDOWS_AT_ONCE", 70)  # several blocks, the last one short
     samples = noise(track_samples(frames))
     expected = psf.mfcc(samples, SAMPLE_RATE)
     assert len(expected) == 4 * frames

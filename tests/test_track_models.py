@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from track_models import PUBLISHED, SIDE, used
 
-from core.errors import UserError
 from core.models import light_asd, lr_asd
 from core.models.track_encoder import TrackEncoder
-from core.weights import load_weights
+from core.models.weights import load_weights
+from core.runtime.errors import UserError
 
 ENCODERS = {"light_asd": light_asd, "lr_asd": lr_asd}
 both = pytest.mark.parametrize("constructor", ENCODERS.values(), ids=ENCODERS)

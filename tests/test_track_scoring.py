@@ -5,13 +5,13 @@ import pytest
 import torch
 from track_models import SIDE, used
 
-from core import track_scoring
-from core.audio import track_mfcc, track_samples
+from core.inference import tracks
+from core.inference.tracks import OnePass, SixPasses, _running_mean
+from core.inputs.mfcc import track_mfcc, track_samples
+from core.media.sound_track import SoundTrack
 from core.models import light_asd, lr_asd
+from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import TrackEncoder
-from core.models.track_inference import FastTrackEncoder
-from core.sound_track import SoundTrack
-from core.track_scoring import OnePass, SixPasses, _running_mean
 
 
 @pytest.fixture(scope="module", params=[light_asd, lr_asd])
@@ -86,11 +86,11 @@ def test_six_passes_are_the_published_protocol(model, frames):
 
 
 def test_six_passes_stretch_by_stretch(model, monkeypatch):
-    monkeypatch.setattr(track_scoring, "PASSES_S", (1, 2, 3))
+    monkeypatch.setattr(tracks, "PASSES_S", (1, 2, 3))
     faces, sound = material(330)
     encoder = FastTrackEncoder(model)
     expected = run(SixPasses(encoder, sound, 0.0), faces)
-    monkeypatch.setattr(track_scoring, "STRETCH", 6 * 25)
+    monkeypatch.setattr(tracks, "STRETCH", 6 * 25)
     np.testing.assert_allclose(run(SixPasses(encoder, sound, 0.0), faces)[0], expected[0], atol=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_a_second_is_longer_than_two_contexts(model):
 
 
 def test_windows_of_all_lengths_end_with_a_stretch():
-    assert all(track_scoring.STRETCH % (25 * seconds) == 0 for seconds in track_scoring.PASSES_S)
+    assert all(tracks.STRETCH % (25 * seconds) == 0 for seconds in tracks.PASSES_S)
 
 
 def test_the_running_mean_takes_what_there_is_at_the_ends():

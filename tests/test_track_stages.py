@@ -27,15 +27,16 @@ import ASC_train
 import STE_forward
 import STE_postprocessing
 import STE_train
-from core import ava, models, settings, track_dataset
-from core.context_logits import read_logits
-from core.crops import Crops
-from core.errors import UserError
-from core.features import FeatureStore
-from core.metrics import average_precision
+from core import models, settings, track_dataset
+from core.evaluation.metrics import average_precision
+from core.evaluation.scores import speaking_probability
+from core.formats import ava
+from core.formats.context_logits import read_logits
+from core.formats.crop_store import Crops
+from core.formats.feature_store import FeatureStore
+from core.inputs.sampling import EqualLengthBatches, WholeTracks
 from core.optimization import Training, make_accelerator
-from core.sampling import EqualLengthBatches, WholeTracks
-from core.scores import speaking_probability
+from core.runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT = (3, 2, 2)

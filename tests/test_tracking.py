@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.tracking import MAX_GAP_S, FaceTrack, FaceTracker
+from core.detection.tracking import MAX_GAP_S, FaceTrack, FaceTracker
 
 
 def tracks_of(frames: list[tuple[float, np.ndarray]]) -> list[FaceTrack]:

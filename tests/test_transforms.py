@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
-from core.transforms import MEAN, STD, Draws, augment, stack
+from core.inputs.transforms import MEAN, STD, Draws, augment, stack
 
 
 def draws(items: int, seed: int = 0, rank: int = 0, world: int = 1) -> Draws:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from tiny import FPS, HEIGHT, WIDTH, brightness, picture
 
-from core.media import MediaError, open_media
-from core.video import find_video, probe, read_frames, write_video
+from core.media.container import open_media
+from core.media.video import find_video, probe, read_frames
+from core.media.video_writer import write_video
+from core.runtime.errors import MediaError
 
 FRAMES = 50
 
@@ -110,7 +112,7 @@ def test_a_file_that_cannot_seek_is_decoded_from_its_beginning(steady, monkeypat
         def __exit__(self, *error):
             self.container.close()
 
-    monkeypatch.setattr("core.video.open_media", lambda path: Unseekable(open_media(path)))
+    monkeypatch.setattr("core.media.video.open_media", lambda path: Unseekable(open_media(path)))
     assert [number_of(frame.rgb()) for frame in read_frames(steady, 1.0, 1.03)] == [25, 26]
 
 

@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from core.audio import SAMPLE_RATE, decode_audio
-from core.video import probe, read_frames
-from core.video_writing import write_timed_video, write_video
+from core.formats.wav import SAMPLE_RATE
+from core.media.audio import decode_audio
+from core.media.video import probe, read_frames
+from core.media.video_writer import write_timed_video, write_video
 
 WIDTH, HEIGHT = 64, 48
 # A rate that changes, pauses, and times that no frame rate has.

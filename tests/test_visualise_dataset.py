@@ -7,7 +7,7 @@ from tiny import exit_status
 
 from ava_asd.config import read_config
 from ava_asd.windows import Windows
-from core.errors import EXIT_USER_ERROR
+from core.runtime.errors import EXIT_USER_ERROR
 from scripts import visualise_dataset
 
 

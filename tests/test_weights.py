@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from core.errors import UserError
 from core.models import ASC_Net, resnet18_two_streams, resnet34_two_streams
-from core.weights import clip_length_of, load_weights, read_state_dict
+from core.models.weights import clip_length_of, load_weights, read_state_dict
+from core.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core import ava
-from core.video import write_video
+from core.formats import ava
+from core.media.video_writer import write_video
 
 FPS = 25
 WIDTH, HEIGHT = 64, 48

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from core.errors import UserError
 from core.models.context import ASC_Net
 from core.models.light_asd import light_asd
 from core.models.lr_asd import lr_asd
 from core.models.track_encoder import TrackEncoder
 from core.models.two_stream import resnet18_two_streams, resnet34_two_streams, resnet50_two_streams
+from core.runtime.errors import UserError
 
 __all__ = [
     "BACKBONES",

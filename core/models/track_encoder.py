@@ -43,7 +43,8 @@ class TrackEncoder(nn.Module):
         """Score every frame of tracks of one length.
 
         Args:
-            mfcc: (batch, 4 * time, 13) float32, `core.audio.track_mfcc` of the tracks' sound at 25 frames a second.
+            mfcc: (batch, 4 * time, 13) float32, `core.inputs.mfcc.track_mfcc` of the tracks' sound at 25 frames a
+            second.
             faces: (batch, time, 112, 112), grey, 0 to 255, of any type.
 
         Returns:

@@ -1,0 +1,261 @@
+"""Who speaks in any video: shots, faces, tracks and their scores, in one pass over the file.
+
+from core.detection.detector import ActiveSpeakerDetector
+
+video = ActiveSpeakerDetector().detect("interview.mp4")
+for track in video.tracks:
+    print(track.id, track.times_s[0], track.probabilities.mean())
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.clip_utils import GRID_FPS
+from core.detection.encoders import DEFAULT_ENCODER, Encoder, open_encoder
+from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
+from core.detection.faces import FaceDetector, IsDue, SeenFrame, find_detector, look_for_faces
+from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
+from core.detection.shots import find_shots
+from core.inference.contexts import TrackFeatures
+from core.media.container import Damage
+from core.media.sound_track import SoundTrack, sound_track
+from core.media.video import VideoInfo, probe, read_frames
+from core.runtime.errors import MediaError, UserError
+from core.runtime.files import printable
+from core.runtime.readahead import read_ahead
+
+DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
+MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
+MIN_FACE_PX = 24  # median height; smaller ones are enlarged fivefold for the encoder and tell it nothing
+MIN_CONFIDENCE = 0.7  # mean score of a track's detections
+FRAMES_AHEAD = 8
+CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
+SOUND_SLACK_S = 0.5  # sound that begins later, or ends earlier than the picture, by more than this is told
+
+
+class ActiveSpeakerDetector:
+    """Detects, follows and scores the faces of videos.
+
+    Args:
+        encoder: "light_asd", "lr_asd", or a two-stream encoder of the staged pipeline ("resnet18_two_streams", ...).
+        weights: published weights by name ("ava", "talkset": downloaded once), or the path of a state dict; by
+            default the published ones that do best on detected tracks.
+        context: state dict of a context network (ASC) trained on the encoder's features; its scores take the place of
+            the encoder's.
+        context_shape: the context network's moments, stride in frames and speakers, as in its training.
+        crop: "box" or "lower_face", how faces are cut for "light_asd" and "lr_asd"; by default as the published
+            weights had it in training, "box" for weights of your own.
+        ensemble: average the six passes of the published own-video protocol (windows of 1 to 6 s); whole-track
+            encoders only.
+        detector: the path of YuNet weights, or any `core.detection.faces.FaceDetector`; by default YuNet with weights
+            downloaded once, or OpenCV's Haar cascade where they cannot be had (the results' notes say so).
+        detect_every: look for faces in every n-th frame; by default every 0.12 s.
+        min_track_s: shorter tracks are left out, seconds.
+        min_face_px: tracks whose median height is less are left out, pixels.
+        device: "cpu", "cuda" or "cuda:1"; where the networks run.
+        cache: folder for downloads; by default the user's (see `core.download.cache`).
+
+    Raises:
+        UserError: a name or a file is wrong, weights cannot be had, or arguments do not go together.
+    """
+
+    def __init__(
+        self,
+        encoder: str = DEFAULT_ENCODER,
+        weights: str | Path | None = None,
+        *,
+        context: str | Path | None = None,
+        context_shape: tuple[int, int, int] = (11, 4, 3),
+        crop: str | None = None,
+        ensemble: bool = False,
+        detector: str | Path | FaceDetector | None = None,
+        detect_every: int | None = None,
+        min_track_s: float = MIN_TRACK_S,
+        min_face_px: float = MIN_FACE_PX,
+        device: str | torch.device = "cpu",
+        cache: str | Path | None = None,
+    ):
+        if detect_every is not None and detect_every < 1:
+            raise UserError(f"detect_every {detect_every}: expected 1 (every frame) or more")
+        for name, value, unit in (("min_track_s", min_track_s, "seconds"), ("min_face_px", min_face_px, "pixels")):
+            if not 0 <= value < float("inf"):
+                raise UserError(f"{name} {value:g}: expected {unit}, 0 or more")
+        self.encoder: Encoder = open_encoder(
+            encoder,
+            weights,
+            crop=crop,
+            ensemble=ensemble,
+            context=context,
+            context_shape=context_shape,
+            device=torch.device(device),
+            cache=cache,
+        )
+        self.detector, self.detector_note = find_detector(detector, cache)
+        self.detect_every, self.min_track_s, self.min_face_px = detect_every, min_track_s, min_face_px
+
+    @property
+    def settings(self) -> dict:
+        """What results depend on, as plain values."""
+        return {
+            **self.encoder.settings,
+            "face_detector": self.detector.name,
+            "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
+            "detect_every": self.detect_every,
+            "min_track_s": self.min_track_s,
+            "min_face_px": self.min_face_px,
+            "min_confidence": MIN_CONFIDENCE,
+            "threshold": SPEAKING_THRESHOLD,
+        }
+
+    def detect(self, path: str | Path, progress: Callable[[float], object] | None = None) -> DetectedVideo:
+        """Who is seen in one video, and who of them speaks when.
+
+        The file is decoded once, in order; memory does not grow with its length, but for the results.
+
+        Args:
+            path: video file, of any frame rate, also a varying one.
+            progress: called with the time, in seconds, up to which the video has been worked through.
+
+        Raises:
+            MediaError: nothing of the file can be decoded, or it has no picture. A damaged file gives what can be
+                decoded of it, with `complete` False and a note.
+        """
+        info, damage = probe(path), Damage()
+        with sound_track(path) as sound:
+            road = _Road(self, info, sound)
+            error = None
+            try:
+                for seen in self._seen(path, info, damage):
+                    road.add(seen)
+                    if progress is not None:
+                        progress(seen.frame.time_s)
+            except MediaError as failure:
+                if not road.times_s:
+                    raise
+                error = str(failure)
+            if not road.times_s:
+                raise MediaError(f"{path}: no frame tells its time; re-encode it, for example to H.264 in mp4")
+            road.finish()
+        notes = [printable(note) for note in self._notes(info, sound, road)]
+        faults = [printable(fault) for fault in _faults(info, sound, road, damage, error)]
+        return DetectedVideo(
+            path=Path(path),
+            info=info,
+            frame_times_s=np.array(road.times_s),
+            sound_s=(sound.start_s, sound.end_s) if sound else None,
+            shots=road.shots,
+            tracks=road.tracks,
+            notes=[*faults, *notes],
+            complete=not faults and (sound is not None or not info.has_audio),
+            settings=self.settings,
+        )
+
+    def _seen(self, path: str | Path, info: VideoInfo, damage: Damage) -> Iterator[SeenFrame]:
+        """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
+        shots = read_ahead(find_shots(read_frames(path, damage=damage), info.fps), FRAMES_AHEAD)
+        return read_ahead(look_for_faces(shots, self.detector, self._is_due(info.fps)), FRAMES_AHEAD)
+
+    def _is_due(self, fps: float) -> IsDue:
+        if self.detect_every is not None:
+            return lambda frames, seconds: frames >= self.detect_every
+        return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
+
+    def _notes(self, info: VideoInfo, sound: SoundTrack | None, road: "_Road") -> Iterator[str]:
+        last_s = road.times_s[-1]
+        if self.detector_note is not None:
+            yield self.detector_note
+        if sound is None:
+            reason = "its sound stream cannot be decoded" if info.has_audio else "it has no sound stream"
+            yield f"Nobody can be heard in this video: {reason}. Faces were followed, but have no scores."
+        else:
+            if sound.start_s > road.times_s[0] + SOUND_SLACK_S or sound.end_s < last_s - SOUND_SLACK_S:
+                yield (
+                    f"The sound covers {sound.start_s:.2f} to {sound.end_s:.2f} s of a picture from "
+                    f"{road.times_s[0]:.2f} to {last_s:.2f} s; outside it counts as silence."
+                )
+        if not road.tracks:
+            yield "No face was found."
+
+
+def _faults(
+    info: VideoInfo, sound: SoundTrack | None, road: "_Road", damage: Damage, error: str | None
+) -> Iterator[str]:
+    """Sentences on what of the file is damaged or missing."""
+    if damage:
+        yield f"Of the picture {damage}. What is lost is left out, and what follows it may look damaged."
+    if error is not None:
+        yield f"The picture fails to decode: {error}. What comes before was worked through."
+    if sound is not None:
+        yield from sound.faults
+    end_s = max(road.times_s[-1] + 1 / info.fps, sound.end_s if sound else 0.0)
+    if info.told_s is not None and info.told_s > end_s + CUT_OFF_S:
+        yield f"The file is cut off: it should last {info.told_s:.2f} s, and ends at {end_s:.2f} s."
+
+
+class _Road:
+    """Takes a video's frames in order; shots and finished tracks gather in it."""
+
+    def __init__(self, settings: ActiveSpeakerDetector, info: VideoInfo, sound: SoundTrack | None):
+        self.settings, self.info, self.sound = settings, info, sound
+        self.times_s: list[float] = []
+        self.shots: list[Shot] = []
+        self.tracks: list[Track] = []
+        self.follower: ShotFollower | None = None
+        self.shot_start = 0
+
+    def add(self, seen: SeenFrame) -> None:
+        if seen.begins_shot:
+            self._end_shot(end_s=seen.frame.time_s)
+            self.shot_start = seen.number
+            encoder = self.settings.encoder
+            start = None if self.sound is None else lambda first_s: encoder.start(self.sound, first_s)
+            origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
+            with_features = encoder.context is not None
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, with_features=with_features)
+        self.times_s.append(seen.frame.time_s)
+        self.follower.add(seen)
+
+    def finish(self) -> None:
+        if self.times_s:
+            self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
+
+    def _end_shot(self, end_s: float) -> None:
+        if self.follower is None:
+            return
+        faces, self.follower = self.follower.finish(), None
+        logits = [face.logits for face in faces]
+        encoder = self.settings.encoder
+        if self.sound is not None and encoder.context is not None:
+            logits = encoder.score_in_context([TrackFeatures(face.first_grid, face.features) for face in faces])
+        for face, scores in zip(faces, logits, strict=True):
+            self.tracks.append(self._track(face, scores))
+        last = len(self.times_s) - 1
+        self.shots.append(Shot(self.shot_start, last, self.times_s[self.shot_start], end_s))
+
+    def _is_kept(self, face: FollowedFace) -> bool:
+        seconds = face.times_s[-1] - face.times_s[0] + 1 / self.info.fps
+        heights = [box[3] - box[1] for box in face.boxes]
+        return (
+            seconds >= self.settings.min_track_s - 1e-6
+            and np.median(heights) >= self.settings.min_face_px
+            and face.track.confidence >= MIN_CONFIDENCE
+        )
+
+    def _track(self, face: FollowedFace, logits: np.ndarray | None) -> Track:
+        times_s = np.array(face.times_s)
+        scores = np.full(len(times_s), np.nan, np.float32)
+        if logits is not None:
+            scores = scores_at(times_s, self.times_s[0] + face.first_grid / GRID_FPS, logits)
+        size = (self.info.width, self.info.height) * 2
+        return Track(
+            id=len(self.tracks) + 1,
+            shot=len(self.shots),
+            frames=np.array(face.frames),
+            times_s=times_s,
+            boxes=np.clip(face.boxes, 0, size).astype(np.float32),
+            scores=scores,
+            thumbnail=face.thumbnail,
+        )

@@ -1,0 +1,126 @@
+"""The encoders that detection can use, opened by name: crops and sound of a face in, logits and features out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import models
+from core.detection.face_tracks import TrackScorer
+from core.download.weights_catalogue import find_weights
+from core.inference.clips import ClipScorer
+from core.inference.contexts import TrackFeatures, score_shot
+from core.inference.tracks import OnePass, SixPasses
+from core.media.cropping import CROPS, CropFunction
+from core.media.sound_track import SoundTrack
+from core.models.fast_context import ContextScorer
+from core.models.fast_track_encoder import FastTrackEncoder
+from core.models.fast_two_stream import fast_encoder
+from core.models.weights import clip_length_of, load_weights, read_state_dict
+from core.runtime.errors import UserError
+from core.runtime.files import fingerprint
+
+WHOLE_TRACK = models.TRACK_ENCODERS
+WHOLE_TRACK_CROPS = ("box", "lower_face")
+TWO_STREAM = models.BACKBONES
+NAMES = (*WHOLE_TRACK, *TWO_STREAM)
+DEFAULT_ENCODER = "light_asd"
+ContextShape = tuple[int, int, int]  # moments, stride in moments, speakers
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder ready to score faces, with or without a context network behind it.
+
+    Attributes:
+        crop: cuts a face for it.
+        start: makes the scorer of one face from the video's sound and the time of the face's first crop.
+        settings: what its scores depend on, as plain values.
+        context: the context network, or None.
+        context_shape: its moments, stride and speakers.
+        device: where the networks run.
+    """
+
+    crop: CropFunction
+    start: Callable[[SoundTrack, float], TrackScorer]
+    settings: dict[str, Any]
+    context: ContextScorer | None
+    context_shape: ContextShape
+    device: torch.device
+
+    def score_in_context(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
+        """The context network's logits of all faces of a shot, each (crop, [not speaking, speaking]) float32."""
+        return score_shot(self.context, tracks, self.context_shape, self.device) if tracks else []
+
+
+def open_encoder(
+    name: str,
+    weights: str | Path | None,
+    *,
+    crop: str | None,
+    ensemble: bool,
+    context: str | Path | None,
+    context_shape: ContextShape,
+    device: torch.device,
+    cache: str | Path | None,
+) -> Encoder:
+    """Load an encoder; arguments as `core.detection.ActiveSpeakerDetector` has them.
+
+    Raises:
+        UserError: a name or a file is wrong, weights cannot be had, or arguments do not go together.
+    """
+    if name not in NAMES:
+        raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(NAMES)}")
+    if name in TWO_STREAM:
+        faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble
+        if faults:
+            raise UserError(f"{' and '.join(faults)}: only of {' and '.join(WHOLE_TRACK)}, not of {name}; leave it out")
+        if weights is None:
+            raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
+        path, crop_name = Path(weights), "colour"
+        size, start = _two_stream(name, path, device, with_features=context is not None)
+    else:
+        if crop not in (None, *WHOLE_TRACK_CROPS):
+            raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(WHOLE_TRACK_CROPS)}")
+        if ensemble and context is not None:
+            raise UserError("a context network is trained on features of one pass, not of six: leave one out")
+        path, protocol = find_weights(name, weights, cache)
+        crop_name = crop or protocol or "box"
+        size, start = _whole_track(name, path, ensemble, device)
+    scorer = None if context is None else _context(context, context_shape, size, device)
+    settings = {"encoder": name, "weights": path.name, "weights_sha256": fingerprint(path), "crop": crop_name}
+    settings |= {"ensemble": ensemble}
+    if context is not None:
+        settings |= {"context": Path(context).name, "context_sha256": fingerprint(context)}
+        settings |= {"context_shape": list(context_shape)}
+    return Encoder(CROPS[crop_name], start, settings, scorer, context_shape, device)
+
+
+def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device):
+    model = WHOLE_TRACK[name]()
+    load_weights(model, path, f"{name} weights")
+    encoder = FastTrackEncoder(model, device)
+    make = SixPasses if ensemble else OnePass
+    return model.feature_size, lambda sound, first_s: make(encoder, sound, first_s)
+
+
+def _two_stream(name: str, path: Path, device: torch.device, *, with_features: bool):
+    clip_length = clip_length_of(read_state_dict(path, "STE checkpoint"))
+    model = models.make_encoder(name, False, clip_length)
+    load_weights(model, path, "STE checkpoint")
+    encode = fast_encoder(model.to(device))
+
+    def start(sound: SoundTrack, first_s: float) -> ClipScorer:
+        return ClipScorer(encode, clip_length, sound, first_s, device, with_features=with_features)
+
+    return model.feature_size, start
+
+
+def _context(path: str | Path, shape: ContextShape, feature_size: int, device: torch.device) -> ContextScorer:
+    clip_length, _, speakers = shape
+    model = models.ASC_Net(clip_length, speakers, feature_size)
+    load_weights(model, path, "ASC checkpoint")
+    return ContextScorer(model.to(device))

@@ -1,0 +1,172 @@
+"""Faces followed through a shot as its frames come in, each cut for its scorer on a 25 frames per second grid.
+
+Encoders are trained at 25 frames per second; a video has any rate, also a varying one. All tracks of a video share one
+grid of times, origin + k / 25; at each of them a face is cut from the frame shown nearest to that time, so that picture
+and sound stay together. Of a video with 25 frames per second each frame is cut once.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from core.clip_utils import GRID_FPS
+from core.detection.faces import SeenFrame
+from core.detection.tracking import FaceTrack, FaceTracker
+from core.media.cropping import CropFunction, thumbnail
+
+BETTER_BY = 0.05  # a thumbnail is taken anew where the detector is this much surer
+
+
+class TrackScorer(Protocol):
+    """Takes a face's crops as they are cut and tells in the end who was speaking."""
+
+    def push(self, crop: np.ndarray) -> None: ...
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (n, [not speaking, speaking]) float32 and features (n, feature) of the n crops."""
+        ...
+
+
+StartScorer = Callable[[float], TrackScorer]  # from the time of the first crop, in seconds
+
+
+@dataclass
+class FollowedFace:
+    """A track with what is known of it at every frame of the video.
+
+    Attributes:
+        number: in order of appearance in the shot.
+        track: its detections.
+        first_grid: k of its first crop's time, origin + k / 25.
+        crops: how many crops were cut.
+        scorer: takes them; None where there is no sound, and when the track has ended.
+        frames, times_s, boxes: number, time and smoothed box of each frame.
+        thumbnail: JPEG.
+        logits, features: of the crops, as the scorer gave them at the track's end; None where there is no sound, or
+            nobody wants the features.
+    """
+
+    number: int
+    track: FaceTrack
+    first_grid: int
+    scorer: TrackScorer | None
+    crops: int = 0
+    frames: list[int] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+    thumbnail: bytes | None = None
+    certainty: float = -1.0  # the detector's score of the thumbnail
+    logits: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+
+class ShotFollower:
+    """Follows the faces of one shot; of those whose tracks have ended only the results are kept.
+
+    Args:
+        origin_s: time of the grid's first point, that of the video's first frame.
+        crop: cuts a face for the scorers.
+        start_scorer: makes a track's scorer; None where there is no sound.
+        is_kept: whether a face whose track has ended is worth keeping.
+        with_features: keep the features, too.
+    """
+
+    def __init__(
+        self,
+        origin_s: float,
+        crop: CropFunction,
+        start_scorer: StartScorer | None,
+        is_kept: Callable[[FollowedFace], bool] = lambda face: True,
+        *,
+        with_features: bool = True,
+    ):
+        self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
+        self.is_kept, self.with_features = is_kept, with_features
+        self.tracker = FaceTracker()
+        self.waiting: deque[SeenFrame] = deque()  # frames that may still gain boxes
+        self.begun: deque[FaceTrack] = deque()  # whose first frame is one of these
+        self.followed: list[FollowedFace] = []
+        self.ended: list[FollowedFace] = []
+        self.count = 0
+
+    def add(self, seen: SeenFrame) -> None:
+        """Take in the next frame; those that nothing can change any more are cut."""
+        self.waiting.append(seen)
+        if seen.faces is not None:
+            self.begun += self.tracker.update(seen.frame.time_s, seen.faces)
+        while self.waiting and self.tracker.stands_fast(self.waiting[0].frame.time_s):
+            self._settle(self.waiting.popleft())
+
+    def finish(self) -> list[FollowedFace]:
+        """All faces of the shot, in order of appearance; to be called once, after its last frame."""
+        self.tracker.open.clear()
+        while self.waiting:
+            self._settle(self.waiting.popleft())
+        return sorted(self.ended, key=lambda face: face.number)
+
+    def _settle(self, seen: SeenFrame) -> None:
+        time_s = seen.frame.time_s
+        while self.begun and self.begun[0].first_s <= time_s:
+            self.followed.append(self._face(self.begun.popleft()))
+        for face in self.followed:
+            self._cut(face, seen)
+        for face in self.followed:
+            if face.track.last_s <= time_s:
+                self._end(face)
+        self.followed = [face for face in self.followed if face.track.last_s > time_s]
+
+    def _face(self, track: FaceTrack) -> FollowedFace:
+        first_grid = int(np.ceil((track.first_s - self.origin_s) * GRID_FPS - 0.5 - 1e-6))
+        scorer = self.start_scorer(self._grid_time(first_grid)) if self.start_scorer else None
+        self.count += 1
+        return FollowedFace(self.count, track, first_grid, scorer)
+
+    def _end(self, face: FollowedFace) -> None:
+        if self.is_kept(face):
+            if face.scorer is not None:
+                face.logits, features = face.scorer.finish()
+                face.features = features if self.with_features else None
+            self.ended.append(face)
+        face.scorer = None
+
+    def _cut(self, face: FollowedFace, seen: SeenFrame) -> None:
+        time_s = seen.frame.time_s
+        box = face.track.box_at(time_s)
+        face.frames.append(seen.number)
+        face.times_s.append(time_s)
+        face.boxes.append(box.astype(np.float32))
+        if seen.faces is not None:
+            certainty = face.track.score_at(time_s)
+            if certainty > face.certainty + BETTER_BY:
+                face.certainty, face.thumbnail = certainty, thumbnail(seen.frame, box)
+        if face.scorer is None:
+            return
+        last = time_s == face.track.last_s
+        until_s = time_s + 0.5 / GRID_FPS if last else (time_s + self.waiting[0].frame.time_s) / 2
+        crop = None
+        # A face of one frame midway between two points of the grid is nearest to its first one.
+        while self._grid_time(face.first_grid + face.crops) < until_s - 1e-6 or (last and not face.crops):
+            crop = self.crop(seen.frame, box) if crop is None else crop
+            face.scorer.push(crop)
+            face.crops += 1
+
+    def _grid_time(self, number: int) -> float:
+        return self.origin_s + number / GRID_FPS
+
+
+def scores_at(times_s: np.ndarray, first_s: float, logits: np.ndarray) -> np.ndarray:
+    """The log odds of speaking at the video's own frames, interpolated between the grid's points.
+
+    Args:
+        times_s: (n,) of the frames.
+        first_s: time of the first grid point.
+        logits: (points, [not speaking, speaking]).
+
+    Returns:
+        (n,) float32.
+    """
+    odds = logits[:, 1] - logits[:, 0]
+    return np.interp((times_s - first_s) * GRID_FPS, np.arange(len(odds)), odds).astype(np.float32)

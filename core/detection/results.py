@@ -1,0 +1,93 @@
+"""What detection finds in a video: shots, face tracks with scores, and what there is to say about them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.media.video import VideoInfo
+
+SPEAKING_THRESHOLD = 0.5  # of the probability; the score is 0 there
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames between two cuts.
+
+    Attributes:
+        first_frame, last_frame: numbers of the video's own frames, both inside.
+        start_s, end_s: seconds from the container's start; the end is where the next shot's first frame appears.
+    """
+
+    first_frame: int
+    last_frame: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face in one shot, at every frame of the video from its first to its last.
+
+    Attributes:
+        id: 1, 2, ... in order of appearance.
+        shot: index into the video's shots; a track never crosses a cut.
+        frames: (n,) int64, numbers of the video's own frames, consecutive.
+        times_s: (n,) float64, presentation times, seconds from the container's start.
+        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed picture; smoothed, clamped to the picture.
+        scores: (n,) float32, log odds of speaking: logit of speaking minus logit of not speaking. 0 is as likely as
+            not. NaN throughout where the video has no sound.
+        thumbnail: the face, a JPEG of 72 x 72 pixels.
+    """
+
+    id: int
+    shot: int
+    frames: np.ndarray
+    times_s: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    thumbnail: bytes
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(n,) float32, 0 to 1: 1 / (1 + exp(-score)), the softmax of the two logits; NaN without sound."""
+        return 1 / (1 + np.exp(-self.scores))
+
+    @property
+    def speaking(self) -> np.ndarray:
+        """(n,) bool, probability >= 0.5 (score >= 0); False throughout without sound."""
+        return self.scores >= 0
+
+
+@dataclass(frozen=True)
+class DetectedVideo:
+    """A video's shots and tracks.
+
+    Attributes:
+        path: the video file.
+        info: what the file says of itself.
+        frame_times_s: (frames,) float64, presentation time of every frame that could be decoded.
+        sound_s: where the sound begins and ends, in seconds; None where there is no sound.
+        shots: in order, together all frames; none where there are no frames.
+        tracks: in order of id.
+        notes: sentences on what the user should know: no sound, no faces, a file cut off, a fallback detector.
+        complete: False where something of the file could not be decoded, or is missing; what there is of it is here.
+        settings: what the result depends on, as plain values: encoder, weights (SHA-256), detector, thresholds.
+    """
+
+    path: Path
+    info: VideoInfo
+    frame_times_s: np.ndarray
+    sound_s: tuple[float, float] | None
+    shots: list[Shot]
+    tracks: list[Track]
+    notes: list[str]
+    complete: bool
+    settings: dict[str, Any]
+
+    def end_of_frame(self, frame: int) -> float:
+        """When a frame gives way to the next, in seconds; the last one is shown for as long as an average frame."""
+        if frame + 1 < len(self.frame_times_s):
+            return float(self.frame_times_s[frame + 1])
+        return float(self.frame_times_s[frame]) + 1 / self.info.fps

@@ -1,0 +1,72 @@
+"""Shot boundaries while a video is being decoded, found by PySceneDetect."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scenedetect import FrameTimecode
+from scenedetect.detectors import AdaptiveDetector
+
+from core.media.video import Frame
+from core.runtime.errors import MediaError
+
+PICTURE_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink pictures to about this width
+MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame
+
+
+@dataclass(frozen=True)
+class ShotFrame:
+    """A frame, and whether a shot begins with it.
+
+    Attributes:
+        number: of the video's own frames, from 0.
+        begins_shot: True for the first frame of the video and after each cut.
+    """
+
+    number: int
+    frame: Frame
+    begins_shot: bool
+
+
+def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
+    """Mark the frames that begin a shot; a few frames are held back, for a cut shows in what follows it.
+
+    PySceneDetect's adaptive detector compares each change of picture with those around it, so that a moving camera is
+    not a cut; its thresholds are its defaults.
+
+    Args:
+        frames: of a video, in order; where they end in a MediaError it is raised after all frames before it were given.
+        fps: its average frame rate, for the shortest shot.
+    """
+    detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)))
+    waiting: deque[tuple[int, Frame]] = deque()
+    cuts = {0}
+    failure = None
+    try:
+        for number, frame in enumerate(frames):
+            waiting.append((number, frame))
+            found = detector.process_frame(FrameTimecode(number, float(fps)), _small(frame))
+            cuts.update(cut.frame_num for cut in found)
+            if len(waiting) > detector.event_buffer_length:
+                yield _marked(waiting.popleft(), cuts)
+    except MediaError as error:
+        failure = error
+    while waiting:
+        yield _marked(waiting.popleft(), cuts)
+    if failure is not None:
+        raise failure
+
+
+def _marked(numbered: tuple[int, Frame], cuts: set[int]) -> ShotFrame:
+    number, frame = numbered
+    begins = number in cuts
+    cuts.discard(number)
+    return ShotFrame(number, frame, begins)
+
+
+def _small(frame: Frame) -> np.ndarray:
+    picture = frame.scaled_bgr(PICTURE_WIDTH)
+    # A light blur: compression noise in flat pictures would otherwise look like change.
+    return cv2.blur(picture, (3, 3))

@@ -1,0 +1,1 @@
+"""Files of other owners: fetched, verified, kept."""

@@ -1,0 +1,108 @@
+"""Files that are downloaded once and kept: where, and what to do where they cannot be had."""
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.download.fetch import DownloadError, check, fetch
+from core.runtime.errors import UserError
+from core.runtime.files import make_folder
+
+FOLDER_VARIABLE = "ASC_CACHE"
+FOLDER_NAME = "active-speakers-in-context"
+TRIES = 3
+TIMEOUT_S = 10.0  # that a server may be silent
+
+
+class NotDownloadedError(UserError):
+    """A file is not in the cache and could not be downloaded."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of somebody else's, at an address whose content does not change.
+
+    Attributes:
+        what: for messages.
+        name: of the file in the cache folder.
+        url, sha256: where it is and what it must be.
+        licence: of the file, as its owner gives it.
+    """
+
+    what: str
+    name: str
+    url: str
+    sha256: str
+    licence: str
+
+
+def cache_folder(given: str | Path | None = None) -> Path:
+    """The folder for downloads: the one given, else that of the environment variable ASC_CACHE, else the user's."""
+    if given is not None:
+        return Path(given)
+    if os.environ.get(FOLDER_VARIABLE):
+        return Path(os.environ[FOLDER_VARIABLE])
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / FOLDER_NAME
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / FOLDER_NAME
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / FOLDER_NAME
+
+
+def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
+    """The path of a file in the cache folder, downloaded if it is not there; its SHA-256 is checked either way.
+
+    Args:
+        remote: the file.
+        cache: the folder, as `cache_folder` takes it.
+
+    Raises:
+        NotDownloadedError: it cannot be downloaded or kept; the message says where to get it and where to put it by
+            hand.
+        UserError: what lies in the cache is another file.
+    """
+    path = cache_folder(cache) / remote.name
+    by_hand = f"fetch {remote.url} (SHA-256 {remote.sha256}) on any machine and put it at {path}"
+    if not path.is_file():
+        _check_room(path.parent, f"{remote.what} cannot be kept", by_hand)
+        try:
+            with _alone_in(path.parent):
+                return fetch(remote.url, path, sha256=remote.sha256, tries=TRIES, timeout=TIMEOUT_S)
+        except DownloadError as error:
+            raise NotDownloadedError(
+                f"{remote.what} could not be downloaded: {error.reason}. Without network: {by_hand}"
+            ) from error
+    fault = check(path, sha256=remote.sha256)
+    if fault is not None:
+        raise UserError(f"{path} is not {remote.what}: {fault}; delete it to have it downloaded again, or {by_hand}")
+    return path
+
+
+def _check_room(folder: Path, what: str, by_hand: str) -> None:
+    try:
+        make_folder(folder)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except UserError:
+        writable = False
+    if not writable:
+        raise NotDownloadedError(
+            f"{what}: {folder} cannot be written to; give another folder with --cache or the variable "
+            f"{FOLDER_VARIABLE}, or {by_hand}"
+        )
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into a folder, and let none do so meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some cluster file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

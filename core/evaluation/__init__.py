@@ -1,0 +1,1 @@
+"""Predictions beside annotations: matched, counted, told."""

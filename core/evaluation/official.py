@@ -1,0 +1,250 @@
+"""Predictions on the annotated boxes: scores beside the labels they belong to, and the numbers of both.
+
+Files that do not fit together row for row are refused, as by the official tool; predictions on detected tracks are
+for `core.evaluation.detected`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from core.evaluation import metrics
+from core.formats.ava import BOX_COLUMNS, COLUMNS, LABEL_IDS, SPEAKING, annotation_files
+from core.formats.official_csv import PREDICTION_COLUMNS, Rows
+from core.runtime.errors import UserError
+
+BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
+THRESHOLD = 0.5  # of the accuracy: two classes, the surer one wins
+TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
+
+
+@dataclass(frozen=True)
+class Groundtruth:
+    """Labelled rows. A row's key is (entity_id, frame_timestamp as a number), as in the official tool."""
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def speaking(self) -> np.ndarray:
+        """(rows,) bool: SPEAKING_AUDIBLE; the two other labels are negatives."""
+        return self.rows.is_text("label", [SPEAKING])
+
+    @cached_property
+    def video_ids(self) -> list[str]:
+        return self.rows.names("video_id").to_pylist()
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(rows,) int64, one number for each key."""
+        return self.keys_of(self.rows)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(rows,) int64, the row indices that sort `keys`."""
+        return np.argsort(self.keys)
+
+    @cached_property
+    def _times(self) -> pa.DictionaryArray:
+        return self.rows.table["frame_timestamp"].chunk(0).dictionary_encode()
+
+    def keys_of(self, rows: Rows) -> np.ndarray:
+        """(rows,) int64 keys of other rows, comparable with `keys`; -1 where entity or time does not occur here."""
+        entity = pa.compute.index_in(rows.names("entity_id"), self.rows.names("entity_id"))
+        entity = entity.fill_null(-1).to_numpy()[rows.codes("entity_id")].astype(np.int64)
+        time = pa.compute.index_in(rows.table["frame_timestamp"].chunk(0), self._times.dictionary)
+        time = time.fill_null(-1).to_numpy()
+        return np.where((entity < 0) | (time < 0), -1, entity * len(self._times.dictionary) + time)
+
+    def faces_per_frame(self) -> np.ndarray:
+        """(rows,) int64, how many rows share the row's video and timestamp, itself included."""
+        frames = self.rows.codes("video_id").astype(np.int64) * len(self._times.dictionary)
+        frame = pa.array(frames + self._times.indices.to_numpy()).dictionary_encode().indices.to_numpy()
+        return np.bincount(frame)[frame]
+
+    def face_widths(self, frame_widths: Mapping[str, int]) -> np.ndarray:
+        """(rows,) float64 pixels, from the width in pixels of each video id's frame."""
+        pixels = np.array([frame_widths[video_id] for video_id in self.video_ids], dtype=np.float64)
+        fraction = self.rows.numbers("entity_box_x2") - self.rows.numbers("entity_box_x1")
+        return fraction * pixels[self.rows.codes("video_id")]
+
+
+def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
+    """Read ground truth: csvs of eight columns without header, or folders of `<video_id>-activespeaker.csv`.
+
+    Raises:
+        UserError: a file is absent, empty or not of this form, a number is not finite, a label is not one of AVA's
+            three, a key stands twice, or no row is SPEAKING_AUDIBLE; with file and line.
+    """
+    files = []
+    for source in map(Path, sources):
+        files += annotation_files(source).values() if source.is_dir() else [source]
+    rows = Rows(files, COLUMNS)
+    rows.refuse(
+        ~rows.is_text("label", list(LABEL_IDS)),
+        lambda row: f"the label is {row['label']!r}",
+        f"accepted are {', '.join(LABEL_IDS)}; rows without a label cannot be evaluated",
+    )
+    groundtruth = Groundtruth(rows)
+    if not groundtruth.speaking.any():
+        raise UserError(
+            f"{', '.join(map(str, files[:3]))}{', ...' if len(files) > 3 else ''}: none of {len(rows):,} rows has the "
+            f"label {SPEAKING}, so average precision is not defined; give a ground truth with labels (those of a "
+            "test split without labels cannot be evaluated)"
+        )
+    refuse_duplicates(rows, groundtruth.keys, groundtruth.order)
+    return groundtruth
+
+
+def read_predictions(path: str | Path) -> Rows:
+    """Read predictions in the official format: AVA's eight columns, then the score, no header, in any order of rows.
+
+    Raises:
+        UserError: the file is absent, empty or not of this form, a number is not finite, or a label is not
+            SPEAKING_AUDIBLE; with file and line.
+    """
+    path = Path(path)
+    rows = Rows([path], PREDICTION_COLUMNS)
+    rows.refuse(
+        ~rows.is_text("label", [SPEAKING]),
+        lambda row: f"the label is {row['label']!r}",
+        f"a prediction is the score of {SPEAKING}, and its label says so",
+    )
+    return rows
+
+
+def scores_of(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
+    """The scores in the order of the ground truth, (rows,) float64.
+
+    Raises:
+        UserError: a row is missing, extra or twice there, or its video or box differs; with file and line.
+    """
+    place = _places(groundtruth, predictions)
+    truth = groundtruth.rows
+    video = pa.compute.index_in(predictions.names("video_id"), truth.names("video_id")).fill_null(-1).to_numpy()
+    wrong = {"video_id": video[predictions.codes("video_id")[place]] != truth.codes("video_id")}
+    for name in BOX_COLUMNS:
+        wrong[name] = np.abs(predictions.numbers(name)[place] - truth.numbers(name)) > BOX_TOLERANCE
+    for name, bad in wrong.items():
+        if bad.any():
+            at = np.flatnonzero(bad)
+            row = at[place[at].argmin()]  # the first in the file of the predictions
+            found, expected = predictions.table[name][int(place[row])], truth.table[name][int(row)]
+            more = f" ({len(at):,} such rows)" if len(at) > 1 else ""
+            raise UserError(
+                f"{predictions.line(int(place[row]))}: {name} is {found}, in the ground truth ({truth.line(int(row))}) "
+                f"it is {expected}{more}; copy videos and boxes from the ground truth"
+            )
+    return predictions.numbers("score")[place]
+
+
+def _places(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
+    """(rows of the ground truth,) the predictions' row of each; a UserError unless they match one to one."""
+    wanted, keys = groundtruth.keys, groundtruth.keys_of(predictions)
+    if np.array_equal(wanted, keys):
+        return np.arange(len(wanted))
+    remedy = "predict exactly the rows of the ground truth, each once"
+    # A join by sorting is as fast as one by hashing here, and shows repeated keys and whether the sets are equal.
+    order = np.argsort(keys)
+    refuse_duplicates(predictions, keys, order)
+    if not np.array_equal(wanted[groundtruth.order], keys[order]):
+        extra, missing = ~np.isin(keys, wanted), ~np.isin(wanted, keys)
+        predictions.refuse(extra, lambda row: f"{_key_text(row)} is not in the ground truth", remedy)
+        groundtruth.rows.refuse(missing, lambda row: f"{_key_text(row)} has no row in {predictions.sources[0]}", remedy)
+    place = np.empty(len(wanted), dtype=np.int64)
+    place[groundtruth.order] = order
+    return place
+
+
+def evaluate_given(
+    groundtruth: Groundtruth, name: str, scores: np.ndarray, frame_widths: Mapping[str, int] | None = None
+) -> dict:
+    """Results of one column of scores, as the docstring of `evaluate.py` lists them.
+
+    Args:
+        groundtruth: the labelled rows.
+        name: what the results call the predictions.
+        scores: (rows,) float64 in the order of the ground truth.
+        frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
+    """
+    speaking = groundtruth.speaking
+
+    def by_group(groups: np.ndarray, names: tuple[str, ...]) -> dict:
+        return {group: asdict(result) for group, result in metrics.by_group(speaking, scores, groups, names).items()}
+
+    positives = int(np.count_nonzero(speaking))
+    ties = metrics.ties(speaking, scores)
+    notes = []
+    if ties.highest - ties.lowest >= TIES_WORTH_A_NOTE:
+        notes.append(
+            f"{ties.share:.1%} of the rows share their score with a row of the other label: the official number "
+            "depends on the order of the ground truth's rows (and of the processor's sort); any value from "
+            f"{ties.lowest:.6f} to {ties.highest:.6f} would be as right"
+        )
+    by_width = None
+    if frame_widths is not None:
+        groups = metrics.face_width_groups(groundtruth.face_widths(frame_widths))
+        by_width = by_group(groups, metrics.FACE_WIDTH_GROUPS)
+    return {
+        "predictions": name,
+        "average_precision": metrics.average_precision(speaking, scores),
+        "rows": len(scores),
+        "positives": positives,
+        "chance": positives / len(scores),
+        "accuracy": metrics.accuracy(speaking, scores, THRESHOLD),
+        "threshold": THRESHOLD,
+        "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
+        "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
+        "by_face_width": by_width,
+        "ties": asdict(ties),
+        "notes": notes + caveats(scores, frame_widths),
+    }
+
+
+def caveats(scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
+    """What to say of scores that are no probabilities, and of face widths that are not known."""
+    notes = []
+    if scores.min() < 0 or scores.max() > 1:
+        notes.append(
+            f"scores run from {scores.min():.6g} to {scores.max():.6g}, so they are not probabilities: the accuracy at "
+            f"{THRESHOLD} says little, the other numbers depend on their order alone"
+        )
+    if frame_widths is None:
+        notes.append("no numbers by face width: give --frame-size WxH or --videos DIR")
+    return notes
+
+
+def refuse_duplicates(rows: Rows, keys: np.ndarray, order: np.ndarray) -> None:
+    """Raise a UserError at the first row whose key (a number; negative ones do not count) an earlier row has.
+
+    Args:
+        rows: the rows of `keys`.
+        keys: (rows,) int64.
+        order: (rows,) int64, row indices that sort `keys`.
+    """
+
+    def equals_previous(ordered: np.ndarray) -> np.ndarray:
+        return (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)  # -1: not in the ground truth, another fault
+
+    if not equals_previous(keys[order]).any():
+        return
+    order = np.argsort(keys, kind="stable")  # now the earlier of two equal keys stands first
+    again = np.zeros(len(keys), dtype=bool)
+    again[order[1:]] = equals_previous(keys[order])
+    first = int(np.argmax(keys == keys[again.argmax()]))
+    rows.refuse(
+        again,
+        lambda row: f"{_key_text(row)} stands already in {rows.line(first)}",
+        "keep one row for each entity and time",
+    )
+
+
+def _key_text(row: dict) -> str:
+    return f"entity {row['entity_id']} at {row['frame_timestamp']} s"

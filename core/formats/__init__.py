@@ -1,0 +1,1 @@
+"""The files in which the steps meet, one module a format."""

@@ -1,0 +1,74 @@
+"""The context network's logits: one csv a video, as published: entity_id, frame_timestamp, two logits; no header."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from core.runtime.errors import UserError
+from core.runtime.files import finished_files, make_folder, write_json, written_whole
+
+COLUMNS = {
+    "entity_id": pa.string(),
+    "frame_timestamp": pa.string(),
+    "logit0": pa.float64(),
+    "logit1": pa.float64(),
+}
+MADE_BY = "made_by.json"
+
+
+def start_folder(folder: str | Path, made_by: Mapping[str, object]) -> None:
+    """Make ready to write a split's logits; those made by other weights, features or contexts are removed."""
+    folder = make_folder(folder)
+    note = folder / MADE_BY
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(json.dumps(made_by)):
+        return
+    for path in folder.glob("*.csv"):
+        path.unlink()
+    write_json(note, made_by)
+
+
+def is_written(folder: str | Path, video_id: str) -> bool:
+    """Whether a video's logits are there."""
+    return (Path(folder) / f"{video_id}.csv").is_file()
+
+
+def write_logits(
+    folder: str | Path, video_id: str, entity_ids: np.ndarray, timestamps: np.ndarray, logits: np.ndarray
+) -> None:
+    """Write one video's logits, whole or not at all: keys (row,) text, logits (row, [not speaking, speaking])."""
+    values = [entity_ids, timestamps, *np.asarray(logits, np.float64).T]
+    arrays = [pa.array(value, kind) for value, kind in zip(values, COLUMNS.values(), strict=True)]
+    with written_whole(Path(folder) / f"{video_id}.csv") as temporary:
+        options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
+        pa.csv.write_csv(pa.table(arrays, names=list(COLUMNS)), temporary, options)
+
+
+def read_logits(folder: str | Path) -> pd.DataFrame:
+    """All logits of a folder: entity_id and frame_timestamp (text), logit0 and logit1 (float64).
+
+    Raises:
+        UserError: there are none, or a file is not of this form.
+    """
+    paths = finished_files(folder, ".csv")
+    if not paths:
+        raise UserError(f"no logits in {folder}: run ASC_forward.py first")
+    tables = []
+    for path in paths:
+        try:
+            tables.append(
+                pa.csv.read_csv(
+                    path,
+                    pa.csv.ReadOptions(column_names=list(COLUMNS)),
+                    convert_options=pa.csv.ConvertOptions(column_types=COLUMNS),
+                )
+            )
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{path}: {error}; expected {', '.join(COLUMNS)} without header; run ASC_forward.py again"
+            ) from error
+    return pa.concat_tables(tables).to_pandas()

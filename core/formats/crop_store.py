@@ -1,0 +1,175 @@
+"""Face crops on disk: stored packed (Arrow) or in the published folders, read back by row.
+
+Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text),
+jpeg (bytes). Folders: `<entity_id>/<frame_timestamp>.jpg`, as the published preparation leaves them.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torchvision.transforms.v2 import functional as tvf
+
+from core.runtime.errors import UserError
+from core.runtime.files import written_whole
+
+CROP_SIZE = 144  # pixels; what the published networks take
+LAYOUTS = ("packed", "folders")
+ROWS_PER_BATCH = 4096
+SCHEMA = pa.schema(
+    [("entity_id", pa.dictionary(pa.int32(), pa.string())), ("frame_timestamp", pa.string()), ("jpeg", pa.binary())]
+)
+
+
+def is_extracted(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> bool:
+    """Whether a video's crops are there, whole, for just these rows and this size."""
+    if layout == "folders":
+        return all(
+            (Path(out) / entity / f"{timestamp}.jpg").is_file()
+            for entity, timestamp in zip(rows["entity_id"], rows["frame_timestamp"], strict=True)
+        )
+    path = Path(out) / f"{rows['video_id'].iloc[0]}.arrow"
+    if not path.is_file():
+        return False
+    table = _open_table(path)
+    stored = (table.schema.metadata or {}).get(b"crop_size", b"").decode()
+    return stored == str(size) and _first_difference(table, rows) is None
+
+
+class Crops:
+    """Reads the crops of one split, packed or in folders, by row number of its annotation table.
+
+    Args:
+        folder: `video_dir/<split>`.
+        rows: the split's annotations, sorted by video, entity and time.
+
+    Raises:
+        UserError: crops of a video or an entity are absent, or the stored keys are not those of `rows`.
+    """
+
+    def __init__(self, folder: str | Path, rows: pd.DataFrame):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"no crop folder {self.folder}: run data/extract_face_crops_time.py first")
+        videos = rows["video_id"].to_numpy()
+        self._video_starts = np.concatenate([[0], np.flatnonzero(videos[1:] != videos[:-1]) + 1])
+        self._videos = videos[self._video_starts].tolist()
+        self.packed = any((self.folder / f"{video}.arrow").is_file() for video in self._videos)
+        self._entity, self._timestamp = rows["entity_id"].to_numpy(), rows["frame_timestamp"].to_numpy()
+        self._columns: dict[int, tuple[np.ndarray, list[pa.BinaryArray]]] = {}  # opened lazily, in each process
+        if self.packed:
+            ends = np.append(self._video_starts[1:], len(rows))
+            for video, start, end in zip(self._videos, self._video_starts, ends, strict=True):
+                self._check_packed(video, rows.iloc[start:end])
+        else:
+            for entity, video in rows.drop_duplicates("entity_id")[["entity_id", "video_id"]].itertuples(index=False):
+                if not (self.folder / entity).is_dir():
+                    raise UserError(
+                        f"no crops of entity {entity} (video {video}): neither {self.folder / video}.arrow nor the "
+                        f"folder {self.folder / entity}; run data/extract_face_crops_time.py"
+                    )
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_columns": {}}
+
+    def decode(self, row: int, size: int | None = None) -> np.ndarray:
+        """One crop as (size, size, [r, g, b]) uint8; resized (bicubic) where it is stored at another size.
+
+        Without a size it is (height, width, [r, g, b]), as stored.
+
+        Raises:
+            UserError: the crop is absent or no picture.
+        """
+        jpeg = np.frombuffer(self.jpeg(row), np.uint8)
+        pixels = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) if len(jpeg) else None
+        if pixels is None:
+            raise UserError(f"{self._place(row)} is no readable picture; delete the file and extract its video again")
+        return pixels if size is None or pixels.shape[:2] == (size, size) else resize(pixels, size)
+
+    def jpeg(self, row: int) -> bytes | pa.Buffer:
+        """The stored bytes of one crop, without copying where it is packed."""
+        if not self.packed:
+            return self._folder_file(row).read_bytes()
+        video = int(np.searchsorted(self._video_starts, row, side="right")) - 1
+        if video not in self._columns:
+            column = _open_table(self.folder / f"{self._videos[video]}.arrow")["jpeg"]
+            starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks[:-1]])
+            self._columns[video] = starts, column.chunks
+        starts, chunks = self._columns[video]
+        position = row - self._video_starts[video]
+        chunk = int(np.searchsorted(starts, position, side="right")) - 1
+        return chunks[chunk][int(position - starts[chunk])].as_buffer()
+
+    def _folder_file(self, row: int) -> Path:
+        folder, text = self.folder / self._entity[row], self._timestamp[row]
+        for name in (text, str(float(text))):  # the published preparation names files by the number: 900.1 for 900.10
+            if (folder / f"{name}.jpg").is_file():
+                return folder / f"{name}.jpg"
+        raise UserError(f"no crop {folder / text}.jpg: run data/extract_face_crops_time.py for its video again")
+
+    def _check_packed(self, video: str, rows: pd.DataFrame) -> None:
+        path = self.folder / f"{video}.arrow"
+        if not path.is_file():
+            raise UserError(f"no crops of video {video} ({path}): run data/extract_face_crops_time.py")
+        difference = _first_difference(_open_table(path), rows)
+        if difference is not None:
+            raise UserError(
+                f"{path} was cut for other annotations ({difference}); run data/extract_face_crops_time.py again "
+                "with the csv that is used here"
+            )
+
+    def _place(self, row: int) -> str:
+        return f"crop of entity {self._entity[row]} at {self._timestamp[row]} s in {self.folder}"
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Bicubic with antialiasing, as the published loader's: (height, width, 3) -> (size, size, 3) uint8."""
+    planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    planes = tvf.resize(planes, [size, size], tvf.InterpolationMode.BICUBIC, antialias=True)
+    return planes.permute(1, 2, 0).contiguous().numpy()
+
+
+def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, bytes]], size: int) -> None:
+    """Sort by entity what comes by time: spill to an unnamed file, so that memory stays flat for any length."""
+    offsets = np.zeros((len(rows), 2), np.int64)  # start and length of each row's bytes in the spill
+    schema = SCHEMA.with_metadata({"crop_size": str(size)})
+    with written_whole(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spill:
+        for row, jpeg in crops:
+            offsets[row] = spill.tell(), len(jpeg)
+            spill.write(jpeg)
+        entity = pa.array(rows["entity_id"].to_numpy(), pa.string()).dictionary_encode()
+        timestamp = pa.array(rows["frame_timestamp"].to_numpy(), pa.string())
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for start in range(0, len(rows), ROWS_PER_BATCH):
+                part = slice(start, start + ROWS_PER_BATCH)
+                jpegs = []
+                for offset, length in offsets[part]:
+                    spill.seek(offset)
+                    jpegs.append(spill.read(length))
+                columns = [entity[part], timestamp[part], pa.array(jpegs, pa.binary())]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _open_table(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is no crop file ({error}); delete it and extract its video again") from error
+
+
+def _first_difference(table: pa.Table, rows: pd.DataFrame) -> str | None:
+    """Where the keys of a stored table and of annotation rows differ, in words; None where they agree."""
+    if table.num_rows != len(rows):
+        return f"{table.num_rows} crops, {len(rows)} annotated faces"
+    for name in ("entity_id", "frame_timestamp"):
+        stored, wanted = table[name].to_numpy(), rows[name].to_numpy()
+        differs = stored != wanted
+        if differs.any():
+            row = int(differs.argmax())
+            return f"row {row} has {name} {stored[row]}, annotated is {wanted[row]}"
+    return None

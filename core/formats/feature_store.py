@@ -1,0 +1,269 @@
+"""The feature store: what the encoder says of every face at every time, one Arrow file a video, memory-mapped.
+
+`<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
+(0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
+no audio head), video_logits (2), features (fixed-size list, float16 by default). The published CSV form is read and
+written as well.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from core.runtime.errors import UserError
+from core.runtime.files import finished_files, written_whole
+
+ROWS_PER_BATCH = 16384
+FORMATS = ("arrow", "csv")
+HEADS = ("logits", "audio_logits", "video_logits")
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """The encoder's output for one video, rows sorted by entity and time.
+
+    Attributes:
+        rows: annotations (`ava.AUGMENTED_COLUMNS`), (row).
+        logits, audio_logits, video_logits: (row, [not speaking, speaking]) float32; audio_logits is None where the
+            encoder has no audio head.
+        features: (row, feature) float16 or float32.
+    """
+
+    rows: pd.DataFrame
+    logits: np.ndarray
+    audio_logits: np.ndarray | None
+    video_logits: np.ndarray
+    features: np.ndarray
+
+
+def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form: str = "arrow") -> None:
+    """Write one video's features, whole or not at all.
+
+    Args:
+        folder: of the split.
+        video: what to write.
+        made_by: what the features depend on (weights, clip length, ...), kept with them as JSON.
+        form: "arrow", or "csv" for the published form (about five times as large).
+    """
+    video_id = video.rows["video_id"].iloc[0]
+    if form == "csv":
+        _write_csv(Path(folder) / f"{video_id}.csv", video)
+        return
+    width = video.features.shape[1]
+    dtype = pa.from_numpy_dtype(video.features.dtype)
+    heads = [head for head in HEADS if getattr(video, head) is not None]
+    schema = pa.schema(
+        [("entity_id", pa.dictionary(pa.int32(), pa.string())), ("frame_timestamp", pa.string())]
+        + [("label_id", pa.int8())]
+        + [(head, pa.list_(pa.float32(), 2)) for head in heads]
+        + [("features", pa.list_(dtype, width))],
+        metadata={"made_by": json.dumps(made_by, sort_keys=True)},
+    )
+    columns = [
+        pa.array(video.rows["entity_id"].to_numpy(), pa.string()).dictionary_encode(),
+        pa.array(video.rows["frame_timestamp"].to_numpy(), pa.string()),
+        pa.array(video.rows["label_id"].to_numpy(), pa.int8()),
+    ]
+    for head in heads:
+        columns.append(_fixed_lists(getattr(video, head).astype(np.float32)))
+    columns.append(_fixed_lists(video.features))
+    with (
+        written_whole(Path(folder) / f"{video_id}.arrow") as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema), max_chunksize=ROWS_PER_BATCH)
+
+
+def is_written(folder: str | Path, rows: pd.DataFrame, made_by: dict, form: str = "arrow") -> bool:
+    """Whether a video's features are there, for just these rows and made by the same weights and settings.
+
+    The CSV form cannot say what made it; there the number of rows must do.
+    """
+    path = Path(folder) / f"{rows['video_id'].iloc[0]}.{form}"
+    if not path.is_file():
+        return False
+    if form == "csv":
+        with path.open(encoding="utf-8") as file:
+            return sum(1 for _ in file) == len(rows)
+    table = _open(path)
+    stored = (table.schema.metadata or {}).get(b"made_by", b"").decode()
+    keys = ("entity_id", "frame_timestamp", "label_id")
+    return stored == json.dumps(made_by, sort_keys=True) and all(
+        table[name].to_pylist() == rows[name].tolist() for name in keys
+    )
+
+
+class FeatureStore:
+    """The features of a split, opened without reading them.
+
+    Args:
+        folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory).
+
+    Attributes:
+        video_ids: (row,) video id.
+        entities: (row,) int64, equal for rows of one entity, contiguous.
+        entity_ids: (row,) entity id.
+        timestamps: (row,) text.
+        moments: (row,) int64, equal for rows of one video and time.
+        label_ids: (row,) int8.
+        logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
+        feature_size: length of a feature vector.
+        made_by: video id -> what made its features, as JSON text; empty for the CSV form.
+
+    Raises:
+        UserError: the folder is absent or empty, or a file is damaged, unsorted or of another feature size.
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"no feature folder {folder}: run STE_forward.py first")
+        paths = finished_files(folder, ".arrow") or finished_files(folder, ".csv")
+        if not paths:
+            raise UserError(f"no features in {folder}: expected <video_id>.arrow (or .csv) as STE_forward.py writes")
+        self.folder = folder
+        self._paths = paths
+        self._chunks: list[np.ndarray] | None = None
+        tables = [_open(path) for path in paths]
+        sizes = {table.schema.field("features").type.list_size for table in tables}
+        if len(sizes) > 1:
+            raise UserError(f"{folder} mixes features of sizes {sorted(sizes)}: forward all videos with one encoder")
+        self.feature_size = sizes.pop()
+        lengths = [table.num_rows for table in tables]
+        metadata = [table.schema.metadata or {} for table in tables]
+        self.made_by = {p.stem: m.get(b"made_by", b"").decode() for p, m in zip(paths, metadata, strict=True)}
+        self.videos = [path.stem for path in paths]
+        self._video_of_row = np.repeat(np.arange(len(paths)), lengths)
+        self.entity_ids = _text([table["entity_id"] for table in tables])
+        self.timestamps = _text([table["frame_timestamp"] for table in tables])
+        self.label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
+        self.entities, self.moments = self._group(tables)
+        for head in HEADS:
+            there = all(head in table.column_names for table in tables)
+            values = [_matrix(chunk) for table in tables for chunk in table[head].chunks] if there else None
+            setattr(self, head, np.concatenate(values) if values else None)
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_chunks": None}
+
+    @property
+    def video_ids(self) -> np.ndarray:
+        return np.array(self.videos, dtype=object)[self._video_of_row]
+
+    def gather(self, rows: np.ndarray) -> Tensor:
+        """Feature vectors of some rows: (n,) int64, ascending -> (n, feature), of the stored type."""
+        if self._chunks is None:
+            self._open_chunks()
+        out = np.empty((len(rows), self.feature_size), self._chunks[0].dtype)
+        bounds = np.searchsorted(rows, self._chunk_starts)
+        present = np.flatnonzero(bounds[1:] > bounds[:-1])
+        local = rows - np.repeat(self._chunk_starts[:-1], np.diff(bounds))
+        for number, begin, end in np.stack([present, bounds[present], bounds[present + 1]], axis=1).tolist():
+            # "raise", the default, would copy twice
+            self._chunks[number].take(local[begin:end], axis=0, out=out[begin:end], mode="clip")
+        return torch.from_numpy(out)
+
+    def rows_of_videos(self) -> dict[str, slice]:
+        """Video id -> its rows."""
+        ends = np.cumsum(np.bincount(self._video_of_row, minlength=len(self.videos)))
+        return {video: slice(int(a), int(b)) for video, a, b in zip(self.videos, [0, *ends[:-1]], ends, strict=True)}
+
+    def _open_chunks(self) -> None:
+        """Map the vectors; once in each process, since a map cannot be sent to another."""
+        columns = [_open(path)["features"] for path in self._paths]
+        chunks = [_matrix(chunk) for column in columns for chunk in column.chunks]
+        self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
+        self._chunks = chunks  # last: another thread takes this for the sign that all is there
+
+    def _group(self, tables: list[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers that are equal for rows of one entity, and for rows of one video and time."""
+        video = self._video_of_row
+        entity = pd.factorize(self.entity_ids)[0].astype(np.int64)
+        time_s = np.concatenate([pc.cast(table["frame_timestamp"], pa.float64()).to_numpy() for table in tables])
+        same_track = (entity[1:] == entity[:-1]) & (video[1:] == video[:-1])
+        runs = 1 + np.count_nonzero(~same_track)
+        if runs != entity.max() + 1 or np.any(same_track & (np.diff(time_s) <= 0)):
+            raise UserError(
+                f"{self.folder}: rows are not sorted by entity and time, or an entity stands in two videos; "
+                "make the features with STE_forward.py"
+            )
+        _, time_number = np.unique(time_s, return_inverse=True)
+        moment = video.astype(np.int64) * (time_number.max() + 1) + time_number
+        return entity, np.unique(moment, return_inverse=True)[1]
+
+
+def _open(path: Path) -> pa.Table:
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is no feature file ({error}); delete it and run STE_forward.py again") from error
+
+
+def _text(columns: list[pa.ChunkedArray]) -> np.ndarray:
+    """Text columns as one object array; dictionary columns share one string object for equal values."""
+    return np.concatenate([column.to_pandas().to_numpy(dtype=object) for column in columns])
+
+
+def _matrix(chunk: pa.FixedSizeListArray) -> np.ndarray:
+    """A view of a fixed-size list chunk as (row, column), without copying."""
+    width = chunk.type.list_size
+    return chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+
+
+def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+
+
+def _write_csv(path: Path, video: VideoFeatures) -> None:
+    """The published form: video_id, timestamp, entity_id, label, logit 0, logit 1, "[feature, ...]"; no header."""
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        keys = video.rows[["video_id", "frame_timestamp", "entity_id", "label_id"]].itertuples(index=False)
+        for key, logits, features in zip(keys, video.logits.tolist(), video.features, strict=True):
+            # repr of the stored type: float16 values need few digits to be read back exactly
+            writer.writerow([*key, *logits, "[" + ", ".join(map(repr, features.astype(float).tolist())) + "]"])
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """A file in the published form, read whole: its vectors become float32 in memory."""
+    keys, logits, features = [], [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, line in enumerate(csv.reader(file), start=1):
+            try:
+                _, timestamp, entity, label, logit0, logit1, vector = line
+                float(timestamp)
+                keys.append((entity, timestamp, int(label)))
+                logits.append((float(logit0), float(logit1)))
+                features.append(np.array(json.loads(vector), np.float32))
+            except ValueError as error:
+                raise UserError(
+                    f"{path}, line {number}: {error}; expected video_id, timestamp, entity_id, label, two logits and "
+                    'a vector "[...]", without header'
+                ) from error
+    if not keys or len({len(vector) for vector in features}) != 1:
+        raise UserError(f"{path}: no rows, or vectors of different lengths; make it again with STE_forward.py")
+    order = sorted(range(len(keys)), key=lambda row: (keys[row][0], float(keys[row][1])))
+    entity, timestamp, label = zip(*(keys[row] for row in order), strict=True)
+    return pa.table(
+        {
+            "entity_id": pa.array(entity, pa.string()),
+            "frame_timestamp": pa.array(timestamp, pa.string()),
+            "label_id": pa.array(label, pa.int8()),
+            "logits": _fixed_lists(np.array(logits, np.float32)[order]),
+            "features": _fixed_lists(np.stack(features)[order]),
+        }
+    )

@@ -1,0 +1,64 @@
+"""Wavs as every step keeps them, 16 kHz mono 16 bit: of a video, of an entity."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.io.wavfile
+
+from core.runtime.errors import UserError
+from core.runtime.files import written_whole
+
+SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
+
+
+def read_wav(path: str | Path) -> np.ndarray:
+    """Memory-map a 16 kHz mono 16-bit wav: (samples,) int16.
+
+    Raises:
+        UserError: the file is absent, no wav, or of another rate, width or number of channels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no sound file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
+    try:
+        rate, samples = scipy.io.wavfile.read(path, mmap=True)
+    except (ValueError, EOFError, struct.error) as error:
+        raise UserError(f"{path} is no readable wav ({error}): delete it and run the audio steps again") from error
+    if rate != SAMPLE_RATE or samples.dtype != np.int16 or samples.ndim != 1:
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        raise UserError(
+            f"{path} has {rate} Hz, {channels} channel(s), {samples.dtype}: expected {SAMPLE_RATE} Hz mono int16; "
+            "make it with data/extract_audio_tracks.py and data/slice_audio_tracks.py"
+        )
+    return samples
+
+
+def write_wav(path: str | Path, samples: np.ndarray) -> None:
+    """Write (samples,) int16 as a 16 kHz mono wav, whole or not at all."""
+    with written_whole(path) as temporary:
+        scipy.io.wavfile.write(temporary, SAMPLE_RATE, np.ascontiguousarray(samples, dtype=np.int16))
+
+
+def check_sounds(rows: pd.DataFrame, audio_dir: Path) -> None:
+    """See that every entity has its `<entity_id>.wav`.
+
+    Args:
+        rows: annotations of a split.
+        audio_dir: `audio_dir/<split>`.
+
+    Raises:
+        UserError: the folder or a sound is absent; the message names the first entity and its video.
+    """
+    if not audio_dir.is_dir():
+        raise UserError(f"no sound folder {audio_dir}: run data/slice_audio_tracks.py first")
+    present = {path.name for path in audio_dir.iterdir()}
+    entities = rows.drop_duplicates("entity_id")
+    missing = entities[~(entities["entity_id"] + ".wav").isin(present)]
+    if len(missing):
+        raise UserError(
+            f"no sound of {len(missing)} of {len(entities)} entities in {audio_dir}, first "
+            f"{missing['entity_id'].iloc[0]} of video {missing['video_id'].iloc[0]}; run data/extract_audio_tracks.py "
+            "and data/slice_audio_tracks.py, or leave the video out of the csv"
+        )

@@ -1,0 +1,228 @@
+"""A whole-track encoder on every track of a split, and on one face's crops as they come in."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from core.formats.feature_store import VideoFeatures
+from core.inputs.loading import load_batches
+from core.inputs.mfcc import TRACK_WINDOWS_PER_FRAME, track_mfcc, track_samples
+from core.inputs.sampling import WholeTracks
+from core.media.sound_track import SoundTrack
+from core.models.fast_track_encoder import FastTrackEncoder
+from core.models.track_encoder import FPS, TrackEncoder
+from core.track_dataset import TrackDataset
+
+EncodeTracks = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+PASSES_S = (1, 2, 3, 4, 5, 6)  # windows of the published own-video protocol
+STRETCH = 240 * FPS  # frames whose windows are scored at a time: windows of all lengths end together there
+SMOOTHING = 2  # frames on either side over which that protocol averages scores
+
+
+def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype = torch.float32) -> EncodeTracks:
+    """A network of whole tracks for evaluation: (mfcc, faces) -> (logits, video logits, features).
+
+    Memory does not grow with the track but for the faces themselves, 12.5 kB each, and the results.
+
+    Args:
+        model: its weights are taken as they are now.
+        device: where it runs.
+        dtype: of the visual encoder, torch.float32 or torch.bfloat16.
+    """
+    fast = FastTrackEncoder(model, device, dtype)
+    video_classifier = model.lossV.to(device).eval()
+
+    @torch.inference_mode()
+    def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        visual = fast.visual(faces)
+        logits, features = fast.score(fast.audio(mfcc), visual)
+        return logits, video_classifier.FC(visual), features
+
+    return encode
+
+
+def encode_tracks(
+    encode: EncodeTracks,
+    dataset: TrackDataset,
+    rows: pd.DataFrame,
+    device: torch.device,
+    threads: int = 0,
+    feature_type: str = "float16",
+    description: str = "",
+) -> Iterator[VideoFeatures]:
+    """The encoder's output for every row of a split, video by video.
+
+    Args:
+        encode: the network in evaluation: (mfcc, faces) -> (logits, video logits, features), each (batch, time, ...).
+        dataset: tracks of `rows`, not augmented.
+        rows: annotations, sorted by video, entity and time.
+        device: where `encode` runs.
+        threads: loader threads.
+        feature_type: NumPy's name of the type that features are kept in.
+        description: what the progress bar says.
+    """
+    last_of_video = np.append(dataset.video_of_track[1:] != dataset.video_of_track[:-1], True)
+    waiting: list[list[np.ndarray]] = []
+    given = 0
+    with tqdm(total=len(rows), desc=description, unit=" faces", disable=None) as bar:
+        batches = load_batches(dataset, WholeTracks(dataset.lengths), threads, device)
+        for batch, complete in zip(batches, last_of_video, strict=True):
+            waiting.append([output[0].float().cpu().numpy() for output in encode(batch.mfcc, batch.faces)])
+            bar.update(batch.labels.shape[1])
+            if complete:
+                joint, video, features = (np.concatenate(part) for part in zip(*waiting, strict=True))
+                own = rows.iloc[given : given + len(joint)]
+                yield VideoFeatures(own, joint, None, video, features.astype(feature_type))
+                waiting, given = [], given + len(joint)
+
+
+class OnePass:
+    """Scores a track in one pass over its whole length, as the encoders were trained.
+
+    Args:
+        encoder: the network in evaluation.
+        sound: of the whole video.
+        first_s: time of the first crop, seconds; the others follow at 25 a second.
+    """
+
+    def __init__(self, encoder: FastTrackEncoder, sound: SoundTrack, first_s: float):
+        self.encoder, self.sound, self.first_s = encoder, sound, first_s
+        self.faces = _Embedded(encoder.stream().push, encoder.block)
+
+    def push(self, crop: np.ndarray) -> None:
+        """Take the next crop, (112, 112) uint8, grey."""
+        self.faces.push(crop)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (crop, [not speaking, speaking]) and features (crop, 128), float32; ends the scorer.
+
+        There must have been a crop.
+        """
+        visual = self.faces.finish()
+        audio = self.encoder.audio(_mfcc(self.sound, self.first_s, len(visual)))
+        logits, features = self.encoder.score(audio, visual)
+        return logits.cpu().numpy(), features.cpu().numpy()
+
+
+class SixPasses:
+    """Scores a track as the published own-video script does: in windows of 1, 2, 3, 4, 5 and 6 s, each on its own; the
+    six logits of a frame are averaged, then over two frames on either side.
+
+    The script encodes each face six times, here it is twice. An embedding depends on less than half a second on either
+    side: inside a window it is that of the whole track, and near a window's edge that of the window of 1 s with the
+    same edge, whatever the window's length.
+
+    Args:
+        encoder, sound, first_s: as `OnePass`.
+    """
+
+    def __init__(self, encoder: FastTrackEncoder, sound: SoundTrack, first_s: float):
+        self.encoder, self.sound, self.first_s = encoder, sound, first_s
+        self.context = max(encoder.visual_context, encoder.audio_context)
+        self.faces = _Embedded(encoder.stream().push, encoder.block)
+        self.seconds = _Embedded(lambda faces, ends: encoder.visual(faces), FPS)
+
+    def push(self, crop: np.ndarray) -> None:
+        """Take the next crop, (112, 112) uint8, grey."""
+        self.faces.push(crop)
+        self.seconds.push(crop)
+
+    @torch.inference_mode()
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (crop, [not speaking, speaking]) and features (crop, 128), float32, averaged; ends the scorer.
+
+        There must have been a crop.
+        """
+        visual, visual_seconds = self.faces.finish(), self.seconds.finish()
+        mfcc = _mfcc(self.sound, self.first_s, len(visual))
+        audio = self.encoder.audio(mfcc)
+        parts = []
+        for start in range(0, len(visual), STRETCH):
+            frames = slice(start, start + STRETCH)
+            windows = slice(TRACK_WINDOWS_PER_FRAME * frames.start, TRACK_WINDOWS_PER_FRAME * frames.stop)
+            whole = torch.cat((audio[frames], visual[frames]), dim=1)
+            seconds = torch.cat((self._audio_seconds(mfcc[windows]), visual_seconds[frames]), dim=1)
+            parts.append(sum(self._pass(length * FPS, whole, seconds) for length in PASSES_S) / len(PASSES_S))
+        features = _running_mean(torch.cat(parts), SMOOTHING)
+        # The score layer is linear: the logits of averaged features are the averaged logits.
+        return self.encoder.logits(features).cpu().numpy(), features.cpu().numpy()
+
+    def _audio_seconds(self, mfcc: Tensor) -> Tensor:
+        """Embeddings (time, 128) of sound that is cut into windows of 1 s."""
+        windows = _windows(mfcc, TRACK_WINDOWS_PER_FRAME * FPS)
+        return torch.cat([self.encoder.audio(part).flatten(0, 1) for part in windows])
+
+    def _pass(self, length: int, whole: Tensor, seconds: Tensor) -> Tensor:
+        """Features (time, 128) of a stretch of the track in windows of `length` frames.
+
+        Args:
+            whole: embeddings of the uncut track, (time, audio 128 + visual 128).
+            seconds: those of the track cut into windows of 1 s.
+        """
+        features = []
+        for window, cut in zip(_windows(whole, length), _windows(seconds, length), strict=True):
+            audio, visual = self._edged(window, cut, ends=window.shape[1] < length).chunk(2, dim=2)
+            features.append(self.encoder.score(audio, visual)[1].flatten(0, 1))
+        return torch.cat(features)
+
+    def _edged(self, whole: Tensor, seconds: Tensor, ends: bool) -> Tensor:
+        """Embeddings of windows cut from the track, (window, time, 256); `ends`: they end where the track does."""
+        edged = whole.clone()
+        edged[:, : self.context] = seconds[:, : self.context]
+        if not ends:
+            edged[:, -self.context :] = seconds[:, -self.context :]
+        return edged
+
+
+class _Embedded:
+    """Faces that come one by one, embedded block by block.
+
+    Args:
+        embed: (faces (n, 112, 112), ends: these are the last) -> embeddings (m, 128).
+        block: faces to a block; the last one may have fewer.
+    """
+
+    def __init__(self, embed: Callable[..., Tensor], block: int):
+        self.embed, self.block = embed, block
+        self.waiting: list[np.ndarray] = []
+        self.embeddings: list[Tensor] = []
+
+    def push(self, face: np.ndarray) -> None:
+        if len(self.waiting) == self.block:  # only now is it known not to be the last
+            self._embed(ends=False)
+        self.waiting.append(face)
+
+    def finish(self) -> Tensor:
+        """The embeddings of all faces, (n, 128)."""
+        self._embed(ends=True)
+        embeddings = torch.cat(self.embeddings)
+        self.embeddings.clear()
+        return embeddings
+
+    def _embed(self, ends: bool) -> None:
+        self.embeddings.append(self.embed(torch.from_numpy(np.stack(self.waiting)), ends=ends))
+        self.waiting.clear()
+
+
+def _mfcc(sound: SoundTrack, first_s: float, frames: int) -> Tensor:
+    return torch.from_numpy(track_mfcc(sound.part(first_s, track_samples(frames)), frames))
+
+
+def _windows(values: Tensor, length: int) -> Iterator[Tensor]:
+    """(row, ...) in windows: the full ones together, (window, length, ...), then the rows left over, (1, rest, ...)."""
+    full = len(values) // length * length
+    if full:
+        yield values[:full].unflatten(0, (-1, length))
+    if full < len(values):
+        yield values[full:].unsqueeze(0)
+
+
+def _running_mean(values: Tensor, reach: int) -> Tensor:
+    """(n, column) -> the mean over `reach` rows on either side, at the ends over those that there are."""
+    return F.avg_pool1d(values.T, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False).T

@@ -1,0 +1,1 @@
+"""From stored data to what a network takes."""

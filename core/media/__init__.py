@@ -1,0 +1,1 @@
+"""Videos and their sound: open, decode, cut, write."""

@@ -1,0 +1,125 @@
+"""Weights from a file into a network, refused in plain words when they are of another network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from core.runtime.errors import UserError
+
+EXAMPLES = 3  # names shown of those that differ
+FIRST_CONVOLUTION = "video_conv1.weight"  # (64, 3 * clip length, 7, 7) in the two-stream encoders
+CONTEXT_CLASSIFIER = "fc_final.weight"  # (2, 128 * L * S) in the context network
+CONTEXT_STATE = 128
+
+
+def load_weights(model: nn.Module, path: str | Path, what: str = "STE checkpoint") -> None:
+    """Load the state dict in a file into `model`, all of it and nothing else.
+
+    Args:
+        model: changed in place; its weights stay on their device.
+        path: a file written by torch.save that holds a state dict. A "module." before every name, as
+            DistributedDataParallel leaves it, is taken off.
+        what: what the user calls this file, for messages.
+
+    Raises:
+        UserError: the file is absent or no state dict, or is of another network, clip length or context size.
+    """
+    weights = read_state_dict(path, what)
+    compare(weights, model.state_dict(), path, what)
+    model.load_state_dict(weights)
+
+
+def read_state_dict(path: str | Path, what: str) -> dict[str, Tensor]:
+    """Read a state dict on the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is absent, unreadable, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path}: there is no such file; give the path of a .pth file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{what} {path}: it cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # whatever the bytes of a damaged or foreign file lead torch.load into
+        raise UserError(
+            f"{what} {path}: not a PyTorch state dict: the file is damaged, cut short, or of another kind; give a file "
+            "written with torch.save(model.state_dict(), path)"
+        ) from error
+    named = isinstance(content, Mapping) and content and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(
+            f"{what} {path}: the file holds {_describe(content)}, not a state dict (names and tensors); give a file "
+            "written with torch.save(model.state_dict(), path)"
+        )
+    if all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
+
+
+def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Check that two state dicts have the same names and shapes.
+
+    Raises:
+        UserError: they differ; the message says whether it is the network, the clip length or the context size.
+    """
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    if missing or extra:
+        parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)} besides"] * bool(extra)
+        raise UserError(
+            f"{what} {path}: weights of another network: {', and '.join(parts)}; give weights of the network that the "
+            "settings name, or name the network of these weights"
+        )
+    differing = [name for name in expected if found[name].shape != expected[name].shape]
+    if not differing:
+        return
+    if differing == [FIRST_CONVOLUTION]:
+        has, asked = clip_length_of(found), clip_length_of(expected)
+        reason = (
+            f"it was trained with clips of {has} frames, and {asked} were asked for ({FIRST_CONVOLUTION} has "
+            f"{3 * has} channels, not {3 * asked}); use clip length {has} or another checkpoint"
+        )
+    elif differing == [CONTEXT_CLASSIFIER] and any(name.startswith("lstm.") for name in expected):
+        has, asked = (weights[CONTEXT_CLASSIFIER].shape[1] for weights in (found, expected))
+        reason = (
+            f"it was trained with contexts of {has // CONTEXT_STATE} rows (clip length × speakers), and "
+            f"{asked // CONTEXT_STATE} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use the "
+            "clip length and the number of speakers of its training, or another checkpoint"
+        )
+    else:
+        shapes = [f"{n} is {tuple(found[n].shape)}, not {tuple(expected[n].shape)}" for n in differing[:EXAMPLES]]
+        more = f", and {len(differing) - EXAMPLES} more" if len(differing) > EXAMPLES else ""
+        reason = (
+            f"weights of another network: {'; '.join(shapes)}{more}; give weights of the network that the settings "
+            "name, or name the network of these weights"
+        )
+    raise UserError(f"{what} {path}: {reason}")
+
+
+def clip_length_of(state_dict: Mapping[str, Tensor]) -> int:
+    """Clip length, in frames, of the two-stream encoder that a state dict belongs to.
+
+    Raises:
+        UserError: it is no state dict of a two-stream encoder.
+    """
+    weight = state_dict.get(FIRST_CONVOLUTION)
+    if weight is None or weight.ndim != 4 or weight.shape[1] % 3:
+        raise UserError(
+            f"weights without {FIRST_CONVOLUTION} of (64, 3 × clip length, 7, 7) are not those of a two-stream encoder"
+        )
+    return weight.shape[1] // 3
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more
+
+
+def _describe(content: object) -> str:
+    if isinstance(content, Mapping):
+        return f"a dictionary of {_some([str(name) for name in content])}" if content else "an empty dictionary"
+    return f"a {type(content).__name__}"

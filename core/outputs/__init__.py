@@ -1,0 +1,1 @@
+"""What detection writes for people and programs."""

@@ -1,0 +1,84 @@
+"""All files that tell people and the next tool what detection found."""
+
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from core.detection.results import DetectedVideo
+from core.outputs.overlay import write_overlay
+from core.outputs.report import write_report
+from core.outputs.speakers_json import write_speakers_json
+from core.outputs.speech import write_rttm, write_vtt
+from core.outputs.tables import write_ava_predictions, write_tracks_csv
+from core.runtime.errors import MediaError, UserError
+from core.runtime.files import printable
+
+# Format -> file name, in the order of writing: the overlay before the report, which plays it where no browser plays
+# the video itself; AVA predictions last, for they are refused for want of sound.
+FILE_NAMES = {
+    "csv": "tracks.csv",
+    "json": "speakers.json",
+    "rttm": "{stem}.rttm",
+    "vtt": "{stem}.vtt",
+    "overlay": "overlay.mp4",
+    "report": "report.html",
+    "ava": "{stem}-predictions.csv",
+}
+FORMATS = tuple(FILE_NAMES)
+WRITERS: dict[str, Callable[[Path, DetectedVideo], None]] = {
+    "csv": write_tracks_csv,
+    "json": write_speakers_json,
+    "rttm": write_rttm,
+    "vtt": write_vtt,
+    "overlay": write_overlay,
+    "ava": write_ava_predictions,
+}
+
+
+class MissingOutputsError(MediaError):
+    """Some outputs cannot be made of a video.
+
+    Args:
+        reasons: file name -> why.
+    """
+
+    def __init__(self, reasons: dict[str, str]):
+        super().__init__("; ".join(dict.fromkeys(reasons.values())))
+        self.reasons = reasons
+
+
+def output_paths(folder: str | Path, video: Path, formats: Collection[str]) -> dict[str, Path]:
+    """Format -> file that `write_outputs` writes, in the order of writing."""
+    stem = printable(video.stem)
+    return {name: Path(folder) / FILE_NAMES[name].format(stem=stem) for name in FORMATS if name in formats}
+
+
+def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[str]) -> list[Path]:
+    """Write a video's results into a folder, which is made where it is absent.
+
+    Args:
+        folder: files of the same names in it are replaced.
+        video: the results.
+        formats: some of `FORMATS`, in any order.
+
+    Returns:
+        The files, in the order of writing.
+
+    Raises:
+        MissingOutputsError: some cannot be made, such as "ava" of a video without sound; all others are there then.
+        UserError: a format is unknown, or a file cannot be written.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise UserError(f"unknown format {', '.join(unknown)}: expected some of {', '.join(FORMATS)}")
+    paths = output_paths(folder, video.path, formats)
+    writers = WRITERS | {"report": functools.partial(write_report, media=paths.get("overlay"))}
+    reasons = {}
+    for name, path in paths.items():
+        try:
+            writers[name](path, video)
+        except MediaError as error:
+            reasons[path.name] = str(error)
+    if reasons:
+        raise MissingOutputsError(reasons)
+    return list(paths.values())

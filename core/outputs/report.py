@@ -1,0 +1,148 @@
+"""report.html: a page to look at what was found in a video, without network or server.
+
+The page is made of the files in `core/outputs/report_page`. What it shows stands in three script elements that are no
+scripts: facts as JSON, the faces of all frames as packed numbers, the video itself as base64 where it is small enough.
+"""
+
+import base64
+import html
+import json
+import re
+import zlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.outputs.report_media import Media, find_media, in_base64
+from core.outputs.speakers_json import MEANING
+from core.outputs.speech import Segment, speaking_time, speech_segments
+from core.outputs.tables import face_frames
+from core.runtime.files import printable, written_whole
+
+SCRIPTS = ("data.js", "media.js", "player.js", "lane.js", "timeline.js", "page.js")  # each uses those before it
+PLACE = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
+TIME_UNITS = 10_000  # of a second
+BOX_UNITS = 2  # of a pixel
+PROBABILITY_UNITS = 255  # 0.5 lies between 127 and 128, so that speaking and silent stay apart
+
+
+def write_report(path: str | Path, video: DetectedVideo, media: str | Path | None = None) -> None:
+    """Write one HTML page that shows a video with its faces, a timeline a face, and who spoke how long.
+
+    The video is in the page if its file has at most 32 MB and browsers play it; a larger one is referred to by its
+    path relative to the page, and the page asks for the file where it is not found there.
+
+    Args:
+        path: page to write.
+        video: what was detected.
+        media: the same video with boxes drawn in, shown where browsers do not play the video itself.
+
+    Raises:
+        MediaError: the video cannot be opened.
+    """
+    path = Path(path)
+    shown = find_media(path, video.path, None if media is None else Path(media))
+    parts = {
+        "title": [html.escape(printable(video.path.name))],
+        "style": [_part("style.css")],
+        "script": [_part(name) for name in SCRIPTS],
+        "facts": [as_script_data(_facts(video, shown))],
+        "faces": [pack_faces(video)],
+        "video": in_base64(shown.file),
+    }
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        # Texts and names of places take turns; what stands in one part is never taken for the place of another.
+        for number, text in enumerate(PLACE.split(_part("page.html"))):
+            file.writelines(parts[text] if number % 2 else [text])
+
+
+def as_script_data(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, whatever its texts are."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def pack_faces(video: DetectedVideo) -> str:
+    """The times of all frames, and boxes and probabilities of all faces, as the page reads them.
+
+    Differences of neighbours are small numbers, mostly alike, so that deflate leaves 2 to 4 bytes of a face and frame.
+
+    Returns:
+        Base64 of zlib's deflate of: (frames,) int32, differences of times in 0.1 ms; then for each of x1, y1, x2, y2
+        of all tracks laid end to end the differences in half pixels as uint16 (modulo 2^16), low bytes before high
+        bytes; then, where there is sound, the differences of probabilities in 1/255 as uint8 (modulo 2^8).
+    """
+    faces = face_frames(video)
+    packed = [_steps(video.frame_times_s * TIME_UNITS).astype("<i4").tobytes()]
+    for edge in faces.boxes.T:
+        steps = _steps(edge * BOX_UNITS)
+        packed += [(steps & 255).astype(np.uint8).tobytes(), (steps >> 8 & 255).astype(np.uint8).tobytes()]
+    if video.sound_s is not None:
+        steps = _steps(faces.probabilities.astype(np.float64) * PROBABILITY_UNITS)
+        packed.append((steps & 255).astype(np.uint8).tobytes())
+    return base64.b64encode(zlib.compress(b"".join(packed))).decode("ascii")
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    """Rounded values as differences from the one before, int64."""
+    return np.diff(np.rint(values).astype(np.int64), prepend=0)
+
+
+def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
+    info = video.info
+    speech = [speech_segments(track, video) for track in video.tracks]
+    return {
+        "file": printable(video.path.name),
+        "width": info.width,
+        "height": info.height,
+        "fps": info.fps,
+        "frames": len(video.frame_times_s),
+        "endS": video.end_of_frame(len(video.frame_times_s) - 1),
+        "soundS": video.sound_s,
+        "speechS": _covered_s([segment for segments in speech for segment in segments]),
+        "complete": video.complete,
+        "notes": video.notes,
+        "settings": video.settings,
+        "meaning": MEANING,
+        "threshold": SPEAKING_THRESHOLD,
+        "units": {"time": TIME_UNITS, "box": BOX_UNITS, "probability": PROBABILITY_UNITS},
+        "cutsS": [shot.start_s for shot in video.shots[1:]],
+        "tracks": [_track(track, segments) for track, segments in zip(video.tracks, speech, strict=True)],
+        "media": {
+            "name": shown.name,
+            "type": shown.type,
+            "url": shown.url,
+            "hasBoxes": shown.has_boxes,
+            "fault": shown.fault,
+        },
+    }
+
+
+def _track(track: Track, segments: list[Segment]) -> dict[str, Any]:
+    return {
+        "id": track.id,
+        "shot": track.shot + 1,
+        "firstFrame": int(track.frames[0]),
+        "frames": len(track.frames),
+        "speech": [
+            [round(segment.start_s, 3), round(segment.end_s, 3), round(segment.probability, 3)] for segment in segments
+        ],
+        "speakingS": round(speaking_time(segments), 3),
+        "thumbnail": "data:image/jpeg;base64," + base64.b64encode(track.thumbnail).decode("ascii"),
+    }
+
+
+def _covered_s(segments: list[Segment]) -> float:
+    """Seconds in which at least one face speaks."""
+    total_s, until_s = 0.0, float("-inf")
+    for segment in sorted(segments, key=lambda segment: segment.start_s):
+        total_s += max(0.0, segment.end_s - max(segment.start_s, until_s))
+        until_s = max(until_s, segment.end_s)
+    return round(total_s, 3)
+
+
+def _part(name: str) -> str:
+    return files("core.outputs").joinpath("report_page", name).read_text(encoding="utf-8")

@@ -1,0 +1,133 @@
+"""speakers.json: all that detection found, for programs; its schema is core/outputs/speakers.schema.json."""
+
+import json
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
+from core.outputs.speech import speaking_time, speech_segments
+from core.runtime.files import printable, written_whole
+
+GENERATOR = "Active Speakers in Context"
+MEANING = {
+    "score": "The log odds of speaking that the network gives a face at a frame: above 0 it rather speaks, below 0 it "
+    "rather does not; +3 is 95 %, -3 is 5 %.",
+    "probability": "1 / (1 + exp(-score)), from 0 to 1; how sure the network is, right as often as that only on "
+    "videos like those of its training.",
+    "threshold": "A frame counts as speaking if its probability is at least this; raise it for fewer false alarms, "
+    "lower it to miss less.",
+}
+TIME_DECIMALS = 4
+BOX_DECIMALS = 1
+PROBABILITY_DECIMALS = 4
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what `write_speakers_json` writes."""
+    return json.loads(files("core.outputs").joinpath("speakers.schema.json").read_text(encoding="utf-8"))
+
+
+def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
+    """Write a video's results as JSON, as `core/outputs/speakers.schema.json` describes field by field.
+
+    Times are seconds with 4 decimals, boxes pixels of the displayed picture with 1, probabilities have 4. The file is
+    UTF-8; every shot and every track stands in a line of its own.
+    """
+    facts = {
+        "schema": schema()["$id"],
+        "generator": GENERATOR,
+        "video": _facts(video),
+        "notes": video.notes,
+        "settings": video.settings,
+        "threshold": SPEAKING_THRESHOLD,
+        "meaning": MEANING,
+    }
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("{\n")
+        file.writelines(f"{_compact(name)}:{_compact(value)},\n" for name, value in facts.items())
+        file.write('"shots":')
+        file.writelines(_by_lines(map(_shot, video.shots)))
+        file.write(',\n"tracks":')
+        file.writelines(_by_lines(_track(track, video) for track in video.tracks))
+        file.write("\n}\n")
+
+
+def _shot(shot: Shot) -> dict[str, Any]:
+    return {
+        "first_frame": shot.first_frame,
+        "last_frame": shot.last_frame,
+        "start_s": _time(shot.start_s),
+        "end_s": _time(shot.end_s),
+    }
+
+
+def _facts(video: DetectedVideo) -> dict[str, Any]:
+    info = video.info
+    return {
+        "file": printable(video.path.name),
+        "width": info.width,
+        "height": info.height,
+        "fps": round(info.fps, 6),
+        "duration_s": None if info.duration_s is None else _time(info.duration_s),
+        "frames": len(video.frame_times_s),
+        "rotation": info.rotation,
+        "sound": None
+        if video.sound_s is None
+        else dict(zip(("start_s", "end_s"), map(_time, video.sound_s), strict=True)),
+        "complete": video.complete,
+    }
+
+
+def _track(track: Track, video: DetectedVideo) -> dict[str, Any]:
+    segments = speech_segments(track, video)
+    return {
+        "id": track.id,
+        "shot": track.shot,
+        "person": None,
+        "first_frame": int(track.frames[0]),
+        "last_frame": int(track.frames[-1]),
+        "speaking_s": _time(speaking_time(segments)),
+        "speech": [
+            {
+                "start_s": _time(segment.start_s),
+                "end_s": _time(segment.end_s),
+                "probability": round(segment.probability, PROBABILITY_DECIMALS),
+            }
+            for segment in segments
+        ],
+        "times_s": _rounded(track.times_s, TIME_DECIMALS),
+        "boxes": _rounded(track.boxes, BOX_DECIMALS),
+        "probabilities": None if video.sound_s is None else _probabilities(track),
+    }
+
+
+def _probabilities(track: Track) -> list[float]:
+    """Rounded, but never across the threshold."""
+    step = 10.0**-PROBABILITY_DECIMALS
+    rounded = np.round(track.probabilities.astype(np.float64), PROBABILITY_DECIMALS)
+    highest = np.where(track.speaking, 1.0, SPEAKING_THRESHOLD - step)
+    return _rounded(np.minimum(rounded, highest), PROBABILITY_DECIMALS)
+
+
+def _time(seconds: float) -> float:
+    return round(float(seconds), TIME_DECIMALS)
+
+
+def _rounded(values: np.ndarray, decimals: int) -> list:
+    return np.round(values.astype(np.float64), decimals).tolist()
+
+
+def _by_lines(values: Iterable[Any]) -> Iterator[str]:
+    """A JSON array with a line for each of its values, made one after the other."""
+    yield "["
+    for number, value in enumerate(values):
+        yield (",\n" if number else "\n") + _compact(value)
+    yield "\n]"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,121 @@
+"""Stretches of speech, for people and for programs: found in the scores, written as RTTM and WebVTT."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.runtime.files import printable, written_whole
+
+MIN_SPEECH_S = 0.2  # a syllable
+MAX_PAUSE_S = 0.3  # pauses between words, closed as in the labels of AVA-like sets
+ROUNDING_S = 1e-6  # presentation times are multiples of a time base, kept as binary fractions
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of speech.
+
+    Attributes:
+        start_s, end_s: seconds from the container's start; the end is where the last frame gives way to the next.
+        probability: 0 to 1, the mean over its frames, those of closed pauses included.
+    """
+
+    start_s: float
+    end_s: float
+    probability: float
+
+
+def speech_segments(
+    track: Track, video: DetectedVideo, min_speech_s: float = MIN_SPEECH_S, max_pause_s: float = MAX_PAUSE_S
+) -> list[Segment]:
+    """The stretches in which a face speaks, in order; none where the video has no sound.
+
+    A frame lasts until the next one appears. First pauses of at most `max_pause_s` are closed, then stretches shorter
+    than `min_speech_s` are dropped.
+    """
+    speaking = track.speaking
+    if not speaking.any():
+        return []
+    starts_s = track.times_s
+    ends_s = np.append(starts_s[1:], video.end_of_frame(int(track.frames[-1])))
+    firsts, lasts = _runs(speaking)
+    apart = starts_s[firsts[1:]] - ends_s[lasts[:-1]] > max_pause_s + ROUNDING_S
+    firsts, lasts = firsts[np.append(True, apart)], lasts[np.append(apart, True)]
+    probabilities = track.probabilities
+    return [
+        Segment(float(starts_s[first]), float(ends_s[last]), float(probabilities[first : last + 1].mean()))
+        for first, last in zip(firsts, lasts, strict=True)
+        if ends_s[last] - starts_s[first] >= min_speech_s - ROUNDING_S
+    ]
+
+
+def speaking_time(segments: Sequence[Segment]) -> float:
+    """Seconds in all segments together."""
+    return sum(segment.end_s - segment.start_s for segment in segments)
+
+
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last index of each run of True."""
+    change = np.diff(values.astype(np.int8), prepend=0, append=0)
+    return np.flatnonzero(change == 1), np.flatnonzero(change == -1) - 1
+
+
+def write_rttm(path: str | Path, video: DetectedVideo) -> None:
+    """Write speech segments as RTTM, by start time; without speech the file is empty.
+
+    A line has the ten fields of NIST's Rich Transcription format (RT-09 evaluation plan, appendix A): type SPEAKER,
+    file, channel 1, start and duration in seconds, orthography <NA>, speaker type <NA>, name, confidence <NA>, signal
+    look-ahead time <NA>. The file is the video's name without extension, "_" for each blank; names are face_001 and so
+    on, the track's id. One person in two shots has two names.
+    """
+    file_id = re.sub(r"\s", "_", printable(video.path.stem))
+    lines = [
+        f"SPEAKER {file_id} 1 {segment.start_s:.3f} {segment.end_s - segment.start_s:.3f} "
+        f"<NA> <NA> face_{track_id:03d} <NA> <NA>\n"
+        for track_id, segment in _by_time(video)
+    ]
+    _write(path, "".join(lines))
+
+
+def write_vtt(path: str | Path, video: DetectedVideo) -> None:
+    """Write WebVTT captions (w3.org/TR/webvtt1): one cue a speech segment, by start time; cues may overlap.
+
+    A cue says `<v Face 1>Face 1 speaks (0.93)`: the number of the face is the track's id, that in brackets the mean
+    probability. A note at the beginning says so to the reader.
+    """
+    note = (
+        "NOTE Each cue is a stretch in which a face speaks. The number in brackets is the mean probability of\n"
+        f"speaking over its frames, 0 to 1; a frame counts as speaking from {SPEAKING_THRESHOLD} on.\n"
+        "Faces are numbered in order of appearance; one person in two shots has two numbers."
+    )
+    if video.sound_s is None:
+        note += "\nThis video has no sound, so that nobody can be told to speak."
+    cues = [
+        f"{_clock(segment.start_s)} --> {_clock(segment.end_s)}\n"
+        f"<v Face {track_id}>Face {track_id} speaks ({segment.probability:.2f})"
+        for track_id, segment in _by_time(video)
+    ]
+    _write(path, "\n\n".join(["WEBVTT", note, *cues]) + "\n")
+
+
+def _by_time(video: DetectedVideo) -> list[tuple[int, Segment]]:
+    """Track ids and their segments, by start time."""
+    segments = [(track.id, segment) for track in video.tracks for segment in speech_segments(track, video)]
+    return sorted(segments, key=lambda item: (item[1].start_s, item[0]))
+
+
+def _clock(time_s: float) -> str:
+    """12.5 -> 00:00:12.500."""
+    seconds, milliseconds = divmod(round(time_s * 1000), 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}"
+
+
+def _write(path: str | Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

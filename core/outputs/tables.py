@@ -1,0 +1,144 @@
+"""Tables with a row for each face at each frame: tracks.csv, and predictions in the AVA format."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from core.detection.results import DetectedVideo
+from core.formats import ava
+from core.runtime.errors import MediaError
+from core.runtime.files import printable, written_whole
+
+PIXEL_DECIMALS = 2
+TIME_DECIMALS = 6  # a microsecond, finer than any video's time base
+FRACTION_DECIMALS = 6  # of AVA's boxes
+AVA_TIME_DECIMALS = 2
+
+
+@dataclass(frozen=True)
+class FaceFrames:
+    """All faces of a video at all their frames, track after track.
+
+    Attributes:
+        track_ids, frames: (n,) int64.
+        times_s: (n,) float64.
+        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed picture.
+        scores, probabilities: (n,) float32; NaN without sound.
+        speaking: (n,) bool.
+    """
+
+    track_ids: np.ndarray
+    frames: np.ndarray
+    times_s: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    speaking: np.ndarray
+
+
+def face_frames(video: DetectedVideo) -> FaceFrames:
+    """A video's tracks laid end to end, in order of id."""
+
+    def joined(name: str, dtype: type, shape: tuple[int, ...] = (0,)) -> np.ndarray:
+        return np.concatenate([np.empty(shape, dtype), *(getattr(track, name) for track in video.tracks)], dtype=dtype)
+
+    return FaceFrames(
+        track_ids=np.repeat(_integers(track.id for track in video.tracks), _lengths(video)),
+        frames=joined("frames", np.int64),
+        times_s=joined("times_s", np.float64),
+        boxes=joined("boxes", np.float32, (0, 4)),
+        scores=joined("scores", np.float32),
+        probabilities=joined("probabilities", np.float32),
+        speaking=joined("speaking", np.bool_),
+    )
+
+
+def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
+    """Write every face at every frame as a csv with header, sorted by track, then frame.
+
+    Columns: frame (number of the video's own, from 0), time_s (presentation time), track_id, x1, y1, x2, y2 (pixels of
+    the displayed picture), score (log odds of speaking; 0 is as likely as not), probability (1 / (1 + exp(-score))),
+    speaking (1 from a probability of 0.5 on, else 0). Score and probability have as many digits as tell their float32
+    values. The last three are empty where the video has no sound.
+    """
+    rows = face_frames(video)
+    unheard = np.isnan(rows.scores)
+    columns = {
+        "frame": pa.array(rows.frames),
+        "time_s": _fixed(rows.times_s, TIME_DECIMALS),
+        "track_id": pa.array(rows.track_ids),
+        **{name: _fixed(rows.boxes[:, side], PIXEL_DECIMALS) for side, name in enumerate(("x1", "y1", "x2", "y2"))},
+        "score": pa.array(rows.scores, mask=unheard),
+        "probability": pa.array(rows.probabilities, mask=unheard),
+        "speaking": pa.array(rows.speaking.astype(np.int8), mask=unheard),
+    }
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_style="none", quoting_header="none"))
+
+
+def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
+    """Write predictions in the official AVA-ActiveSpeaker format, fit for `evaluate.py`; no header.
+
+    Columns as in `core.formats.official_csv.PREDICTION_COLUMNS`: the video's name without extension ("_" for characters
+    that the format forbids), timestamp, box as fractions with 6 decimals, SPEAKING_AUDIBLE,
+    `<video_id>_<start>_<end>:<track id>` with the whole seconds around the track's shot, the probability. Timestamps
+    have AVA's 2 decimals where that is exact for all frames of the video and tells them apart (25 or 50 frames per
+    second, for example), else 6.
+
+    Raises:
+        MediaError: the video has no sound, so that there are no scores.
+    """
+    if video.sound_s is None:
+        raise MediaError(
+            f"{video.path} has no sound, so its faces have no scores to predict with: leave the format ava out"
+        )
+    rows = face_frames(video)
+    video_id = re.sub(r'[/,"\x00-\x1f]', "_", printable(video.path.stem))
+    entities = []
+    for track in video.tracks:
+        shot = video.shots[track.shot]
+        entities.append(f"{video_id}_{math.floor(shot.start_s):04d}_{math.ceil(shot.end_s):04d}:{track.id}")
+    fractions = rows.boxes.astype(np.float64) / np.tile([video.info.width, video.info.height], 2)
+    columns = {
+        "video_id": np.repeat(_texts([video_id]), len(rows.frames)),
+        "frame_timestamp": _fixed_text(rows.times_s, _timestamp_decimals(video.frame_times_s)),
+        **{name: _fixed_text(fractions[:, side], FRACTION_DECIMALS) for side, name in enumerate(ava.BOX_COLUMNS)},
+        "label": np.repeat(_texts([ava.SPEAKING]), len(rows.frames)),
+        "entity_id": np.repeat(_texts(entities), _lengths(video)),
+    }
+    ava.write_predictions(path, pd.DataFrame(columns), rows.probabilities)
+
+
+def _timestamp_decimals(frame_times_s: np.ndarray) -> int:
+    rounded = np.round(frame_times_s, AVA_TIME_DECIMALS)
+    exact = np.allclose(rounded, frame_times_s, rtol=0, atol=0.5 * 10**-TIME_DECIMALS)
+    return AVA_TIME_DECIMALS if exact and (np.diff(rounded) > 0).all() else TIME_DECIMALS
+
+
+def _fixed(values: np.ndarray, decimals: int) -> pa.Decimal128Array:
+    """Numbers as decimals, which Arrow writes with all their digits: 1.5 as 1.50."""
+    units = np.rint(values.astype(np.float64) * 10**decimals).astype(np.int64)
+    words = np.stack([units, units >> 63], axis=1)  # 128 bits, the low ones first
+    return pa.Decimal128Array.from_buffers(pa.decimal128(18, decimals), len(units), [None, pa.py_buffer(words)])
+
+
+def _fixed_text(values: np.ndarray, decimals: int) -> np.ndarray:
+    return _fixed(values, decimals).cast(pa.string()).to_numpy(zero_copy_only=False)
+
+
+def _lengths(video: DetectedVideo) -> np.ndarray:
+    return _integers(len(track.frames) for track in video.tracks)
+
+
+def _integers(values) -> np.ndarray:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _texts(values: list[str]) -> np.ndarray:
+    return np.array(values, dtype=object)

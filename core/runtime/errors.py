@@ -1,0 +1,45 @@
+"""One way to fail: a message that says what was found, what is accepted and how to mend it."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+EXIT_BROKEN_ITEMS = 1  # some videos of many could not be used; the others are finished
+EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+EXIT_UNREAD = 141  # and for a reader that went away
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its text is the whole message, one or several lines."""
+
+
+def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
+    """Wrap a script's main function: user errors and interrupts become a message and an exit status.
+
+    The wrapped function returns None or 0 for success, or an exit status of its own. A UserError is printed
+    without a traceback and exits with 2; Ctrl-C exits with 130; with 141, silently, where the output's reader left.
+    """
+
+    @functools.wraps(main)
+    def wrapper(*args, **kwargs) -> None:
+        try:
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            print("\ninterrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:  # whoever read the output, as `| head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+            sys.exit(EXIT_UNREAD)
+        sys.exit(status or 0)
+
+    return wrapper
+
+
+class MediaError(UserError):
+    """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""

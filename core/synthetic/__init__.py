@@ -1,0 +1,1 @@
+"""Synthetic scenes of talking heads, drawn and voiced."""

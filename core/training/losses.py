@@ -1,0 +1,126 @@
+"""The losses of both stages: from a batch on the device to what is minimised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.dataset import ClipBatch, ContextBatch
+from core.inputs.loading import Batch
+from core.inputs.mfcc import batch_mfcc
+from core.inputs.transforms import Draws, augment, stack
+from core.track_dataset import TrackBatch
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n, 2) and labels (n,) to a scalar mean
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """What a stage says of a batch.
+
+    Attributes:
+        loss: what is minimised, a scalar: a mean over the batch's items.
+        parts: further scalars to log.
+        logits: head -> (B, 2), what average precision and accuracy are taken of; the first head is the main one.
+        labels: (B,) int64.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    labels: Tensor
+
+
+LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
+
+
+@dataclass(frozen=True)
+class EncoderLoss:
+    """The encoder's loss: cross-entropies of the joint, the audio and the video classifier, weights 1 (published).
+
+    The audio classifier's target is whether anybody in the frame speaks. Where the batch brings sounds from
+    elsewhere, the joint classifier is also taught that a face with a sound that is not its own is not speaking; the
+    pictures go through the network once for all their sounds, so this costs next to nothing. It balances the two
+    streams and gives the audio stream more to learn from; it cannot teach lip sync, since the joint classifier is
+    linear on the two streams' embeddings.
+
+    Attributes:
+        criterion: usually nn.CrossEntropyLoss().
+        mfcc_windows: windows of a clip's MFCC.
+        crop_scale, jitter, jitter_frames: see `transforms.augment`.
+        mismatch_weight: weight of the mismatched pairs' mean loss.
+    """
+
+    criterion: Criterion
+    mfcc_windows: int
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    jitter: float = 0.4
+    jitter_frames: bool = True
+    mismatch_weight: float = 1.0
+
+    def __call__(self, model: nn.Module, batch: ClipBatch, draws: Draws | None) -> BatchLoss:
+        clips = batch.frames[batch.windows]  # (batch, frame, height, width, 3)
+        if draws is None:
+            video = stack(clips)
+        else:
+            video = augment(clips, draws, self.crop_scale, self.jitter, self.jitter_frames)
+        sounds = batch.sounds.flatten(0, 1), batch.sound_lengths.flatten()
+        joint, audio, video, _ = model(batch_mfcc(*sounds, self.mfcc_windows), video)
+        own = len(batch.labels)
+        parts = {
+            "av_loss": self.criterion(joint[:own], batch.labels),
+            "audio_loss": self.criterion(audio, batch.sound_labels.flatten()),
+            "video_loss": self.criterion(video, batch.labels),
+        }
+        loss = sum(parts.values())
+        if len(joint) > own:
+            parts["mismatch_loss"] = self.criterion(
+                joint[own:], torch.zeros_like(batch.labels).repeat(len(joint) // own - 1)
+            )
+            loss = loss + self.mismatch_weight * parts["mismatch_loss"]
+        return BatchLoss(loss, parts, {"av": joint[:own], "audio": audio[:own], "video": video}, batch.labels)
+
+
+@dataclass(frozen=True)
+class TrackLoss:
+    """The loss of an encoder of whole tracks: the cross-entropy of every frame's label, and less of the picture's own.
+
+    In training the logits are divided by a temperature that falls from epoch to epoch (Light-ASD; 1 in LR-ASD). The
+    published binary cross-entropy of the softmax's speaking output is the cross-entropy of the two logits.
+
+    Attributes:
+        criterion: usually nn.CrossEntropyLoss().
+        temperature: of the first epoch.
+        temperature_drop: what each further epoch takes off it.
+        video_weight: weight of the loss of the picture alone.
+    """
+
+    criterion: Criterion
+    temperature: float = 1.0
+    temperature_drop: float = 0.0
+    video_weight: float = 0.5
+
+    def __call__(self, model: nn.Module, batch: TrackBatch, draws: Draws | None) -> BatchLoss:
+        joint, video, _ = model(batch.mfcc, batch.faces)
+        joint, video, labels = joint.flatten(0, 1), video.flatten(0, 1), batch.labels.flatten()
+        training = draws is not None
+        temperature = self.temperature - self.temperature_drop * (batch.epoch - 1) if training else 1.0
+        parts = {
+            "av_loss": self.criterion(joint.float() / temperature, labels),
+            "video_loss": self.criterion(video.float() / temperature, labels),
+        }
+        loss = parts["av_loss"] + self.video_weight * parts["video_loss"]
+        return BatchLoss(loss, parts, {"av": joint, "video": video}, labels)
+
+
+@dataclass(frozen=True)
+class ContextLoss:
+    """The context network's loss: cross-entropy of the target's label."""
+
+    criterion: Criterion
+
+    def __call__(self, model: nn.Module, batch: ContextBatch, draws: Draws | None) -> BatchLoss:
+        contexts = batch.features[batch.index]  # (batch, clip, speaker, feature)
+        logits = model(contexts.permute(0, 3, 1, 2).float())
+        return BatchLoss(self.criterion(logits, batch.labels), {}, {"context": logits}, batch.labels)
