@@ -1,28 +1,43 @@
-"""Who may import whom, and what library code never does: read from the source, so that no import is needed."""
+"""The plan of the house: who may import whom, and what library code never does; read from the source."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
-CORE = sorted((ROOT / "core").rglob("*.py"))
-SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "data").glob("*.py")])
-AVA_ASD = sorted((ROOT / "ava_asd").glob("*.py"))
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("core", "ava_asd", "data", "scripts", "benchmarks", "configs")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+} | {path.stem: path for path in sorted(ROOT.glob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+CORE = [name for name in FILES if name.split(".")[0] == "core"]
+LIBRARY = [name for name in FILES if name.split(".")[0] in ("core", "ava_asd")]
+
+# A module of core/ imports from its own folder or from a strictly lower rank.
+RANKS = [
+    {"runtime", "config", "clip_utils", "boxes"},
+    {"formats", "models"},
+    {"media", "download", "evaluation", "inputs", "synthetic", "settings"},
+    {"dataset", "track_dataset"},
+    {"training", "inference"},
+    {"optimization", "detection"},
+    {"outputs"},
+]
+RANK = {place: rank for rank, places in enumerate(RANKS) for place in places}
+ROOT_MODULES = {"config", "settings", "dataset", "track_dataset", "optimization", "clip_utils", "boxes"}
+MODULES_IN_A_FOLDER = 8
+MODELS = "models"  # a network each, and what makes them fast: may be more
 MAX_LINES = 350
 
-# Modules that know nothing of how a stage is run, and those that do; the first never import the second.
-FOUNDATION = {"models", "clip_utils", "formats", "media", "evaluation", "runtime"}
-STAGES = {"dataset", "optimization", "training", "inference", "settings"}
-READS_CONFIG = {"core.settings"}
-ENDS_THE_PROGRAM = {"core.runtime.errors"}
 PRINTS = {
     ("core.runtime.errors", "wrapper"),
     ("core.runtime.parallel", "report"),
     ("core.settings", "device"),
     ("core.download.many", "report_missing"),
 }
+READS_ARGUMENTS = {"core.runtime.parallel", "core.settings"}  # options that several scripts share
 FILE_CALLS = {
     "open",
     "read_text",
@@ -37,33 +52,30 @@ FILE_CALLS = {
 }
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in [*CORE, *AVA_ASD, *SCRIPTS]}
-
-
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imported(path: Path) -> set[str]:
-    """The project's modules that a file imports, wherever in the file."""
-    names = set()
-    for node in ast.walk(tree(path)):
+def imports(module: str) -> Iterator[tuple[str, str | None]]:
+    """(module of the repository, name taken from it or None) for every import, wherever in the file."""
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from ((alias.name, None) for alias in node.names if alias.name in FILES)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.level == 0, f"{module}: imports are absolute"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                names.add(full if full in MODULES else node.module)
-    return names & (set(MODULES) | {"core", "ava_asd", "data", "scripts", "benchmarks"})
+                if full in FILES:
+                    yield full, None
+                elif node.module in FILES:
+                    yield node.module, alias.name
 
 
-def calls(path: Path) -> Iterator[tuple[str, str]]:
+GRAPH = {module: {name for name, _ in imports(module)} for module in FILES}
+
+
+def place(module: str) -> str:
+    """The folder of a module of core/, or for one of its root the module itself: core.models.context -> models."""
+    return module.split(".")[1]
+
+
+def calls(module: str) -> Iterator[tuple[str, str]]:
     """(innermost function or "", dotted name called) of every call in a file."""
 
     def visit(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
@@ -74,63 +86,46 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, function)
 
-    yield from visit(tree(path), "")
-
-
-def room(module: str) -> str:
-    """core.models.context -> models."""
-    return module.split(".")[1] if "." in module else module
-
-
-GRAPH = {name: imported(path) for name, path in MODULES.items()}
-IN_CORE = sorted(module_name(path) for path in CORE)
-IN_AVA_ASD = sorted(module_name(path) for path in AVA_ASD)
+    yield from visit(TREES[module], "")
 
 
 def test_the_files_are_found():
-    assert {
-        "core.formats.ava",
-        "core.models",
-        "core.models.two_stream",
-        "data.extract_audio_tracks",
-        "STE_train",
-    } <= set(MODULES)
-    assert "core.formats.ava" in GRAPH["ava_asd.tracks"]
+    assert {"core.formats.ava", "core.models", "STE_train", "data.extract_audio_tracks", "ava_asd.train"} <= set(FILES)
     assert "core.runtime.files" in GRAPH["core.formats.ava"]
     assert "core.formats.ava" in GRAPH["data.augment_annotations"]
-    assert ("report", "print") in list(calls(ROOT / "core" / "runtime" / "parallel.py"))
+    assert ("report", "print") in calls("core.runtime.parallel")
 
 
-@pytest.mark.parametrize("module", IN_CORE)
-def test_the_library_knows_nothing_of_the_scripts(module):
-    assert all(name.split(".")[0] == "core" for name in GRAPH[module])
+def test_imports_go_down_the_ranks():
+    up = [
+        f"{module} imports {name}"
+        for module in CORE
+        for name in GRAPH[module]
+        if "." in module and place(name) != place(module) and RANK[place(name)] >= RANK[place(module)]
+    ]
+    assert up == []
 
 
-@pytest.mark.parametrize("module", IN_AVA_ASD)
-def test_the_small_system_knows_itself_and_the_library_only(module):
-    assert {name.split(".")[0] for name in GRAPH[module]} <= {"core", "ava_asd"}
+def test_folders_can_be_seen_at_a_glance():
+    at_root = {path.stem for path in (ROOT / "core").glob("*.py")} - {"__init__"}
+    folders = {path.name: path for path in (ROOT / "core").iterdir() if (path / "__init__.py").is_file()}
+    sizes = {name: len(list(path.glob("*.py"))) - 1 for name, path in folders.items() if name != MODELS}
+    assert at_root == ROOT_MODULES
+    assert at_root | set(folders) == set(RANK)
+    assert {name: size for name, size in sizes.items() if size > MODULES_IN_A_FOLDER} == {}
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - set(IN_CORE) - set(IN_AVA_ASD)))
-def test_scripts_know_the_library_only(module):
-    assert all(name.split(".")[0] == "core" for name in GRAPH[module])
-
-
-def test_only_the_settings_read_the_configuration():
-    assert {module for module in MODULES if "core.config" in GRAPH[module]} == READS_CONFIG
-
-
-def test_the_configuration_imports_nothing():
-    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree(ROOT / "core/config.py")))
-
-
-def test_no_library_module_imports_the_settings():
-    assert [module for module in IN_CORE if "core.settings" in GRAPH[module]] == []
-
-
-@pytest.mark.parametrize("module", [name for name in IN_CORE if room(name) in FOUNDATION])
-def test_the_foundation_does_not_import_the_stages(module):
-    assert {room(name) for name in GRAPH[module]} & STAGES == set()
+def test_nobody_takes_the_private_names_of_another_folder():
+    taken = []
+    for module in FILES:
+        folder = module.rpartition(".")[0]
+        names = [(name, private) for name, private in imports(module) if private and private.startswith("_")]
+        bound = {name.rpartition(".")[2]: name for name, taken_name in imports(module) if taken_name is None}
+        for node in ast.walk(TREES[module]):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
+                names += [(bound[node.value.id], node.attr)] * (node.attr[0] == "_" and node.attr[:2] != "__")
+        taken += [f"{module}: {name}.{private}" for name, private in names if name.rpartition(".")[0] != folder]
+    assert taken == []
 
 
 def test_there_are_no_import_circles():
@@ -138,50 +133,72 @@ def test_there_are_no_import_circles():
 
     def walk(module: str) -> None:
         assert module not in path, " -> ".join([*path[path.index(module) :], module])
-        if module in done:
-            return
-        path.append(module)
-        for name in GRAPH.get(module, ()):
-            if name != module:
+        if module not in done:
+            path.append(module)
+            for name in GRAPH[module] - {module}:
                 walk(name)
-        done.add(path.pop())
+            done.add(path.pop())
 
-    for module in sorted(MODULES):
+    for module in FILES:
         walk(module)
 
 
-@pytest.mark.parametrize("module", [n for n in IN_CORE if room(n) == "models" and n != "core.models.weights"])
-def test_networks_do_no_input_or_output(module):
+def test_the_library_knows_nothing_of_the_scripts():
+    used = {module.split(".")[0]: set() for module in FILES}
+    for module in FILES:
+        used[module.split(".")[0]] |= {name.split(".")[0] for name in GRAPH[module]}
+    assert used.pop("core") <= {"core"}
+    assert used.pop("ava_asd") <= {"core", "ava_asd"}
+    used.pop("benchmarks")  # they time the scripts
+    assert {script: names - {"core", "ava_asd"} for script, names in used.items() if names - {"core", "ava_asd"}} == {}
+
+
+def test_data_and_scripts_hold_commands_only():
+    for module, path in FILES.items():
+        if module.split(".")[0] in ("data", "scripts") and path.name != "__init__.py":
+            assert 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"), module
+
+
+def test_only_the_settings_read_the_configuration_and_only_scripts_the_settings():
+    read = {module for module in FILES if "core.config" in GRAPH[module]}
+    assert {module for module in read if module.split(".")[0] != "benchmarks"} == {"core.settings"}
+    assert GRAPH["core.config"] == set()
+    assert [module for module in CORE if "core.settings" in GRAPH[module]] == []
+
+
+def test_networks_do_no_input_or_output():
     """Weights are read by core.models.weights, which gets a path and gives tensors."""
-    allowed = {"models", "runtime"}
-    assert {room(name) for name in GRAPH[module]} <= allowed
-    called = {name for _, name in calls(MODULES[module])}
-    assert {name for name in called if name.split(".")[-1] in FILE_CALLS} == set()
+    networks = [module for module in CORE if module.startswith("core.models.") and module != "core.models.weights"]
+    found = [(module, name) for module in networks for _, name in calls(module) if name.split(".")[-1] in FILE_CALLS]
+    assert found == []
 
 
-@pytest.mark.parametrize("module", IN_CORE)
-def test_library_code_ends_no_program_and_prints_nothing(module):
-    for function, name in calls(MODULES[module]):
-        if name in {"sys.exit", "exit", "quit", "os._exit"}:
-            assert module in ENDS_THE_PROGRAM, f"{module}.{function} calls {name}"
-        if name in {"print", "pprint.pprint", "sys.stdout.write", "sys.stderr.write"}:
-            assert (module, function) in PRINTS, f"{module}.{function} prints"
+def test_library_code_ends_no_program_prints_nothing_and_reads_no_command_line():
+    faults = []
+    for module in CORE:
+        for function, name in calls(module):
+            if name in {"sys.exit", "exit", "quit", "os._exit"} and module != "core.runtime.errors":
+                faults.append(f"{module}.{function} calls {name}")
+            if name in {"print", "pprint.pprint", "sys.stdout.write", "sys.stderr.write"}:
+                faults += [f"{module}.{function} prints"] * ((module, function) not in PRINTS)
+        names = {ast.unparse(node) for node in ast.walk(TREES[module]) if isinstance(node, ast.Attribute)}
+        read = {name for name in names if name == "sys.argv" or name.startswith("argparse.")}
+        faults += [f"{module} uses {name}" for name in read if name == "sys.argv" or module not in READS_ARGUMENTS]
+    assert faults == []
 
 
-@pytest.mark.parametrize("module", IN_CORE)
-def test_library_code_does_not_read_the_command_line(module):
-    allowed = {"core.runtime.parallel", "core.settings"}  # options that several scripts share
-    names = {ast.unparse(node) for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Attribute)}
-    assert "sys.argv" not in names
-    assert module in allowed or not any(name.startswith("argparse.") for name in names)
+def test_library_files_stay_readable_in_one_sitting():
+    lengths = {module: len(FILES[module].read_text(encoding="utf-8").splitlines()) for module in LIBRARY}
+    assert {module: length for module, length in lengths.items() if length > MAX_LINES} == {}
 
 
-@pytest.mark.parametrize("path", [*CORE, *AVA_ASD], ids=lambda path: str(path.relative_to(ROOT)))
-def test_library_files_stay_readable_in_one_sitting(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+def test_every_file_says_what_it_is():
+    assert [module for module in FILES if not ast.get_docstring(TREES[module])] == []
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_file_says_what_it_is(module):
-    if MODULES[module].name != "__init__.py":
-        assert ast.get_docstring(tree(MODULES[module]))
+def test_nothing_committed_holds_a_path_of_a_machine():
+    paths = subprocess.run(
+        ["git", "grep", "-nIE", r"(^|[^A-Za-z0-9_.])/(home|root|Users)/[a-z]", "--", "."],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert paths == ""

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from scripts import run_pipeline
-from scripts.pipeline_recipes import clip_recipe, cut_every, track_recipe
+from scripts.run_pipeline import clip_recipe, cut_every, track_recipe
 
 
 def test_whole_tracks_are_trained_for_fewer_epochs_over_which_the_rate_falls_as_far():
