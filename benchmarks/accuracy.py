@@ -32,8 +32,8 @@ from core.evaluation.official import read_groundtruth, read_predictions, scores_
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
 from core.media.cropping import nearest_frames
-from core.media.sound_track import sound_track
 from core.media.video import find_video, probe
+from core.media.video_audio import audio_on_disk
 from core.outputs.tables import write_ava_predictions
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
@@ -140,7 +140,7 @@ def predict_annotated(task: Task) -> None:
     boxes, times = ava.boxes(rows), rows["time_s"].to_numpy()
     scorers = {}
     logits = np.empty((len(rows), 2), np.float32)
-    with sound_track(task.video) as sound:
+    with audio_on_disk(task.video) as sound:
         if sound is None:
             raise UserError(f"{task.video} has no sound")
         for row, frame in nearest_frames(task.video, rows, probe(task.video).fps):

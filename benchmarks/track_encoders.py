@@ -22,7 +22,7 @@ from benchmarks.networks import line, parse
 from core.formats.wav import SAMPLE_RATE
 from core.inference.tracks import SixPasses
 from core.inputs.mfcc import track_samples
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 from core.models import light_asd, lr_asd
 from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import FACE_SIZE, FPS, TrackEncoder
@@ -70,7 +70,7 @@ def encoder_lines(name: str, model: TrackEncoder, device: torch.device, seconds:
         encoder.score(encoder.audio(mfcc[: 4 * time]), encoder.visual(faces[:time]))
 
     samples = np.random.default_rng(0).integers(-9000, 9000, track_samples(frames)).astype(np.int16)
-    sound = SoundTrack(samples, 0.0, len(samples) / SAMPLE_RATE)
+    sound = VideoAudio(samples, 0.0, len(samples) / SAMPLE_RATE)
 
     def six_passes() -> None:
         scorer = SixPasses(fast, sound, 0.0)

@@ -11,7 +11,7 @@ from core.formats.wav import read_wav
 from core.inference.clips import ClipScorer
 from core.inputs.mfcc import batch_mfcc
 from core.inputs.transforms import stack
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 
 CLIP_LENGTH = 5
 
@@ -41,7 +41,7 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
 
     samples = np.array(read_wav(prepared / "audio" / "train" / f"{entity}.wav"))
     encode = Encode()
-    scorer = ClipScorer(encode, CLIP_LENGTH, SoundTrack(samples, 0.0, 2.0), 0.0, torch.device("cpu"))
+    scorer = ClipScorer(encode, CLIP_LENGTH, VideoAudio(samples, 0.0, 2.0), 0.0, torch.device("cpu"))
     for row in index:
         scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
     logits, features = scorer.finish()
@@ -56,7 +56,7 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
 
 def test_memory_is_bounded():
     encode = Encode()
-    silence = SoundTrack(np.zeros(0, np.int16), 0.0, 0.0)
+    silence = VideoAudio(np.zeros(0, np.int16), 0.0, 0.0)
     scorer = ClipScorer(encode, 11, silence, 0.0, torch.device("cpu"))
     most = 0
     for number in range(200):

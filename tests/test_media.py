@@ -12,8 +12,8 @@ from tiny import FPS, HEIGHT, WIDTH
 from core.formats.wav import SAMPLE_RATE
 from core.media.audio import decode_audio
 from core.media.container import Damage, open_media
-from core.media.sound_track import sound_track
 from core.media.video import probe, read_frames
+from core.media.video_audio import audio_on_disk
 from core.media.video_writer import write_video
 from core.outputs.report_media import why_not_played
 from core.runtime.errors import MediaError
@@ -216,7 +216,7 @@ def test_a_sound_packet_that_cannot_be_decoded_is_silence(tmp_path):
     with pytest.raises(MediaError, match=r"its sound fails to decode after 0\.9"):
         list(decode_audio(path))
     whole = np.concatenate(list(decode_audio(sound_with(tmp_path / "whole.mkv", lambda number, old: old))))
-    with sound_track(path) as sound:
+    with audio_on_disk(path) as sound:
         assert sound.faults == (
             "Of the sound 1 packet(s) cannot be decoded, at 0.95 s (Invalid data found when processing input). "
             "Silence stands for what is missing.",
@@ -297,7 +297,7 @@ def test_sound_that_no_decoder_knows(tmp_path):
     content = (tmp_path / "known.mkv").read_bytes()
     path = tmp_path / "unknown.mkv"
     path.write_bytes(content.replace(b"A_AAC", b"A_XYZ"))
-    with sound_track(path) as sound:
+    with audio_on_disk(path) as sound:
         assert sound is None
     with pytest.raises(MediaError, match="no decoder knows its sound"):
         list(decode_audio(path))

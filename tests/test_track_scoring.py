@@ -8,7 +8,7 @@ from track_models import SIDE, used
 from core.inference import tracks
 from core.inference.tracks import OnePass, SixPasses, _running_mean
 from core.inputs.mfcc import track_mfcc, track_samples
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 from core.models import light_asd, lr_asd
 from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import TrackEncoder
@@ -19,11 +19,11 @@ def model(request) -> TrackEncoder:
     return used(request.param())
 
 
-def material(frames: int) -> tuple[np.ndarray, SoundTrack]:
+def material(frames: int) -> tuple[np.ndarray, VideoAudio]:
     rng = np.random.default_rng(frames)
     faces = rng.integers(0, 256, (frames, SIDE, SIDE)).astype(np.uint8)
     sound = rng.integers(-9000, 9000, track_samples(frames) + 16000).astype(np.int16)
-    return faces, SoundTrack(sound, 0.0, len(sound) / 16000)
+    return faces, VideoAudio(sound, 0.0, len(sound) / 16000)
 
 
 def run(scorer: OnePass | SixPasses, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,8 +21,8 @@ from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Trac
 from core.detection.shots import find_shots
 from core.inference.contexts import TrackFeatures
 from core.media.container import Damage
-from core.media.sound_track import SoundTrack, sound_track
 from core.media.video import VideoInfo, probe, read_frames
+from core.media.video_audio import VideoAudio, audio_on_disk
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 from core.runtime.readahead import read_ahead
@@ -124,7 +124,7 @@ class ActiveSpeakerDetector:
                 decoded of it, with `complete` False and a note.
         """
         info, damage = probe(path), Damage()
-        with sound_track(path) as sound:
+        with audio_on_disk(path) as sound:
             road = _Road(self, info, sound)
             error = None
             try:
@@ -163,7 +163,7 @@ class ActiveSpeakerDetector:
             return lambda frames, seconds: frames >= self.detect_every
         return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
 
-    def _notes(self, info: VideoInfo, sound: SoundTrack | None, road: "_Road") -> Iterator[str]:
+    def _notes(self, info: VideoInfo, sound: VideoAudio | None, road: "_Road") -> Iterator[str]:
         last_s = road.times_s[-1]
         if self.detector_note is not None:
             yield self.detector_note
@@ -181,7 +181,7 @@ class ActiveSpeakerDetector:
 
 
 def _faults(
-    info: VideoInfo, sound: SoundTrack | None, road: "_Road", damage: Damage, error: str | None
+    info: VideoInfo, sound: VideoAudio | None, road: "_Road", damage: Damage, error: str | None
 ) -> Iterator[str]:
     """Sentences on what of the file is damaged or missing."""
     if damage:
@@ -198,7 +198,7 @@ def _faults(
 class _Road:
     """Takes a video's frames in order; shots and finished tracks gather in it."""
 
-    def __init__(self, settings: ActiveSpeakerDetector, info: VideoInfo, sound: SoundTrack | None):
+    def __init__(self, settings: ActiveSpeakerDetector, info: VideoInfo, sound: VideoAudio | None):
         self.settings, self.info, self.sound = settings, info, sound
         self.times_s: list[float] = []
         self.shots: list[Shot] = []

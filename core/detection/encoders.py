@@ -15,7 +15,7 @@ from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
 from core.inference.tracks import OnePass, SixPasses
 from core.media.cropping import CROPS, CropFunction
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 from core.models.fast_context import ContextScorer
 from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.fast_two_stream import fast_encoder
@@ -45,7 +45,7 @@ class Encoder:
     """
 
     crop: CropFunction
-    start: Callable[[SoundTrack, float], TrackScorer]
+    start: Callable[[VideoAudio, float], TrackScorer]
     settings: dict[str, Any]
     context: ContextScorer | None
     context_shape: ContextShape
@@ -113,7 +113,7 @@ def _two_stream(name: str, path: Path, device: torch.device, *, with_features: b
     load_weights(model, path, "STE checkpoint")
     encode = fast_encoder(model.to(device))
 
-    def start(sound: SoundTrack, first_s: float) -> ClipScorer:
+    def start(sound: VideoAudio, first_s: float) -> ClipScorer:
         return ClipScorer(encode, clip_length, sound, first_s, device, with_features=with_features)
 
     return model.feature_size, start

@@ -16,7 +16,7 @@ from core.inputs.loading import load_batches
 from core.inputs.mfcc import batch_mfcc, clip_samples, fitted_length, mfcc_windows
 from core.inputs.sampling import TrackBatches
 from core.inputs.transforms import stack
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
@@ -87,7 +87,7 @@ class ClipScorer:
         self,
         encode: Encode,
         clip_length: int,
-        sound: SoundTrack,
+        sound: VideoAudio,
         first_s: float,
         device: torch.device,
         *,

@@ -13,7 +13,7 @@ from core.formats.feature_store import VideoFeatures
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import TRACK_WINDOWS_PER_FRAME, track_mfcc, track_samples
 from core.inputs.sampling import WholeTracks
-from core.media.sound_track import SoundTrack
+from core.media.video_audio import VideoAudio
 from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import FPS, TrackEncoder
 from core.track_dataset import TrackDataset
@@ -91,7 +91,7 @@ class OnePass:
         first_s: time of the first crop, seconds; the others follow at 25 a second.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, sound: SoundTrack, first_s: float):
+    def __init__(self, encoder: FastTrackEncoder, sound: VideoAudio, first_s: float):
         self.encoder, self.sound, self.first_s = encoder, sound, first_s
         self.faces = _Embedded(encoder.stream().push, encoder.block)
 
@@ -122,7 +122,7 @@ class SixPasses:
         encoder, sound, first_s: as `OnePass`.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, sound: SoundTrack, first_s: float):
+    def __init__(self, encoder: FastTrackEncoder, sound: VideoAudio, first_s: float):
         self.encoder, self.sound, self.first_s = encoder, sound, first_s
         self.context = max(encoder.visual_context, encoder.audio_context)
         self.faces = _Embedded(encoder.stream().push, encoder.block)
@@ -210,7 +210,7 @@ class _Embedded:
         self.waiting.clear()
 
 
-def _mfcc(sound: SoundTrack, first_s: float, frames: int) -> Tensor:
+def _mfcc(sound: VideoAudio, first_s: float, frames: int) -> Tensor:
     return torch.from_numpy(track_mfcc(sound.part(first_s, track_samples(frames)), frames))
 
 

@@ -16,7 +16,7 @@ from core.runtime.errors import MediaError, UserError
 
 
 @dataclass(frozen=True)
-class SoundTrack:
+class VideoAudio:
     """16 kHz mono sound of a video, from the container's time 0.
 
     Attributes:
@@ -63,7 +63,7 @@ class SamplesOnDisk:
 
 
 @contextlib.contextmanager
-def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | None]:
+def audio_on_disk(path: str, folder: str | None = None) -> Iterator[VideoAudio | None]:
     """Decode a video's sound into an unnamed temporary file (32 kB a second) for the length of a `with` block.
 
     Gives None where the video has no sound, or none of it can be decoded.
@@ -103,4 +103,4 @@ def sound_track(path: str, folder: str | None = None) -> Iterator[SoundTrack | N
             return
         if damage:
             faults.insert(0, f"Of the sound {damage}. Silence stands for what is missing.")
-        yield SoundTrack(SamplesOnDisk(file, length), start_s, length / SAMPLE_RATE, tuple(faults))
+        yield VideoAudio(SamplesOnDisk(file, length), start_s, length / SAMPLE_RATE, tuple(faults))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.formats.wav import SAMPLE_RATE
-from core.media.sound_track import sound_track
+from core.media.video_audio import audio_on_disk
 from core.media.video_writer import write_video
 from core.runtime.errors import MediaError, UserError
 
@@ -24,7 +24,7 @@ def picture(number: int) -> np.ndarray:
 
 def test_sound_from_any_time_on(tmp_path):
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
-    with sound_track(tmp_path / "a.mp4") as sound:
+    with audio_on_disk(tmp_path / "a.mp4") as sound:
         assert sound.faults == ()
         assert sound.start_s == pytest.approx(0, abs=0.05)
         assert sound.end_s == pytest.approx(1.0, abs=0.1)
@@ -35,7 +35,7 @@ def test_sound_from_any_time_on(tmp_path):
 
 def test_outside_there_is_silence(tmp_path):
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
-    with sound_track(tmp_path / "a.mp4") as sound:
+    with audio_on_disk(tmp_path / "a.mp4") as sound:
         n = len(sound.samples)
         over = sound.part((n - 50) / SAMPLE_RATE, 200)
         np.testing.assert_array_equal(over[:50], sound.samples[-50:])
@@ -48,7 +48,7 @@ def test_outside_there_is_silence(tmp_path):
 
 def test_a_video_without_sound_gives_none(tmp_path):
     write_video(tmp_path / "mute.mp4", map(picture, range(5)), 25)
-    with sound_track(tmp_path / "mute.mp4") as sound:
+    with audio_on_disk(tmp_path / "mute.mp4") as sound:
         assert sound is None
 
 
@@ -67,14 +67,14 @@ def test_sound_that_starts_late(tmp_path):
         samples.sample_rate, samples.pts, samples.time_base = SAMPLE_RATE, SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
         container.mux(audio.encode(samples))
         container.mux(audio.encode(None))
-    with sound_track(path) as sound:
+    with audio_on_disk(path) as sound:
         assert (sound.start_s, sound.end_s) == pytest.approx((1.0, 1.5), abs=0.01)
         assert not sound.part(0.0, 15000).any()
         np.testing.assert_array_equal(sound.part(1.0, 1000), tone(0.5)[:1000])
 
 
 def test_sound_of_a_file_cut_off_is_kept_so_far(shared):
-    with sound_track(shared / "mini-ava" / "unusual" / "truncated-middle.mp4") as sound:
+    with audio_on_disk(shared / "mini-ava" / "unusual" / "truncated-middle.mp4") as sound:
         assert sound.end_s == pytest.approx(3.41, abs=0.01)
 
 
@@ -84,8 +84,8 @@ def test_sound_that_fails_midway_is_kept_so_far(tmp_path, monkeypatch):
         raise MediaError("the sound is damaged")
 
     write_video(tmp_path / "a.mp4", map(picture, range(25)), 25, tone(1.0))
-    monkeypatch.setattr("core.media.sound_track.decode_audio", failing)
-    with sound_track(tmp_path / "a.mp4") as sound:
+    monkeypatch.setattr("core.media.video_audio.decode_audio", failing)
+    with audio_on_disk(tmp_path / "a.mp4") as sound:
         assert sound.faults == ("The sound fails to decode: the sound is damaged. After that it counts as silence.",)
         assert sound.end_s == 0.5
         np.testing.assert_array_equal(sound.part(0.0, 8000), tone(0.5))
@@ -97,7 +97,7 @@ def test_no_room_for_the_sound_is_told(tmp_path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-        with pytest.raises(UserError, match=r"no room for the sound of .*TMPDIR"), sound_track(tmp_path / "a.mp4"):
+        with pytest.raises(UserError, match=r"no room for the sound of .*TMPDIR"), audio_on_disk(tmp_path / "a.mp4"):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -106,5 +106,5 @@ def test_no_room_for_the_sound_is_told(tmp_path):
 
 def test_a_file_that_is_no_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    with pytest.raises(MediaError, match="cannot be opened"), sound_track(tmp_path / "a.mp4"):
+    with pytest.raises(MediaError, match="cannot be opened"), audio_on_disk(tmp_path / "a.mp4"):
         pass
