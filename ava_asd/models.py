@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ava_asd.keras_weights import is_hdf5, read_keras
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten, initialise, pooled
+from core.clip_utils import CLASSES
 from core.models.weights import compare, read_state_dict
 from core.runtime.errors import UserError
 
@@ -25,7 +26,6 @@ MODES = {
     "s_av_fc": ("audio", "video", "main"),
 }
 AUDIO_VISUAL_MODES = ("s_av", "s_av_fc")
-CLASSES = 2
 EMBEDDING = 256
 JOINT = 512
 DROPOUT = 0.5

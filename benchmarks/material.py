@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, is_extracted
 from core.formats.feature_store import VideoFeatures, write_features
@@ -19,7 +20,6 @@ from core.media.cropping import extract_crops
 from core.media.video_writer import write_video
 from core.runtime.files import written_whole
 
-FPS = 25
 WIDTH, HEIGHT = 1280, 720
 FACES = (180, 215, 250)  # pixels
 CRF = 23  # x264's default

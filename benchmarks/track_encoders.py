@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from benchmarks.measure import Result
 from benchmarks.networks import line, parse
+from core.clip_utils import FACE_SIZE, GRID_FPS
 from core.formats.wav import SAMPLE_RATE
 from core.inference.tracks import SixPasses
 from core.inputs.mfcc import track_samples
 from core.media.video_audio import VideoAudio
 from core.models import light_asd, lr_asd
 from core.models.fast_track_encoder import FastTrackEncoder
-from core.models.track_encoder import FACE_SIZE, FPS, TrackEncoder
+from core.models.track_encoder import TrackEncoder
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 
@@ -56,7 +57,7 @@ def results(seconds: float, threads: int = 1, device: torch.device = CPU) -> lis
 
 def encoder_lines(name: str, model: TrackEncoder, device: torch.device, seconds: float) -> list[Result]:
     """One encoder's lines; the published figures are Light-ASD's, as is the target."""
-    frames = TRACK_S * FPS
+    frames = TRACK_S * GRID_FPS
     faces = torch.randint(0, 256, (frames, FACE_SIZE, FACE_SIZE), dtype=torch.uint8)
     mfcc = torch.randn(4 * frames, 13)
     model = model.eval().to(device)
@@ -81,7 +82,7 @@ def encoder_lines(name: str, model: TrackEncoder, device: torch.device, seconds:
     published = PUBLISHED if name == "Light-ASD" else {}
     lines = []
     for chunk_s in CHUNKS_S:
-        time, stated = chunk_s * FPS, published.get(chunk_s)
+        time, stated = chunk_s * GRID_FPS, published.get(chunk_s)
         what = f"{name}, {chunk_s} s chunks"
         lines.append(line(f"{what}, plain, faces/s", time, lambda: plain(time), seconds, stated))  # noqa: B023
         lines.append(

@@ -1,4 +1,4 @@
-"""Index arithmetic of clips and contexts: pure functions on arrays of row numbers.
+"""Index arithmetic of clips and contexts, pure functions on arrays of row numbers; and the sizes that networks share.
 
 A track is an entity's rows, contiguous and in time order, `first` to `last` inclusive. Windows that reach over a
 track's end repeat its end row (published behaviour).
@@ -6,7 +6,10 @@ track's end repeat its end row (published behaviour).
 
 import numpy as np
 
-GRID_FPS = 25
+GRID_FPS = 25  # frames per second of AVA's annotations and of whatever the networks are given
+CLASSES = 2  # not speaking, speaking
+FACE_SIZE = 112  # pixels, side of the grey faces that whole-track encoders take
+MFCC_PER_FRAME = 4  # windows of those encoders' MFCCs to a frame
 
 
 def clip_window(centre: np.ndarray, first: np.ndarray, last: np.ndarray, length: int, stride: int = 1) -> np.ndarray:

@@ -13,14 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from core.clip_utils import run_lengths
+from core.clip_utils import FACE_SIZE, run_lengths
 from core.formats import ava
 from core.formats.crop_store import Crops
 from core.formats.wav import check_sounds, read_wav
 from core.inputs.loading import Batch
 from core.inputs.mfcc import frame_grid, mfcc_of_frames
 from core.inputs.sampling import TrackKey
-from core.models.track_encoder import FACE_SIZE
 
 CROP_SIDE = (0.7, 1.0)  # of the random crop box, as a share of the face's (published)
 ROTATION = 15.0  # degrees to either side (published)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
+from core.formats.wav import SAMPLE_RATE
 from core.media.video_writer import write_video
 
-FPS = 25
 WIDTH, HEIGHT = 64, 48
-SAMPLE_RATE = 16_000
 CROP_SIZE = 32  # of the `prepared` crops
 NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE = ava.LABEL_IDS
 # Of the first, second and third entity of a video, in pixels: x1, y1, x2, y2; exact fractions of the frame.

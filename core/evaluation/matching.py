@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.boxes import intersection_over_union
+from core.clip_utils import GRID_FPS
 
 MIN_OVERLAP = 0.5  # intersection over union; Everingham et al., The PASCAL VOC Challenge, IJCV 2010, section 4.2
 TIME_SLACK_S = 1e-6  # times are written with a few decimals: this much is rounding
 OVERLAP_SLACK = 1e-9  # so is this much of an overlap
-LONE_FRAME_S = 0.04  # interval where a single time leaves it open: 25 frames per second
+LONE_FRAME_S = 1 / GRID_FPS  # interval where a single time leaves it open
 
 
 @dataclass(frozen=True)

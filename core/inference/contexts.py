@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.clip_utils import GRID_FPS
 from core.dataset import ContextDataset
 from core.models.fast_context import ContextScorer
 
-PIECE = 15_000  # grid points scored at once: ten minutes at 25 frames per second
+PIECE = 600 * GRID_FPS  # time steps scored at once
 BATCH_SIZE = 1024
 
 

@@ -9,19 +9,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.feature_store import VideoFeatures
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import TRACK_WINDOWS_PER_FRAME, track_mfcc, track_samples
+from core.inputs.mfcc import track_mfcc, track_samples
 from core.inputs.sampling import WholeTracks
 from core.media.video_audio import VideoAudio
 from core.models.fast_track_encoder import FastTrackEncoder
-from core.models.track_encoder import FPS, TrackEncoder
+from core.models.track_encoder import TrackEncoder
 from core.track_dataset import TrackDataset
 
 EncodeTracks = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 PASSES_S = (1, 2, 3, 4, 5, 6)  # windows of the published own-video protocol
-STRETCH = 240 * FPS  # frames whose windows are scored at a time: windows of all lengths end together there
+STRETCH = 240 * GRID_FPS  # frames whose windows are scored at a time: windows of all lengths end together there
 SMOOTHING = 2  # frames on either side over which that protocol averages scores
 
 
@@ -126,7 +127,7 @@ class SixPasses:
         self.encoder, self.sound, self.first_s = encoder, sound, first_s
         self.context = max(encoder.visual_context, encoder.audio_context)
         self.faces = _Embedded(encoder.stream().push, encoder.block)
-        self.seconds = _Embedded(lambda faces, ends: encoder.visual(faces), FPS)
+        self.seconds = _Embedded(lambda faces, ends: encoder.visual(faces), GRID_FPS)
 
     def push(self, crop: np.ndarray) -> None:
         """Take the next crop, (112, 112) uint8, grey."""
@@ -145,17 +146,17 @@ class SixPasses:
         parts = []
         for start in range(0, len(visual), STRETCH):
             frames = slice(start, start + STRETCH)
-            windows = slice(TRACK_WINDOWS_PER_FRAME * frames.start, TRACK_WINDOWS_PER_FRAME * frames.stop)
+            windows = slice(MFCC_PER_FRAME * frames.start, MFCC_PER_FRAME * frames.stop)
             whole = torch.cat((audio[frames], visual[frames]), dim=1)
             seconds = torch.cat((self._audio_seconds(mfcc[windows]), visual_seconds[frames]), dim=1)
-            parts.append(sum(self._pass(length * FPS, whole, seconds) for length in PASSES_S) / len(PASSES_S))
+            parts.append(sum(self._pass(length * GRID_FPS, whole, seconds) for length in PASSES_S) / len(PASSES_S))
         features = _running_mean(torch.cat(parts), SMOOTHING)
         # The score layer is linear: the logits of averaged features are the averaged logits.
         return self.encoder.logits(features).cpu().numpy(), features.cpu().numpy()
 
     def _audio_seconds(self, mfcc: Tensor) -> Tensor:
         """Embeddings (time, 128) of sound that is cut into windows of 1 s."""
-        windows = _windows(mfcc, TRACK_WINDOWS_PER_FRAME * FPS)
+        windows = _windows(mfcc, MFCC_PER_FRAME * GRID_FPS)
         return torch.cat([self.encoder.audio(part).flatten(0, 1) for part in windows])
 
     def _pass(self, length: int, whole: Tensor, seconds: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ import scipy.fft
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.wav import SAMPLE_RATE
 
-MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / 25))  # 0.08 s: shorter clips count as silence
+MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / GRID_FPS))  # 0.08 s: shorter clips count as silence
 FITTED_FRAMES_PER_S = 27.0  # a clip of n frames is made n/27 s long, as the published loader does
-SILENT_FRAMES_PER_S = 25.0
 
 # python_speech_features.mfcc's defaults at 16 kHz
 MFCC_COEFFICIENTS = 13
@@ -26,10 +26,7 @@ MFCC_FILTERS = 26
 MFCC_LIFTER = 22
 MFCC_PREEMPHASIS = 0.97
 
-TRACK_WINDOWS_PER_FRAME = 4  # of the whole-track encoders, at 25 frames a second
 WINDOWS_AT_ONCE = 6000  # a minute; bounds the memory that a long track's MFCCs take
-
-PUBLISHED_FPS = 25  # frames a second that the MFCCs' window and step are meant for
 
 
 def fitted_length(clip_length: int) -> int:
@@ -51,7 +48,7 @@ def clip_samples(track: np.ndarray, first_s: float, last_s: float, clip_length: 
     """
     samples = track[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
     if len(samples) < MIN_CLIP_SAMPLES:
-        samples = np.zeros(int(SAMPLE_RATE * (clip_length / SILENT_FRAMES_PER_S)), np.int16)
+        samples = np.zeros(int(SAMPLE_RATE * (clip_length / GRID_FPS)), np.int16)
     return fit(samples, fitted_length(clip_length))
 
 
@@ -129,7 +126,7 @@ def mfcc_of_windows(windows: torch.Tensor, fft: int = MFCC_FFT) -> torch.Tensor:
 
 def track_samples(frames: int) -> int:
     """Samples at 16 kHz that the MFCCs of a track of `frames` frames at 25 a second are made of."""
-    return TRACK_WINDOWS_PER_FRAME * frames * MFCC_STEP + MFCC_WINDOW - MFCC_STEP
+    return MFCC_PER_FRAME * frames * MFCC_STEP + MFCC_WINDOW - MFCC_STEP
 
 
 def track_mfcc(samples: np.ndarray, frames: int) -> np.ndarray:
@@ -145,7 +142,7 @@ def track_mfcc(samples: np.ndarray, frames: int) -> np.ndarray:
     Returns:
         (4 * frames, 13) float32.
     """
-    windows = TRACK_WINDOWS_PER_FRAME * frames
+    windows = MFCC_PER_FRAME * frames
     out = np.empty((windows, MFCC_COEFFICIENTS), np.float32)
     for start in range(0, windows, WINDOWS_AT_ONCE):
         count = min(WINDOWS_AT_ONCE, windows - start)
@@ -181,7 +178,7 @@ def frame_grid(time_s: np.ndarray) -> tuple[np.ndarray, float]:
         25 for a track of one row.
     """
     if len(time_s) == 1:
-        return np.zeros(1, np.int64), float(PUBLISHED_FPS)
+        return np.zeros(1, np.int64), float(GRID_FPS)
     intervals = np.diff(time_s)
     steps = np.maximum(np.rint(intervals / np.median(intervals)), 1)
     fps = steps.sum() / (time_s[-1] - time_s[0])
@@ -204,10 +201,10 @@ def mfcc_of_frames(samples: np.ndarray, frames: np.ndarray, fps: float) -> np.nd
         (4 * n, 13) float32. Windows beyond the end of the sound, which the last frame of every track has, are those
         of its beginning (published); where there is no sound at all they are those of silence.
     """
-    slowness = PUBLISHED_FPS / fps
+    slowness = GRID_FPS / fps
     length, step = round(MFCC_WINDOW * slowness), MFCC_STEP * slowness
     there = 1 + max(0, int(np.ceil((len(samples) - length) / step)))  # windows that the sound has
-    position = (TRACK_WINDOWS_PER_FRAME * frames[:, None] + np.arange(TRACK_WINDOWS_PER_FRAME)).ravel() % there
+    position = (MFCC_PER_FRAME * frames[:, None] + np.arange(MFCC_PER_FRAME)).ravel() % there
     starts = np.rint(position * step).astype(np.int64)
     fft = max(MFCC_FFT, 1 << (length - 1).bit_length())  # the published 512 would cut off windows below 20 a second
     around = np.zeros(max(len(samples), starts.max()) + length + 1, np.int16)  # one sample before, for the pre-emphasis

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from core.clip_utils import FACE_SIZE
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, resize, write_packed
 from core.media.video import Frame, probe, read_frames
@@ -18,7 +19,6 @@ from core.runtime.files import written_whole
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
-FACE_SIZE = 112  # pixels, side of what the whole-track encoders take
 OUTSIDE_GREY = 110  # what the published own-video protocol puts around the picture
 # The own-video protocol cuts a square from s above the face's centre to s (1 + 2 * 0.40) below it, and (1 + 0.40) s to
 # either side, s being half of the longer side; scales it to 224 x 224; the network sees the middle 112 x 112: this much

@@ -12,6 +12,8 @@ import av
 import cv2
 import numpy as np
 
+from core.formats.wav import SAMPLE_RATE
+
 CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
 KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before
 SMPTE_170M, LIMITED_RANGE = 6, 1  # FFmpeg's numbers of the colours that OpenCV makes: BT.601, 16 to 235
@@ -24,7 +26,7 @@ def write_video(
     frames: Iterable[np.ndarray],
     fps: float,
     audio: np.ndarray | None = None,
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
     crf: int = 20,
 ) -> None:
     """Encode frames at a constant rate and sound that begin together at time 0.
@@ -47,7 +49,7 @@ def write_timed_video(
     frames: Iterable[tuple[float, np.ndarray]],
     fps: float,
     sound: Iterable[np.ndarray] = (),
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
     crf: int = 20,
     *,
     index_first: bool = False,

@@ -7,8 +7,9 @@ published weights; they must not change.
 import torch
 from torch import Tensor, nn
 
+from core.clip_utils import CLASSES
+
 EMBEDDING_SIZE = 128  # of the attention's projections and of the LSTM's state
-CLASSES = 2  # not speaking, speaking
 
 
 class PairwiseAttention(nn.Module):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from core.models.track_encoder import MFCC_PER_FRAME, TrackEncoder, normalise
+from core.clip_utils import MFCC_PER_FRAME
+from core.models.track_encoder import TrackEncoder, normalise
 from core.models.winograd import TAPS, WinogradRows
 
 # Faces in the visual encoder at a time. On a CPU what its first maps take, 0.4 MB a face, stays in the cache: by trial

@@ -6,11 +6,9 @@ the sequence forwards and backwards with recurrent units. State-dict names are t
 
 from torch import Tensor, nn
 
+from core.clip_utils import CLASSES
+
 FEATURE_SIZE = 128
-FACE_SIZE = 112  # pixels
-FPS = 25
-MFCC_PER_FRAME = 4
-CLASSES = 2  # not speaking, speaking
 FACE_MEAN, FACE_STD = 0.4161, 0.1688  # of grey faces scaled to 0-1 (published)
 NORM = {"eps": 0.001, "momentum": 0.01}  # of every batch norm (published)
 
@@ -30,8 +28,6 @@ class TrackEncoder(nn.Module):
     """
 
     feature_size = FEATURE_SIZE
-    face_size = FACE_SIZE
-    fps = FPS
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from core.clip_utils import CLASSES
 from core.models.weights import compare, read_state_dict
 from core.runtime.errors import UserError
 
 EMBEDDING_SIZE = 128  # per stream, between the pooled features and the classifiers
-CLASSES = 2  # not speaking, speaking
 
 
 class TwoStreamResNet(nn.Module):

@@ -11,7 +11,8 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-SAMPLE_RATE = 16_000  # samples per second, mono, as the pipeline's audio tracks
+from core.formats.wav import SAMPLE_RATE
+
 CONTROL_RATE = 200  # values per second of loudness and vowel: syllables need far less
 CLOSED_PAUSE_S = 0.3  # shorter pauses between syllables still count as speaking
 SYLLABLES_PER_S = (3.2, 5.6)  # range of a person's mean rate
