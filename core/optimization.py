@@ -87,7 +87,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 def process_share(accelerator: Accelerator) -> dict[str, int]:
     """Which process this is and how many there are, as `core.inputs.sampling` takes it."""
-    return {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
 
 
 def make_optimizer(name: str | type, model: nn.Module, learning_rate: float, weight_decay: float):
@@ -133,14 +133,14 @@ class Training:
         item: str = "clips",
     ):
         self.accelerator, self.loss_function, self.params, self.item = accelerator, loss_function, params, item
-        device, world = accelerator.device, accelerator.num_processes
+        device, world_size = accelerator.device, accelerator.num_processes
         for batches, purpose in ((train_batches, "train"), (val_batches, "validate")):
             if not batches.global_sizes():
                 raise UserError(
-                    f"too few {item} to {purpose} on: not one batch has a share for each of {world} process(es); give "
-                    "more data, or start fewer processes"
+                    f"too few {item} to {purpose} on: not one batch has a share for each of {world_size} process(es); "
+                    "give more data, or start fewer processes"
                 )
-        if world > 1:
+        if world_size > 1:
             model = synchronise_batch_norms(model, device)
         if device.type == "cuda":
             _lay_out_channels_last(model)
@@ -206,7 +206,7 @@ class Training:
         batches.epoch = epoch if training else 0
         sizes = batches.global_sizes()
         totals = EpochTotals()
-        world = self.accelerator.num_processes
+        world_size = self.accelerator.num_processes
         with self._bar(epoch, sum(sizes), training) as bar:
             loaded = load_batches(dataset, batches, self.params["threads"], self.accelerator.device)
             for number, (batch, size) in enumerate(zip(loaded, sizes, strict=True)):
@@ -217,7 +217,7 @@ class Training:
                     result = self.loss_function(self.model, batch, draws)
                 if training:
                     # Processes may hold one item more or less: each item weighs the same in the global mean.
-                    share = len(result.labels) * world / size
+                    share = len(result.labels) * world_size / size
                     self.optimizer.zero_grad(set_to_none=True)
                     self.accelerator.backward(result.loss * share)
                     self.optimizer.step()

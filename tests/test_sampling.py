@@ -16,41 +16,45 @@ def chain(batches: list[list[int]]) -> list[int]:
     return list(itertools.chain.from_iterable(batches))
 
 
-def of_all_processes(world: int, **arguments) -> list[list[int]]:
+def of_all_processes(world_size: int, **arguments) -> list[list[int]]:
     """The global batches: each process's share, the items of a batch put together in the order of one process."""
-    shares = [numbers(ShuffledBatches(rank=rank, world=world, **arguments)) for rank in range(world)]
+    shares = [numbers(ShuffledBatches(rank=rank, world_size=world_size, **arguments)) for rank in range(world_size)]
     assert len({len(share) for share in shares}) == 1  # else a process would wait for ever
     batches = []
     for parts in zip(*shares, strict=True):
         batch = [None] * sum(map(len, parts))
         for rank, part in enumerate(parts):
-            batch[rank::world] = part
+            batch[rank::world_size] = part
         batches.append(batch)
     return batches
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 @pytest.mark.parametrize(("items", "batch_size"), [(64, 16), (67, 16), (70, 13), (5, 8)])
-def test_the_same_global_batches_for_any_number_of_processes(world, items, batch_size):
+def test_the_same_global_batches_for_any_number_of_processes(world_size, items, batch_size):
     alone = of_all_processes(1, items=items, batch_size=batch_size, seed=3)
     assert sorted(chain(alone)) == list(range(items))
-    shared = of_all_processes(world, items=items, batch_size=batch_size, seed=3)
-    assert shared == [batch for batch in alone if len(batch) >= world]
+    shared = of_all_processes(world_size, items=items, batch_size=batch_size, seed=3)
+    assert shared == [batch for batch in alone if len(batch) >= world_size]
 
 
 def test_a_rest_too_small_for_all_processes_is_left_out_by_all():
-    sampler = ShuffledBatches(items=9, batch_size=4, rank=0, world=2)
+    sampler = ShuffledBatches(items=9, batch_size=4, rank=0, world_size=2)
     assert sampler.global_sizes() == [4, 4]
     assert len(sampler) == len(list(sampler)) == 2
-    assert ShuffledBatches(items=10, batch_size=4, world=2).global_sizes() == [4, 4, 2]
+    assert ShuffledBatches(items=10, batch_size=4, world_size=2).global_sizes() == [4, 4, 2]
     assert ShuffledBatches(items=8, batch_size=4).global_sizes() == [4, 4]
 
 
 def test_no_process_gets_an_empty_share():
-    for world in range(1, 6):
+    for world_size in range(1, 6):
         for items in range(1, 30):
-            for rank in range(world):
-                assert all(numbers(ShuffledBatches(items, 5, rank=rank, world=world))), (world, items, rank)
+            for rank in range(world_size):
+                assert all(numbers(ShuffledBatches(items, 5, rank=rank, world_size=world_size))), (
+                    world_size,
+                    items,
+                    rank,
+                )
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -138,11 +142,11 @@ def test_a_long_track_is_cut_to_the_batch_and_a_short_one_cuts_none_to_less_than
     assert len(sampler) == 3
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_batches_of_tracks_are_equally_long_and_bounded(world):
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_batches_of_tracks_are_equally_long_and_bounded(world_size):
     for seed in range(60):
         lengths, frames = lengths_at_random(seed), 150
-        samplers = [EqualLengthBatches(lengths, frames, seed, rank, world) for rank in range(world)]
+        samplers = [EqualLengthBatches(lengths, frames, seed, rank, world_size) for rank in range(world_size)]
         seen = []
         sizes = samplers[0].global_sizes()
         for parts, size in zip(zip(*samplers, strict=True), sizes, strict=True):
@@ -154,10 +158,10 @@ def test_batches_of_tracks_are_equally_long_and_bounded(world):
             assert common == min(lengths[tracks].min(), frames)
             assert common >= 2
             assert 2 * common >= longest
-            assert len(tracks) <= max(frames // longest, world)
+            assert len(tracks) <= max(frames // longest, world_size)
             seen += tracks
         assert len(set(seen)) == len(seen)
-        if world == 1:
+        if world_size == 1:
             assert sorted(seen) == np.flatnonzero(lengths >= 2).tolist()
 
 

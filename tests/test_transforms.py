@@ -9,8 +9,8 @@ from torchvision.transforms.v2 import functional as tvf
 from core.inputs.transforms import MEAN, STD, Draws, augment, stack
 
 
-def draws(items: int, seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), items, rank, world)
+def draws(items: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), items, rank, world_size)
 
 
 def random_clips(*shape: int, low: int = 0, high: int = 256) -> Tensor:
@@ -173,7 +173,7 @@ def test_the_processes_of_a_batch_draw_what_one_would():
     clips = random_clips(21, 2, 8, 8)
     alone = augment(clips, draws(21, seed=3))
     for rank in range(4):  # the last has fewer clips
-        share = augment(clips[rank::4], draws(21, seed=3, rank=rank, world=4))
+        share = augment(clips[rank::4], draws(21, seed=3, rank=rank, world_size=4))
         assert torch.equal(share, alone[rank::4])
 
 

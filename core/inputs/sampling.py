@@ -34,21 +34,21 @@ class ShuffledBatches:
         items: how many items an epoch has.
         batch_size: items of a global batch.
         seed: of the order.
-        rank, world: this process and how many there are.
+        rank, world_size: this process and how many there are.
         shuffle: False keeps the order of the numbers.
     """
 
     def __init__(
-        self, items: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1, *, shuffle: bool = True
+        self, items: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1, *, shuffle: bool = True
     ):
-        self.items, self.batch_size, self.seed, self.rank, self.world = items, batch_size, seed, rank, world
+        self.items, self.batch_size, self.seed, self.rank, self.world_size = items, batch_size, seed, rank, world_size
         self.shuffle = shuffle
         self.epoch = 0
 
     def global_sizes(self) -> list[int]:
         """The sizes of the global batches of an epoch."""
         sizes = [self.batch_size] * (self.items // self.batch_size) + [self.items % self.batch_size]
-        return [size for size in sizes if size >= self.world]
+        return [size for size in sizes if size >= self.world_size]
 
     def __len__(self) -> int:
         return len(self.global_sizes())
@@ -59,7 +59,7 @@ class ShuffledBatches:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
         for number in range(len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(self.epoch, int(item)) for item in batch[self.rank :: self.world]]
+            yield [(self.epoch, int(item)) for item in batch[self.rank :: self.world_size]]
 
 
 class EqualLengthBatches:
@@ -77,21 +77,21 @@ class EqualLengthBatches:
         lengths: (tracks,) int, frames of each track.
         frames: that a global batch has at most.
         seed: of the order.
-        rank, world: this process and how many there are.
+        rank, world_size: this process and how many there are.
     """
 
-    def __init__(self, lengths: np.ndarray, frames: int, seed: int = 0, rank: int = 0, world: int = 1):
-        self.lengths, self.seed, self.rank, self.world = np.minimum(lengths, frames), seed, rank, world
+    def __init__(self, lengths: np.ndarray, frames: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        self.lengths, self.seed, self.rank, self.world_size = np.minimum(lengths, frames), seed, rank, world_size
         self.epoch = 0
         self.usable = np.flatnonzero(self.lengths >= LEAST_FRAMES)
-        self.groups = [group for group in self._groups(frames) if len(group) >= world]
+        self.groups = [group for group in self._groups(frames) if len(group) >= world_size]
 
     def _groups(self, frames: int) -> list[range]:
         """The tracks of each batch, as places in the order of falling length."""
         falling = np.sort(self.lengths[self.usable])[::-1].tolist()
         groups, begin = [], 0
         while begin < len(falling):
-            end = min(begin + max(frames // falling[begin], self.world), len(falling))
+            end = min(begin + max(frames // falling[begin], self.world_size), len(falling))
             while falling[end - 1] < LEAST_SHARE * falling[begin]:
                 end -= 1
             groups.append(range(begin, end))
@@ -107,7 +107,7 @@ class EqualLengthBatches:
 
     def __iter__(self) -> Iterator[list[TrackKey]]:
         for tracks, frames in self._global_batches():
-            yield [(self.epoch, track, frames) for track in tracks[self.rank :: self.world]]
+            yield [(self.epoch, track, frames) for track in tracks[self.rank :: self.world_size]]
 
     def _global_batches(self) -> list[tuple[list[int], int]]:
         """The tracks of each batch and the frames that each is cut to."""
@@ -128,22 +128,28 @@ class WholeTracks:
 
     Args:
         lengths: (tracks,) int, frames of each track.
-        rank, world: this process and how many there are; it has the tracks rank, rank + world, ...
+        rank, world_size: this process and how many there are; it has the tracks rank, rank + world_size, ...
     """
 
-    def __init__(self, lengths: np.ndarray, rank: int = 0, world: int = 1):
-        self.lengths, self.rank, self.world = lengths[: len(lengths) // world * world].tolist(), rank, world
+    def __init__(self, lengths: np.ndarray, rank: int = 0, world_size: int = 1):
+        self.lengths, self.rank, self.world_size = (
+            lengths[: len(lengths) // world_size * world_size].tolist(),
+            rank,
+            world_size,
+        )
         self.epoch = 0
 
     def global_sizes(self) -> list[int]:
         """The frames that all processes together have at a time."""
-        return [sum(self.lengths[start : start + self.world]) for start in range(0, len(self.lengths), self.world)]
+        return [
+            sum(self.lengths[start : start + self.world_size]) for start in range(0, len(self.lengths), self.world_size)
+        ]
 
     def __len__(self) -> int:
-        return len(self.lengths) // self.world
+        return len(self.lengths) // self.world_size
 
     def __iter__(self) -> Iterator[list[TrackKey]]:
-        for track in range(self.rank, len(self.lengths), self.world):
+        for track in range(self.rank, len(self.lengths), self.world_size):
             yield [(self.epoch, track, self.lengths[track])]
 
 

@@ -21,17 +21,17 @@ class Draws:
     Attributes:
         generator: on the CPU, in the same state in all processes; the same draws on any device.
         items: of the global batch.
-        rank, world: this process and how many there are; it has the items rank, rank + world, ...
+        rank, world_size: this process and how many there are; it has the items rank, rank + world_size, ...
     """
 
     generator: torch.Generator
     items: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     def rand(self, *shape: int) -> Tensor:
         """(own items, *shape) float32, even in [0, 1)."""
-        return torch.rand(self.items, *shape, generator=self.generator)[self.rank :: self.world]
+        return torch.rand(self.items, *shape, generator=self.generator)[self.rank :: self.world_size]
 
 
 def stack(clips: Tensor) -> Tensor:
