@@ -53,7 +53,15 @@ def main(argv: list[str] | None = None) -> None:
         load_weights(model, weights, "ASC checkpoint")
         scorer = ContextScorer(model.to(device))
         shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
-        dataset = ContextDataset(store, *shape, random_speakers=False)
+        dataset = ContextDataset(
+            store.entities,
+            store.time_steps,
+            store.gather,
+            clip_length=arguments.clip_length,
+            stride=arguments.skip_frames,
+            speakers=arguments.speakers,
+            random_speakers=False,
+        )
 
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
@@ -63,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         faces = sum(rows.stop - rows.start for rows in remaining.values())
         with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:
             for video_id, rows in remaining.items():
-                logits = score_contexts(scorer, dataset, rows, params["batch_size"], device)
+                logits = score_contexts(scorer, dataset, rows, batch_size=params["batch_size"], device=device)
                 write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
                 bar.update(len(logits))
         print(f"{folder}: {faces:,} faces scored, {len(videos) - len(remaining)} videos were there already")

@@ -44,17 +44,28 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
 
     # ------------------------------------------------------------ data
-    def contexts(split: str, random_speakers: bool) -> ContextDataset:
-        store = FeatureStore(inputs[f"features_{split}_full"])
-        return ContextDataset(store, *shape.values(), random_speakers=random_speakers, seed=params["seed"])
-
-    train_set, val_set = contexts("train", random_speakers=True), contexts("val", random_speakers=False)
-    feature_size = train_set.store.feature_size
-    if val_set.store.feature_size != feature_size:
+    stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
+    feature_size, val_size = (store.feature_size for store in stores.values())
+    if val_size != feature_size:
         raise UserError(
             f"features of two encoders: size {feature_size} in {inputs['features_train_full']}, "
-            f"{val_set.store.feature_size} in {inputs['features_val_full']}; forward both splits with one"
+            f"{val_size} in {inputs['features_val_full']}; forward both splits with one"
         )
+
+    def contexts(store: FeatureStore, random_speakers: bool) -> ContextDataset:
+        return ContextDataset(
+            store.entities,
+            store.time_steps,
+            store.gather,
+            store.labels,
+            clip_length=arguments.clip_length,
+            stride=arguments.skip_frames,
+            speakers=arguments.speakers,
+            random_speakers=random_speakers,
+            seed=params["seed"],
+        )
+
+    train_set, val_set = contexts(stores["train"], random_speakers=True), contexts(stores["val"], random_speakers=False)
 
     share = {"seed": params["seed"], **process_share(accelerator)}
     batches = (

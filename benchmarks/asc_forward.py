@@ -4,7 +4,7 @@
     python benchmarks/asc_forward.py --rows 5000 --repeats 1
 
 Random weights: the speed does not depend on them. Opening the features and writing are included; contexts of 11
-moments, every 4th row, 3 speakers; the batch size is that of core/config.py.
+time steps, every 4th row, 3 speakers; the batch size is that of core/config.py.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from core.models.fast_context import ContextScorer
 from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 20_000, 4
-SHAPE = (11, 4, 3)  # moments, stride, speakers
+SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
 COMPARED = 512  # contexts that the plain network scores as well
 PUBLISHED_ROWS_PER_S = 228
 TARGET_ROWS_PER_S = 30 * PUBLISHED_ROWS_PER_S
@@ -54,8 +54,8 @@ def results(folder: Path, repeats: int = 3, threads: int = 2, rows: int = ROWS) 
     torch.manual_seed(0)
     features = folder / f"features-{rows}"
     material.feature_store(features, rows, VIDEOS)
-    network = ASC_Net(SHAPE[0], SHAPE[2])
-    deviation = _deviation(network, _open(features))
+    network = ASC_Net(SHAPE["clip_length"], SHAPE["speakers"])
+    deviation = _deviation(network, FeatureStore(features))
     scorer = ContextScorer(network)
     runs = [_forward(scorer, features, folder / "logits") for _ in range(repeats)]
     name = f"features to logits, {threads} threads, rows/s"
@@ -65,24 +65,24 @@ def results(folder: Path, repeats: int = 3, threads: int = 2, rows: int = ROWS) 
     ]
 
 
-def _open(features: Path) -> ContextDataset:
-    return ContextDataset(FeatureStore(features), *SHAPE, random_speakers=False)
+def _contexts(store: FeatureStore) -> ContextDataset:
+    return ContextDataset(store.entities, store.time_steps, store.gather, store.labels, **SHAPE, random_speakers=False)
 
 
 def _forward(scorer: ContextScorer, features: Path, out: Path) -> float:
     """Rows per second, everything included."""
     start = time.perf_counter()
-    dataset = _open(features)
-    store = dataset.store
+    store = FeatureStore(features)
+    dataset = _contexts(store)
     for video, rows in store.rows_of_videos().items():
-        logits = score_contexts(scorer, dataset, rows, ASC_forward_params["batch_size"], CPU)
+        logits = score_contexts(scorer, dataset, rows, batch_size=ASC_forward_params["batch_size"], device=CPU)
         write_logits(out, video, store.entity_ids[rows], store.timestamps[rows], logits)
     return len(store) / (time.perf_counter() - start)
 
 
-def _deviation(network: nn.Module, dataset: ContextDataset) -> float:
+def _deviation(network: nn.Module, store: FeatureStore) -> float:
     """Largest difference of logits; the batch norms first get the statistics of what they see."""
-    first = next(iter(dataset.store.rows_of_videos().values()))
+    dataset, first = _contexts(store), next(iter(store.rows_of_videos().values()))
     targets = np.linspace(first.start, first.stop - 1, COMPARED).astype(int)
     batch = dataset.__getitems__([(0, int(target)) for target in targets])
     x = batch.features[batch.index].permute(0, 3, 1, 2).float()
@@ -92,7 +92,8 @@ def _deviation(network: nn.Module, dataset: ContextDataset) -> float:
     with torch.no_grad():
         network.train()(x)
         plain = network.eval()(x).numpy()
-    return float(np.abs(score_contexts(ContextScorer(network), dataset, first, 1024, CPU)[targets] - plain).max())
+    logits = score_contexts(ContextScorer(network), dataset, first, batch_size=1024, device=CPU)
+    return float(np.abs(logits[targets] - plain).max())
 
 
 if __name__ == "__main__":

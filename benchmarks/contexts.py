@@ -3,7 +3,7 @@
     python benchmarks/contexts.py
     python benchmarks/contexts.py --rows 20000 --repeats 1
 
-100,000 rows of 1,024 float16 features in 20 videos; contexts of 11 moments, every 4th row, 3 speakers drawn anew, in
+100,000 rows of 1,024 float16 features in 20 videos; contexts of 11 time steps, every 4th row, 3 speakers drawn anew, in
 shuffled batches of 64. What comes out is what goes to the device: each feature row once, and the contexts' indices.
 """
 
@@ -28,7 +28,7 @@ from core.inputs.sampling import Key, ShuffledBatches
 from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 100_000, 20
-SHAPE = (11, 4, 3)  # moments, stride, speakers
+SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
 BATCH = 64
 PUBLISHED_ROWS_PER_S = 3_780  # when opening
 PUBLISHED_BYTES_PER_ROW = 8_700  # of memory
@@ -59,7 +59,10 @@ def results(folder: Path, repeats: int = 3, rows: int = ROWS) -> list[Result]:
         Result(f"opening {rows:,} rows of features, s", opening_s, published_s, TARGET_S, at_most=True),
         Result(f"memory of {rows:,} open rows, MB", grown_mb, published_mb, TARGET_MB, at_most=True),
     ]
-    dataset = ContextDataset(FeatureStore(features), *SHAPE, random_speakers=True)
+    store = FeatureStore(features)
+    dataset = ContextDataset(
+        store.entities, store.time_steps, store.gather, store.labels, **SHAPE, random_speakers=True
+    )
     for epoch in range(2):  # the first reading of a file maps it
         for keys in _epoch(len(dataset), epoch):
             dataset.__getitems__(keys)

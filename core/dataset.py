@@ -7,6 +7,7 @@ depends on nothing but the seed, the epoch and the number: not on workers, proce
 
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from torch import Tensor
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, Crops
-from core.formats.feature_store import FeatureStore
 from core.formats.wav import check_sounds, read_wav
 from core.inputs.loading import Batch
 from core.inputs.mfcc import clip_samples, fitted_length, mfcc_windows
@@ -189,7 +189,7 @@ class ContextBatch(Batch):
         features: (feature row, feature) float16 or float32, each row once.
         index: (B, clip, speaker) int64, the contexts' rows as indices into `features`; speaker 0 is the target.
         labels: (B,) int64, 1 where the target is heard speaking.
-        rows: (B,) int64, the targets' rows in the feature store.
+        rows: (B,) int64, the targets' rows in the data set.
     """
 
     features: Tensor
@@ -199,12 +199,15 @@ class ContextBatch(Batch):
 
 
 class ContextDataset:
-    """The features of a target and of the speakers visible with it, at times around it.
+    """The features of a target and of the speakers visible with it, at time steps around it.
 
     Args:
-        store: features of a split.
-        clip_length: L, moments of a context, odd.
-        stride: rows between its moments, at least 1 (the published `skip_frames`).
+        entities: (row,) int64, equal for rows of one track, contiguous, in order of time.
+        time_steps: (row,) int64, equal for rows that are visible together.
+        gather: gives the feature vectors of rows: (n,) int64, ascending -> (n, feature) float16 or float32.
+        labels: (row,) int64, 1 where the row's face is heard speaking; None where no batches are asked for.
+        clip_length: L, time steps of a context, odd.
+        stride: rows between them, at least 1 (the published `skip_frames`).
         speakers: S, at least 1.
         random_speakers: draw the context's speakers anew in each epoch where there are more than S - 1; otherwise
             they are chosen the same every time.
@@ -212,28 +215,34 @@ class ContextDataset:
     """
 
     def __init__(
-        self, store: FeatureStore, clip_length: int, stride: int, speakers: int, *, random_speakers: bool, seed: int = 0
+        self,
+        entities: np.ndarray,
+        time_steps: np.ndarray,
+        gather: Callable[[np.ndarray], np.ndarray],
+        labels: np.ndarray | None = None,
+        *,
+        clip_length: int,
+        stride: int,
+        speakers: int,
+        random_speakers: bool,
+        seed: int = 0,
     ):
-        self.store = store
+        self.gather, self.labels = gather, labels
         self.clip_length, self.stride, self.speakers = clip_length, stride, speakers
         self.random_speakers, self.seed = random_speakers, seed
-        self.labels = (store.label_ids == ava.SPEAKING_ID).astype(np.int64)
-        self.first, self.last = track_bounds(store.entities)
+        self.first, self.last = track_bounds(entities)
         self._chosen: tuple[int, np.ndarray] | None = None  # an epoch and its speakers
         self._scratch = threading.local()  # batches are made by several threads
-        # Rows of one video and time stand together in `by_moment`; `slot` is a row's place there.
-        moment = store.moments
-        self.by_moment = np.argsort(moment, kind="stable")
-        starts, lengths = run_lengths(moment[self.by_moment])
-        self.moment_start = np.empty(len(moment), np.int64)
-        self.moment_start[self.by_moment] = np.repeat(starts, lengths)
-        self.others = np.empty(len(moment), np.int64)
-        self.others[self.by_moment] = np.repeat(lengths - 1, lengths)
-        self.slot = np.empty(len(moment), np.int64)
-        self.slot[self.by_moment] = np.arange(len(moment)) - np.repeat(starts, lengths)
+        # Rows of one time step are neighbours in `by_time_step`; `slot` is a row's number among them.
+        self.by_time_step = np.argsort(time_steps, kind="stable")
+        starts, lengths = run_lengths(time_steps[self.by_time_step])
+        self.step_start, self.others, self.slot = (np.empty(len(time_steps), np.int64) for _ in range(3))
+        self.step_start[self.by_time_step] = np.repeat(starts, lengths)
+        self.others[self.by_time_step] = np.repeat(lengths - 1, lengths)
+        self.slot[self.by_time_step] = np.arange(len(time_steps)) - np.repeat(starts, lengths)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.first)
 
     def contexts(self, targets: np.ndarray, epoch: int = 0) -> np.ndarray:
         """The rows of contexts: targets (B,) int64 -> (B, clip, speaker) int64, speaker 0 the target."""
@@ -245,15 +254,15 @@ class ContextDataset:
         targets = np.array([number for _, number in keys], np.int64)
         index = self.contexts(targets, keys[0][0])
         # np.unique with its inverse, but without sorting positions: three times as fast for some thousand numbers.
-        if not hasattr(self._scratch, "places"):
-            self._scratch.places = np.empty(len(self), np.int64)
-        places = self._scratch.places
+        if not hasattr(self._scratch, "positions"):
+            self._scratch.positions = np.empty(len(self), np.int64)
+        positions = self._scratch.positions
         needed = np.sort(index, axis=None)
         needed = needed[np.concatenate([[True], needed[1:] != needed[:-1]])]
-        places[needed] = np.arange(len(needed))
+        positions[needed] = np.arange(len(needed))
         return ContextBatch(
-            self.store.gather(needed),
-            torch.from_numpy(places[index]),
+            torch.from_numpy(self.gather(needed)),
+            torch.from_numpy(positions[index]),
             torch.from_numpy(self.labels[targets]),
             torch.from_numpy(targets),
         )
@@ -270,9 +279,9 @@ class ContextDataset:
             for start in range(0, len(self), ROWS_PER_CHOICE):
                 targets = np.arange(start, min(start + ROWS_PER_CHOICE, len(self)))
                 slots = speaker_slots(self.others[targets], self.speakers, rng)
-                # The n-th other of a target is the n-th row of its moment, not counting the target itself.
-                place = slots + (slots >= self.slot[targets, None])
-                others = self.by_moment[np.where(slots < 0, 0, self.moment_start[targets, None] + place)]
+                # The n-th other of a target is the n-th row of its time step, not counting the target itself.
+                position = slots + (slots >= self.slot[targets, None])
+                others = self.by_time_step[np.where(slots < 0, 0, self.step_start[targets, None] + position)]
                 rows[targets] = np.where(slots < 0, targets[:, None], others)
             self._chosen = epoch, rows
         return self._chosen[1]

@@ -210,7 +210,7 @@ def test_logits_are_the_context_networks_on_contexts_made_by_hand(pipeline):
     model = ASC_Net(length, speakers)
     model.load_state_dict(torch.load(pipeline.weights("asc"), weights_only=True))
     model.eval()
-    features = store.gather(np.arange(len(store))).float()
+    features = torch.from_numpy(store.gather(np.arange(len(store)))).float()
     logits = read_logits(pipeline.out / "logits" / "val")
     assert logits["entity_id"].tolist() == store.entity_ids.tolist()
     assert logits["frame_timestamp"].tolist() == store.timestamps.tolist()

@@ -104,7 +104,7 @@ def test_features_are_the_networks_on_whole_tracks(pipeline):
             logits, video_logits, features = (output[0] for output in model(*inputs))
         np.testing.assert_allclose(store.logits[begin : begin + length], logits, atol=1e-3)
         np.testing.assert_allclose(store.video_logits[begin : begin + length], video_logits, atol=1e-3)
-        stored = store.gather(np.arange(begin, begin + length)).float()  # float16
+        stored = store.gather(np.arange(begin, begin + length)).astype(np.float32)  # float16
         np.testing.assert_allclose(stored, features, atol=2e-3, rtol=2e-3)
         begin += length
     assert begin == len(rows) == 77

@@ -1,4 +1,4 @@
-"""The feature store: what the encoder says of every face at every time, one Arrow file a video, memory-mapped.
+"""The feature store: an encoder's output for every annotated face, one Arrow file a video, memory-mapped.
 
 `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
 (0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
+from core.formats import ava
 from core.runtime.errors import UserError
 from core.runtime.files import finished_files, written_whole
 
@@ -45,7 +44,7 @@ class VideoFeatures:
 
 
 def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form: str = "arrow") -> None:
-    """Write one video's features, whole or not at all.
+    """Write one video's features to `<video_id>.arrow` (or .csv), whole or not at all.
 
     Args:
         folder: of the split.
@@ -84,9 +83,9 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
 
 
 def is_written(folder: str | Path, rows: pd.DataFrame, made_by: dict, form: str = "arrow") -> bool:
-    """Whether a video's features are there, for just these rows and made by the same weights and settings.
+    """Whether a video's features are complete, for exactly these rows and made by the same weights and settings.
 
-    The CSV form cannot say what made it; there the number of rows must do.
+    The CSV form does not say what made it: there only the number of rows is compared.
     """
     path = Path(folder) / f"{rows['video_id'].iloc[0]}.{form}"
     if not path.is_file():
@@ -113,10 +112,11 @@ class FeatureStore:
         entities: (row,) int64, equal for rows of one entity, contiguous.
         entity_ids: (row,) entity id.
         timestamps: (row,) text.
-        moments: (row,) int64, equal for rows of one video and time.
-        label_ids: (row,) int8.
+        time_steps: (row,) int64, equal for rows of one video and time.
+        label_ids: (row,) int8, as in the files.
+        labels: (row,) int64, 1 where the face is heard speaking.
         logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
-        feature_size: length of a feature vector.
+        feature_size: numbers in a feature vector.
         made_by: video id -> what made its features, as JSON text; empty for the CSV form.
 
     Raises:
@@ -131,8 +131,6 @@ class FeatureStore:
         if not paths:
             raise UserError(f"no features in {folder}: expected <video_id>.arrow (or .csv) as STE_forward.py writes")
         self.folder = folder
-        self._paths = paths
-        self._chunks: list[np.ndarray] | None = None
         tables = [_open(path) for path in paths]
         sizes = {table.schema.field("features").type.list_size for table in tables}
         if len(sizes) > 1:
@@ -146,7 +144,10 @@ class FeatureStore:
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])
         self.label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
-        self.entities, self.moments = self._group(tables)
+        self.labels = (self.label_ids == ava.SPEAKING_ID).astype(np.int64)
+        self.entities, self.time_steps = self._group(tables)
+        self._chunks = [_matrix(chunk) for table in tables for chunk in table["features"].chunks]  # mapped, not read
+        self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in self._chunks])])
         for head in HEADS:
             there = all(head in table.column_names for table in tables)
             values = [_matrix(chunk) for table in tables for chunk in table[head].chunks] if there else None
@@ -155,17 +156,12 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.label_ids)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_chunks": None}
-
     @property
     def video_ids(self) -> np.ndarray:
         return np.array(self.videos, dtype=object)[self._video_of_row]
 
-    def gather(self, rows: np.ndarray) -> Tensor:
-        """Feature vectors of some rows: (n,) int64, ascending -> (n, feature), of the stored type."""
-        if self._chunks is None:
-            self._open_chunks()
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Feature vectors of some rows: (n,) int64, ascending -> (n, feature) float16 or float32, as stored."""
         out = np.empty((len(rows), self.feature_size), self._chunks[0].dtype)
         bounds = np.searchsorted(rows, self._chunk_starts)
         present = np.flatnonzero(bounds[1:] > bounds[:-1])
@@ -173,19 +169,12 @@ class FeatureStore:
         for number, begin, end in np.stack([present, bounds[present], bounds[present + 1]], axis=1).tolist():
             # "raise", the default, would copy twice
             self._chunks[number].take(local[begin:end], axis=0, out=out[begin:end], mode="clip")
-        return torch.from_numpy(out)
+        return out
 
     def rows_of_videos(self) -> dict[str, slice]:
         """Video id -> its rows."""
         ends = np.cumsum(np.bincount(self._video_of_row, minlength=len(self.videos)))
         return {video: slice(int(a), int(b)) for video, a, b in zip(self.videos, [0, *ends[:-1]], ends, strict=True)}
-
-    def _open_chunks(self) -> None:
-        """Map the vectors; once in each process, since a map cannot be sent to another."""
-        columns = [_open(path)["features"] for path in self._paths]
-        chunks = [_matrix(chunk) for column in columns for chunk in column.chunks]
-        self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
-        self._chunks = chunks  # last: another thread takes this for the sign that all is there
 
     def _group(self, tables: list[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""
@@ -196,12 +185,12 @@ class FeatureStore:
         runs = 1 + np.count_nonzero(~same_track)
         if runs != entity.max() + 1 or np.any(same_track & (np.diff(time_s) <= 0)):
             raise UserError(
-                f"{self.folder}: rows are not sorted by entity and time, or an entity stands in two videos; "
+                f"{self.folder}: rows are not sorted by entity and time, or an entity is in two videos; "
                 "make the features with STE_forward.py"
             )
         _, time_number = np.unique(time_s, return_inverse=True)
-        moment = video.astype(np.int64) * (time_number.max() + 1) + time_number
-        return entity, np.unique(moment, return_inverse=True)[1]
+        time_step = video.astype(np.int64) * (time_number.max() + 1) + time_number
+        return entity, np.unique(time_step, return_inverse=True)[1]
 
 
 def _open(path: Path) -> pa.Table:
@@ -210,7 +199,7 @@ def _open(path: Path) -> pa.Table:
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no feature file ({error}); delete it and run STE_forward.py again") from error
+        raise UserError(f"{path} is not a feature file ({error}); delete it and run STE_forward.py again") from error
 
 
 def _text(columns: list[pa.ChunkedArray]) -> np.ndarray:
@@ -233,9 +222,8 @@ def _write_csv(path: Path, video: VideoFeatures) -> None:
     with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         keys = video.rows[["video_id", "frame_timestamp", "entity_id", "label_id"]].itertuples(index=False)
-        for key, logits, features in zip(keys, video.logits.tolist(), video.features, strict=True):
-            # repr of the stored type: float16 values need few digits to be read back exactly
-            writer.writerow([*key, *logits, "[" + ", ".join(map(repr, features.astype(float).tolist())) + "]"])
+        for key, logits, features in zip(keys, video.logits.tolist(), video.features.tolist(), strict=True):
+            writer.writerow([*key, *logits, str(features)])
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from core.clip_utils import GRID_FPS
 from core.dataset import ContextDataset
@@ -16,20 +15,20 @@ BATCH_SIZE = 1024
 
 
 def score_contexts(
-    scorer: ContextScorer, dataset: ContextDataset, rows: slice, batch_size: int, device: torch.device
+    scorer: ContextScorer, dataset: ContextDataset, rows: slice, *, batch_size: int, device: torch.device
 ) -> np.ndarray:
-    """The context network's logits for every row of one video: (row, 2) float32.
+    """The context network's logits for every row of one video: (row, [not speaking, speaking]) float32.
 
-    Each feature row is projected once, though it stands in up to clips x speakers contexts.
+    Each feature row is projected once, though it is part of up to clip_length * speakers contexts.
 
     Args:
         scorer: the context network in evaluation.
         dataset: contexts of the split.
-        rows: the video's rows in the feature store; contexts never leave a video.
+        rows: the video's rows in the data set; contexts never leave a video.
         batch_size: contexts at once.
         device: where the scorer runs.
     """
-    projections = scorer.project(dataset.store.gather(np.arange(rows.start, rows.stop)).to(device))
+    projections = scorer.project(torch.from_numpy(dataset.gather(np.arange(rows.start, rows.stop))).to(device))
     logits = []
     for start in range(rows.start, rows.stop, batch_size):
         targets = np.arange(start, min(start + batch_size, rows.stop))
@@ -43,8 +42,8 @@ class TrackFeatures:
     """An encoder's features of one face.
 
     Attributes:
-        first: number of its first moment, on a grid that all faces of the shot share.
-        features: (moment, feature) float16 or float32.
+        first: number of its first time step, on a grid of 25 a second that all faces of the shot share.
+        features: (time step, feature) float16 or float32.
     """
 
     first: int
@@ -55,36 +54,22 @@ class TrackFeatures:
         return self.first + len(self.features)
 
 
-class _Store:
-    """What `ContextDataset` asks of a feature store, of some tracks."""
-
-    def __init__(self, tracks: Sequence[TrackFeatures]):
-        lengths = [len(track.features) for track in tracks]
-        self.entities = np.repeat(np.arange(len(tracks)), lengths)
-        self.moments = np.concatenate([np.arange(track.first, track.end) for track in tracks])
-        self.label_ids = np.zeros(len(self.moments), np.int8)  # asked for, and of no use without training
-        self.features = np.concatenate([track.features for track in tracks])
-
-    def gather(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.features[rows])
-
-
 def score_shot(
     scorer: ContextScorer, tracks: Sequence[TrackFeatures], shape: tuple[int, int, int], device: torch.device
 ) -> list[np.ndarray]:
-    """The context network's logits for every face and moment of a shot.
+    """The context network's logits for every face and time step of a shot.
 
     Args:
         scorer: the network in evaluation.
-        tracks: the shot's faces; contexts are made of those visible at the same moment, as in `ContextDataset`.
-        shape: moments of a context, stride in moments, speakers.
+        tracks: the shot's faces; contexts are made of those visible at the same time step, as in `ContextDataset`.
+        shape: time steps of a context, stride between them, speakers.
         device: where the scorer runs.
 
     Returns:
-        (moment, [not speaking, speaking]) float32 for each track, in their order.
+        (time step, [not speaking, speaking]) float32 for each track, in their order.
     """
     clip_length, stride, speakers = shape
-    margin = clip_length // 2 * stride  # moments on either side that a context draws on
+    margin = clip_length // 2 * stride  # time steps on either side that a context draws on
     logits: list[list[np.ndarray]] = [[] for _ in tracks]
     begin, end = min(track.first for track in tracks), max(track.end for track in tracks)
     for piece in range(begin, end, PIECE):
@@ -92,12 +77,22 @@ def score_shot(
         present = [number for number, track in enumerate(inside) if len(track.features)]
         if not present:
             continue
-        store = _Store([inside[number] for number in present])
-        dataset = ContextDataset(store, clip_length, stride, speakers, random_speakers=False)
-        scored = score_contexts(scorer, dataset, slice(0, len(store.moments)), BATCH_SIZE, device)
-        wanted = (store.moments >= piece) & (store.moments < piece + PIECE)
-        for place, number in enumerate(present):
-            logits[number].append(scored[wanted & (store.entities == place)])
+        entities = np.repeat(present, [len(inside[number].features) for number in present])
+        time_steps = np.concatenate([np.arange(inside[number].first, inside[number].end) for number in present])
+        features = np.concatenate([inside[number].features for number in present])
+        dataset = ContextDataset(
+            entities,
+            time_steps,
+            features.__getitem__,
+            clip_length=clip_length,
+            stride=stride,
+            speakers=speakers,
+            random_speakers=False,
+        )
+        scored = score_contexts(scorer, dataset, slice(0, len(features)), batch_size=BATCH_SIZE, device=device)
+        wanted = (time_steps >= piece) & (time_steps < piece + PIECE)
+        for number in present:
+            logits[number].append(scored[wanted & (entities == number)])
     return [np.concatenate(parts) for parts in logits]
 
 
