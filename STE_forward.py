@@ -96,8 +96,15 @@ def of_clips(
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         folders = f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}"
         dataset = ClipDataset(rows, *folders, clip_length, params["crop_size"], random_centres=False)
-        options = (device, params["batch_size"], params["threads"], params["feature_type"], f"STE {split}")
-        return encode_videos(encode, dataset, rows, *options)
+        return encode_videos(
+            encode,
+            dataset,
+            device=device,
+            batch_size=params["batch_size"],
+            threads=params["threads"],
+            feature_type=params["feature_type"],
+            description=f"STE {split}",
+        )
 
     return forward
 
@@ -110,7 +117,14 @@ def of_tracks(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Pat
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         dataset = TrackDataset(rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", augment=False)
-        return encode_tracks(encode, dataset, rows, device, params["threads"], params["feature_type"], f"STE {split}")
+        return encode_tracks(
+            encode,
+            dataset,
+            device=device,
+            threads=params["threads"],
+            feature_type=params["feature_type"],
+            description=f"STE {split}",
+        )
 
     return forward
 

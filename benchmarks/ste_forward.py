@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import nn
 
@@ -23,8 +22,8 @@ from benchmarks.measure import Result
 from core.config import STE_forward_params
 from core.dataset import ClipDataset
 from core.formats.feature_store import write_features
-from core.inference.clips import encode_videos
-from core.inputs.mfcc import batch_mfcc
+from core.inference.clips import Encode, encode_videos
+from core.inputs.mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.models import resnet18_two_streams
 from core.models.fast_two_stream import fast_encoder
@@ -58,7 +57,7 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     )
     model = resnet18_two_streams(rgb_stack_size=CLIP_LENGTH)
     batch = dataset.__getitems__([(0, row) for row in range(0, len(rows), len(rows) // 32)])
-    audio = batch_mfcc(batch.sounds[0], batch.sound_lengths[0], dataset.mfcc_windows)
+    audio = clip_mfcc(batch.audio[0], batch.audio_lengths[0], dataset.mfcc_windows)
     video = stack(batch.frames[batch.windows])
     _settle_batch_norms(model, audio, video)
     with torch.inference_mode():
@@ -69,7 +68,7 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     for dtype, target in ((torch.float32, TARGET_FACES_PER_S), (torch.bfloat16, None)):
         encode = fast_encoder(model, dtype=dtype)
         name = f"crops to features, {str(dtype).removeprefix('torch.')}, {threads} threads, faces/s"
-        runs = [_forward(encode, dataset, rows, folder / "features") for _ in range(repeats)]
+        runs = [_forward(encode, dataset, folder / "features") for _ in range(repeats)]
         lines.append(Result(name, runs, PUBLISHED_FACES_PER_S, target))
     size = (folder / "features" / "textured.arrow").stat().st_size / len(rows)
     return [
@@ -79,14 +78,14 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     ]
 
 
-def _forward(encode, dataset: ClipDataset, rows: pd.DataFrame, folder: Path) -> float:
+def _forward(encode: Encode, dataset: ClipDataset, folder: Path) -> float:
     """Faces per second, everything included."""
     params = STE_forward_params
-    options = (torch.device("cpu"), params["batch_size"], params["threads"], params["feature_type"], "STE")
+    options = {name: params[name] for name in ("batch_size", "threads", "feature_type")}
     start = time.perf_counter()
-    for video in encode_videos(encode, dataset, rows, *options):
+    for video in encode_videos(encode, dataset, device=torch.device("cpu"), description="STE", **options):
         write_features(folder, video, {"weights": "random"})
-    return len(rows) / (time.perf_counter() - start)
+    return len(dataset) / (time.perf_counter() - start)
 
 
 def _settle_batch_norms(model: nn.Module, *inputs: torch.Tensor) -> None:

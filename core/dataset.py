@@ -1,4 +1,4 @@
-"""Data sets of both stages: clips (crops and sound) for the encoder, contexts (features) for the context network.
+"""Data sets of both stages: clips (crops and audio) for the encoder, contexts (features) for the context network.
 
 One class serves training and forwarding of a stage: what differs is which centres are asked for, and that is the
 sampler's business (`core.inputs.sampling`). Items are asked for as (epoch, number), so that what is drawn at random
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, Crops
-from core.formats.wav import check_sounds, read_wav
+from core.formats.crop_store import CROP_SIZE
+from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.loading import Batch
-from core.inputs.mfcc import clip_samples, fitted_length, mfcc_windows
+from core.inputs.mfcc import clip_samples, fitted_length, join_clips, mfcc_windows
 from core.runtime.errors import UserError
 
 Key = tuple[int, int]  # (epoch, number of the item)
@@ -35,39 +35,34 @@ class ClipBatch(Batch):
     Attributes:
         frames: (crop, height, width, [r, g, b]) uint8, each crop once.
         windows: (B, frame) int64, the crops of each clip as indices into `frames`.
-        sounds: (n, B, sample) int16, zero after each one's own end; n = 1, or more with mismatched sound:
-            sounds[0] are the clips' own, the others come from elsewhere.
-        sound_lengths: (n, B) int64.
+        audio: (n, B, sample) int16, zero after each one's own end; n = 1, or more with mismatched audio: audio[0] is
+            the clips' own, the others come from elsewhere.
+        audio_lengths: (n, B) int64, samples.
         labels: (B,) int64, 1 where the centre's face is heard speaking.
-        sound_labels: (n, B) int64, 1 where anybody in the frame of the sound's centre is.
+        audio_labels: (n, B) int64, 1 where anybody in the frame of the audio's centre is.
         rows: (B,) int64, the centres' rows in the annotation table.
     """
 
     frames: Tensor
     windows: Tensor
-    sounds: Tensor
-    sound_lengths: Tensor
+    audio: Tensor
+    audio_lengths: Tensor
     labels: Tensor
-    sound_labels: Tensor
+    audio_labels: Tensor
     rows: Tensor
 
 
-class ClipDataset:
-    """Clips of face crops with their sound, around random centres (one a track and epoch) or around any row.
+class ClipDataset(AnnotatedTracks):
+    """Clips of face crops with their audio, around random centres (one a track and epoch) or around any row.
 
     Args:
-        rows: annotations of a split (`ava.read_augmented`), sorted by video, entity and time.
-        crops_dir: `video_dir/<split>`.
-        audio_dir: `audio_dir/<split>`.
+        rows, crops_dir, audio_dir: as `AnnotatedTracks`, which also gives the attributes.
         clip_length: frames of a clip, odd.
         size: pixels of the crops' sides.
         random_centres: item i is a random clip of track i % tracks; otherwise item i is the clip around row i.
         seed: of the random choices.
-        mismatched_sounds: how many sounds from elsewhere come with each clip, in turn from another moment of its
-            own track and from another track; never from a time that the clip itself covers in its video.
-
-    Raises:
-        UserError: crops or sounds that the rows call for are absent.
+        mismatched_sounds: how many pieces of audio from elsewhere come with each clip, in turn from another time of
+            its own track and from another track; never from a time that the clip itself covers in its video.
     """
 
     def __init__(
@@ -82,103 +77,90 @@ class ClipDataset:
         seed: int = 0,
         mismatched_sounds: int = 0,
     ):
-        self.crops = Crops(crops_dir, rows)
-        self.audio_dir = Path(audio_dir)
+        super().__init__(rows, crops_dir, audio_dir)
         self.clip_length, self.size = clip_length, size
         self.random_centres, self.seed, self.mismatched_sounds = random_centres, seed, mismatched_sounds
-        self.video = pd.factorize(rows["video_id"])[0]
-        self.entity = rows["entity_id"].to_numpy()
-        self.time_s = rows["time_s"].to_numpy()
-        self.labels = (rows["label_id"].to_numpy() == ava.SPEAKING_ID).astype(np.int64)
-        self.sound_labels = _anybody_speaks(rows)
+        self.track = np.repeat(np.arange(len(self.starts)), self.lengths)  # of each row
         self.first, self.last = track_bounds(self.entity)
-        self.track_starts, self.track_lengths = run_lengths(self.entity)
-        check_sounds(rows, self.audio_dir)
-        # Enough for the published rounding, which can leave two samples more than asked for.
-        self.samples = max(fitted_length(clip_length) + 2, 1)
+        speaking = rows["label_id"] == ava.SPEAKING_ID  # anybody who is annotated at the row's time
+        self.audio_labels = speaking.groupby([rows["video_id"], rows["time_s"]]).transform("any").to_numpy(np.int64)
         self.mfcc_windows = mfcc_windows(fitted_length(clip_length))
 
     def __len__(self) -> int:
-        return len(self.track_starts) if self.random_centres else len(self.entity)
+        return len(self.starts) if self.random_centres else len(self.entity)
 
     def __getitems__(self, keys: list[Key]) -> ClipBatch:
         """The batch of the items `keys`; each crop is decoded once."""
-        centres, sound_centres = self._draw(keys) if self.random_centres else self._given(keys)
-        windows = clip_window(centres, self.first[centres], self.last[centres], self.clip_length)
+        if self.random_centres:
+            audio_centres = np.stack([self._draw(*key) for key in keys], axis=1)
+        else:
+            audio_centres = np.array([[number for _, number in keys]], np.int64)
+        centres = audio_centres[0]
+        windows = self._window(centres)
         needed, inverse = np.unique(windows, return_inverse=True)
         frames = np.empty((len(needed), self.size, self.size, 3), np.uint8)
         for position, row in enumerate(needed):
             frames[position] = self.crops.decode(row, self.size)
-        sounds = np.zeros((*sound_centres.shape, self.samples), np.int16)
-        lengths = np.zeros(sound_centres.shape, np.int64)
-        tracks: dict[str, np.ndarray] = {}
-        for place in np.ndindex(sound_centres.shape):
-            samples = self._sound(int(sound_centres[place]), tracks)
-            sounds[place][: len(samples)] = samples
-            lengths[place] = len(samples)
+        tracks = {track: self.audio(track) for track in np.unique(self.track[audio_centres])}
+        clips = [self._clip_audio(centre, tracks[self.track[centre]]) for centre in audio_centres.flat]
+        audio, lengths = join_clips(clips, self.clip_length)
         return ClipBatch(
             torch.from_numpy(frames),
             torch.from_numpy(inverse.reshape(windows.shape)),
-            torch.from_numpy(sounds),
-            torch.from_numpy(lengths),
+            audio.view(*audio_centres.shape, -1),
+            lengths.view(audio_centres.shape),
             torch.from_numpy(self.labels[centres]),
-            torch.from_numpy(self.sound_labels[sound_centres]),
+            torch.from_numpy(self.audio_labels[audio_centres]),
             torch.from_numpy(centres),
         )
 
-    def _given(self, keys: list[Key]) -> tuple[np.ndarray, np.ndarray]:
-        centres = np.array([number for _, number in keys], np.int64)
-        return centres, centres[None]
+    def _draw(self, epoch: int, number: int) -> list[int]:
+        """The centre of an item, and those of its mismatched audio."""
+        rng = np.random.default_rng((self.seed, epoch, number))
+        track = number % len(self.starts)
+        centre = int(self.starts[track] + rng.integers(self.lengths[track]))
+        return [centre, *(self._elsewhere(centre, track, turn, rng) for turn in range(self.mismatched_sounds))]
 
-    def _draw(self, keys: list[Key]) -> tuple[np.ndarray, np.ndarray]:
-        """Centres (B,) and the centres of their sounds (1 + mismatched, B)."""
-        sound_centres = np.empty((1 + self.mismatched_sounds, len(keys)), np.int64)
-        for column, (epoch, number) in enumerate(keys):
-            rng = np.random.default_rng((self.seed, epoch, number))
-            track = number % len(self.track_starts)
-            sound_centres[0, column] = self.track_starts[track] + rng.integers(self.track_lengths[track])
-            for place in range(self.mismatched_sounds):
-                sound_centres[1 + place, column] = self._elsewhere(sound_centres[0, column], track, place, rng)
-        return sound_centres[0], sound_centres
-
-    def _elsewhere(self, centre: int, track: int, place: int, rng: np.random.Generator) -> int:
-        """A row whose sound is not that of `centre`: of its own track at even places, else of another track."""
-        tracks = len(self.track_starts)
+    def _elsewhere(self, centre: int, track: int, turn: int, rng: np.random.Generator) -> int:
+        """A row whose audio is not that of `centre`: of its own track at even turns, else of another track."""
+        tracks = len(self.starts)
         begin = rng.integers(max(1, tracks - 1))
         others = ((track + 1 + (begin + n) % (tracks - 1)) % tracks for n in range(tracks - 1))
-        for candidate in itertools.chain([track], others) if place % 2 == 0 else itertools.chain(others, [track]):
+        for candidate in itertools.chain([track], others) if turn % 2 == 0 else itertools.chain(others, [track]):
             rows = self._apart(centre, candidate)
             if len(rows):
                 return int(rng.choice(rows))
         raise UserError(
-            f"entity {self.entity[centre]} at {self.time_s[centre]} s: there is no sound of another time or video to "
-            "show with it; train with more tracks, or set STE_optimization_params['mismatched_sounds'] to 0"
+            f"entity {self.entity[centre]} at {self.time_s[centre]} s: there is no audio of another time or video to "
+            "pair with it; train with more tracks, or set STE_optimization_params['mismatched_sounds'] to 0"
         )
 
     def _apart(self, centre: int, track: int) -> np.ndarray:
-        """The rows of a track whose sound shares no time with that of `centre`.
+        """The rows of a track whose audio shares no time with that of `centre`.
 
-        Tracks of one video are cut from one sound: at the same time they sound the same.
+        Tracks of one video are cut from one recording: at the same time they sound the same.
         """
-        rows = np.arange(self.track_starts[track], self.track_starts[track] + self.track_lengths[track])
+        rows = self.starts[track] + np.arange(self.lengths[track])
         if self.video[rows[0]] != self.video[centre]:
             return rows
-        begin, end = self._span(np.array(centre))
+        begin, end = self._span(centre)
         begins, ends = self._span(rows)
         return rows[(ends <= begin) | (begins >= end)]
 
-    def _span(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Times of the first and the last frame of clips."""
-        windows = clip_window(centres, self.first[centres], self.last[centres], self.clip_length)
+    def _window(self, centres: np.ndarray | int) -> np.ndarray:
+        """The rows of clips, (..., frame) int64."""
+        return clip_window(centres, self.first[centres], self.last[centres], self.clip_length)
+
+    def _span(self, centres: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+        """Times of the first and the last frame of clips, seconds."""
+        windows = self._window(centres)
         return self.time_s[windows[..., 0]], self.time_s[windows[..., -1]]
 
-    def _sound(self, centre: int, tracks: dict[str, np.ndarray]) -> np.ndarray:
-        entity = self.entity[centre]
-        if entity not in tracks:
-            tracks[entity] = read_wav(self.audio_dir / f"{entity}.wav")
-        begin_s, end_s = self._span(np.array(centre))
+    def _clip_audio(self, centre: int, track: np.ndarray) -> np.ndarray:
+        """The samples of the clip around `centre`, of those of its track."""
+        begin_s, end_s = self._span(centre)
         origin_s = self.time_s[self.first[centre]]
-        return clip_samples(tracks[entity], begin_s - origin_s, end_s - origin_s, self.clip_length)
+        return clip_samples(track, begin_s - origin_s, end_s - origin_s, self.clip_length)
 
 
 @dataclass
@@ -285,9 +267,3 @@ class ContextDataset:
                 rows[targets] = np.where(slots < 0, targets[:, None], others)
             self._chosen = epoch, rows
         return self._chosen[1]
-
-
-def _anybody_speaks(rows: pd.DataFrame) -> np.ndarray:
-    """(rows,) int64: 1 where any face annotated in the row's video at the row's time is heard speaking."""
-    speaking = rows["label_id"] == ava.SPEAKING_ID
-    return speaking.groupby([rows["video_id"], rows["time_s"]]).transform("any").to_numpy().astype(np.int64)

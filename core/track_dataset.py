@@ -1,4 +1,4 @@
-"""Whole face tracks with their sound, for encoders that read them from end to end (LR-ASD, Light-ASD).
+"""Whole face tracks with their audio, for encoders that read them from end to end (LR-ASD, Light-ASD).
 
 Tracks are asked for as (epoch, number, frames): what is drawn at random, the piece of the track and how it is
 augmented, depends on nothing but the seed and these.
@@ -12,18 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torchaudio.functional import add_noise
 
-from core.clip_utils import FACE_SIZE, run_lengths
-from core.formats import ava
-from core.formats.crop_store import Crops
-from core.formats.wav import check_sounds, read_wav
+from core.clip_utils import FACE_SIZE
+from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.loading import Batch
-from core.inputs.mfcc import frame_grid, mfcc_of_frames
+from core.inputs.mfcc import frame_grid, track_mfcc
 from core.inputs.sampling import TrackKey
 
 CROP_SIDE = (0.7, 1.0)  # of the random crop box, as a share of the face's (published)
 ROTATION = 15.0  # degrees to either side (published)
-POWER_FLOOR = 1e-4  # added to the mean square of a sound, so that silence has a level (published)
 
 
 @dataclass
@@ -45,23 +43,15 @@ class TrackBatch(Batch):
     epoch: Tensor
 
 
-class TrackDataset:
-    """Face tracks with their sound, whole or in pieces.
+class TrackDataset(AnnotatedTracks):
+    """Face tracks with their audio, whole or in pieces.
 
     Args:
-        rows: annotations of a split (`ava.read_augmented`), sorted by video, entity and time.
-        crops_dir: `video_dir/<split>`; crops of any size.
-        audio_dir: `audio_dir/<split>`.
-        augment: flip, crop or rotate faces at random and mix sounds.
+        rows, crops_dir, audio_dir: as `AnnotatedTracks`, which also gives the attributes; crops of any size.
+        augment: flip, crop or rotate faces at random and mix audio.
         seed: of the random choices.
-        mix_chance: of another track's sound being mixed in, 0 to 1.
-        mix_snr_db: range of how much louder the track's own sound is then, in dB.
-
-    Attributes:
-        lengths: (tracks,) int64, frames of each track.
-
-    Raises:
-        UserError: crops or sounds that the rows call for are absent.
+        mix_chance: of another track's audio being mixed in, 0 to 1.
+        mix_snr_db: range of how much louder the track's own audio is then, in dB.
     """
 
     def __init__(
@@ -75,14 +65,9 @@ class TrackDataset:
         mix_chance: float = 0.5,
         mix_snr_db: tuple[float, float] = (-5.0, 5.0),
     ):
-        self.crops, self.audio_dir = Crops(crops_dir, rows), Path(audio_dir)
+        super().__init__(rows, crops_dir, audio_dir)
         self.augment, self.seed, self.mix_chance, self.mix_snr_db = augment, seed, mix_chance, mix_snr_db
-        self.entity = rows["entity_id"].to_numpy()
-        self.time_s = rows["time_s"].to_numpy()
-        self.labels = (rows["label_id"].to_numpy() == ava.SPEAKING_ID).astype(np.int64)
-        self.starts, self.lengths = run_lengths(self.entity)
-        self.video_of_track = rows["video_id"].to_numpy()[self.starts]
-        check_sounds(rows, self.audio_dir)
+        self.video_of_track = self.video[self.starts]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -105,28 +90,25 @@ class TrackDataset:
         begin = int(rng.integers(self.lengths[track] - frames + 1))
         rows = self.starts[track] + np.arange(begin, begin + frames)
         faces = np.stack([self._face(row) for row in rows])
-        samples = self._sound(track)
+        samples = self.audio(track)
         if self.augment:
             faces = augmented(faces, rng)
             samples = self._mixed(samples, track, rng)
         numbers, fps = frame_grid(self.time_s[self.starts[track] : self.starts[track] + self.lengths[track]])
-        return rows, faces, mfcc_of_frames(samples, numbers[begin : begin + frames], fps)
+        return rows, faces, track_mfcc(samples, numbers[begin : begin + frames], fps)
 
     def _face(self, row: int) -> np.ndarray:
         """(112, 112) uint8, resized as the published loader does."""
         return cv2.resize(cv2.cvtColor(self.crops.decode(row), cv2.COLOR_RGB2GRAY), (FACE_SIZE, FACE_SIZE))
 
-    def _sound(self, track: int) -> np.ndarray:
-        return read_wav(self.audio_dir / f"{self.entity[self.starts[track]]}.wav")
-
     def _mixed(self, samples: np.ndarray, track: int, rng: np.random.Generator) -> np.ndarray:
-        """The sound, by chance with that of a track of another video: those of its own may sound the same."""
+        """The audio, by chance with that of a track of another video: those of its own may sound the same."""
         if rng.random() >= self.mix_chance:
             return samples
         others = np.flatnonzero(self.video_of_track != self.video_of_track[track])
         if len(others) == 0:
             return samples
-        return mixed(samples, self._sound(int(rng.choice(others))), rng.uniform(*self.mix_snr_db))
+        return mixed(samples, self.audio(int(rng.choice(others))), rng.uniform(*self.mix_snr_db))
 
 
 def augmented(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -154,17 +136,14 @@ def augmented(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """A sound with another one added, this many dB quieter: (sample,) int16 both, and so is the result.
+    """Audio with other audio added, `snr_db` quieter over the whole length: (sample,) int16 all three.
 
-    The other is repeated or cut to the length. The published code squares 16-bit numbers in 16 bits, so that its
-    levels are not those that it names; here they are.
+    The other is repeated or cut to the length; silence on either side leaves the audio as it is. The published code
+    squares 16-bit numbers in 16 bits, so that its levels are not those that it names; here they are.
     """
-    noise = np.resize(noise, len(samples)).astype(np.float64) if len(noise) else np.zeros(len(samples))
-    levels_db = [10 * np.log10(_power(sound) + POWER_FLOOR) for sound in (samples, noise)]
-    gain = 10 ** ((levels_db[0] - levels_db[1] - snr_db) / 20)
-    limits = np.iinfo(np.int16)
-    return np.clip(np.rint(samples + gain * noise), limits.min, limits.max).astype(np.int16)
-
-
-def _power(sound: np.ndarray) -> float:
-    return float(np.mean(np.square(sound, dtype=np.float64))) if len(sound) else 0.0
+    noise = np.resize(noise, len(samples))
+    if not noise.any():  # has no level
+        return samples
+    both = (torch.from_numpy(audio.astype(np.float32)) for audio in (samples, noise))
+    limits = torch.iinfo(torch.int16)
+    return add_noise(*both, torch.tensor(snr_db)).round().clamp(limits.min, limits.max).to(torch.int16).numpy()

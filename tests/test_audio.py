@@ -1,24 +1,19 @@
-"""Sound: the right sample at the right time, the published clip arithmetic, MFCCs equal to python_speech_features'."""
+"""Sound: the right sample at the right time."""
 
-import json
-import warnings
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-import python_speech_features as psf
 import scipy.io.wavfile
-import torch
 from tiny import FPS, picture
 
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
-from core.inputs.mfcc import batch_mfcc, clip_samples, fit, fitted_length, mfcc, mfcc_windows
+from core.formats.wav import SAMPLE_RATE, read_wav
 from core.media.audio import decode_audio, extract_track
 from core.media.video import read_frames
 from core.media.video_writer import write_video
-from core.runtime.errors import MediaError, UserError
+from core.runtime.errors import MediaError
 
 CLICK_MS = 3.0  # AAC smears a click over a part of its window; its peak stays
 
@@ -205,162 +200,3 @@ def test_real_files_without_sound_are_named(shared):
     for name in ("no-audio-track.mp4", "zero-bytes.mp4", "truncated-index-lost.mp4"):
         with pytest.raises(MediaError, match=name):
             list(decode_audio(folder / name))
-
-
-# Wavs
-
-
-def test_wav_round_trip_and_an_empty_one(tmp_path):
-    samples = np.random.default_rng(0).integers(-32768, 32768, 500).astype(np.int16)
-    write_wav(tmp_path / "-a:1.wav", samples)
-    np.testing.assert_array_equal(read_wav(tmp_path / "-a:1.wav"), samples)
-    write_wav(tmp_path / "one row.wav", samples[:0])  # from the first to the last timestamp of an entity with one row
-    assert read_wav(tmp_path / "one row.wav").shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("rate", "samples", "found"),
-    [
-        (44_100, np.zeros(100, np.int16), "44100 Hz, 1 channel"),
-        (16_000, np.zeros((100, 2), np.int16), "16000 Hz, 2 channel"),
-        (16_000, np.zeros(100, np.float32), "float32"),
-    ],
-)
-def test_a_wav_of_another_kind_is_refused(tmp_path, rate, samples, found):
-    scipy.io.wavfile.write(tmp_path / "a.wav", rate, samples)
-    with pytest.raises(UserError, match=found) as error:
-        read_wav(tmp_path / "a.wav")
-    assert "expected 16000 Hz mono int16" in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"no wav at all" * 10])
-def test_a_file_that_is_no_wav_is_refused(tmp_path, content):
-    (tmp_path / "a.wav").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.wav is no readable wav .* delete it"):
-        read_wav(tmp_path / "a.wav")
-
-
-def test_a_wav_cut_in_the_middle_is_refused(tmp_path):
-    write_wav(tmp_path / "a.wav", np.ones(1000, np.int16))
-    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"a\.wav is no readable wav"):
-        read_wav(tmp_path / "a.wav")
-
-
-def test_an_absent_wav_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no sound file .*a\.wav: run data/extract_audio_tracks\.py"):
-        read_wav(tmp_path / "a.wav")
-
-
-# The sound of a clip
-
-
-def test_fit_by_hand():
-    np.testing.assert_array_equal(fit(np.array([1, 2, 3]), 7), [3, 2, 1, 2, 3, 2, 1])
-    np.testing.assert_array_equal(fit(np.array([1, 2, 3]), 6), [2, 1, 2, 3, 2])  # published rounding: one short
-    np.testing.assert_array_equal(fit(np.arange(10), 5), np.arange(2, 8))  # and one long
-    np.testing.assert_array_equal(fit(np.arange(10), 10), np.arange(10))
-
-
-def test_the_clip_is_cut_from_its_first_to_its_last_frame():
-    samples = clip_samples(np.arange(16_000, dtype=np.int16), 0.2, 0.6, 11)
-    # 6,400 samples from 3,200 on, padded to 11/27 s = 6,518 by 59 reflected ones on each side
-    assert fitted_length(11) == 6518
-    assert len(samples) == 6518
-    assert samples[59] == 3200
-    assert samples[58] == 3201
-    assert samples[-60] == 9599
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.04, 0.0799])
-def test_less_than_two_frames_of_sound_is_silence(seconds):
-    loud = np.full(16_000, 9000, np.int16)
-    assert not clip_samples(loud, 0.0, seconds, 11).any()
-    assert clip_samples(loud, 0.0, 0.0801, 11).all()
-    assert not clip_samples(loud[:0], 0.0, 1.0, 11).any()  # an entity with one row has no sound
-
-
-@pytest.fixture(scope="module")
-def published(shared) -> dict[str, np.ndarray]:
-    path = shared / "reference" / "audio.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
-    return dict(np.load(path))
-
-
-def test_published_fitting_and_mfccs(published, shared):
-    cases = json.loads((shared / "reference" / "audio.json").read_text())
-    assert len(cases) == 39
-    batch, lengths, expected = [], [], []
-    for frames, count, fitted_count, shape in cases:
-        name = f"T{frames}_n{count}"
-        samples = published["signal"][:count]
-        fitted = clip_samples(samples, 0.0, count / SAMPLE_RATE, frames)
-        assert len(fitted) == fitted_count
-        np.testing.assert_array_equal(fitted, published[f"{name}_fit"])
-        features = mfcc(fitted)
-        assert list(features.shape) == shape
-        np.testing.assert_allclose(features, published[f"{name}_mfcc"], rtol=1e-5, atol=1e-5)
-        assert mfcc_windows(fitted_count) == shape[-1]
-        if frames == 11:
-            batch.append(np.pad(fitted, (0, 6600 - len(fitted))))
-            lengths.append(len(fitted))
-            expected.append(published[f"{name}_mfcc"])
-    ours = batch_mfcc(torch.from_numpy(np.stack(batch)), torch.tensor(lengths), windows=40)
-    np.testing.assert_allclose(ours, np.stack(expected), rtol=1e-4, atol=1e-4)
-
-
-def test_published_clips(shared):
-    """The sound of clips at a track's ends and in its middle, and of tracks of three rows and one."""
-    folder = shared / "reference"
-    if not (folder / "clips.npz").is_file():
-        pytest.skip(f"{folder / 'clips.npz'} is absent")
-    arrays = np.load(folder / "clips.npz")
-    for name, clip in json.loads((folder / "clips.json").read_text()).items():
-        entity = name.rsplit("_", 1)[0]
-        wav = folder / "clip_example" / "wavs" / f"{entity}.wav"
-        if entity == "miss":  # its sound is absent: zeros in the published code, an error in ours
-            with pytest.raises(UserError, match="no sound file"):
-                read_wav(wav)
-            continue
-        first, last = float(clip["timestamps"][0]), float(clip["timestamps"][-1])
-        samples = clip_samples(read_wav(wav), first - 10.0, last - 10.0, 11)
-        np.testing.assert_allclose(mfcc(samples), arrays[f"{name}_audio"], rtol=1e-4, atol=1e-4, err_msg=name)
-
-
-def test_batched_mfccs_equal_python_speech_features():
-    """Signals silent, quiet, loud and clipped, of lengths from nothing to the whole axis, side by side."""
-    rng = np.random.default_rng(0)
-    longest = 6520
-    signals = [np.zeros(longest), np.zeros(1280), np.full(longest, 32767), np.resize([-32768, 32767], longest)]
-    for length in (1, 160, 399, 400, 401, 559, 560, 561, 3000, 6517, 6518, 6519, 6520):
-        for loudness in (1, 100, 30_000):
-            signals.append((rng.standard_normal(length) * loudness).clip(-32768, 32767))
-    seconds = np.arange(longest) / SAMPLE_RATE
-    signals.append(30_000 * np.sin(2 * np.pi * 200 * seconds))  # all the energy in one band
-    signals.append(np.where(seconds < 0.2, 0, signals[-1]))  # silence, then sound
-    signals = [np.asarray(signal).astype(np.int16) for signal in signals]
-    batch = np.stack([np.pad(signal, (0, longest - len(signal))) for signal in signals])
-    ours = batch_mfcc(torch.from_numpy(batch), torch.tensor([len(signal) for signal in signals])).numpy()
-    assert ours.shape == (len(signals), 1, 13, mfcc_windows(longest))
-    assert ours.dtype == np.float32
-    for features, signal in zip(ours, signals, strict=True):
-        expected = psf.mfcc(signal, SAMPLE_RATE).T  # float64
-        assert expected.shape[1] == mfcc_windows(len(signal))
-        near_zero = 1e-6 * np.abs(expected).max()  # float32's own rounding where a coefficient crosses zero
-        np.testing.assert_allclose(features[0, :, : expected.shape[1]], expected, rtol=1e-4, atol=near_zero)
-
-
-def test_batched_mfccs_look_at_nothing_behind_a_clips_end():
-    samples = torch.from_numpy(np.random.default_rng(0).integers(-9000, 9000, (1, 3000)).astype(np.int16))
-    dirty = torch.cat([samples, torch.full((1, 2000), 12_345, dtype=torch.int16)], dim=1)
-    length = torch.tensor([3000])
-    windows = mfcc_windows(3000)
-    torch.testing.assert_close(batch_mfcc(dirty, length)[..., :windows], batch_mfcc(samples, length))
-
-
-@pytest.mark.parametrize("count", [1, 399, 400, 401, 560, 561, 6518])
-def test_window_count_is_that_of_python_speech_features(count):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert mfcc_windows(count) == len(psf.mfcc(np.ones(count), SAMPLE_RATE))

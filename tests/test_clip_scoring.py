@@ -9,7 +9,7 @@ from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.wav import read_wav
 from core.inference.clips import ClipScorer
-from core.inputs.mfcc import batch_mfcc
+from core.inputs.mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
 
@@ -37,11 +37,11 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
     index = np.flatnonzero(dataset.entity == entity)
     batch = dataset.__getitems__([(0, int(row)) for row in index])
     expected_video = stack(batch.frames[batch.windows])
-    expected_audio = batch_mfcc(batch.sounds[0], batch.sound_lengths[0], dataset.mfcc_windows)
+    expected_audio = clip_mfcc(batch.audio[0], batch.audio_lengths[0], dataset.mfcc_windows)
 
     samples = np.array(read_wav(prepared / "audio" / "train" / f"{entity}.wav"))
     encode = Encode()
-    scorer = ClipScorer(encode, CLIP_LENGTH, VideoAudio(samples, 0.0, 2.0), 0.0, torch.device("cpu"))
+    scorer = ClipScorer(encode, CLIP_LENGTH, VideoAudio(samples, 0.0, 2.0), 0.0, device=torch.device("cpu"))
     for row in index:
         scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
     logits, features = scorer.finish()
@@ -57,7 +57,7 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
 def test_memory_is_bounded():
     encode = Encode()
     silence = VideoAudio(np.zeros(0, np.int16), 0.0, 0.0)
-    scorer = ClipScorer(encode, 11, silence, 0.0, torch.device("cpu"))
+    scorer = ClipScorer(encode, 11, silence, 0.0, device=torch.device("cpu"))
     most = 0
     for number in range(200):
         scorer.push(np.full((8, 8, 3), number, np.uint8))

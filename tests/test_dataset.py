@@ -14,7 +14,7 @@ from core.formats import ava
 from core.formats.feature_store import FeatureStore, VideoFeatures, write_features
 from core.formats.wav import write_wav
 from core.inputs.loading import Batch, load_batches
-from core.inputs.mfcc import batch_mfcc, fitted_length
+from core.inputs.mfcc import clip_mfcc, fitted_length
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.transforms import stack
 from core.runtime.errors import UserError
@@ -38,17 +38,17 @@ def annotations(tracks: list[Track]) -> pd.DataFrame:
 
 
 def make_media(folder: Path, tracks: list[Track]) -> pd.DataFrame:
-    """Crops whose grey tells their frame and sounds whose samples tell their time; the rows.
+    """Crops that show the number of their frame, and audio that tells its track and time; the rows.
 
-    Crop of frame f: value 2 f. Sample n of the video: n // 16 (0 at 0 s, 1000 a second), of an entity cut from there.
+    Crop of frame f: grey 2 f. Audio of track i: 4000 i and the milliseconds of the video.
     """
     rows = annotations(tracks)
-    for _, entity, first, length, _ in tracks:
+    for number, (_, entity, first, length, _) in enumerate(tracks):
         (folder / "crops" / entity).mkdir(parents=True)
         for frame in range(first, first + length):
             picture = np.full((SIZE, SIZE, 3), 2 * frame, np.uint8)
             cv2.imwrite(str(folder / "crops" / entity / f"{frame * 0.04:.2f}.jpg"), picture)
-        samples = np.arange(first * STEP_SAMPLES, (first + length - 1) * STEP_SAMPLES) // 16
+        samples = 4000 * number + np.arange(first * STEP_SAMPLES, (first + length - 1) * STEP_SAMPLES) // 16
         write_wav(folder / "audio" / f"{entity}.wav", samples.astype(np.int16))
     return rows
 
@@ -70,6 +70,13 @@ def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
 def clips(media: tuple[Path, pd.DataFrame], length: int = 5, **choices) -> ClipDataset:
     folder, rows = media
     return ClipDataset(rows, folder / "crops", folder / "audio", length, SIZE, **{"random_centres": False, **choices})
+
+
+def heard_in(samples: np.ndarray) -> tuple[int, int, int] | None:
+    """Number of the track, first and last ms that a clip's audio tells; None of silence."""
+    if not samples.any():
+        return None
+    return samples.max() // 4000, samples.min() % 4000, samples.max() % 4000
 
 
 def assert_equal_batches(one: Batch, other: Batch) -> None:
@@ -110,7 +117,7 @@ def test_labels_are_the_centres_and_the_sounds_are_anybodys(media):
         if label == "SPEAKING_AUDIBLE"
     }
     anybody = [int(key in speaking) for key in zip(rows["video_id"], rows["frame_timestamp"], strict=True)]
-    assert batch.sound_labels.tolist() == [anybody]
+    assert batch.audio_labels.tolist() == [anybody]
     assert 0 < sum(anybody[:30]) < 30  # the first entity never speaks, but is seen with one who does
 
 
@@ -118,20 +125,19 @@ def test_sound_is_that_of_the_clips_own_time(media):
     """A sample's value is its time in ms, so the middle of a clip's sound is the middle of its frames' times."""
     dataset = clips(media)
     batch = dataset.__getitems__([(0, 15), (0, 35), (0, 0), (0, 50)])
-    assert batch.sounds.shape == (1, 4, dataset.samples)
-    lengths = batch.sound_lengths[0].tolist()
+    assert batch.audio.shape == (1, 4, fitted_length(5) + 2)
+    lengths = batch.audio_lengths[0].tolist()
     assert all(abs(length - fitted_length(5)) <= 2 for length in lengths)
     # Frames 13 ... 17 and, of the second track, 13 ... 17 too: 0.52 s to 0.68 s.
     for clip in (0, 1):
-        samples = batch.sounds[0, clip, : lengths[clip]].numpy()
-        assert samples[len(samples) // 2] == pytest.approx(600, abs=1)
-        assert samples.min() == 520
-        assert samples.max() == 679
+        samples = batch.audio[0, clip, : lengths[clip]].numpy()
+        assert samples[len(samples) // 2] == pytest.approx(4000 * clip + 600, abs=1)
+        assert heard_in(samples) == (clip, 520, 679)
     # Frames 0, 0, 0, 1, 2: 0 s to 0.08 s, reflected.
-    assert (batch.sounds[0, 2].min(), batch.sounds[0, 2].max()) == (0, 79)
-    assert not batch.sounds[0, 3].any()  # one row: silence
+    assert (batch.audio[0, 2].min(), batch.audio[0, 2].max()) == (0, 79)
+    assert not batch.audio[0, 3].any()  # one row: silence
     for clip, length in enumerate(lengths):
-        assert not batch.sounds[0, clip, length:].any()
+        assert not batch.audio[0, clip, length:].any()
 
 
 def test_random_centres_are_one_of_each_track_and_epoch(media):
@@ -157,7 +163,7 @@ def test_an_item_depends_on_seed_epoch_and_number_alone(media):
         alone = dataset.__getitems__([(4, item)])
         assert alone.rows[0] == whole.rows[item]
         assert torch.equal(alone.frames[alone.windows[0]], whole.frames[whole.windows[item]])
-        assert torch.equal(alone.sounds[:, 0], whole.sounds[:, item])
+        assert torch.equal(alone.audio[:, 0], whole.audio[:, item])
     others = [clips(media, random_centres=True, seed=4).__getitems__([(4, i) for i in range(8)])]
     others.append(dataset.__getitems__([(5, item) for item in range(8)]))
     for other in others:
@@ -177,45 +183,37 @@ def test_the_same_batches_whatever_the_number_of_threads(media):
         assert_equal_batches(one, other)
 
 
-def test_mismatched_sounds_share_no_time_with_the_clip(media):
-    """In turn from the clip's own track and from another one; never the same sound, whoever's track it is cut from."""
-    length = 5
-    dataset = clips(media, length, random_centres=True, mismatched_sounds=2, seed=1)
-    _, rows = media
-    video, time_s, entity = (rows[name].to_numpy() for name in ("video_id", "time_s", "entity_id"))
-
-    def span(row: int) -> tuple[float, float]:
-        window = np.clip(np.arange(row - length // 2, row + length // 2 + 1), dataset.first[row], dataset.last[row])
-        return time_s[window[0]], time_s[window[-1]]
-
+def test_mismatched_audio_shares_no_time_with_the_clip(media):
+    """In turn from the clip's own track and from another one; never from the same time of its video."""
+    dataset = clips(media, 5, random_centres=True, mismatched_sounds=2, seed=1)
     kinds = set()
     for epoch in range(150):
-        centres, sound_centres = dataset._draw([(epoch, item) for item in range(4)])
-        assert sound_centres.shape == (3, 4)
-        assert sound_centres[0].tolist() == centres.tolist()
-        for place in (1, 2):
-            for centre, other in zip(centres, sound_centres[place], strict=True):
-                own_track = entity[centre] == entity[other]
-                kinds.add((place, bool(own_track)))
-                begin, end = span(centre)
-                other_begin, other_end = span(other)
-                apart = other_end <= begin or other_begin >= end
-                assert video[centre] != video[other] or apart, (centre, other)
-    assert kinds >= {(1, True), (2, False)}
+        batch = dataset.__getitems__([(epoch, item) for item in range(4)])
+        heard = [
+            [heard_in(clip[:length].numpy()) for clip, length in zip(*pair, strict=True)]
+            for pair in zip(batch.audio, batch.audio_lengths, strict=True)
+        ]
+        for turn, others in enumerate(heard[1:]):
+            for own, other in zip(heard[0], others, strict=True):
+                if own and other:  # not the silence of a single row
+                    kinds.add((turn, own[0] == other[0]))
+                    apart = other[2] <= own[1] or other[1] >= own[2]
+                    assert apart or TRACKS[own[0]][0] != TRACKS[other[0]][0], (own, other)
+    assert kinds >= {(0, True), (1, False)}
 
 
 def test_no_mismatched_sound_to_be_had(tmp_path):
     rows = make_media(tmp_path, [TRACKS[3], ("b", "b:2", 51, 2, ("NOT_SPEAKING",))])
     dataset = clips((tmp_path, rows), length=11, random_centres=True, mismatched_sounds=1)
-    with pytest.raises(UserError, match=r"entity b:\d .*no sound of another time .*'mismatched_sounds'\] to 0"):
+    with pytest.raises(UserError, match=r"entity b:\d .*no audio of another time .*'mismatched_sounds'\] to 0"):
         dataset.__getitems__([(epoch, item) for epoch in range(9) for item in range(2)])
 
 
 def test_missing_sounds_and_crops_are_named_with_their_video(media, tmp_path):
     folder, rows = media
-    with pytest.raises(UserError, match=r"no sound of 4 of 4 entities in .*, first a:1 of video a;"):
+    with pytest.raises(UserError, match=r"no audio of 4 of 4 entities in .*, first a:1 of video a;"):
         ClipDataset(rows, folder / "crops", tmp_path, 5, SIZE, random_centres=False)
-    with pytest.raises(UserError, match="no sound folder"):
+    with pytest.raises(UserError, match="no audio folder"):
         ClipDataset(rows, folder / "crops", tmp_path / "none", 5, SIZE, random_centres=False)
     with pytest.raises(UserError, match=r"no crops of entity a:1 \(video a\)"):
         ClipDataset(rows, tmp_path, folder / "audio", 5, SIZE, random_centres=False)
@@ -257,7 +255,7 @@ def test_clips_are_those_of_the_published_loader(entity, count, centres):
     published = np.load(REFERENCE / "clips.npz")
     dataset = published_example(entity, count)
     batch = dataset.__getitems__([(0, centre) for centre in centres])
-    mfcc = batch_mfcc(batch.sounds[0], batch.sound_lengths[0], dataset.mfcc_windows)
+    mfcc = clip_mfcc(batch.audio[0], batch.audio_lengths[0], dataset.mfcc_windows)
     for place, centre in enumerate(centres):
         frames = batch.frames[batch.windows[place]].numpy().astype(int)
         difference = np.abs(frames - published[f"{entity}_{centre}_video_u8"])
@@ -279,7 +277,7 @@ def test_the_networks_input_is_that_of_the_published_loader():
 
 @needs_reference
 def test_what_the_published_loader_shows_as_black_is_an_error():
-    with pytest.raises(UserError, match=r"no sound of 1 of 1 entities .* miss of video v"):
+    with pytest.raises(UserError, match=r"no audio of 1 of 1 entities .* miss of video v"):
         published_example("miss", 11)
 
 

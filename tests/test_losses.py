@@ -22,14 +22,14 @@ def cross_entropy(logits: list[float], label: int) -> float:
 
 def clip_batch(sounds: int = 1) -> ClipBatch:
     source = torch.Generator().manual_seed(0)
-    sound_labels = torch.tensor([[1, 1], [0, 1], [1, 0]])[:sounds]
+    audio_labels = torch.tensor([[1, 1], [0, 1], [1, 0]])[:sounds]
     return ClipBatch(
         frames=torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8, generator=source),
         windows=torch.tensor([[0, 0, 1], [2, 3, 3]]),
-        sounds=torch.randint(-1000, 1000, (sounds, CLIPS, SAMPLES), dtype=torch.int16, generator=source),
-        sound_lengths=torch.full((sounds, CLIPS), SAMPLES),
+        audio=torch.randint(-1000, 1000, (sounds, CLIPS, SAMPLES), dtype=torch.int16, generator=source),
+        audio_lengths=torch.full((sounds, CLIPS), SAMPLES),
         labels=torch.tensor([1, 0]),
-        sound_labels=sound_labels,
+        audio_labels=audio_labels,
         rows=torch.arange(CLIPS),
     )
 
@@ -88,7 +88,7 @@ def test_each_picture_meets_the_sounds_that_were_drawn_for_it():
     EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10)(model, batch, None)
     audio, video = model.seen
     assert (audio.shape, video.shape) == ((6, 1, 13, 10), (2, 3 * FRAMES, SIZE, SIZE))
-    alone = losses.batch_mfcc(batch.sounds[2, 1:], batch.sound_lengths[2, 1:], 10)
+    alone = losses.clip_mfcc(batch.audio[2, 1:], batch.audio_lengths[2, 1:], 10)
     torch.testing.assert_close(audio[5], alone[0])
     torch.testing.assert_close(video, losses.stack(batch.frames[batch.windows]))
 
@@ -114,7 +114,7 @@ def test_clips_are_augmented_in_training_only():
 def test_the_encoders_losses_are_the_published_ones(monkeypatch):
     data = np.load(REFERENCE / "ste_parity.npz")
     audio, video = torch.from_numpy(data["audio"]), torch.from_numpy(data["video"].astype(np.float32))
-    monkeypatch.setattr(losses, "batch_mfcc", lambda *_: audio)
+    monkeypatch.setattr(losses, "clip_mfcc", lambda *_: audio)
     monkeypatch.setattr(losses, "stack", lambda _: video)
     model = resnet18_two_streams().train()
     hash_weights(model)
@@ -123,10 +123,10 @@ def test_the_encoders_losses_are_the_published_ones(monkeypatch):
     batch = ClipBatch(
         frames=torch.zeros(1, 1, 1, 3),
         windows=torch.zeros(3, 11, dtype=torch.int64),
-        sounds=nothing,
-        sound_lengths=nothing,
+        audio=nothing,
+        audio_lengths=nothing,
         labels=av_labels,
-        sound_labels=audio_labels[None],
+        audio_labels=audio_labels[None],
         rows=torch.arange(3),
     )
     result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=40)(model, batch, None)

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_dataset import make_features
+from test_dataset import contexts, make_features
 from tiny import CROP_SIZE, exit_status
 from torch import nn
 
 import ASC_train
 import STE_train
 from core import optimization
-from core.dataset import ClipDataset, ContextDataset
+from core.dataset import ClipDataset
 from core.formats import ava
 from core.inputs.sampling import ShuffledBatches
 from core.models import ASC_Net, resnet18_two_streams
@@ -104,7 +104,7 @@ def assert_same_tensors(one: Any, other: Any, place: str = "") -> None:
 
 def context_training(store, params: dict[str, Any] | None = None, loss: Any = None) -> Training:
     """A training of a context network on a handful of features."""
-    dataset = ContextDataset(store, 3, 1, 2, random_speakers=True)
+    dataset = contexts(store, 3, 1, 2, random_speakers=True)
     torch.manual_seed(0)
     model = ASC_Net(3, 2, store.feature_size)
     defaults = {"optimizer": "Adam", "learning_rate": 1e-3, "weight_decay": 0.0, "epochs": 3, "step_size": 1}
@@ -144,7 +144,7 @@ def test_the_encoder_learns_a_batch_by_heart(prepared):
 
 
 def test_the_context_network_learns_a_batch_by_heart(tmp_path):
-    dataset = ContextDataset(make_features(tmp_path, FACES, size=32), 3, 2, 3, random_speakers=True)
+    dataset = contexts(make_features(tmp_path, FACES, size=32), 3, 2, 3, random_speakers=True)
     torch.manual_seed(0)
     batch = dataset.__getitems__([(0, item) for item in range(0, 60, 5)])
     assert 0 < batch.labels.sum() < len(batch.labels)

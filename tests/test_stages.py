@@ -389,7 +389,7 @@ def test_missing_sounds_name_entity_and_video(pipeline, tmp_path, capsys):
     (tmp_path / "audio" / "train" / "tinyTrain_2_0000_0060:3.wav").unlink()
     paths = {"audio_dir": tmp_path / "audio", "models_out": tmp_path / "models"}
     message = refusal(capsys, STE_train.main, CLIP, "cpu", *pipeline.config, *as_options("STE_inputs", **paths))
-    assert "no sound of 1 of 5 entities" in message
+    assert "no audio of 1 of 5 entities" in message
     assert "first tinyTrain_2_0000_0060:3 of video tinyTrain_2" in message
     assert not (tmp_path / "models").exists()
 

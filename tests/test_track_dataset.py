@@ -11,7 +11,7 @@ import torch
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import mfcc_of_frames
+from core.inputs.mfcc import track_mfcc
 from core.inputs.sampling import EqualLengthBatches
 from core.runtime.errors import UserError
 from core.track_dataset import TrackDataset, augmented, mixed
@@ -61,7 +61,7 @@ def test_pictures_sounds_and_labels_are_of_the_same_rows(media):
         shown = batch.faces[place].float().mean((1, 2)).numpy()
         np.testing.assert_allclose(shown, [brightness(track, row) for row in range(12)], atol=1.5)
         samples = read_wav(folder / "audio" / f"{entity}.wav")
-        np.testing.assert_allclose(batch.mfcc[place], mfcc_of_frames(samples, np.arange(12), 25.0))
+        np.testing.assert_allclose(batch.mfcc[place], track_mfcc(samples, np.arange(12), 25.0))
     # NOT_SPEAKING, SPEAKING_AUDIBLE, SPEAKING_NOT_AUDIBLE, NOT_SPEAKING; three rows each
     assert batch.labels.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]] * 2
     assert rows["entity_id"].iloc[batch.rows[1, 0].item()] == "b:1"
@@ -105,7 +105,7 @@ def test_missing_crops_and_sounds_are_named(media, tmp_path):
     folder, rows = media
     with pytest.raises(UserError, match=r"no crops of entity a:1 \(video a\)"):
         TrackDataset(rows, tmp_path, folder / "audio", augment=False)
-    with pytest.raises(UserError, match=r"no sound of 4 of 4 entities in .*, first a:1 of video a"):
+    with pytest.raises(UserError, match=r"no audio of 4 of 4 entities in .*, first a:1 of video a"):
         TrackDataset(rows, folder / "crops", tmp_path, augment=False)
 
 
@@ -202,8 +202,8 @@ def test_loud_sums_are_clipped_and_silence_stays_silent():
 def test_only_sounds_of_other_videos_are_mixed_in_and_by_chance(media, monkeypatch):
     dataset = tracks(media, augment=True, mix_chance=0.5)
     heard = []
-    sound = TrackDataset._sound
-    monkeypatch.setattr(TrackDataset, "_sound", lambda self, track: (heard.append(track), sound(self, track))[1])
+    sound = TrackDataset.audio
+    monkeypatch.setattr(TrackDataset, "audio", lambda self, track: (heard.append(track), sound(self, track))[1])
     mixes = 0
     for epoch in range(200):
         heard.clear()

@@ -114,7 +114,7 @@ def _two_stream(name: str, path: Path, device: torch.device, *, with_features: b
     encode = fast_encoder(model.to(device))
 
     def start(sound: VideoAudio, first_s: float) -> ClipScorer:
-        return ClipScorer(encode, clip_length, sound, first_s, device, with_features=with_features)
+        return ClipScorer(encode, clip_length, sound, first_s, device=device, with_features=with_features)
 
     return model.feature_size, start
 

@@ -23,7 +23,9 @@ BETTER_BY = 0.05  # a thumbnail is taken anew where the detector is this much su
 class TrackScorer(Protocol):
     """Takes a face's crops as they are cut and tells in the end who was speaking."""
 
-    def push(self, crop: np.ndarray) -> None: ...
+    def push(self, crop: np.ndarray) -> None:
+        """Take the next crop: uint8, (112, 112) grey or (144, 144, [r, g, b]), as the encoder's crop function cuts."""
+        ...
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (n, [not speaking, speaking]) float32 and features (n, feature) of the n crops."""

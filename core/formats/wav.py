@@ -21,11 +21,11 @@ def read_wav(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no sound file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
+        raise UserError(f"no audio file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
     try:
         rate, samples = scipy.io.wavfile.read(path, mmap=True)
     except (ValueError, EOFError, struct.error) as error:
-        raise UserError(f"{path} is no readable wav ({error}): delete it and run the audio steps again") from error
+        raise UserError(f"{path} is not a readable wav ({error}): delete it and run the audio steps again") from error
     if rate != SAMPLE_RATE or samples.dtype != np.int16 or samples.ndim != 1:
         channels = 1 if samples.ndim == 1 else samples.shape[1]
         raise UserError(
@@ -41,24 +41,24 @@ def write_wav(path: str | Path, samples: np.ndarray) -> None:
         scipy.io.wavfile.write(temporary, SAMPLE_RATE, np.ascontiguousarray(samples, dtype=np.int16))
 
 
-def check_sounds(rows: pd.DataFrame, audio_dir: Path) -> None:
-    """See that every entity has its `<entity_id>.wav`.
+def check_audio(rows: pd.DataFrame, audio_dir: Path) -> None:
+    """Check that every entity has its `<entity_id>.wav`.
 
     Args:
         rows: annotations of a split.
         audio_dir: `audio_dir/<split>`.
 
     Raises:
-        UserError: the folder or a sound is absent; the message names the first entity and its video.
+        UserError: the folder or a file is absent; the message names the first entity and its video.
     """
     if not audio_dir.is_dir():
-        raise UserError(f"no sound folder {audio_dir}: run data/slice_audio_tracks.py first")
+        raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
     present = {path.name for path in audio_dir.iterdir()}
     entities = rows.drop_duplicates("entity_id")
     missing = entities[~(entities["entity_id"] + ".wav").isin(present)]
     if len(missing):
         raise UserError(
-            f"no sound of {len(missing)} of {len(entities)} entities in {audio_dir}, first "
+            f"no audio of {len(missing)} of {len(entities)} entities in {audio_dir}, first "
             f"{missing['entity_id'].iloc[0]} of video {missing['video_id'].iloc[0]}; run data/extract_audio_tracks.py "
-            "and data/slice_audio_tracks.py, or leave the video out of the csv"
+            "and data/slice_audio_tracks.py, or remove the video from the csv"
         )

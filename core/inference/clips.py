@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from core.clip_utils import GRID_FPS, clip_window, run_lengths
+from core.clip_utils import GRID_FPS, clip_window
 from core.dataset import ClipDataset
 from core.formats.feature_store import VideoFeatures
 from core.formats.wav import SAMPLE_RATE
+from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import batch_mfcc, clip_samples, fitted_length, mfcc_windows
+from core.inputs.mfcc import clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.sampling import TrackBatches
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
@@ -26,7 +25,7 @@ BATCH_SIZE = 16  # clips; fastest on a CPU
 def encode_videos(
     encode: Encode,
     dataset: ClipDataset,
-    rows: pd.DataFrame,
+    *,
     device: torch.device,
     batch_size: int,
     threads: int = 0,
@@ -37,47 +36,31 @@ def encode_videos(
 
     Args:
         encode: the network in evaluation: (audio, video) -> (logits, audio logits, video logits, features).
-        dataset: clips around given rows of `rows`.
-        rows: annotations, sorted by video, entity and time.
+        dataset: clips around given rows.
         device: where `encode` runs.
         batch_size: clips in the network at once.
         threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
-        description: what the progress bar says.
+        description: label of the progress bar.
     """
-    starts, lengths = run_lengths(rows["video_id"].to_numpy())
-    batches = TrackBatches(dataset.track_starts, dataset.track_lengths, rows=8 * batch_size)
-    waiting: list[list[np.ndarray]] = []
-    with tqdm(total=len(rows), desc=description, unit=" faces", disable=None) as bar:
-        video, given, held = 0, 0, 0
+
+    def outputs() -> Iterator[Outputs]:
+        batches = TrackBatches(dataset.starts, dataset.lengths, rows=8 * batch_size)
         for batch in load_batches(dataset, batches, threads, device):
-            for window in torch.arange(len(batch.rows)).split(batch_size):
-                audio = batch_mfcc(batch.sounds[0, window], batch.sound_lengths[0, window], dataset.mfcc_windows)
-                outputs = encode(audio, stack(batch.frames[batch.windows[window]]))
-                waiting.append([output.float().cpu().numpy() for output in outputs])
-                held += len(window)
-                bar.update(len(window))
-            while video < len(starts) and given + held >= starts[video] + lengths[video]:
-                av, audio_, video_, features = (np.concatenate(part) for part in zip(*waiting, strict=True))
-                own = int(lengths[video])
-                yield VideoFeatures(
-                    rows.iloc[given : given + own],
-                    av[:own],
-                    audio_[:own],
-                    video_[:own],
-                    features[:own].astype(feature_type),
-                )
-                waiting = [[av[own:], audio_[own:], video_[own:], features[own:]]]
-                video, given, held = video + 1, given + own, held - own
+            for clips in torch.arange(len(batch.rows)).split(batch_size):
+                audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
+                yield encode(audio, stack(batch.frames[batch.windows[clips]]))
+
+    return by_video(dataset.rows, outputs(), feature_type=feature_type, description=description)
 
 
 class ClipScorer:
-    """Scores each crop of a face by the clip around it and the clip's sound, prepared as the staged pipeline does.
+    """Scores each crop of a face by the clip around it and the clip's audio, prepared as the staged pipeline does.
 
     Args:
         encode: the network in evaluation: (audio, video) -> (logits, audio logits, video logits, features).
         clip_length: frames of a clip, odd.
-        sound: of the whole video.
+        audio: of the whole video.
         first_s: time of the first crop, seconds; the others follow at 25 a second.
         device: where `encode` runs.
         with_features: keep the features, 2 kB a crop.
@@ -87,17 +70,17 @@ class ClipScorer:
         self,
         encode: Encode,
         clip_length: int,
-        sound: VideoAudio,
+        audio: VideoAudio,
         first_s: float,
-        device: torch.device,
         *,
+        device: torch.device,
         with_features: bool = True,
     ):
-        self.encode, self.clip_length, self.sound, self.first_s = encode, clip_length, sound, first_s
+        self.encode, self.clip_length, self.audio, self.first_s = encode, clip_length, audio, first_s
         self.device, self.with_features = device, with_features
         self.crops: list[np.ndarray] = []  # those that clips to come still need
         self.forgotten = 0  # how many came before them
-        self.scored = 0
+        self.scored = 0  # how many crops have their logits
         self.logits: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
 
@@ -127,11 +110,9 @@ class ClipScorer:
         windows = clip_window(centres, np.int64(0), np.int64(self.count - 1), self.clip_length)
         frames = torch.from_numpy(np.stack(self.crops)).to(self.device)
         video = stack(frames[torch.from_numpy(windows - self.forgotten).to(self.device)])
-        sounds, lengths = self._sounds(windows)
-        audio = batch_mfcc(
-            sounds.to(self.device), lengths.to(self.device), mfcc_windows(fitted_length(self.clip_length))
-        )
-        logits, _, _, features = self.encode(audio, video)
+        samples, lengths = (part.to(self.device) for part in self._samples(windows))
+        mfcc = clip_mfcc(samples, lengths, mfcc_windows(fitted_length(self.clip_length)))
+        logits, _, _, features = self.encode(mfcc, video)
         self.logits.append(logits.float().cpu().numpy())
         if self.with_features:
             self.features.append(features.cpu().numpy().astype(np.float16))
@@ -140,14 +121,11 @@ class ClipScorer:
         del self.crops[:needless]
         self.forgotten += needless
 
-    def _sounds(self, windows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """The clips' sound, (clip, sample) int16, zero after each one's end, and how long each is."""
-        sounds = np.zeros((len(windows), fitted_length(self.clip_length) + 2), np.int16)
-        lengths = np.zeros(len(windows), np.int64)
-        for number, (first, last) in enumerate(windows[:, [0, -1]].tolist()):
+    def _samples(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The clips' samples and how many each has, as `join_clips` gives them."""
+        clips = []
+        for first, last in windows[:, [0, -1]].tolist():
             seconds = (last - first) / GRID_FPS
-            part = self.sound.part(self.first_s + first / GRID_FPS, round(seconds * SAMPLE_RATE))
-            samples = clip_samples(part, 0.0, seconds, self.clip_length)
-            sounds[number, : len(samples)] = samples
-            lengths[number] = len(samples)
-        return torch.from_numpy(sounds), torch.from_numpy(lengths)
+            part = self.audio.part(self.first_s + first / GRID_FPS, round(seconds * SAMPLE_RATE))
+            clips.append(clip_samples(part, 0.0, seconds, self.clip_length))
+        return join_clips(clips, self.clip_length)

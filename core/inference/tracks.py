@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.feature_store import VideoFeatures
+from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_mfcc, track_samples
 from core.inputs.sampling import WholeTracks
@@ -51,7 +50,7 @@ def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype 
 def encode_tracks(
     encode: EncodeTracks,
     dataset: TrackDataset,
-    rows: pd.DataFrame,
+    *,
     device: torch.device,
     threads: int = 0,
     feature_type: str = "float16",
@@ -61,26 +60,19 @@ def encode_tracks(
 
     Args:
         encode: the network in evaluation: (mfcc, faces) -> (logits, video logits, features), each (batch, time, ...).
-        dataset: tracks of `rows`, not augmented.
-        rows: annotations, sorted by video, entity and time.
+        dataset: tracks, not augmented.
         device: where `encode` runs.
         threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
-        description: what the progress bar says.
+        description: label of the progress bar.
     """
-    last_of_video = np.append(dataset.video_of_track[1:] != dataset.video_of_track[:-1], True)
-    waiting: list[list[np.ndarray]] = []
-    given = 0
-    with tqdm(total=len(rows), desc=description, unit=" faces", disable=None) as bar:
-        batches = load_batches(dataset, WholeTracks(dataset.lengths), threads, device)
-        for batch, complete in zip(batches, last_of_video, strict=True):
-            waiting.append([output[0].float().cpu().numpy() for output in encode(batch.mfcc, batch.faces)])
-            bar.update(batch.labels.shape[1])
-            if complete:
-                joint, video, features = (np.concatenate(part) for part in zip(*waiting, strict=True))
-                own = rows.iloc[given : given + len(joint)]
-                yield VideoFeatures(own, joint, None, video, features.astype(feature_type))
-                waiting, given = [], given + len(joint)
+
+    def outputs() -> Iterator[Outputs]:
+        for batch in load_batches(dataset, WholeTracks(dataset.lengths), threads, device):
+            logits, video_logits, features = (output[0] for output in encode(batch.mfcc, batch.faces))
+            yield logits, None, video_logits, features
+
+    return by_video(dataset.rows, outputs(), feature_type=feature_type, description=description)
 
 
 class OnePass:
@@ -88,12 +80,12 @@ class OnePass:
 
     Args:
         encoder: the network in evaluation.
-        sound: of the whole video.
+        audio: of the whole video.
         first_s: time of the first crop, seconds; the others follow at 25 a second.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, sound: VideoAudio, first_s: float):
-        self.encoder, self.sound, self.first_s = encoder, sound, first_s
+    def __init__(self, encoder: FastTrackEncoder, audio: VideoAudio, first_s: float):
+        self.encoder, self.audio, self.first_s = encoder, audio, first_s
         self.faces = _Embedded(encoder.stream().push, encoder.block)
 
     def push(self, crop: np.ndarray) -> None:
@@ -106,7 +98,7 @@ class OnePass:
         There must have been a crop.
         """
         visual = self.faces.finish()
-        audio = self.encoder.audio(_mfcc(self.sound, self.first_s, len(visual)))
+        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual)))
         logits, features = self.encoder.score(audio, visual)
         return logits.cpu().numpy(), features.cpu().numpy()
 
@@ -120,11 +112,11 @@ class SixPasses:
     same edge, whatever the window's length.
 
     Args:
-        encoder, sound, first_s: as `OnePass`.
+        encoder, audio, first_s: as `OnePass`.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, sound: VideoAudio, first_s: float):
-        self.encoder, self.sound, self.first_s = encoder, sound, first_s
+    def __init__(self, encoder: FastTrackEncoder, audio: VideoAudio, first_s: float):
+        self.encoder, self.audio, self.first_s = encoder, audio, first_s
         self.context = max(encoder.visual_context, encoder.audio_context)
         self.faces = _Embedded(encoder.stream().push, encoder.block)
         self.seconds = _Embedded(lambda faces, ends: encoder.visual(faces), GRID_FPS)
@@ -141,7 +133,7 @@ class SixPasses:
         There must have been a crop.
         """
         visual, visual_seconds = self.faces.finish(), self.seconds.finish()
-        mfcc = _mfcc(self.sound, self.first_s, len(visual))
+        mfcc = _mfcc(self.audio, self.first_s, len(visual))
         audio = self.encoder.audio(mfcc)
         parts = []
         for start in range(0, len(visual), STRETCH):
@@ -155,7 +147,7 @@ class SixPasses:
         return self.encoder.logits(features).cpu().numpy(), features.cpu().numpy()
 
     def _audio_seconds(self, mfcc: Tensor) -> Tensor:
-        """Embeddings (time, 128) of sound that is cut into windows of 1 s."""
+        """Embeddings (time, 128) of audio that is cut into windows of 1 s."""
         windows = _windows(mfcc, MFCC_PER_FRAME * GRID_FPS)
         return torch.cat([self.encoder.audio(part).flatten(0, 1) for part in windows])
 
@@ -211,8 +203,9 @@ class _Embedded:
         self.waiting.clear()
 
 
-def _mfcc(sound: VideoAudio, first_s: float, frames: int) -> Tensor:
-    return torch.from_numpy(track_mfcc(sound.part(first_s, track_samples(frames)), frames))
+def _mfcc(audio: VideoAudio, first_s: float, frames: int) -> Tensor:
+    """(4 * frames, 13) float32, of a track that begins at `first_s`; beyond the ends of the audio, of silence."""
+    return torch.from_numpy(track_mfcc(audio.part(first_s, track_samples(frames)), np.arange(frames)))
 
 
 def _windows(values: Tensor, length: int) -> Iterator[Tensor]:

@@ -1,15 +1,17 @@
-"""MFCCs and the samples they are made of: of a clip, of a whole track, beside the rows of the annotations.
+"""MFCCs and the samples they are computed from: of clips (two-stream encoders) and of face tracks (whole-track ones).
 
 All numbers are those of the published code, whose weights depend on them; MFCCs are python_speech_features' defaults.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import python_speech_features as psf
 import scipy.fft
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.wav import SAMPLE_RATE
@@ -18,33 +20,36 @@ MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / GRID_FPS))  # 0.08 s: shorter clips co
 FITTED_FRAMES_PER_S = 27.0  # a clip of n frames is made n/27 s long, as the published loader does
 
 # python_speech_features.mfcc's defaults at 16 kHz
-MFCC_COEFFICIENTS = 13
-MFCC_WINDOW = int(0.025 * SAMPLE_RATE)  # 400 samples
-MFCC_STEP = int(0.01 * SAMPLE_RATE)  # 160 samples
-MFCC_FFT = 512  # the next power of two
-MFCC_FILTERS = 26
-MFCC_LIFTER = 22
-MFCC_PREEMPHASIS = 0.97
+COEFFICIENTS = 13
+WINDOW = int(0.025 * SAMPLE_RATE)  # 400 samples
+STEP = int(0.01 * SAMPLE_RATE)  # 160 samples
+FFT = 512  # the next power of two
+FILTERS = 26
+LIFTER = 22
+PREEMPHASIS = 0.97
 
-WINDOWS_AT_ONCE = 6000  # a minute; bounds the memory that a long track's MFCCs take
+WINDOWS_AT_ONCE = 500  # of a track: five seconds, whose float64 values stay in a processor's cache
+
+
+# ---------------------------------------------------------------- clips
 
 
 def fitted_length(clip_length: int) -> int:
-    """Samples that the sound of `clip_length` frames is made to have: frames / 27 s (published loader)."""
+    """Samples that the audio of `clip_length` frames is made to have: frames / 27 s (published loader)."""
     return int((1 / FITTED_FRAMES_PER_S) * SAMPLE_RATE * clip_length)
 
 
 def clip_samples(track: np.ndarray, first_s: float, last_s: float, clip_length: int) -> np.ndarray:
-    """The sound of a clip, fitted to the length that the audio stream takes.
+    """The audio of a clip, fitted to the length that the audio stream takes.
 
     Args:
-        track: (samples,) int16 of the entity, from its first timestamp on.
+        track: (sample,) int16 of the entity, from its first timestamp on.
         first_s, last_s: times of the clip's first and last frame, in seconds after the entity's first timestamp.
         clip_length: frames of the clip.
 
     Returns:
-        (samples,) int16 of about `fitted_length`: the published loader's rounding leaves it up to one short or two
-        long. Below 0.08 s of sound (clips clamped at a track's end, tracks of one or two rows) it is silence.
+        (sample,) int16 of about `fitted_length`: the published loader's rounding leaves it up to one short or two
+        long. Below 0.08 s of audio (clips clamped at a track's end, tracks of one or two rows) it is silence.
     """
     samples = track[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
     if len(samples) < MIN_CLIP_SAMPLES:
@@ -53,7 +58,16 @@ def clip_samples(track: np.ndarray, first_s: float, last_s: float, clip_length: 
 
 
 def fit(samples: np.ndarray, length: int) -> np.ndarray:
-    """Reflect-pad or trim both sides alike, with the published loader's rounding."""
+    """Reflect-pad or trim both sides alike, with the published loader's rounding.
+
+    Args:
+        samples: (sample,), at least one.
+        length: wanted.
+
+    Returns:
+        (sample,) of the same type: `length` of them, one fewer where padding leaves an odd number over, one or two
+        more where trimming does.
+    """
     if len(samples) <= length:
         pad = (length - len(samples)) // 2
         return np.pad(samples, pad, mode="reflect")
@@ -61,120 +75,59 @@ def fit(samples: np.ndarray, length: int) -> np.ndarray:
     return samples[trim : len(samples) - trim]
 
 
-def mfcc(samples: np.ndarray) -> np.ndarray:
-    """One clip's MFCCs by python_speech_features: (1, coefficient 13, window) float32."""
-    return psf.mfcc(samples, SAMPLE_RATE).T[None].astype(np.float32)
+def join_clips(clips: Sequence[np.ndarray], clip_length: int) -> tuple[Tensor, Tensor]:
+    """The samples of clips (`clip_samples`) in one tensor.
+
+    Returns:
+        (clip, sample) int16, zero after each clip's end; and how many samples each clip has, (clip,) int64.
+    """
+    joined = torch.zeros(len(clips), fitted_length(clip_length) + 2, dtype=torch.int16)
+    for row, samples in zip(joined, clips, strict=True):
+        row[: len(samples)] = torch.from_numpy(samples)
+    return joined, torch.tensor([len(samples) for samples in clips])
 
 
 def mfcc_windows(samples: int) -> int:
     """How many windows python_speech_features makes of a number of samples."""
-    return 1 if samples <= MFCC_WINDOW else 1 + -(-(samples - MFCC_WINDOW) // MFCC_STEP)
+    return 1 if samples <= WINDOW else 1 + -(-(samples - WINDOW) // STEP)
 
 
-def batch_mfcc(clips: torch.Tensor, lengths: torch.Tensor, windows: int | None = None) -> torch.Tensor:
+def clip_mfcc(clips: Tensor, lengths: Tensor, windows: int) -> Tensor:
     """MFCCs of many clips at once, equal to python_speech_features' within float32 rounding, on any device.
 
     Args:
-        clips: (batch, samples) int16 or float, zero after each clip's own end.
-        lengths: (batch,) int64, each clip's own number of samples.
-        windows: analysis windows to return; by default those of the whole `samples` axis.
+        clips: (clip, sample) int16, whatever stands after each clip's own end.
+        lengths: (clip,) int64, each clip's own number of samples.
+        windows: analysis windows to return; where a clip has none left they are those of silence.
 
     Returns:
-        (batch, 1, coefficient 13, window) float32. Computed in float64: in float32 the spectrum of quiet bands
-        beside loud ones loses the digits that the logarithm then shows.
+        (clip, 1, coefficient 13, window) float32.
     """
-    windows = windows or mfcc_windows(clips.shape[1])
-    emphasised = _emphasised(clips)
-    position = torch.arange(clips.shape[1], device=clips.device)
-    emphasised.masked_fill_(position >= lengths[:, None], 0.0)
-    return _windowed_mfcc(emphasised, windows).unsqueeze(1)
+    needed = (windows - 1) * STEP + WINDOW
+    padded = torch.nn.functional.pad(clips, (1, max(0, needed - clips.shape[1])))[:, : 1 + needed]
+    starts = STEP * torch.arange(windows, device=clips.device)
+    return _mfcc(padded.unfold(1, 1 + WINDOW, STEP), lengths[:, None] - starts).transpose(1, 2).unsqueeze(1)
 
 
-def _emphasised(clips: torch.Tensor) -> torch.Tensor:
-    """(batch, sample) -> the same in float64, each sample less most of the one before it."""
-    signal = clips.to(torch.float64)
-    emphasised = signal.clone()
-    emphasised[:, 1:] -= MFCC_PREEMPHASIS * signal[:, :-1]
-    return emphasised
-
-
-def _windowed_mfcc(emphasised: torch.Tensor, windows: int) -> torch.Tensor:
-    """(batch, sample) float64 -> (batch, coefficient 13, window) float32."""
-    needed = (windows - 1) * MFCC_STEP + MFCC_WINDOW
-    emphasised = torch.nn.functional.pad(emphasised, (0, max(0, needed - emphasised.shape[1])))[:, :needed]
-    return mfcc_of_windows(emphasised.unfold(1, MFCC_WINDOW, MFCC_STEP)).transpose(1, 2)
-
-
-def mfcc_of_windows(windows: torch.Tensor, fft: int = MFCC_FFT) -> torch.Tensor:
-    """MFCCs of windows of pre-emphasised sound: (..., sample) float64 -> (..., coefficient 13) float32.
-
-    Args:
-        windows: of one length.
-        fft: points of the spectrum, at least as many as a window has samples.
-    """
-    spectrum = torch.fft.rfft(windows, fft)
-    power = (spectrum.real.square() + spectrum.imag.square()) / fft  # (..., bin)
-    filters, cosines = _mfcc_matrices(fft)
-    smallest = torch.finfo(torch.float64).eps  # stands for zero before a logarithm, as in python_speech_features
-    energy = power.sum(-1)
-    bands = power @ filters.to(windows.device)
-    bands = bands.masked_fill_(bands == 0, smallest).log_()
-    coefficients = bands @ cosines.to(windows.device)
-    coefficients[..., 0] = energy.masked_fill_(energy == 0, smallest).log_()
-    return coefficients.to(torch.float32)
+# ---------------------------------------------------------------- face tracks
 
 
 def track_samples(frames: int) -> int:
-    """Samples at 16 kHz that the MFCCs of a track of `frames` frames at 25 a second are made of."""
-    return MFCC_PER_FRAME * frames * MFCC_STEP + MFCC_WINDOW - MFCC_STEP
-
-
-def track_mfcc(samples: np.ndarray, frames: int) -> np.ndarray:
-    """The MFCCs of a face track at 25 frames a second, four windows a frame, as whole-track encoders take them.
-
-    The numbers are python_speech_features'; memory does not grow with the track but for the result.
-
-    Args:
-        samples: (sample,) int16 from the time of the track's first frame on; `track_samples(frames)` of them are used,
-            what is missing counts as silence.
-        frames: of the track.
-
-    Returns:
-        (4 * frames, 13) float32.
-    """
-    windows = MFCC_PER_FRAME * frames
-    out = np.empty((windows, MFCC_COEFFICIENTS), np.float32)
-    for start in range(0, windows, WINDOWS_AT_ONCE):
-        count = min(WINDOWS_AT_ONCE, windows - start)
-        # A sample more at the front, 0 before the first one: it is in no window, but the pre-emphasis needs it.
-        block = np.zeros(1 + (count - 1) * MFCC_STEP + MFCC_WINDOW, np.int16)
-        before = start * MFCC_STEP - 1
-        given = samples[max(0, before) : before + len(block)]
-        block[max(0, -before) :][: len(given)] = given
-        out[start : start + count] = _windowed_mfcc(_emphasised(torch.from_numpy(block)[None])[:, 1:], count)[0].T
-    return out
-
-
-@functools.cache
-def _mfcc_matrices(fft: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mel filters (bin, filter) and the liftered cosine transform (filter, coefficient), float64."""
-    filters = psf.get_filterbanks(MFCC_FILTERS, fft, SAMPLE_RATE)
-    cosines = scipy.fft.dct(np.eye(MFCC_FILTERS), type=2, axis=1, norm="ortho")[:, :MFCC_COEFFICIENTS]
-    cosines = psf.lifter(cosines, MFCC_LIFTER)
-    return torch.from_numpy(filters.T.copy()), torch.from_numpy(np.ascontiguousarray(cosines))
+    """Samples at 16 kHz that `track_mfcc` needs for the first `frames` frames of a track at 25 a second."""
+    return MFCC_PER_FRAME * frames * STEP + WINDOW - STEP
 
 
 def frame_grid(time_s: np.ndarray) -> tuple[np.ndarray, float]:
     """The frames that a track's rows stand for, and how many there are a second.
 
-    Timestamps are rounded, so that single intervals tell the rate badly (0.03 s and 0.04 s at 30 frames a second):
-    the median interval tells how many frames lie between two rows, all of them together then tell the rate.
+    Timestamps are rounded, so that a single interval is a poor measure of the rate (0.03 s and 0.04 s at 30 frames a
+    second): the median interval gives how many frames lie between two rows, all of them together then give the rate.
 
     Args:
-        time_s: (rows,) seconds, rising.
+        time_s: (row,) seconds, rising.
 
     Returns:
-        (rows,) int64, counted from the first row's frame, with a gap where rows are missing; and the frames a second,
+        (row,) int64, counted from the first row's frame, with a gap where rows are missing; and the frames a second,
         25 for a track of one row.
     """
     if len(time_s) == 1:
@@ -185,36 +138,73 @@ def frame_grid(time_s: np.ndarray) -> tuple[np.ndarray, float]:
     return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64), float(fps)
 
 
-def mfcc_of_frames(samples: np.ndarray, frames: np.ndarray, fps: float) -> np.ndarray:
-    """The MFCCs of some frames of a track, four windows a frame, as whole-track encoders take them.
+def track_mfcc(samples: np.ndarray, frames: np.ndarray, fps: float = GRID_FPS) -> np.ndarray:
+    """The MFCCs of some frames of a face track, four windows a frame, as whole-track encoders take them.
 
     Window and step are those of python_speech_features times 25 / fps (published). Every window begins at its own
     time, rounded to a sample, where the published code adds up rounded steps: at 30 frames a second these would be
     one frame early after 13 seconds.
 
     Args:
-        samples: (sample,) int16, the track's sound, from the time of its first frame on.
+        samples: (sample,) int16, the track's audio, from the time of its first frame on.
         frames: (n,) int64, counted from the track's first.
         fps: frames a second.
 
     Returns:
-        (4 * n, 13) float32. Windows beyond the end of the sound, which the last frame of every track has, are those
-        of its beginning (published); where there is no sound at all they are those of silence.
+        (4 * n, 13) float32. Windows beyond the end of the audio, which the last frame of every annotated track has,
+        are those of its beginning (published); where there is no audio at all they are those of silence.
     """
     slowness = GRID_FPS / fps
-    length, step = round(MFCC_WINDOW * slowness), MFCC_STEP * slowness
-    there = 1 + max(0, int(np.ceil((len(samples) - length) / step)))  # windows that the sound has
-    position = (MFCC_PER_FRAME * frames[:, None] + np.arange(MFCC_PER_FRAME)).ravel() % there
-    starts = np.rint(position * step).astype(np.int64)
-    fft = max(MFCC_FFT, 1 << (length - 1).bit_length())  # the published 512 would cut off windows below 20 a second
-    around = np.zeros(max(len(samples), starts.max()) + length + 1, np.int16)  # one sample before, for the pre-emphasis
-    around[1 : 1 + len(samples)] = samples
-    windows = sliding_window_view(around, length + 1)
-    out = np.empty((len(starts), MFCC_COEFFICIENTS), np.float32)
+    length, step = round(WINDOW * slowness), STEP * slowness
+    there = 1 + max(0, int(np.ceil((len(samples) - length) / step)))  # windows that the audio has
+    numbers = (MFCC_PER_FRAME * frames[:, None] + np.arange(MFCC_PER_FRAME)).ravel() % there
+    starts = np.rint(numbers * step).astype(np.int64)
+    fft = max(FFT, 1 << (length - 1).bit_length())  # the published 512 would cut off windows below 20 a second
+    padded = np.zeros(1 + max(len(samples), starts.max()) + length, np.int16)
+    padded[1 : 1 + len(samples)] = samples
+    windows = sliding_window_view(padded, 1 + length)
+    out = np.empty((len(starts), COEFFICIENTS), np.float32)
     for begin in range(0, len(starts), WINDOWS_AT_ONCE):
         part = starts[begin : begin + WINDOWS_AT_ONCE]
-        signal = windows[part].astype(np.float64)
-        emphasised = signal[:, 1:] - MFCC_PREEMPHASIS * signal[:, :-1]
-        emphasised[part[:, None] + np.arange(length) >= len(samples)] = 0  # padded after the pre-emphasis
-        out[begin : begin + len(part)] = mfcc_of_windows(torch.from_numpy(emphasised), fft)
+        out[begin : begin + len(part)] = _mfcc(
+            torch.from_numpy(windows[part]), torch.from_numpy(len(samples) - part), fft
+        )
     return out
+
+
+# ---------------------------------------------------------------- one window
+
+
+def _mfcc(windows: Tensor, own: Tensor, fft: int = FFT) -> Tensor:
+    """MFCCs of windows of one length: (..., 1 + sample) int16 -> (..., coefficient 13) float32.
+
+    Computed in float64: in float32 the spectrum of quiet bands beside loud ones loses the digits that the logarithm
+    then shows.
+
+    Args:
+        windows: with the sample before each one, for the pre-emphasis.
+        own: (...) int64, how many of a window's samples belong to the audio; those behind are padded with zeros after
+            the pre-emphasis, as python_speech_features does.
+        fft: points of the spectrum, at least as many as a window has samples.
+    """
+    signal = windows.to(torch.float64)
+    emphasised = torch.sub(signal[..., 1:], signal[..., :-1], alpha=PREEMPHASIS)
+    emphasised.masked_fill_(torch.arange(emphasised.shape[-1], device=own.device) >= own[..., None], 0.0)
+    spectrum = torch.fft.rfft(emphasised, fft)
+    power = (spectrum.real.square() + spectrum.imag.square()) / fft  # (..., bin)
+    filters, cosines = _matrices(fft)
+    smallest = torch.finfo(torch.float64).eps  # stands for zero before a logarithm, as in python_speech_features
+    energy = power.sum(-1)
+    bands = power @ filters.to(windows.device)
+    bands = bands.masked_fill_(bands == 0, smallest).log_()
+    coefficients = bands @ cosines.to(windows.device)
+    coefficients[..., 0] = energy.masked_fill_(energy == 0, smallest).log_()
+    return coefficients.to(torch.float32)
+
+
+@functools.cache
+def _matrices(fft: int) -> tuple[Tensor, Tensor]:
+    """The mel filters (bin, filter) and the liftered cosine transform (filter, coefficient), float64."""
+    filters = psf.get_filterbanks(FILTERS, fft, SAMPLE_RATE)
+    cosines = scipy.fft.dct(np.eye(FILTERS), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS]
+    return torch.from_numpy(filters.T.copy()), torch.from_numpy(psf.lifter(np.ascontiguousarray(cosines), LIFTER))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core.dataset import ClipBatch, ContextBatch
 from core.inputs.loading import Batch
-from core.inputs.mfcc import batch_mfcc
+from core.inputs.mfcc import clip_mfcc
 from core.inputs.transforms import Draws, augment, stack
 from core.track_dataset import TrackBatch
 
@@ -65,12 +65,12 @@ class EncoderLoss:
             video = stack(clips)
         else:
             video = augment(clips, draws, self.crop_scale, self.jitter, self.jitter_frames)
-        sounds = batch.sounds.flatten(0, 1), batch.sound_lengths.flatten()
-        joint, audio, video, _ = model(batch_mfcc(*sounds, self.mfcc_windows), video)
+        mfcc = clip_mfcc(batch.audio.flatten(0, 1), batch.audio_lengths.flatten(), self.mfcc_windows)
+        joint, audio, video, _ = model(mfcc, video)
         own = len(batch.labels)
         parts = {
             "av_loss": self.criterion(joint[:own], batch.labels),
-            "audio_loss": self.criterion(audio, batch.sound_labels.flatten()),
+            "audio_loss": self.criterion(audio, batch.audio_labels.flatten()),
             "video_loss": self.criterion(video, batch.labels),
         }
         loss = sum(parts.values())
