@@ -24,7 +24,7 @@ from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
-from core.training.runs import find_weights
+from core.training.runs import find_checkpoint
 
 
 @exits_cleanly
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     config = settings.load(arguments.config, arguments.changes, needed)
     inputs, params = config["ASC_inputs_forward"], config["ASC_forward_params"]
     device = settings.device(arguments.cuda_device)
-    weights = find_weights(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
+    weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
     print(f"weights {weights}, {device}")
 
     for split in splits:

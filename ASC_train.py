@@ -1,6 +1,6 @@
 """Train the context network (Active Speakers in Context) on the encoder's features.
 
-    python ASC_train.py 11 4 3 0       # 11 moments, every 4th row, 3 speakers, CUDA device 0
+    python ASC_train.py 11 4 3 0       # 11 time steps, every 4th row, 3 speakers, CUDA device 0
     python ASC_train.py 11 4 3 cpu --set ASC_optimization_params.epochs=1
     torchrun --nproc-per-node 2 ASC_train.py 11 4 3 0
 
@@ -32,18 +32,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     settings.add_context_arguments(parser)
     parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
-    parser.add_argument("--name", help="of the run folder; by default the context's shape and the time")
-    parser.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
+    settings.add_run_arguments(parser, "the context's shape")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
-    reuse_freed_memory()
     shape = {name: getattr(arguments, name) for name in ("clip_length", "skip_frames", "speakers")}
     config = settings.load(arguments.config, arguments.changes, {"ASC_inputs": PATHS, "ASC_optimization_params": []})
     inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]
     name = settings.run_name(arguments.name, "ASC_" + "_".join(map(str, shape.values())), arguments.resume)
+    reuse_freed_memory()
     accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
 
     # ------------------------------------------------------------ data
+    stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
     stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
     feature_size, val_size = (store.feature_size for store in stores.values())
     if val_size != feature_size:
@@ -52,12 +52,12 @@ def main(argv: list[str] | None = None) -> None:
             f"{val_size} in {inputs['features_val_full']}; forward both splits with one"
         )
 
-    def contexts(store: FeatureStore, random_speakers: bool) -> ContextDataset:
+    def contexts(split: str, *, random_speakers: bool) -> ContextDataset:
         return ContextDataset(
-            store.entities,
-            store.time_steps,
-            store.gather,
-            store.labels,
+            stores[split].entities,
+            stores[split].time_steps,
+            stores[split].gather,
+            stores[split].labels,
             clip_length=arguments.clip_length,
             stride=arguments.skip_frames,
             speakers=arguments.speakers,
@@ -65,28 +65,27 @@ def main(argv: list[str] | None = None) -> None:
             seed=params["seed"],
         )
 
-    train_set, val_set = contexts(stores["train"], random_speakers=True), contexts(stores["val"], random_speakers=False)
+    train_set, val_set = contexts("train", random_speakers=True), contexts("val", random_speakers=False)
+    accelerator.print(f"{len(train_set):,} contexts an epoch, validation on {len(val_set):,}")
+    share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
-    share = {"seed": params["seed"], **process_share(accelerator)}
-    batches = (
-        ShuffledBatches(len(train_set), params["batch_size"], **share),
-        ShuffledBatches(len(val_set), params["batch_size"], **share, shuffle=False),
-    )
-
-    # ------------------------------------------------------------ network
+    # ------------------------------------------------------------ network, loss
     torch.manual_seed(params["seed"])
-    model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size)
-    loss = ContextLoss(make_criterion(params["criterion"]))
+    training = Training(
+        ASC_Net(arguments.clip_length, arguments.speakers, feature_size),
+        ContextLoss(make_criterion(params["criterion"])),
+        train=(train_set, ShuffledBatches(len(train_set), **share)),
+        val=(val_set, ShuffledBatches(len(val_set), **share, shuffle=False)),
+        accelerator=accelerator,
+        item="contexts",
+        **settings.of_training(params),
+    )
 
     # ------------------------------------------------------------ training
     run = Run.open(f"{inputs['models_out']}/{name}", {**shape, **config.plain()}, arguments.resume, accelerator)
-    accelerator.print(
-        f"run {run.folder}: {len(train_set):,} contexts an epoch, validation on {len(val_set):,}; "
-        f"{sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.num_processes} x "
-        f"{accelerator.device}, {accelerator.mixed_precision if accelerator.mixed_precision != 'no' else 'fp32'}"
-    )
+    accelerator.print(f"run {run.folder}: {training.describe()}")
     started = time.perf_counter()
-    last = Training(model, loss, train_set, val_set, *batches, params, accelerator, item="contexts").fit(run)
+    last = training.fit(run)
     accelerator.print(
         f"{run.folder}: epoch {last['epoch']}, validation AP {last['val_ap']:.4f}, "
         f"{time.perf_counter() - started:.0f} s"

@@ -29,7 +29,7 @@ from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
 from core.track_dataset import TrackDataset
-from core.training.runs import find_weights
+from core.training.runs import find_checkpoint
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     device = settings.device(arguments.cuda_device)
 
     # ------------------------------------------------------------ network
-    weights = find_weights(params["weights"], inputs["models_out"], "STE")
+    weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")
     whole_tracks = reads_whole_tracks(params["backbone"])
     made_by = {
         "weights": fingerprint(weights),

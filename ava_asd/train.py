@@ -22,13 +22,14 @@ import torch
 
 from ava_asd.arguments import add_arguments, add_device_argument, configuration, device, seed
 from ava_asd.config import Config
-from ava_asd.experiment import FOLDER, Experiment
+from ava_asd.experiment import FOLDER, Experiment, stalled
 from ava_asd.models import build, load_weights
+from ava_asd.optimisers import OPTIMISERS
 from ava_asd.telegram import read_bot
-from ava_asd.training import PRECISIONS, StaticTraining, TrainingSet
-from ava_asd.windows import Windows
+from ava_asd.training import PRECISIONS, StaticLoss, TrainingSet
+from ava_asd.windows import THREADS, Windows
 from core.inputs.sampling import ShuffledBatches
-from core.optimization import make_accelerator, process_share
+from core.optimization import Training, make_accelerator, process_share
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.checks import is_file_name
 from core.runtime.errors import UserError, exits_cleanly
@@ -61,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Windows(config, arguments.data, split, arguments.seed) for split in ("train", "valid")
     )
     train_set = TrainingSet(train_windows, arguments.seed)
-    shares = {"seed": arguments.seed, **process_share(accelerator)}
-    train_batches = ShuffledBatches(train_set.items, config.batch_size, **shares)
-    val_batches = ShuffledBatches(len(val_windows), config.batch_size, **shares, shuffle=False)
+    share = {"batch_size": config.batch_size, "seed": arguments.seed, **process_share(accelerator)}
 
     # ------------------------------------------------------------ network
     torch.manual_seed(arguments.seed)
@@ -78,15 +77,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = Experiment.open(folder, made_of, arguments.resume, accelerator)
     run.bot = bot
     accelerator.print(describe(config, run, train_set, val_windows))
-    accelerator.print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.num_processes} x "
-        f"{accelerator.device}, {config.dtype}; TensorBoard: tensorboard --logdir {config.tb_logdir}"
+    training = Training(
+        model,
+        StaticLoss(model, config),
+        train=(train_set, ShuffledBatches(train_set.items, **share)),
+        val=(val_windows, ShuffledBatches(len(val_windows), **share, shuffle=False)),
+        accelerator=accelerator,
+        optimizer=OPTIMISERS[config.optimiser],  # which have their own decay of the learning rate
+        learning_rate=config.learning_rate,
+        epochs=config.epochs,
+        threads=THREADS,
+        seed=arguments.seed,
+        item="samples",
     )
+    accelerator.print(f"{training.describe()}; TensorBoard: tensorboard --logdir {config.tb_logdir}")
+
+
+    def ends_before(epoch: int) -> bool:
+        if not config.use_earlystopping:
+            return False
+        losses = run.logged(f"val_{model.outputs[-1]}_loss", before=epoch)  # of the main output
+        ended = stalled(losses, config.es_patience)
+        if ended:
+            accelerator.print(f"the validation loss has not fallen for {config.es_patience} epochs: training ends early")
+        return ended
+
     started = time.perf_counter()
-    training = StaticTraining(
-        model, train_set, val_windows, train_batches, val_batches, config, accelerator, arguments.seed, run
-    )
-    training.fit(run)
+    training.fit(run, events=f"{config.tb_logdir}/{name}", ends_before=ends_before)
     epochs, accuracies = run.logged("epoch"), run.logged("val_accuracy")
     accelerator.print(
         f"{run.folder}: {len(epochs)} epochs, validation accuracy {accuracies[-1]:.4f} (best {max(accuracies):.4f}), "

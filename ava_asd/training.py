@@ -1,4 +1,4 @@
-"""What a training of a static model adds to `core.optimization`: its samples, its loss, its end."""
+"""What a training of a static model adds to `core.optimization`: its samples and its loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,15 +8,11 @@ from torch import Tensor, nn
 
 from ava_asd.augmentation import augment_faces, augment_sound
 from ava_asd.config import Config
-from ava_asd.experiment import Experiment, stalled
 from ava_asd.models import StaticNetwork
-from ava_asd.optimisers import OPTIMISERS
 from ava_asd.samples import balanced, share
-from ava_asd.windows import THREADS, WindowBatch, Windows, scaled
+from ava_asd.windows import WindowBatch, Windows, scaled
 from core.inputs.transforms import Draws
-from core.optimization import Training
 from core.runtime.errors import UserError
-from core.runtime.files import make_folder
 from core.training.losses import BatchLoss
 
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}  # dtype of the configuration -> of `make_accelerator`
@@ -98,67 +94,6 @@ class StaticLoss:
         if self.config.mode in ("s_a", "s_v"):
             return (model(audio if self.config.mode == "s_a" else video),)
         return model(audio, video)
-
-
-class StaticTraining(Training):
-    """The training loop, with early stopping and a place of its own for TensorBoard's files.
-
-    Args:
-        network: from `ava_asd.models.build`.
-        train_set, val_set: samples.
-        train_batches, val_batches: of `core.inputs.sampling`.
-        config: settings.
-        accelerator: of `core.optimization`.
-        seed: of all that is random.
-        experiment: what the training is kept in.
-    """
-
-    def __init__(
-        self,
-        network: StaticNetwork,
-        train_set: TrainingSet,
-        val_set: Windows,
-        train_batches,
-        val_batches,
-        config: Config,
-        accelerator,
-        seed: int,
-        experiment: Experiment,
-    ):
-        params = {
-            "optimizer": OPTIMISERS[config.optimiser],
-            "learning_rate": config.learning_rate,
-            "weight_decay": 0,
-            "step_size": 1,
-            "gamma": 1.0,  # the optimiser has its own decay
-            "epochs": config.epochs,
-            "threads": THREADS,
-            "compile": False,
-            "seed": seed,
-        }
-        loss = StaticLoss(network, config)
-        super().__init__(
-            network, loss, train_set, val_set, train_batches, val_batches, params, accelerator, item="samples"
-        )
-        self.config, self.experiment = config, experiment
-        self.watched = f"val_{network.outputs[-1]}_loss"
-
-    def ends_before(self, epoch: int) -> bool:
-        """Whether the main output's validation loss has not fallen for es_patience epochs, if early stopping is on."""
-        if not self.config.use_earlystopping:
-            return False
-        patience = self.config.es_patience
-        ended = stalled(self.experiment.logged(self.watched, before=epoch), patience)
-        if ended:
-            self.accelerator.print(f"the validation loss has not fallen for {patience} epochs: training ends early")
-        return ended
-
-    def _board(self, run: Experiment):
-        if not self.accelerator.is_main_process:
-            return super()._board(run)
-        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
-
-        return SummaryWriter(str(make_folder(f"{self.config.tb_logdir}/{run.folder.name}")), flush_secs=10)
 
 
 def weighted_loss(

@@ -1,21 +1,22 @@
 """The training loop of both stages: a stage passes its network, its data and the loss of a batch.
 
-Everything drawn at random depends on the seed, the epoch and the batch, so a run that goes on after an interrupt takes
-the same steps as one that was never interrupted, and several processes take those of one (up to rounding, and but for
-networks with dropout).
+Everything drawn at random depends on the seed, the epoch and the batch, so that a run resumed after an interrupt takes
+the same steps as one that was never interrupted. Several processes take the same batches and the mean of their
+gradients, as one process does, with two exceptions: dropout, and on the CPU batch norm, whose statistics are then those
+of each process's share (on CUDA they are those of the whole batch, through SyncBatchNorm).
 """
 
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from core.evaluation.metrics import average_precision
@@ -24,8 +25,8 @@ from core.inputs.loading import BatchDataset, load_batches
 from core.inputs.sampling import Batches
 from core.inputs.transforms import Draws
 from core.runtime.errors import UserError
-from core.training.distributed import synchronise_batch_norms
-from core.training.losses import BatchLoss, LossFunction
+from core.runtime.files import make_folder
+from core.training.losses import BatchLoss, Criterion, LossFunction
 from core.training.runs import Run
 
 
@@ -43,7 +44,7 @@ class EpochTotals:
         items = len(result.labels)
         if not torch.isfinite(result.loss):
             raise UserError(
-                "the loss is no finite number any more: the training has diverged; lower the learning_rate, or resume "
+                "the loss is not finite any more: the training has diverged; lower the learning_rate, or resume "
                 "from an earlier checkpoint with another one"
             )
         self.items += items
@@ -72,10 +73,10 @@ class EpochTotals:
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """Device, precision and processes: of `device`, or under torchrun of each process's own.
+    """Device, precision and processes of a training.
 
     Args:
-        device: where one process trains; its type also decides for torchrun.
+        device: where to train; under torchrun each process has a device of its own, of the same type.
         precision: "auto" (bf16 where the CUDA device has it, else fp32), "fp32", "bf16" or "fp16".
     """
     if precision == "auto":
@@ -86,35 +87,48 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 def process_share(accelerator: Accelerator) -> dict[str, int]:
-    """Which process this is and how many there are, as `core.inputs.sampling` takes it."""
+    """The keyword arguments by which `core.inputs.sampling` gives this process its share of each batch."""
     return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
 
 
-def make_optimizer(name: str | type, model: nn.Module, learning_rate: float, weight_decay: float):
-    """An optimizer of torch.optim by name, or the class or callable itself as old configurations have it."""
+def make_optimizer(
+    name: str | Callable[..., Optimizer],
+    parameters: Iterable[nn.Parameter],
+    learning_rate: float,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """An optimizer of torch.optim by name, or made by the class or callable itself as old configurations have it."""
     constructor = getattr(torch.optim, name) if isinstance(name, str) else name
     options = {"weight_decay": weight_decay} if weight_decay else {}
-    return constructor(model.parameters(), lr=learning_rate, **options)
+    return constructor(parameters, lr=learning_rate, **options)
 
 
-def make_criterion(name: str | type | nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """A loss of torch.nn by name, or the class or object itself as old configurations have it."""
+def make_criterion(name: str | type | Criterion) -> Criterion:
+    """A loss of torch.nn by name, or the class or callable itself as old configurations have it."""
     criterion = getattr(nn, name) if isinstance(name, str) else name
     return criterion() if isinstance(criterion, type) else criterion
 
 
 class Training:
-    """A training: the network, its data, and how the loss of a batch is had.
+    """A network in training: its data, its loss and its optimizer.
 
     Args:
-        model: network; moved to the accelerator's device.
+        model: moved to the accelerator's device.
         loss_function: called as (model, batch on the device, random numbers for augmentation or None in
             validation).
-        train_set, val_set: data sets of whole batches (`core.dataset`, `core.track_dataset`).
-        train_batches, val_batches: which items make up a batch, in the share of this process (`core.inputs.sampling`).
-        params: the stage's optimization parameters (`core/config.py`).
+        train, val: a data set that makes whole batches (`core.dataset`, `core.track_dataset`), and which items make up
+            a batch, in the share of this process (`core.inputs.sampling`).
         accelerator: from `make_accelerator`.
-        item: what a batch's labels are of, in the progress bar and the log.
+        optimizer: see `make_optimizer`.
+        learning_rate: of the first epoch.
+        weight_decay: 0 leaves the optimizer's default.
+        epochs: in all, those before a resume included.
+        step_size: epochs between cuts of the learning rate.
+        gamma: factor of a cut.
+        threads: make batches ahead; 0 makes each when it is needed.
+        seed: of augmentation and dropout.
+        compile: torch.compile the network.
+        item: what a batch's labels belong to, in the progress bar and the log.
 
     Raises:
         UserError: there are not enough items to give every process one.
@@ -124,39 +138,59 @@ class Training:
         self,
         model: nn.Module,
         loss_function: LossFunction,
-        train_set: BatchDataset,
-        val_set: BatchDataset,
-        train_batches: Batches,
-        val_batches: Batches,
-        params: dict[str, Any],
+        *,
+        train: tuple[BatchDataset, Batches],
+        val: tuple[BatchDataset, Batches],
         accelerator: Accelerator,
+        optimizer: str | Callable[..., Optimizer],
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        epochs: int,
+        step_size: int = 1,
+        gamma: float = 1.0,
+        threads: int = 0,
+        seed: int = 0,
+        compile: bool = False,
         item: str = "clips",
     ):
-        self.accelerator, self.loss_function, self.params, self.item = accelerator, loss_function, params, item
-        device, world_size = accelerator.device, accelerator.num_processes
-        for batches, purpose in ((train_batches, "train"), (val_batches, "validate")):
+        for (_, batches), purpose in ((train, "train"), (val, "validate")):
             if not batches.global_sizes():
                 raise UserError(
-                    f"too few {item} to {purpose} on: not one batch has a share for each of {world_size} process(es); "
-                    "give more data, or start fewer processes"
+                    f"too few {item} to {purpose} on: not one batch has a share for each of "
+                    f"{accelerator.num_processes} process(es); give more data, or start fewer processes"
                 )
-        if world_size > 1:
-            model = synchronise_batch_norms(model, device)
-        if device.type == "cuda":
-            _lay_out_channels_last(model)
-        self.weights = model
-        self.optimizer = make_optimizer(
-            params["optimizer"], model.to(device), params["learning_rate"], params["weight_decay"]
-        )
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, params["step_size"], params["gamma"])
+        self.train, self.val = train, val
+        self.accelerator, self.loss_function, self.item = accelerator, loss_function, item
+        self.epochs, self.threads, self.seed = epochs, threads, seed
+        if accelerator.device.type == "cuda":
+            if accelerator.num_processes > 1:
+                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            _use_channels_last(model)
+        self.weights = model.to(accelerator.device)
+        self.optimizer = make_optimizer(optimizer, model.parameters(), learning_rate, weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size, gamma)
         self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
-        if params["compile"]:
+        if compile:
             self.model = torch.compile(self.model)
-        self.train_set, self.val_set = train_set, val_set
-        self.train_batches, self.val_batches = train_batches, val_batches
 
-    def fit(self, run: Run) -> dict[str, float]:
-        """Train to the last epoch, from the run's state if it has one; returns the last epoch's log line."""
+    def describe(self) -> str:
+        """The size of the network, the devices and the precision, in words."""
+        precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
+        return (
+            f"{sum(parameter.numel() for parameter in self.weights.parameters()):,} parameters on "
+            f"{self.accelerator.num_processes} x {self.accelerator.device}, {precision}"
+        )
+
+    def fit(
+        self, run: Run, *, events: str | Path | None = None, ends_before: Callable[[int], bool] | None = None
+    ) -> dict[str, float]:
+        """Train to the last epoch, from the run's state if it has one; returns the last epoch's log line.
+
+        Args:
+            run: where checkpoints and the log are kept.
+            events: folder of TensorBoard's files, by default the run's.
+            ends_before: called with each epoch before it; whether the training ends early, without it.
+        """
         state = run.load_state()
         first, best, line = 1, -1.0, {}
         if state is not None:
@@ -164,9 +198,9 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])
             first, best, line = state["epoch"] + 1, state["best"], state["line"]
-        board = self._board(run)
-        for epoch in range(first, self.params["epochs"] + 1):
-            if self.ends_before(epoch):
+        board = _summary_writer(events or run.folder) if self.accelerator.is_main_process else None
+        for epoch in range(first, self.epochs + 1):
+            if ends_before is not None and ends_before(epoch):
                 break
             started = time.perf_counter()
             train = self._epoch(epoch, training=True)
@@ -176,7 +210,8 @@ class Training:
             line = {"epoch": epoch, "learning_rate": self.scheduler.get_last_lr()[0]}
             line |= {f"train_{name}": value for name, value in train.items()}
             line |= {f"val_{name}": value for name, value in val.items()}
-            line |= {"train_seconds": seconds, f"{self.item}_per_s": sum(self.train_batches.global_sizes()) / seconds}
+            rate = sum(self.train[1].global_sizes()) / seconds
+            line |= {"train_seconds": seconds, f"{self.item}_per_s": rate}
             self.scheduler.step()
             better = val["ap"] > best
             best = max(best, val["ap"])
@@ -191,33 +226,31 @@ class Training:
                 }
                 run.append_log(line)
                 run.save(epoch, self.weights.state_dict(), state, best=better)
-                _write_scalars(board, line)
-                self.accelerator.print(_sentence(line, better))
+                for name, value in list(line.items())[1:]:  # all but the epoch
+                    board.add_scalar(name.replace("_", "/", 1), value, epoch)
+                board.flush()
+                self.accelerator.print(
+                    f"epoch {epoch}: loss {train['loss']:.4f} train, {val['loss']:.4f} val; AP {train['ap']:.4f} "
+                    f"train, {val['ap']:.4f} val; {rate:.1f}/s{'; best so far' if better else ''}"
+                )
             self.accelerator.wait_for_everyone()
         return line
 
-    def ends_before(self, epoch: int) -> bool:
-        """Whether training ends early, without this epoch; for subclasses that have a reason to."""
-        return False
-
     def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
         self.model.train(training)
-        dataset, batches = (self.train_set, self.train_batches) if training else (self.val_set, self.val_batches)
+        dataset, batches = self.train if training else self.val
         batches.epoch = epoch if training else 0
         sizes = batches.global_sizes()
         totals = EpochTotals()
-        world_size = self.accelerator.num_processes
         with self._bar(epoch, sum(sizes), training) as bar:
-            loaded = load_batches(dataset, batches, self.params["threads"], self.accelerator.device)
+            loaded = load_batches(dataset, batches, self.threads, self.accelerator.device)
             for number, (batch, size) in enumerate(zip(loaded, sizes, strict=True)):
-                draws = None
-                if training:
-                    draws = self._draws(epoch, number, size)
+                draws = self._draws(epoch, number, size) if training else None
                 with self.accelerator.autocast():
                     result = self.loss_function(self.model, batch, draws)
                 if training:
                     # Processes may hold one item more or less: each item weighs the same in the global mean.
-                    share = len(result.labels) * world_size / size
+                    share = len(result.labels) * self.accelerator.num_processes / size
                     self.optimizer.zero_grad(set_to_none=True)
                     self.accelerator.backward(result.loss * share)
                     self.optimizer.step()
@@ -229,41 +262,25 @@ class Training:
     def _draws(self, epoch: int, number: int, size: int) -> Draws:
         """Random numbers for a batch of training; what the network itself draws (dropout) begins anew as well."""
         rank = self.accelerator.process_index
-        sequence = np.random.SeedSequence((self.params["seed"], epoch, number))
+        sequence = np.random.SeedSequence((self.seed, epoch, number))
         seed = int(sequence.generate_state(1, np.uint64)[0]) >> 1
         torch.manual_seed(seed + rank)  # in each process another: they have different items
         return Draws(torch.Generator().manual_seed(seed), size, rank, self.accelerator.num_processes)
 
     def _bar(self, epoch: int, items: int, training: bool) -> tqdm:
-        name = f"epoch {epoch}/{self.params['epochs']} {'train' if training else 'val'}"
-        hidden = None if self.accelerator.is_main_process else True  # None: shown where there is a terminal
+        name = f"epoch {epoch}/{self.epochs} {'train' if training else 'val'}"
+        hidden = not self.accelerator.is_main_process or None  # None: shown where there is a terminal
         return tqdm(total=items, desc=name, unit=f" {self.item}", disable=hidden, leave=False)
 
-    def _board(self, run: Run):
-        if not self.accelerator.is_main_process:
-            return contextlib.nullcontext()
-        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
 
-        return SummaryWriter(str(run.folder), flush_secs=10)
-
-
-def _lay_out_channels_last(model: nn.Module) -> None:
-    """Lay out the weights of convolutions over pictures so that cuDNN has its fastest kernels."""
+def _use_channels_last(model: nn.Module) -> None:
+    """Lay out the weights of 2-d convolutions as cuDNN's fastest kernels need them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
 
 
-def _write_scalars(board, line: dict[str, float]) -> None:
-    for name, value in line.items():
-        if name != "epoch":
-            board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
-    board.flush()
+def _summary_writer(folder: str | Path):
+    from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
 
-
-def _sentence(line: dict[str, float], better: bool) -> str:
-    rate = next(value for name, value in line.items() if name.endswith("_per_s"))
-    return (
-        f"epoch {line['epoch']}: loss {line['train_loss']:.4f} train, {line['val_loss']:.4f} val; "
-        f"AP {line['train_ap']:.4f} train, {line['val_ap']:.4f} val; {rate:.1f}/s{'; best so far' if better else ''}"
-    )
+    return SummaryWriter(str(make_folder(folder)), flush_secs=10)

@@ -7,20 +7,27 @@ the dictionaries it has, --set changes single keys. Nothing here changes a dicti
 import argparse
 import ast
 import dataclasses
+import functools
 import importlib.util
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from core import config as default_config
 from core.runtime.checks import Check, flag, interval, number, one_of, whole
 from core.runtime.errors import UserError
 
+if TYPE_CHECKING:  # it takes a second to import
+    import torch
+
 UNSET = "..."
+# Names of torch.optim and torch.nn that work in the training loop, which gives an optimizer no closure and a criterion
+# two logits and a class. Others can be given as a class or callable.
+OPTIMIZERS = "Adam AdamW NAdam RAdam Adamax Adafactor Adadelta Adagrad ASGD RMSprop SGD".split()
+CRITERIA = ["CrossEntropyLoss", "MultiMarginLoss"]
+TRAINING_KEYS = "optimizer learning_rate weight_decay epochs step_size gamma threads seed compile".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +47,9 @@ class Settings:
         """For JSON: classes and callables by their names, paths as text."""
 
         def named(value: Any) -> Any:
-            if isinstance(value, torch.nn.Module):
-                return type(value).__name__
-            if callable(value):
-                return getattr(value, "__name__", str(value))
-            return str(value) if isinstance(value, Path) else value
+            if isinstance(value, Path | functools.partial):
+                return str(value)
+            return getattr(value, "__name__", type(value).__name__) if callable(value) else value
 
         return {name: {key: named(value) for key, value in keys.items()} for name, keys in self.values.items()}
 
@@ -69,11 +74,22 @@ def add_split_argument(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--split", choices=["train", "val", "both"], default=default, help=f"default: {default}")
 
 
+def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options that name a training's run folder; `name` is what its default name is made of, beside the time."""
+    parser.add_argument("--name", help=f"of the run folder; by default {name} and time")
+    parser.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
+
+
 def add_context_arguments(parser: argparse.ArgumentParser) -> None:
     """The published positional arguments that give a context its shape."""
-    parser.add_argument("clip_length", type=odd, help="moments of a context, odd; published: 11")
-    parser.add_argument("skip_frames", type=at_least_one, help="rows from one moment to the next, at least 1")
+    parser.add_argument("clip_length", type=odd, help="time steps of a context, odd; published: 11")
+    parser.add_argument("skip_frames", type=at_least_one, help="rows from one time step to the next, at least 1")
     parser.add_argument("speakers", type=at_least_one, help="speakers of a context, the target included; published: 3")
+
+
+def of_training(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a stage's optimization parameters that `core.optimization.Training` takes by the same names."""
+    return {key: params[key] for key in TRAINING_KEYS}
 
 
 def splits(choice: str) -> list[str]:
@@ -148,12 +164,14 @@ def at_least_one(text: str) -> int:
     return number
 
 
-def device(text: str) -> torch.device:
-    """The device that `cuda_device` names: an index, or cpu. An index without CUDA is the CPU, and that is said.
+def device(text: str) -> "torch.device":
+    """The device that `cuda_device` names: an index, or cpu. Without CUDA an index becomes the CPU, with a message.
 
     Raises:
         UserError: neither, or an index that this machine does not have.
     """
+    import torch
+
     if text == "cpu":
         return torch.device("cpu")
     if not text.isdigit():
@@ -225,14 +243,11 @@ def _odd(value: Any) -> str | None:
     return None if good else "expected an odd number of rows; 1 is off"
 
 
-def _named_in(module: Any, base: type, example: str) -> Check:
-    """A name of `module`, or (as in old configurations) the class or object itself."""
+def _name_or_callable(*names: str) -> Check:
+    """One of some names, or (as in old configurations) a class or callable."""
 
     def check(value: Any) -> str | None:
-        if isinstance(value, str):
-            found = getattr(module, value, None)
-            return None if isinstance(found, type) and issubclass(found, base) else f"no such name, try {example!r}"
-        return None if callable(value) else f"expected a name such as {example!r}, a class or a callable"
+        return None if callable(value) or value in names else f"expected one of {', '.join(names)}, or a callable"
 
     return check
 
@@ -240,8 +255,7 @@ def _named_in(module: Any, base: type, example: str) -> Check:
 def _backbone(value: Any) -> str | None:
     from core.models import BACKBONES, TRACK_ENCODERS  # here: it imports torchvision, which takes seconds
 
-    known = (*BACKBONES, *TRACK_ENCODERS)
-    return None if callable(value) or value in known else f"expected one of {', '.join(known)}, or a callable"
+    return _name_or_callable(*BACKBONES, *TRACK_ENCODERS)(value)
 
 
 def _pretrained(value: Any) -> str | None:
@@ -260,8 +274,8 @@ _CHECKS: dict[str, Check] = {
     "backbone": _backbone,
     "pretrained": _pretrained,
     "motion_init": flag,
-    "optimizer": _named_in(torch.optim, torch.optim.Optimizer, "Adam"),
-    "criterion": _named_in(torch.nn, torch.nn.Module, "CrossEntropyLoss"),
+    "optimizer": _name_or_callable(*OPTIMIZERS),
+    "criterion": _name_or_callable(*CRITERIA),
     "learning_rate": number(0),
     "weight_decay": number(0, or_equal=True),
     "epochs": whole(1),

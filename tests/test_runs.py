@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.runtime.errors import UserError
-from core.training.runs import Run, find_weights
+from core.training.runs import Run, find_checkpoint
 
 SETTINGS = {"clip_length": 3, "STE_optimization_params": {"epochs": 2, "threads": 0, "crop_scale": (0.5, 1.0)}}
 
@@ -145,7 +145,7 @@ def test_settings_that_cannot_be_read(tmp_path, text):
     if text is None:
         (run.folder / "settings.json").unlink()
     with pytest.raises(UserError, match=r"settings\.json (cannot be read .*|holds no settings): restore it, or move"):
-        find_weights("best", tmp_path, "STE")
+        find_checkpoint("best", tmp_path, "STE")
 
 
 @pytest.mark.parametrize("text", ["loss\n1\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch\none\n", "\0\n\0"])
@@ -207,34 +207,34 @@ def test_best_and_last_of_the_newest_run(tmp_path):
         moment = state.stat().st_mtime - age
         os.utime(state, (moment, moment))
     (tmp_path / "unfinished").mkdir()
-    assert find_weights("best", tmp_path, "STE") == tmp_path / "a_new" / "best.pth"
-    assert find_weights("last", tmp_path, "STE") == tmp_path / "a_new" / "10.pth"
+    assert find_checkpoint("best", tmp_path, "STE") == tmp_path / "a_new" / "best.pth"
+    assert find_checkpoint("last", tmp_path, "STE") == tmp_path / "a_new" / "10.pth"
 
 
 def test_a_file_or_a_run_folder(tmp_path):
     run = Run(tmp_path / "a", SETTINGS, resume=False)
     save(run, 1, best=True)
-    assert find_weights(str(run.folder / "1.pth"), "elsewhere", "STE") == run.folder / "1.pth"
-    assert find_weights(run.folder, "elsewhere", "STE") == run.folder / "best.pth"
+    assert find_checkpoint(str(run.folder / "1.pth"), "elsewhere", "STE") == run.folder / "1.pth"
+    assert find_checkpoint(run.folder, "elsewhere", "STE") == run.folder / "best.pth"
 
 
 def test_runs_of_both_stages_in_one_folder(tmp_path):
     save(Run(tmp_path / "encoder", SETTINGS, resume=False), 1, best=True)
     save(Run(tmp_path / "context", {"ASC_optimization_params": {}}, resume=False), 2, best=True)
-    assert find_weights("last", tmp_path, "STE") == tmp_path / "encoder" / "1.pth"
-    assert find_weights("best", tmp_path, "ASC") == tmp_path / "context" / "best.pth"
+    assert find_checkpoint("last", tmp_path, "STE") == tmp_path / "encoder" / "1.pth"
+    assert find_checkpoint("best", tmp_path, "ASC") == tmp_path / "context" / "best.pth"
 
 
 def test_no_weights(tmp_path):
     with pytest.raises(UserError, match=r"no finished epoch of any run in .*: run ASC_train\.py, or give a \.pth file"):
-        find_weights("best", tmp_path, "ASC")
+        find_checkpoint("best", tmp_path, "ASC")
     with pytest.raises(UserError, match=r"no STE weights no\.pth: give 'best', 'last' or the path"):
-        find_weights("no.pth", tmp_path, "STE")
+        find_checkpoint("no.pth", tmp_path, "STE")
 
 
 def test_no_best_epoch(tmp_path):
     """Average precision is no number where nobody speaks in the validation clips: no epoch is the best."""
     save(Run(tmp_path / "a", SETTINGS, resume=False), 1)
     with pytest.raises(UserError, match=r"a has no best epoch: nobody speaks .*; give 'last'"):
-        find_weights("best", tmp_path, "STE")
-    assert find_weights("last", tmp_path, "STE") == tmp_path / "a" / "1.pth"
+        find_checkpoint("best", tmp_path, "STE")
+    assert find_checkpoint("last", tmp_path, "STE") == tmp_path / "a" / "1.pth"

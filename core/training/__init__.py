@@ -1,1 +1,1 @@
-"""What a training is made of, beside the loop."""
+"""What a training uses beside its loop: losses, run folders, learning curves."""

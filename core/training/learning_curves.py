@@ -1,4 +1,4 @@
-"""Pictures of a training: loss and average precision by epoch."""
+"""Learning curves: loss and average precision by epoch."""
 
 import csv
 from pathlib import Path

@@ -140,7 +140,7 @@ class Run:
         return lines
 
 
-def find_weights(weights: str | Path, models_out: str | Path, stage: str) -> Path:
+def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> Path:
     """The checkpoint that a forward script's 'weights' names.
 
     Args:
