@@ -1,6 +1,6 @@
 """Score every face with the context network: logits, one csv a video.
 
-    python ASC_forward.py 11 4 3 0       # as in training: 11 moments, every 4th row, 3 speakers; CUDA device 0
+    python ASC_forward.py 11 4 3 0       # as in training: 11 time steps, every 4th row, 3 speakers; CUDA device 0
     python ASC_forward.py 11 4 3 cpu --split val --set ASC_forward_params.weights=ASC.pth
 
 Reads ASC_inputs_forward, ASC_inputs['models_out'] and ASC_forward_params of core/config.py; writes

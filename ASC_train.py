@@ -44,7 +44,6 @@ def main(argv: list[str] | None = None) -> None:
 
     # ------------------------------------------------------------ data
     stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
-    stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
     feature_size, val_size = (store.feature_size for store in stores.values())
     if val_size != feature_size:
         raise UserError(
@@ -78,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         val=(val_set, ShuffledBatches(len(val_set), **share, shuffle=False)),
         accelerator=accelerator,
         item="contexts",
-        **settings.of_training(params),
+        **settings.training_arguments(params),
     )
 
     # ------------------------------------------------------------ training

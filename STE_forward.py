@@ -31,9 +31,9 @@ from core.runtime.files import fingerprint
 from core.track_dataset import TrackDataset
 from core.training.runs import find_checkpoint
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
 
 
 @exits_cleanly
@@ -45,28 +45,28 @@ def main(argv: list[str] | None = None) -> None:
     settings.add_split_argument(parser, default="both")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
-    reuse_freed_memory()
     splits = settings.splits(arguments.split)
     paths = [key for key in PATHS if not key.startswith("csv_") or key.split("_")[1] in splits]
     config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_forward_params": []})
     inputs, params = config["STE_inputs"], config["STE_forward_params"]
+    reuse_freed_memory()
     device = settings.device(arguments.cuda_device)
 
     # ------------------------------------------------------------ network
     weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")
-    whole_tracks = reads_whole_tracks(params["backbone"])
     made_by = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
+        "precision": DTYPES[params["precision"]],
         "feature_type": params["feature_type"],
     }
-    if whole_tracks:
-        forward = of_tracks(inputs, params, weights, device)
+    if reads_whole_tracks(params["backbone"]):
+        reading = f"{made_by['backbone']} on whole tracks"
+        forward = track_forward(inputs, params, weights, device)
     else:
         made_by |= {"clip_length": arguments.clip_length, "crop_size": params["crop_size"]}
-        forward = of_clips(inputs, params, weights, device, arguments.clip_length)
-    reading = f"{made_by['backbone']} on whole tracks" if whole_tracks else f"clips of {arguments.clip_length} frames"
+        reading = f"clips of {arguments.clip_length} frames"
+        forward = clip_forward(inputs, params, weights, device, clip_length=arguments.clip_length)
     print(f"weights {weights}, {reading}, {device}, {made_by['precision']}")
 
     # ------------------------------------------------------------ forward
@@ -85,17 +85,23 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{folder}: {len(rows):,} faces forwarded, {len(done)} videos were there already")
 
 
-def of_clips(
-    inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device, clip_length: int
+def clip_forward(
+    inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device, *, clip_length: int
 ) -> Forward:
     """An encoder of clips around every row."""
     model = make_encoder(params["backbone"], False, clip_length)
     load_weights(model, weights, "STE checkpoint")
-    encode = fast_encoder(model.to(device), dtype=DTYPES[params["precision"]])
+    encode = fast_encoder(model.to(device), dtype=getattr(torch, DTYPES[params["precision"]]))
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
-        folders = f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}"
-        dataset = ClipDataset(rows, *folders, clip_length, params["crop_size"], random_centres=False)
+        dataset = ClipDataset(
+            rows,
+            f"{inputs['video_dir']}/{split}",
+            f"{inputs['audio_dir']}/{split}",
+            clip_length,
+            params["crop_size"],
+            random_centres=False,
+        )
         return encode_videos(
             encode,
             dataset,
@@ -109,11 +115,11 @@ def of_clips(
     return forward
 
 
-def of_tracks(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device) -> Forward:
+def track_forward(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device) -> Forward:
     """An encoder of whole tracks."""
     model = make_track_encoder(params["backbone"])
     load_weights(model, weights, "STE checkpoint")
-    encode = track_encoder(model, device, DTYPES[params["precision"]])
+    encode = track_encoder(model, device, getattr(torch, DTYPES[params["precision"]]))
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         dataset = TrackDataset(rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", augment=False)

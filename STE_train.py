@@ -123,7 +123,7 @@ def clip_training(
         val=(val_set, ShuffledBatches(val_items, **share, shuffle=False)),
         accelerator=accelerator,
         item="clips",
-        **settings.of_training(params),
+        **settings.training_arguments(params),
     )
 
 
@@ -175,7 +175,7 @@ def track_training(inputs: Mapping[str, Any], params: Mapping[str, Any], acceler
         val=(val_set, val_batches),
         accelerator=accelerator,
         item="frames",
-        **settings.of_training(params),
+        **settings.training_arguments(params),
     )
 
 

@@ -92,14 +92,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     accelerator.print(f"{training.describe()}; TensorBoard: tensorboard --logdir {config.tb_logdir}")
 
-
     def ends_before(epoch: int) -> bool:
         if not config.use_earlystopping:
             return False
         losses = run.logged(f"val_{model.outputs[-1]}_loss", before=epoch)  # of the main output
         ended = stalled(losses, config.es_patience)
         if ended:
-            accelerator.print(f"the validation loss has not fallen for {config.es_patience} epochs: training ends early")
+            accelerator.print(
+                f"the validation loss has not fallen for {config.es_patience} epochs: training ends early"
+            )
         return ended
 
     started = time.perf_counter()

@@ -25,9 +25,10 @@ if TYPE_CHECKING:  # it takes a second to import
 UNSET = "..."
 # Names of torch.optim and torch.nn that work in the training loop, which gives an optimizer no closure and a criterion
 # two logits and a class. Others can be given as a class or callable.
-OPTIMIZERS = "Adam AdamW NAdam RAdam Adamax Adafactor Adadelta Adagrad ASGD RMSprop SGD".split()
+OPTIMIZERS = ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adafactor", "Adadelta", "Adagrad", "RMSprop", "SGD", "ASGD"]
 CRITERIA = ["CrossEntropyLoss", "MultiMarginLoss"]
-TRAINING_KEYS = "optimizer learning_rate weight_decay epochs step_size gamma threads seed compile".split()
+# Keys of the optimization parameters that `core.optimization.Training` takes by the same names.
+_TRAINING = ["optimizer", "learning_rate", "weight_decay", "epochs", "step_size", "gamma", "threads", "seed", "compile"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +88,9 @@ def add_context_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("speakers", type=at_least_one, help="speakers of a context, the target included; published: 3")
 
 
-def of_training(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a stage's optimization parameters that `core.optimization.Training` takes by the same names."""
-    return {key: params[key] for key in TRAINING_KEYS}
+def training_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `core.optimization.Training` that a stage's optimization parameters hold."""
+    return {key: params[key] for key in _TRAINING}
 
 
 def splits(choice: str) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.models import ASC_Net, backbone, resnet18_two_streams
+from core.models import BACKBONES, ASC_Net, resnet18_two_streams
 from core.models.fast_context import CPU_PLACES, ContextScorer
 from core.models.fast_two_stream import fast_two_stream
 
@@ -27,7 +27,7 @@ def with_used_batch_norms(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("name", ["resnet18_two_streams", "resnet50_two_streams"])
 def test_fast_encoder_gives_the_same_numbers(name):
-    model = with_used_batch_norms(backbone(name)(rgb_stack_size=3))
+    model = with_used_batch_norms(BACKBONES[name](rgb_stack_size=3))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     audio, video = torch.randn(2, 1, 13, 12), torch.randn(2, 9, 64, 64)
     with torch.inference_mode():

@@ -7,15 +7,13 @@ from torch import nn
 from core.models.context import ASC_Net
 from core.models.light_asd import light_asd
 from core.models.lr_asd import lr_asd
+from core.models.pretrained import resnet18_two_streams, resnet34_two_streams, resnet50_two_streams
 from core.models.track_encoder import TrackEncoder
-from core.models.two_stream import resnet18_two_streams, resnet34_two_streams, resnet50_two_streams
-from core.runtime.errors import UserError
 
 __all__ = [
     "BACKBONES",
     "TRACK_ENCODERS",
     "ASC_Net",
-    "backbone",
     "light_asd",
     "lr_asd",
     "make_encoder",
@@ -51,18 +49,6 @@ def make_track_encoder(name: str | Callable[[], TrackEncoder]) -> TrackEncoder:
     return name() if callable(name) else TRACK_ENCODERS[name]()
 
 
-def backbone(name: str) -> Callable[..., nn.Module]:
-    """The constructor of the encoder of clips called `name`.
-
-    Raises:
-        UserError: there is no such encoder; the message lists the names.
-    """
-    try:
-        return BACKBONES[name]
-    except (KeyError, TypeError):
-        raise UserError(f"unknown backbone {name!r}: choose one of {', '.join(sorted(BACKBONES))}") from None
-
-
 def make_encoder(name: str | Callable[..., nn.Module], pretrained: bool | str, clip_length: int) -> nn.Module:
     """The encoder of clips that the configuration names, or makes with a constructor of its own.
 
@@ -71,5 +57,5 @@ def make_encoder(name: str | Callable[..., nn.Module], pretrained: bool | str, c
         pretrained: see `resnet18_two_streams`.
         clip_length: frames of a clip, odd.
     """
-    constructor = name if callable(name) else backbone(name)
+    constructor = name if callable(name) else BACKBONES[name]
     return constructor(pretrained, clip_length)

@@ -13,7 +13,7 @@ EMBEDDING_SIZE = 128  # of the attention's projections and of the LSTM's state
 
 
 class PairwiseAttention(nn.Module):
-    """Self-attention over all places (time, speaker) of a context, with a residual connection.
+    """Self-attention over all positions (time step, speaker) of a context, with a residual connection.
 
     Args:
         feature_size: channels of the input and output.
@@ -32,23 +32,24 @@ class PairwiseAttention(nn.Module):
         self.omega_bn = nn.BatchNorm2d(feature_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let each place of a context look at all others: (batch, feature, clip, speaker) -> the same shape."""
+        """Each position of a context attends to all others: (batch, feature, clip, speaker) -> the same shape."""
         batch, _, clips, speakers = x.shape
-        theta = self.theta_bn(self.theta(x)).flatten(2)  # (batch, embedding, place), place = clip * speakers + speaker
+        # (batch, embedding, position), position = clip * speakers + speaker
+        theta = self.theta_bn(self.theta(x)).flatten(2)
         phi = self.phi_bn(self.phi(x)).flatten(2)
         gamma = self.gamma_bn(self.gamma(x)).flatten(2)
-        affinity = theta.transpose(1, 2) @ phi  # (batch, place, place)
-        # One softmax over the whole map, not one for each place: the published weights were trained so.
+        affinity = theta.transpose(1, 2) @ phi  # (batch, position, position)
+        # One softmax over the whole map, not one for each position: the published weights were trained so.
         affinity = affinity.flatten(1).softmax(dim=1).view_as(affinity)
         attended = (gamma @ affinity.transpose(1, 2)).view(batch, -1, clips, speakers)
         return x + self.omega_bn(self.omega(attended))
 
 
 class ASC_Net(nn.Module):
-    """Attention over a context, an LSTM along its places, a linear classifier on all LSTM outputs.
+    """Attention over a context, an LSTM along its positions, a linear classifier on all LSTM outputs.
 
     Args:
-        clip_number: L, moments in a context.
+        clip_number: L, time steps in a context.
         candidate_speakers: S, speakers in a context, the target included.
         feature_size: length of the encoder's feature vector.
     """
@@ -60,7 +61,7 @@ class ASC_Net(nn.Module):
         self.fc_final = nn.Linear(clip_number * candidate_speakers * EMBEDDING_SIZE, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score the target at the middle moment of each context.
+        """Score the target at the middle time step of each context.
 
         Args:
             x: (batch, feature, clip, speaker) float32, the encoder's features; speaker 0 is the target.
@@ -69,6 +70,8 @@ class ASC_Net(nn.Module):
             (batch, 2) logits of (not speaking, speaking).
         """
         x = self.sat(x)
-        sequence = x.flatten(2).transpose(1, 2)  # (batch, place, feature): all speakers of a moment, then the next
+        sequence = x.flatten(2).transpose(
+            1, 2
+        )  # (batch, position, feature): all speakers of a time step, then the next
         output, _ = self.lstm(sequence)
         return self.fc_final(torch.flatten(output, start_dim=1))

@@ -1,19 +1,16 @@
-"""The Short-Term Encoder: one residual network for the sound and one for the face crops of a clip.
+"""The Short-Term Encoder: one residual network for the audio and one for the face crops of a clip.
 
 Alcázar et al., "Active Speakers in Context", CVPR 2020, section 3.1. State-dict names and shapes are those of the
 published weights; they must not change.
 """
 
 import copy
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from core.clip_utils import CLASSES
-from core.models.weights import compare, read_state_dict
 from core.runtime.errors import UserError
 
 EMBEDDING_SIZE = 128  # per stream, between the pooled features and the classifiers
@@ -69,15 +66,15 @@ class TwoStreamResNet(nn.Module):
         """Score the middle frame of each clip.
 
         Args:
-            audio: (batch, 1, coefficient, step) float32, MFCC of the clip's sound: 13 coefficients, 100 steps a second.
-                With (n * batch, ...) each clip is paired with n sounds, audio[i * batch + j] going with video[j]; the
-                pictures then go through their stream once, and all outputs but the third have n * batch rows.
+            audio: (batch, 1, coefficient, step) float32, MFCC of the clip's audio: 13 coefficients, 100 steps a second.
+                With (n * batch, ...) each clip is paired with n pieces of audio, audio[i * batch + j] with video[j];
+                the frames go through their stream once, and all outputs but the third have n * batch rows.
             video: (batch, 3 * clip, height, width) float32, the clip's RGB frames in order, stacked along the
                 channels, scaled to [0, 1] and normalised. Any height and width.
 
         Returns:
             Logits of (not speaking, speaking) of the face from both streams, (batch, 2); of anybody in the frame,
-            from the sound alone, (batch, 2); of the face, from the picture alone, (batch, 2); and the features
+            from the audio alone, (batch, 2); of the face, from the video alone, (batch, 2); and the features
             (batch, feature_size), the audio half first.
         """
         a = self.maxpool(self.relu(self.a_bn1(self.audio_conv1(audio))))
@@ -85,78 +82,26 @@ class TwoStreamResNet(nn.Module):
         v = self.maxpool(self.relu(self.v_bn1(self.video_conv1(video))))
         v = self.v_layer4(self.v_layer3(self.v_layer2(self.v_layer1(v))))
         a, v = self.avgpool(a).flatten(1), self.avgpool(v).flatten(1)
-        sounds = len(a) // len(v)  # a clip; 1 unless mismatched sounds are shown
-        features = torch.cat((a, v.repeat(sounds, 1)), dim=1)
+        copies = len(a) // len(v)  # 1 unless mismatched audio is given
+        features = torch.cat((a, v.repeat(copies, 1)), dim=1)
 
         a, v = self.relu(self.fc_128_a(a)), self.relu(self.fc_128_v(v))
-        joint = self.fc_final(torch.cat((a, v.repeat(sounds, 1)), dim=1))
+        joint = self.fc_final(torch.cat((a, v.repeat(copies, 1)), dim=1))
         return joint, self.fc_aux_a(a), self.fc_aux_v(v), features
-
-
-def resnet18_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
-    """The published encoder: two ResNet-18 streams, 1024 features.
-
-    Args:
-        pretrained: False for random weights, True for torchvision's ImageNet weights (downloaded once), or the path
-            of a file with the state dict of a torchvision ResNet-18.
-        rgb_stack_size: clip length, in frames, odd.
-
-    Raises:
-        UserError: the clip length is even, or the weights cannot be had or are of another network.
-    """
-    return _two_streams(models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
-
-
-def resnet34_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
-    """Two ResNet-34 streams, 1024 features; arguments as `resnet18_two_streams`."""
-    return _two_streams(models.resnet34, models.ResNet34_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
-
-
-def resnet50_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: int = 11) -> TwoStreamResNet:
-    """Two ResNet-50 streams, 4096 features; arguments as `resnet18_two_streams`."""
-    return _two_streams(models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, pretrained, rgb_stack_size)
 
 
 def start_from_motion(model: TwoStreamResNet) -> None:
     """Let the video stream begin with what changes in a clip and not with what is there.
 
     Every filter of its first convolution is made the same for red, green and blue and to sum to zero over the frames:
-    a still picture, whoever is in it, gives zero. With few identities to learn from, a network that begins with
-    appearance learns faces by heart; this is where it begins only, the filters are free to learn anything.
+    a clip of one still frame gives zero. With few identities to learn from, a network that begins with appearance
+    memorises faces; this is only where it begins, the filters are free to learn anything.
     """
     weight = model.video_conv1.weight
     with torch.no_grad():
         filters = weight.view(len(weight), model.rgb_stack_size, 3, *weight.shape[2:])
         filters = filters.mean(dim=2, keepdim=True).expand_as(filters) * 3**0.5  # the variance as it was
         weight.copy_((filters - filters.mean(dim=1, keepdim=True)).reshape(weight.shape))
-
-
-def _two_streams(
-    constructor: Callable[[], models.ResNet],
-    imagenet: models.WeightsEnum,
-    pretrained: bool | str | Path,
-    rgb_stack_size: int,
-) -> TwoStreamResNet:
-    trunk = constructor()
-    if pretrained is True:
-        trunk.load_state_dict(_download(imagenet))
-    elif pretrained:
-        what = f"torchvision {constructor.__name__} state dict"
-        weights = read_state_dict(pretrained, what)
-        compare(weights, trunk.state_dict(), pretrained, what)
-        trunk.load_state_dict(weights)
-    return TwoStreamResNet(trunk, rgb_stack_size, trained=bool(pretrained))
-
-
-def _download(imagenet: models.WeightsEnum) -> Mapping[str, Tensor]:
-    try:
-        return imagenet.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; a damaged download
-        raise UserError(
-            f"the ImageNet weights could not be downloaded from {imagenet.url} ({error}). Two ways out: "
-            "'pretrained': False starts from random weights; 'pretrained': '/path/to/file.pth' reads that file, "
-            "fetched on another machine, from a local path"
-        ) from error
 
 
 def _first_convolution(channels: int, weight: Tensor | None) -> nn.Conv2d:

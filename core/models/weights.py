@@ -1,4 +1,4 @@
-"""Weights from a file into a network, refused in plain words when they are of another network."""
+"""Weights from a file into a network; those of another network are refused with the difference."""
 
 from collections.abc import Mapping
 from pathlib import Path
