@@ -1,9 +1,11 @@
 """The losses of both stages: by hand with stand-in networks, and the published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from test_models import REFERENCE, hash_weights, needs_reference
+from test_models import ENCODER_LABELS, PUBLISHED, encoder_inputs, hash_weights
 from torch import Tensor, nn
 
 from core.dataset import ClipBatch, ContextBatch
@@ -110,29 +112,18 @@ def test_clips_are_augmented_in_training_only():
     assert torch.equal(model.seen[1], losses.stack(clips))
 
 
-@needs_reference
 def test_the_encoders_losses_are_the_published_ones(monkeypatch):
-    data = np.load(REFERENCE / "ste_parity.npz")
-    audio, video = torch.from_numpy(data["audio"]), torch.from_numpy(data["video"].astype(np.float32))
+    audio, video = encoder_inputs()
     monkeypatch.setattr(losses, "clip_mfcc", lambda *_: audio)
     monkeypatch.setattr(losses, "stack", lambda _: video)
     model = resnet18_two_streams().train()
     hash_weights(model)
-    av_labels, audio_labels = torch.from_numpy(data["train_labels"])
-    nothing = torch.zeros(1, 3, 1)
-    batch = ClipBatch(
-        frames=torch.zeros(1, 1, 1, 3),
-        windows=torch.zeros(3, 11, dtype=torch.int64),
-        audio=nothing,
-        audio_lengths=nothing,
-        labels=av_labels,
-        audio_labels=audio_labels[None],
-        rows=torch.arange(3),
-    )
+    labels, audio_labels = ENCODER_LABELS
+    batch = replace(clip_batch(), labels=labels, audio_labels=audio_labels[None])
     result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=40)(model, batch, None)
     parts = [result.parts[f"{head}_loss"].item() for head in ("av", "audio", "video")]
-    np.testing.assert_allclose(parts, data["train_losses"], rtol=1e-4)
-    assert result.loss.item() == pytest.approx(data["train_losses"].sum(), rel=1e-4)
+    np.testing.assert_allclose(parts, PUBLISHED["ste"]["losses"], rtol=1e-4)
+    assert result.loss.item() == pytest.approx(sum(PUBLISHED["ste"]["losses"]), rel=1e-4)
 
 
 class FixedTrackLogits(nn.Module):

@@ -70,8 +70,6 @@ class ASC_Net(nn.Module):
             (batch, 2) logits of (not speaking, speaking).
         """
         x = self.sat(x)
-        sequence = x.flatten(2).transpose(
-            1, 2
-        )  # (batch, position, feature): all speakers of a time step, then the next
+        sequence = x.flatten(2).transpose(1, 2)  # (batch, position, feature), all speakers of a time step in a row
         output, _ = self.lstm(sequence)
         return self.fc_final(torch.flatten(output, start_dim=1))
