@@ -145,7 +145,7 @@ def read_batches(train_set: TrainingSet, config: Config) -> Generator[int, None,
 def train_batches(train_set: TrainingSet, config: Config) -> Generator[int, None, None]:
     """Steps without end on one batch in memory, as their sizes."""
     model = build(config.mode, config.audio_shape, config.video_shape).train()
-    loss, optimiser = StaticLoss(model, config), make_optimizer(OPTIMISERS[config.optimiser], model, 0.01, 0)
+    loss, optimiser = StaticLoss(model, config), make_optimizer(OPTIMISERS[config.optimiser], model.parameters(), 0.01)
     batch = train_set.windows.load(np.arange(config.batch_size))
     while True:
         optimiser.zero_grad(set_to_none=True)

@@ -25,7 +25,7 @@ def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 
 def optimiser_of(name: str, parameter: torch.nn.Parameter, learning_rate: float) -> torch.optim.Optimizer:
     """As a training has it."""
-    return make_optimizer(OPTIMISERS[name], torch.nn.ParameterList([parameter]), learning_rate, weight_decay=0)
+    return make_optimizer(OPTIMISERS[name], [parameter], learning_rate)
 
 
 @pytest.fixture(scope="module")
