@@ -9,14 +9,9 @@ import pytest
 
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
-needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason=f"numbers of the published code absent: {REFERENCE}"
-)
-
-
-def published(name: str) -> list:
-    return json.loads((REFERENCE / name).read_text())
+# What the published functions chose: clip windows [track length, half, centre, rows], context windows [track length,
+# half, stride, centre, rows], context speakers [entities, speakers, seed, names].
+PUBLISHED = json.loads((Path(__file__).parent / "fixtures" / "published_clips.json").read_text())
 
 
 def assert_multiset_rule(slots: np.ndarray, others: int) -> None:
@@ -48,47 +43,34 @@ def test_window_of_one_centre_and_of_a_grid_of_centres():
     assert grid[1, 1].tolist() == [7, 8, 9]
 
 
-@needs_reference
-def test_clip_windows_are_the_published_ones():
-    for length, half, centre, chosen in published("clip_index.json"):
-        window = clip_window(np.array([centre]), np.array([0]), np.array([length - 1]), 2 * half + 1)
-        assert window[0].tolist() == chosen, (length, half, centre)
-
-
-@needs_reference
-def test_time_contexts_are_the_published_ones():
-    for length, half, stride, centre, chosen in published("time_context.json"):
+def test_windows_are_the_published_ones():
+    clips = [(length, half, 1, centre, rows) for length, half, centre, rows in PUBLISHED["clip_windows"]]
+    for length, half, stride, centre, rows in clips + PUBLISHED["context_windows"]:
         # The track stands at row 100 of a table: the window moves with it.
         bounds = np.array([100]), np.array([100 + length - 1])
         window = clip_window(np.array([100 + centre]), *bounds, 2 * half + 1, stride)
-        assert (window[0] - 100).tolist() == chosen, (length, half, stride, centre)
+        assert (window[0] - 100).tolist() == rows, (length, half, stride, centre)
 
 
 # ---------------------------------------------------------------- tracks
 
 
-def test_runs_and_bounds():
-    labels = np.array(["b", "b", "a", "c", "c", "c"])
-    starts, lengths = run_lengths(labels)
-    assert (starts.tolist(), lengths.tolist()) == ([0, 2, 3], [2, 1, 3])
-    first, last = track_bounds(labels)
-    assert first.tolist() == [0, 0, 2, 3, 3, 3]
-    assert last.tolist() == [1, 1, 2, 5, 5, 5]
-
-
-def test_runs_of_nothing():
-    starts, lengths = run_lengths(np.array([]))
-    assert len(starts) == len(lengths) == 0
-    assert [len(bound) for bound in track_bounds(np.array([]))] == [0, 0]
+@pytest.mark.parametrize(
+    ("labels", "starts", "lengths", "first", "last"),
+    [("bbaccc", [0, 2, 3], [2, 1, 3], [0, 0, 2, 3, 3, 3], [1, 1, 2, 5, 5, 5]), ("", [], [], [], [])],
+)
+def test_runs_and_bounds(labels, starts, lengths, first, last):
+    labels = np.array(list(labels))
+    assert [part.tolist() for part in run_lengths(labels)] == [starts, lengths]
+    assert [part.tolist() for part in track_bounds(labels)] == [first, last]
 
 
 # ---------------------------------------------------------------- context speakers
 
 
-@needs_reference
 @pytest.mark.parametrize("drawn", [False, True])
 def test_speakers_follow_the_published_multiset_rule(drawn):
-    for entities, speakers, seed, chosen in published("speaker_context.json"):
+    for entities, speakers, seed, chosen in PUBLISHED["context_speakers"]:
         others = len(entities) - 1
         rng = np.random.default_rng(seed) if drawn else None
         slots = speaker_slots(np.array([others]), speakers, rng)[0]

@@ -1,7 +1,5 @@
-"""Crops: from the nearest frame, of the right box, stored and read back in both layouts."""
+"""Crops are cut from the nearest frame, of the right box, and no file is left half."""
 
-import json
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,13 +7,11 @@ import av
 import cv2
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from PIL import Image
 from tiny import BOXES, CROP_SIZE, FPS, HEIGHT, WIDTH, annotation_row, brightness, picture
 
 from core.formats import ava
-from core.formats.crop_store import Crops, is_extracted, resize
+from core.formats.crop_store import Crops, is_extracted
 from core.media.cropping import cut_crops, extract_crops
 from core.media.video import read_frames
 from core.media.video_writer import write_video
@@ -173,153 +169,12 @@ def test_times_count_from_the_container_start(tmp_path, name):
     assert numbers == [33, 34, 37, 48]
 
 
-# Storing and reading
+# Interrupts and full disks
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     return tracks({"v:1": [*grid(*range(5, 15)), "0.9"], "v:2": grid(3, 4), "v:3": grid(40)})
-
-
-@pytest.fixture(scope="module")
-def packed(video, rows, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("packed")
-    extract_crops(video, rows, out, SIZE)
-    return out
-
-
-@pytest.fixture(scope="module")
-def folders(video, rows, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("folders")
-    extract_crops(video, rows, out, SIZE, "folders")
-    return out
-
-
-def test_packed_files_and_folders_hold_the_same_bytes(packed, folders, rows):
-    assert [path.name for path in packed.iterdir()] == ["v.arrow"]
-    assert sorted(path.name for path in folders.iterdir()) == ["v:1", "v:2", "v:3"]
-    assert sorted(path.name for path in (folders / "v:2").iterdir()) == ["0.12.jpg", "0.16.jpg"]
-    of_folders, of_file = Crops(folders, rows), Crops(packed, rows)
-    assert (of_folders.packed, of_file.packed) == (False, True)
-    for row in range(len(rows)):
-        assert bytes(of_folders.jpeg(row)) == bytes(of_file.jpeg(row))
-        np.testing.assert_array_equal(of_folders.decode(row, SIZE), of_file.decode(row, SIZE))
-
-
-def test_the_packed_file_is_as_documented(packed, rows):
-    table = pa.ipc.open_file(str(packed / "v.arrow")).read_all()
-    assert table.column_names == ["entity_id", "frame_timestamp", "jpeg"]
-    assert table["entity_id"].to_pylist() == rows["entity_id"].tolist()
-    assert table["frame_timestamp"].to_pylist() == rows["frame_timestamp"].tolist()  # text: "0.9" stays
-    assert "0.9" in table["frame_timestamp"].to_pylist()
-
-
-def test_a_row_is_read_as_it_was_cut(packed, rows):
-    crops = Crops(packed, rows)
-    for row, (entity, time_s) in enumerate(zip(rows["entity_id"], rows["time_s"], strict=True)):
-        pixels = crops.decode(row, SIZE)
-        assert (pixels.shape, pixels.dtype) == ((SIZE, SIZE, 3), np.uint8)
-        number = 22 if time_s == 0.9 else round(time_s * FPS)  # of two frames as near as each other, the earlier
-        assert number_of(pixels, int(entity[-1]) - 1) == number
-
-
-def test_many_batches_and_several_videos(video, tmp_path, monkeypatch):
-    """Rows are found across Arrow batches and files."""
-    monkeypatch.setattr("core.formats.crop_store.ROWS_PER_BATCH", 3)
-    parts = [tracks({f"{name}:1": grid(*range(10)), f"{name}:2": grid(20, 21)}, name) for name in ("-u", "v")]
-    for part in parts:
-        extract_crops(video, part, tmp_path, SIZE)
-    rows = pd.concat(parts, ignore_index=True)
-    crops = Crops(tmp_path, rows)
-    crops.decode(0, SIZE)
-    for row in (13, 0, 23, 5, 11, 12, 2):
-        face = int(rows["entity_id"][row][-1]) - 1
-        assert number_of(crops.decode(row, SIZE), face) == round(rows["time_s"][row] * FPS)
-
-
-@pytest.mark.parametrize("layout", ["packed", "folders"])
-def test_native_size_is_resized_on_reading(video, rows, tmp_path, layout):
-    extract_crops(video, rows, tmp_path, 0, layout)
-    crops = Crops(tmp_path, rows)
-    stored = decoded(crops.jpeg(0))
-    assert stored.shape == (24, 20, 3)
-    np.testing.assert_array_equal(crops.decode(0, SIZE), resize(stored, SIZE))
-    assert crops.decode(0, 48).shape == (48, 48, 3)
-
-
-def test_published_folder_names_are_found(folders, rows, tmp_path):
-    """The published preparation names a file by the number: 0.2.jpg for 0.20; ours by the text. Both are read."""
-    shutil.copytree(folders, tmp_path / "crops")
-    for path in (tmp_path / "crops").rglob("*.jpg"):
-        path.rename(path.with_name(f"{float(path.stem)}.jpg"))
-    assert (tmp_path / "crops" / "v:1" / "0.2.jpg").is_file()
-    ours, published = Crops(folders, rows), Crops(tmp_path / "crops", rows)
-    for row in range(len(rows)):
-        assert ours.jpeg(row) == published.jpeg(row)
-
-
-def test_is_extracted(packed, folders, rows, tmp_path):
-    assert is_extracted(rows, packed, SIZE, "packed")
-    assert is_extracted(rows, folders, SIZE, "folders")
-    assert not is_extracted(rows, packed, SIZE + 1, "packed")
-    assert not is_extracted(rows.iloc[:-1], packed, SIZE, "packed")
-    assert not is_extracted(rows, tmp_path, SIZE, "packed")
-    shutil.copytree(folders, tmp_path / "crops")
-    (tmp_path / "crops" / "v:2" / "0.12.jpg").unlink()
-    assert not is_extracted(rows, tmp_path / "crops", SIZE, "folders")
-
-
-# Crops that do not fit
-
-
-def test_crops_of_other_annotations_are_refused(packed, rows):
-    with pytest.raises(UserError, match=r"v\.arrow was cut for other annotations \(14 crops, 13 annotated faces\)"):
-        Crops(packed, rows.iloc[:-1])
-    other_text = rows.assign(frame_timestamp=rows["frame_timestamp"].str.replace("0.9", "0.90"))
-    with pytest.raises(UserError, match=r"row 10 has frame_timestamp 0\.9, annotated is 0\.90"):
-        Crops(packed, other_text)
-    other_entity = rows.assign(entity_id=rows["entity_id"].str.replace("v:2", "v:4"))
-    with pytest.raises(UserError, match=r"has entity_id v:2, annotated is v:4\); run data/extract_face_crops_time"):
-        Crops(packed, other_entity)
-
-
-def test_absent_crops_are_named(packed, folders, rows, tmp_path):
-    with pytest.raises(UserError, match=r"no crop folder .*absent"):
-        Crops(tmp_path / "absent", rows)
-    with pytest.raises(UserError, match=r"no crops of entity v:1 \(video v\)"):
-        Crops(tmp_path, rows)
-    both = pd.concat([rows, tracks({"w:1": grid(1)}, "w")], ignore_index=True)
-    with pytest.raises(UserError, match="no crops of video w"):
-        Crops(packed, both)
-    shutil.copytree(folders, tmp_path / "crops")
-    (tmp_path / "crops" / "v:3" / "1.60.jpg").unlink()
-    with pytest.raises(UserError, match=r"no crop .*v:3/1\.60\.jpg"):
-        Crops(tmp_path / "crops", rows).decode(len(rows) - 1, SIZE)
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_a_crop_that_is_no_picture_is_named(folders, rows, tmp_path, content):
-    shutil.copytree(folders, tmp_path / "crops")
-    (tmp_path / "crops" / "v:3" / "1.60.jpg").write_bytes(content)
-    with pytest.raises(UserError, match=r"crop of entity v:3 at 1\.60 s .* is not a readable image"):
-        Crops(tmp_path / "crops", rows).decode(len(rows) - 1, SIZE)
-
-
-@pytest.mark.parametrize("content", [b"", b"ARROW1 no more"])
-def test_a_packed_file_that_is_broken_is_named(rows, tmp_path, content):
-    (tmp_path / "v.arrow").write_bytes(content)
-    with pytest.raises(UserError, match=r"v\.arrow is not a crop file .* delete it"):
-        Crops(tmp_path, rows)
-
-
-def test_a_packed_file_cut_in_the_middle_is_named(packed, rows, tmp_path):
-    whole = (packed / "v.arrow").read_bytes()
-    (tmp_path / "v.arrow").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"v\.arrow is not a crop file"):
-        Crops(tmp_path, rows)
-
-
-# Interrupts and full disks
 
 
 @pytest.mark.parametrize("layout", ["packed", "folders"])
@@ -345,21 +200,6 @@ def test_an_end_in_the_middle_leaves_whole_files_and_the_next_run_completes(
     assert is_extracted(rows, tmp_path, SIZE, layout)
 
 
-def test_an_old_file_stays_until_the_new_one_is_whole(video, packed, rows, tmp_path, monkeypatch):
-    shutil.copy(packed / "v.arrow", tmp_path)
-    before = (tmp_path / "v.arrow").read_bytes()
-
-    def ends(*arguments):
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.setattr("core.media.cropping.read_frames", ends)
-    with pytest.raises(KeyboardInterrupt):
-        extract_crops(video, rows, tmp_path, 8)
-    assert (tmp_path / "v.arrow").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["v.arrow"]
-
-
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write into")
 @pytest.mark.parametrize("layout", ["packed", "folders"])
 def test_a_folder_that_takes_no_files_is_a_users_mistake(video, rows, layout):
@@ -367,45 +207,7 @@ def test_a_folder_that_takes_no_files_is_a_users_mistake(video, rows, layout):
         extract_crops(video, rows, "/proc", SIZE, layout)
 
 
-# Published and real crops
-
-
-def test_resizing_is_that_of_the_published_loader():
-    """PIL's bicubic and torchvision's antialiased bicubic on uint8 differ by rounding only, up and down."""
-    rng = np.random.default_rng(0)
-    for height, width in ((40, 30), (200, 150), (144, 144), (300, 20)):
-        pixels = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3)).astype(np.uint8), (0, 0), 2)
-        theirs = np.asarray(Image.fromarray(pixels).resize((144, 144), Image.Resampling.BICUBIC), np.int16)
-        difference = np.abs(resize(pixels, 144).astype(np.int16) - theirs)
-        assert difference.max() <= 2
-        assert difference.mean() < 0.1
-
-
-def test_published_clip_frames(shared):
-    """Every frame of the published loader's clips, from the published folders."""
-    folder = shared / "reference"
-    if not (folder / "clips.npz").is_file():
-        pytest.skip(f"{folder / 'clips.npz'} is absent")
-    arrays = np.load(folder / "clips.npz")
-    example = folder / "clip_example" / "crops"
-    for name, clip in json.loads((folder / "clips.json").read_text()).items():
-        entity = name.rsplit("_", 1)[0]
-        # Timestamps as AVA has them, with two decimals; the published files are named by the number.
-        texts = sorted({f"{float(text):.2f}" for text in clip["timestamps"]}, key=float)
-        crops = Crops(example, tracks({entity: texts}))
-        for text, black, expected in zip(
-            clip["timestamps"], clip["black_frames"], arrays[f"{name}_video_u8"], strict=True
-        ):
-            row = texts.index(f"{float(text):.2f}")
-            if black:  # two crops of "miss" are absent
-                assert not expected.any()
-                with pytest.raises(UserError, match="no crop"):
-                    crops.decode(row, 144)
-                continue
-            difference = np.abs(crops.decode(row, 144).astype(np.int16) - expected)
-            # JPEG decoders round differently, and bicubic overshoots where they do
-            assert difference.max() <= 4, name
-            assert difference.mean() < 0.5, name
+# Real crops
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,205 @@
+"""Crops on disk: stored packed or in folders, read back by row; those that are damaged or of other rows are refused."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from core.formats import ava
+from core.formats.crop_store import Crops, is_extracted, resize, write_packed
+from core.runtime.errors import UserError
+
+SIZE = 16
+LAYOUTS = ("packed", "folders")
+
+
+def annotations(times: dict[str, list[str]], video: str = "v") -> pd.DataFrame:
+    """Rows of a video's entities: entity id -> timestamps."""
+    rows = [
+        (video, time, "0.1", "0.1", "0.5", "0.5", "NOT_SPEAKING", entity)
+        for entity, texts in times.items()
+        for time in texts
+    ]
+    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+
+
+def grey_of(row: int) -> int:
+    return 10 + 9 * row
+
+
+def jpeg_of(row: int, size: int = SIZE) -> bytes:
+    """A crop whose grey tells its row; of size 0, of a native size: 24 x 20."""
+    shape = (size, size, 3) if size else (24, 20, 3)
+    return cv2.imencode(".jpg", np.full(shape, grey_of(row), np.uint8))[1].tobytes()
+
+
+def store(folder: Path, rows: pd.DataFrame, layout: str, size: int = SIZE) -> Path:
+    """Write the crops of one video, last row first."""
+    if layout == "packed":
+        video = rows["video_id"].iloc[0]
+        write_packed(folder / f"{video}.arrow", rows, ((n, jpeg_of(n, size)) for n in reversed(range(len(rows)))), size)
+    else:
+        for n, (entity, timestamp) in enumerate(zip(rows["entity_id"], rows["frame_timestamp"], strict=True)):
+            (folder / entity).mkdir(parents=True, exist_ok=True)
+            (folder / entity / f"{timestamp}.jpg").write_bytes(jpeg_of(n, size))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return annotations(
+        {"v:1": [*(f"{n / 25:.2f}" for n in range(5, 15)), "0.9"], "v:2": ["0.12", "0.16"], "v:3": ["1.60"]}
+    )
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def stored(request, rows, tmp_path_factory) -> Path:
+    return store(tmp_path_factory.mktemp(request.param), rows, request.param)
+
+
+@pytest.fixture
+def packed(rows, tmp_path) -> Path:
+    return store(tmp_path / "packed", rows, "packed")
+
+
+@pytest.fixture
+def folders(rows, tmp_path) -> Path:
+    return store(tmp_path / "folders", rows, "folders")
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_each_row_is_read_as_it_was_stored(stored, rows):
+    crops = Crops(stored, rows)
+    assert crops.packed == (stored / "v.arrow").is_file()
+    for row in range(len(rows)):
+        assert bytes(crops.jpeg(row)) == jpeg_of(row)
+        pixels = crops.decode(row, SIZE)
+        assert (pixels.shape, pixels.dtype) == ((SIZE, SIZE, 3), np.uint8)
+        np.testing.assert_allclose(pixels, grey_of(row), atol=1)
+
+
+def test_the_packed_file_is_as_documented(packed, rows):
+    table = pa.ipc.open_file(str(packed / "v.arrow")).read_all()
+    assert table.column_names == ["entity_id", "frame_timestamp", "jpeg"]
+    assert table["entity_id"].to_pylist() == rows["entity_id"].tolist()
+    assert table["frame_timestamp"].to_pylist() == rows["frame_timestamp"].tolist()  # text: "0.9" stays
+    assert "0.9" in table["frame_timestamp"].to_pylist()
+
+
+def test_many_batches_and_several_videos(tmp_path, monkeypatch):
+    monkeypatch.setattr("core.formats.crop_store.ROWS_PER_BATCH", 3)
+    times = [f"{n / 25:.2f}" for n in range(10)]
+    parts = [annotations({f"{name}:1": times, f"{name}:2": ["0.80", "0.84"]}, name) for name in ("-u", "v")]
+    for part in parts:
+        store(tmp_path, part, "packed")
+    crops = Crops(tmp_path, pd.concat(parts, ignore_index=True))
+    for row in (13, 0, 23, 5, 11, 12, 2):
+        assert bytes(crops.jpeg(row)) == jpeg_of(row % 12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_native_size_is_resized_on_reading(rows, tmp_path, layout):
+    crops = Crops(store(tmp_path, rows, layout, size=0), rows)
+    native = crops.decode(0)
+    assert native.shape == (24, 20, 3)
+    np.testing.assert_array_equal(crops.decode(0, SIZE), resize(native, SIZE))
+
+
+def test_resizing_is_that_of_the_published_loader():
+    """PIL's bicubic and torchvision's antialiased bicubic on uint8 differ by rounding only, up and down."""
+    rng = np.random.default_rng(0)
+    for height, width in ((40, 30), (200, 150), (144, 144), (300, 20)):
+        pixels = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3)).astype(np.uint8), (0, 0), 2)
+        theirs = np.asarray(Image.fromarray(pixels).resize((144, 144), Image.Resampling.BICUBIC), np.int16)
+        difference = np.abs(resize(pixels, 144).astype(np.int16) - theirs)
+        assert difference.max() <= 2
+        assert difference.mean() < 0.1
+
+
+def test_published_file_names_are_found(folders, rows):
+    """The published preparation names a file by the number: 0.2.jpg for 0.20; ours by the text. Both are read."""
+    for path in folders.rglob("*.jpg"):
+        path.rename(path.with_name(f"{float(path.stem)}.jpg"))
+    assert (folders / "v:1" / "0.2.jpg").is_file()
+    crops = Crops(folders, rows)
+    assert [crops.jpeg(row) for row in range(len(rows))] == [jpeg_of(row) for row in range(len(rows))]
+
+
+# ---------------------------------------------------------------- finished work
+
+
+def test_is_extracted(packed, folders, rows, tmp_path):
+    assert is_extracted(rows, packed, SIZE, "packed")
+    assert is_extracted(rows, folders, SIZE, "folders")
+    assert not is_extracted(rows, packed, SIZE + 1, "packed")
+    assert not is_extracted(rows.iloc[:-1], packed, SIZE, "packed")
+    assert not is_extracted(rows, tmp_path / "none", SIZE, "packed")
+    (folders / "v:2" / "0.12.jpg").unlink()
+    assert not is_extracted(rows, folders, SIZE, "folders")
+
+
+def test_an_interrupt_leaves_the_old_file(packed, rows):
+    def ends():
+        yield 0, jpeg_of(0)
+        raise KeyboardInterrupt
+
+    before = (packed / "v.arrow").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_packed(packed / "v.arrow", rows, ends(), SIZE)
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == {"v.arrow": before}
+
+
+# ---------------------------------------------------------------- crops that do not fit
+
+
+@pytest.mark.parametrize(
+    ("column", "old", "new", "facts"),
+    [
+        ("frame_timestamp", "0.9", "0.90", r"row 10 .*0\.9, .*0\.90"),
+        ("entity_id", "v:2", "v:4", r"entity_id v:2, .*v:4\); run data/extract_face_crops_time"),
+    ],
+)
+def test_crops_of_other_annotations_are_refused(packed, rows, column, old, new, facts):
+    with pytest.raises(UserError, match=rf"v\.arrow.*{facts}"):
+        Crops(packed, rows.assign(**{column: rows[column].str.replace(old, new)}))
+    with pytest.raises(UserError, match=r"v\.arrow.*14 crops, 13 annotated faces"):
+        Crops(packed, rows.iloc[:-1])
+
+
+def test_absent_crops_are_named(packed, folders, rows, tmp_path):
+    (tmp_path / "empty").mkdir()
+    both = pd.concat([rows, annotations({"w:1": ["0.04"]}, "w")], ignore_index=True)
+    for folder, of, facts in (
+        (tmp_path / "none", rows, "none"),
+        (tmp_path / "empty", rows, r"entity v:1 \(video v\)"),
+        (packed, both, "video w"),
+    ):
+        with pytest.raises(UserError, match=rf"no crop.*{facts}"):
+            Crops(folder, of)
+    (folders / "v:3" / "1.60.jpg").unlink()
+    with pytest.raises(UserError, match=r"v:3/1\.60\.jpg"):
+        Crops(folders, rows).decode(len(rows) - 1, SIZE)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_a_crop_that_is_no_image_is_named(folders, rows, content):
+    (folders / "v:3" / "1.60.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"v:3 at 1\.60 s .*not a readable image"):
+        Crops(folders, rows).decode(len(rows) - 1, SIZE)
+
+
+def test_a_damaged_packed_file_is_named(packed, rows):
+    whole = (packed / "v.arrow").read_bytes()
+    shutil.rmtree(packed)  # a mapped file must not be cut
+    for content in (b"", b"ARROW1 no more", whole[: len(whole) // 2]):
+        packed.mkdir(exist_ok=True)
+        (packed / "v.arrow").write_bytes(content)
+        with pytest.raises(UserError, match=r"v\.arrow is not a crop file"):
+            Crops(packed, rows)
