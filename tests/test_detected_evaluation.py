@@ -192,7 +192,7 @@ def test_annotated_boxes_as_predictions_give_the_official_number(tmp_path):
 
 FAULTY = {
     "entity twice at a time": ([*DETECTED, ("a", "1.010", CORNER, "1", 0.1)], r"p\.csv, line 9: .*line 1; keep one"),
-    "box in pixels": ([("a", "1.0", "100,100,200,300", "1", 0.5)], r"p\.csv, line 1: box 100,100,200,300 lies outside"),
+    "box in pixels": ([("a", "1.0", "100,100,200,300", "1", 0.5)], r"p\.csv, line 1: box 100\.0,100\.0,.* outside"),
     "empty box": ([*DETECTED, ("a", "1.0", "0.2,0.1,0.2,0.3", "1", 0.5)], r"p\.csv, line 9: box .* is empty"),
     "other videos only": (DETECTED[7:], r"p\.csv: its videos \(x\) are none of the ground truth's \(a, c\)"),
     "other times only": (DETECTED[6:7], r"p\.csv: none of 1 predictions is at an annotated time"),

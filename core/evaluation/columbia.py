@@ -35,7 +35,6 @@ import numpy as np
 from core.boxes import area, intersection
 from core.evaluation.detected import some_of
 from core.evaluation.matching import Faces, appearances
-from core.formats.ava import BOX_COLUMNS
 from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 
@@ -118,8 +117,7 @@ def evaluate_columbia(
     scores, are_probabilities = log_odds(predictions.numbers("score"))
     times_s = predictions.numbers("frame_timestamp")
     scores = smoothed(scores, predictions.codes("entity_id"), times_s)
-    corners = np.stack([predictions.numbers(column) for column in BOX_COLUMNS], axis=1)
-    boxes = squares(corners * np.tile(frame_size, 2))
+    boxes = squares(predictions.boxes() * np.tile(frame_size, 2))
 
     everyone = np.concatenate([speaker.boxes for speaker in labels.values()])
     frames = np.concatenate([speaker.frames for speaker in labels.values()])

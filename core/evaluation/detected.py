@@ -17,9 +17,7 @@ from core.evaluation.official import (
     Groundtruth,
     caveats,
     read_predictions,
-    refuse_duplicates,
 )
-from core.formats.ava import BOX_COLUMNS
 from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 
@@ -34,27 +32,9 @@ def read_detections(path: str | Path) -> Rows:
             stands twice at one time of a video; with file and line.
     """
     rows = read_predictions(path)
-    refuse_boxes(rows)
-    entity = rows.codes("video_id").astype(np.int64) * len(rows.names("entity_id")) + rows.codes("entity_id")
-    times = rows.table["frame_timestamp"].chunk(0).dictionary_encode()
-    keys = entity * len(times.dictionary) + times.indices.to_numpy()
-    refuse_duplicates(rows, keys, np.argsort(keys))
+    rows.check_boxes()
+    rows.check_unique("video_id", "entity_id")
     return rows
-
-
-def refuse_boxes(rows: Rows) -> None:
-    """Raise a UserError at the first box that is empty or, taken as fractions, outside the frame."""
-    x1, y1, x2, y2 = (rows.numbers(name) for name in BOX_COLUMNS)
-
-    def box_text(row: dict) -> str:
-        return "box " + ",".join(f"{row[name]:g}" for name in BOX_COLUMNS)
-
-    rows.refuse((x2 <= x1) | (y2 <= y1), lambda row: f"{box_text(row)} is empty", "expected x1 < x2 and y1 < y2")
-    rows.refuse(
-        (x1 >= 1) | (y1 >= 1) | (x2 <= 0) | (y2 <= 0),
-        lambda row: f"{box_text(row)} lies outside the frame",
-        "expected fractions of width and height from 0 to 1, not pixels",
-    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +106,7 @@ def compare(groundtruth: Groundtruth, predictions: Rows, min_overlap: float = MI
         UserError: no prediction is of an annotated video or at an annotated time, or an annotated box is empty or
             outside the frame.
     """
-    refuse_boxes(groundtruth.rows)
+    groundtruth.rows.check_boxes()
     source = predictions.sources[0]
     number = pa.compute.index_in(predictions.names("video_id"), groundtruth.rows.names("video_id"))
     videos = number.fill_null(-1).to_numpy().astype(np.int64)[predictions.codes("video_id")]
@@ -146,8 +126,7 @@ def compare(groundtruth: Groundtruth, predictions: Rows, min_overlap: float = MI
 
 
 def _faces(rows: Rows, videos: np.ndarray) -> Faces:
-    boxes = np.stack([rows.numbers(name) for name in BOX_COLUMNS], axis=1)
-    return Faces(videos, rows.numbers("frame_timestamp"), boxes)
+    return Faces(videos, rows.numbers("frame_timestamp"), rows.boxes())
 
 
 def some_of(videos: list[str]) -> str:

@@ -135,33 +135,15 @@ def best_pairs(pairs: np.ndarray, overlaps: np.ndarray, groups: np.ndarray) -> n
         groups: (pairs,) int64, ascending; no left or right stands in two groups.
 
     Returns:
-        (chosen,) int64, indices of pairs, ascending. Of equal sums those of earlier pairs are preferred where one side
-        has no other choice.
+        (chosen,) int64, indices of pairs, ascending.
     """
     left, right = pairs.T
-    open_ = np.arange(len(pairs))
-    open_ = open_[_without_outbid(left, right, overlaps)]
-    open_ = open_[_without_outbid(right[open_], left[open_], overlaps[open_])]
-    alone = (_degrees(left[open_]) == 1) & (_degrees(right[open_]) == 1)
-    chosen, contested = open_[alone], open_[~alone]
+    alone = (_degrees(left) == 1) & (_degrees(right) == 1)
+    chosen, contested = np.flatnonzero(alone), np.flatnonzero(~alone)
     # A few frames of a video at most come here: each takes tens of microseconds.
     ends = np.flatnonzero(np.diff(groups[contested])) + 1
     settled = [part[_assignment(pairs[part], overlaps[part])] for part in np.split(contested, ends) if len(part)]
     return np.sort(np.concatenate([chosen, *settled]))
-
-
-def _without_outbid(suitors: np.ndarray, choosers: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
-    """(pairs,) bool, False for pairs that no best choice needs.
-
-    Among the suitors of one chooser who have no other pair, only the one with the largest overlap can be chosen: in
-    any choice with another of them, it could take the other's place.
-    """
-    kept = np.ones(len(suitors), dtype=bool)
-    devoted = np.flatnonzero(_degrees(suitors) == 1)
-    rivals = devoted[_degrees(choosers[devoted]) > 1]
-    order = rivals[np.lexsort((-overlaps[rivals], choosers[rivals]))]
-    kept[order[1:][choosers[order[1:]] == choosers[order[:-1]]]] = False
-    return kept
 
 
 def _assignment(pairs: np.ndarray, overlaps: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from core.evaluation import metrics
-from core.formats.ava import BOX_COLUMNS, COLUMNS, LABEL_IDS, SPEAKING, annotation_files
-from core.formats.official_csv import PREDICTION_COLUMNS, Rows
+from core.formats.ava import LABEL_IDS, SPEAKING, annotation_files
+from core.formats.official_csv import BOX_COLUMNS, COLUMNS, PREDICTION_COLUMNS, Rows, join, key_text
 from core.runtime.errors import UserError
 
 BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
@@ -44,29 +44,13 @@ class Groundtruth:
     @cached_property
     def keys(self) -> np.ndarray:
         """(rows,) int64, one number for each key."""
-        return self.keys_of(self.rows)
-
-    @cached_property
-    def order(self) -> np.ndarray:
-        """(rows,) int64, the row indices that sort `keys`."""
-        return np.argsort(self.keys)
-
-    @cached_property
-    def _times(self) -> pa.DictionaryArray:
-        return self.rows.table["frame_timestamp"].chunk(0).dictionary_encode()
-
-    def keys_of(self, rows: Rows) -> np.ndarray:
-        """(rows,) int64 keys of other rows, comparable with `keys`; -1 where entity or time does not occur here."""
-        entity = pa.compute.index_in(rows.names("entity_id"), self.rows.names("entity_id"))
-        entity = entity.fill_null(-1).to_numpy()[rows.codes("entity_id")].astype(np.int64)
-        time = pa.compute.index_in(rows.table["frame_timestamp"].chunk(0), self._times.dictionary)
-        time = time.fill_null(-1).to_numpy()
-        return np.where((entity < 0) | (time < 0), -1, entity * len(self._times.dictionary) + time)
+        return self.rows.keys(self.rows)
 
     def faces_per_frame(self) -> np.ndarray:
         """(rows,) int64, how many rows share the row's video and timestamp, itself included."""
-        frames = self.rows.codes("video_id").astype(np.int64) * len(self._times.dictionary)
-        frame = pa.array(frames + self._times.indices.to_numpy()).dictionary_encode().indices.to_numpy()
+        times = self.rows.times
+        frames = self.rows.codes("video_id").astype(np.int64) * len(times.dictionary) + times.indices.to_numpy()
+        frame = pa.array(frames).dictionary_encode().indices.to_numpy()
         return np.bincount(frame)[frame]
 
     def face_widths(self, frame_widths: Mapping[str, int]) -> np.ndarray:
@@ -87,11 +71,7 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
     for source in map(Path, sources):
         files += annotation_files(source).values() if source.is_dir() else [source]
     rows = Rows(files, COLUMNS)
-    rows.refuse(
-        ~rows.is_text("label", list(LABEL_IDS)),
-        lambda row: f"the label is {row['label']!r}",
-        f"accepted are {', '.join(LABEL_IDS)}; rows without a label cannot be evaluated",
-    )
+    rows.check_labels(list(LABEL_IDS), "rows without a label cannot be evaluated")
     groundtruth = Groundtruth(rows)
     if not groundtruth.speaking.any():
         raise UserError(
@@ -99,7 +79,7 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
             f"label {SPEAKING}, so average precision is not defined; give a ground truth with labels (those of a "
             "test split without labels cannot be evaluated)"
         )
-    refuse_duplicates(rows, groundtruth.keys, groundtruth.order)
+    rows.check_unique("entity_id")
     return groundtruth
 
 
@@ -110,13 +90,8 @@ def read_predictions(path: str | Path) -> Rows:
         UserError: the file is absent, empty or not of this form, a number is not finite, or a label is not
             SPEAKING_AUDIBLE; with file and line.
     """
-    path = Path(path)
-    rows = Rows([path], PREDICTION_COLUMNS)
-    rows.refuse(
-        ~rows.is_text("label", [SPEAKING]),
-        lambda row: f"the label is {row['label']!r}",
-        f"a prediction is the score of {SPEAKING}, and its label says so",
-    )
+    rows = Rows([Path(path)], PREDICTION_COLUMNS)
+    rows.check_labels([SPEAKING], "a prediction is the score of that label")
     return rows
 
 
@@ -126,7 +101,7 @@ def scores_of(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     Raises:
         UserError: a row is missing, extra or twice there, or its video or box differs; with file and line.
     """
-    place = _places(groundtruth, predictions)
+    place = _positions(groundtruth, predictions)
     truth = groundtruth.rows
     video = pa.compute.index_in(predictions.names("video_id"), truth.names("video_id")).fill_null(-1).to_numpy()
     wrong = {"video_id": video[predictions.codes("video_id")[place]] != truth.codes("video_id")}
@@ -145,22 +120,17 @@ def scores_of(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     return predictions.numbers("score")[place]
 
 
-def _places(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
+def _positions(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     """(rows of the ground truth,) the predictions' row of each; a UserError unless they match one to one."""
-    wanted, keys = groundtruth.keys, groundtruth.keys_of(predictions)
-    if np.array_equal(wanted, keys):
-        return np.arange(len(wanted))
-    remedy = "predict exactly the rows of the ground truth, each once"
-    # A join by sorting is as fast as one by hashing here, and shows repeated keys and whether the sets are equal.
-    order = np.argsort(keys)
-    refuse_duplicates(predictions, keys, order)
-    if not np.array_equal(wanted[groundtruth.order], keys[order]):
+    wanted, keys = groundtruth.keys, predictions.keys(groundtruth.rows)
+    positions = join(wanted, keys)
+    if positions is None:
+        remedy = "predict exactly the rows of the ground truth, each once"
+        predictions.check_unique("entity_id")
         extra, missing = ~np.isin(keys, wanted), ~np.isin(wanted, keys)
-        predictions.refuse(extra, lambda row: f"{_key_text(row)} is not in the ground truth", remedy)
-        groundtruth.rows.refuse(missing, lambda row: f"{_key_text(row)} has no row in {predictions.sources[0]}", remedy)
-    place = np.empty(len(wanted), dtype=np.int64)
-    place[groundtruth.order] = order
-    return place
+        predictions.refuse(extra, lambda row: f"{key_text(row)} is not in the ground truth", remedy)
+        groundtruth.rows.refuse(missing, lambda row: f"{key_text(row)} has no row in {predictions.sources[0]}", remedy)
+    return positions
 
 
 def evaluate_given(
@@ -219,32 +189,3 @@ def caveats(scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[
     if frame_widths is None:
         notes.append("no numbers by face width: give --frame-size WxH or --videos DIR")
     return notes
-
-
-def refuse_duplicates(rows: Rows, keys: np.ndarray, order: np.ndarray) -> None:
-    """Raise a UserError at the first row whose key (a number; negative ones do not count) an earlier row has.
-
-    Args:
-        rows: the rows of `keys`.
-        keys: (rows,) int64.
-        order: (rows,) int64, row indices that sort `keys`.
-    """
-
-    def equals_previous(ordered: np.ndarray) -> np.ndarray:
-        return (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)  # -1: not in the ground truth, another fault
-
-    if not equals_previous(keys[order]).any():
-        return
-    order = np.argsort(keys, kind="stable")  # now the earlier of two equal keys stands first
-    again = np.zeros(len(keys), dtype=bool)
-    again[order[1:]] = equals_previous(keys[order])
-    first = int(np.argmax(keys == keys[again.argmax()]))
-    rows.refuse(
-        again,
-        lambda row: f"{_key_text(row)} stands already in {rows.line(first)}",
-        "keep one row for each entity and time",
-    )
-
-
-def _key_text(row: dict) -> str:
-    return f"entity {row['entity_id']} at {row['frame_timestamp']} s"

@@ -1,4 +1,4 @@
-"""The AVA-ActiveSpeaker format: columns, labels, reading with checks, augmenting, official rows.
+"""The AVA-ActiveSpeaker format: labels, annotations as tables, augmenting, official rows.
 
 A row is one face at one time. Its key is (entity_id, frame_timestamp); timestamps and boxes keep the TEXT of their
 source everywhere (a timestamp of "900.10" must not become "900.1"), numbers are derived where they are needed.
@@ -13,11 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from core.formats.official_csv import BOX_COLUMNS, COLUMNS, Rows, join
 from core.runtime.errors import UserError
 from core.runtime.files import written_whole
 
-BOX_COLUMNS = ("entity_box_x1", "entity_box_y1", "entity_box_x2", "entity_box_y2")
-COLUMNS = ("video_id", "frame_timestamp", *BOX_COLUMNS, "label", "entity_id")
 AUGMENTED_COLUMNS = (*COLUMNS, "label_id", "instance_id")
 LABEL_IDS = {"NOT_SPEAKING": 0, "SPEAKING_AUDIBLE": 1, "SPEAKING_NOT_AUDIBLE": 2}
 SPEAKING = "SPEAKING_AUDIBLE"
@@ -25,7 +24,7 @@ SPEAKING_ID = LABEL_IDS[SPEAKING]
 ANNOTATION_SUFFIX = "-activespeaker.csv"
 SPLITS = ("train", "val")
 
-EXAMPLES = 3
+EXAMPLES = 3  # of keys, in messages
 
 
 def read_annotations(path: str | Path) -> pd.DataFrame:
@@ -35,12 +34,11 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
         A frame with `COLUMNS`, all text, in the order of the file.
 
     Raises:
-        UserError: the file is absent, empty or short of columns, or a row has a bad number, a box outside the frame
-            or with x2 <= x1 or y2 <= y1, an unknown label, or the key of an earlier row; with the line number.
+        UserError: the file is absent, empty or short of columns, or a row has a bad number, a negative time, a box
+            outside the frame or with x2 <= x1 or y2 <= y1, an unknown label, an id that cannot name a file, an entity
+            of another video, or the key of an earlier row; with the line number.
     """
-    rows = _read_text_columns(path, COLUMNS, header=False)
-    _check_rows(path, rows, first_line=1)
-    return rows
+    return _read([Path(path)]).frame()
 
 
 def read_augmented(path: str | Path) -> pd.DataFrame:
@@ -52,9 +50,7 @@ def read_augmented(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: as `read_annotations`, or the header is not the augmented one.
     """
-    rows = _read_text_columns(path, AUGMENTED_COLUMNS, header=True)
-    _check_rows(path, rows, first_line=2)
-    return sort_tracks(_with_label_ids(rows))
+    return sort_tracks(_with_label_ids(_read([Path(path)], augmented=True).frame()))
 
 
 def augment(annotations: pd.DataFrame) -> pd.DataFrame:
@@ -119,11 +115,6 @@ def boxes(rows: pd.DataFrame) -> np.ndarray:
     return rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64)
 
 
-def is_speaking(rows: pd.DataFrame) -> np.ndarray:
-    """The binary target, (rows,) bool: SPEAKING_NOT_AUDIBLE counts as not speaking."""
-    return (rows["label"] == SPEAKING).to_numpy(dtype=bool)
-
-
 def annotation_files(folder: str | Path) -> dict[str, Path]:
     """The AVA csvs of a folder: video id -> path, sorted by id.
 
@@ -143,110 +134,16 @@ def read_split(folder: str | Path) -> pd.DataFrame:
     """All annotations of a folder as one frame with `COLUMNS`, in order of video id.
 
     Raises:
-        UserError: as `annotation_files` and `read_annotations`, or an entity stands in two files.
+        UserError: as `annotation_files` and `read_annotations`.
     """
-    parts = [read_annotations(path) for path in annotation_files(folder).values()]
-    rows = pd.concat(parts, ignore_index=True)
-    videos_of_entity = rows.drop_duplicates(["video_id", "entity_id"])
-    twice = videos_of_entity[videos_of_entity["entity_id"].duplicated()]
-    if len(twice):
-        entity = twice["entity_id"].iloc[0]
-        videos = videos_of_entity.loc[videos_of_entity["entity_id"] == entity, "video_id"].tolist()
-        raise UserError(
-            f"{folder}: entity {entity} stands in the annotations of {', '.join(videos)}; "
-            "entity ids must be unique in a split, as <video_id>_<start>_<end>:<n> is"
-        )
-    return rows
-
-
-def _with_label_ids(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(label_id=rows["label"].map(LABEL_IDS).astype(np.int8))
-
-
-def _read_text_columns(path: str | Path, columns: tuple[str, ...], *, header: bool) -> pd.DataFrame:
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no file {path}: give an AVA-ActiveSpeaker csv")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty: expected rows of {', '.join(columns)}")
-    try:
-        table = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(
-                column_names=columns if not header else None, use_threads=False, block_size=1 << 24
-            ),
-            parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        words = str(error).removeprefix("CSV parse error: ").replace("Row #", "line ")
-        raise UserError(f"{path}: {words}; expected UTF-8 text with the columns {', '.join(columns)}") from error
-    if tuple(table.column_names) != columns:
-        raise UserError(
-            f"{path}: the header is {','.join(table.column_names)[:200]}, expected {','.join(columns)}; "
-            "make the file with data/augment_annotations.py"
-        )
-    if table.num_rows == 0:
-        raise UserError(f"{path} has no rows: expected rows of {', '.join(columns)}")
-    return table.to_pandas()
-
-
-def _check_rows(path: str | Path, rows: pd.DataFrame, first_line: int) -> None:
-    """Raise a UserError at the first row that breaks the format."""
-
-    def refuse(bad: np.ndarray | pd.Series, say) -> None:
-        bad = np.asarray(bad, dtype=bool)
-        if bad.any():
-            index = int(bad.argmax())
-            more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
-            raise UserError(f"{path}, line {index + first_line}: {say(rows.iloc[index])}{more}")
-
-    refuse((rows[list(COLUMNS)] == "").all(axis=1), lambda row: "the line is blank, expected a row; delete it")
-    for name in ("frame_timestamp", *BOX_COLUMNS):
-        numbers = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=np.float64)
-        refuse(~np.isfinite(numbers), lambda row, name=name: f"{name} is {row[name]!r}, expected a finite number")
-    refuse(times(rows) < 0, lambda row: f"frame_timestamp is {row['frame_timestamp']}, expected seconds >= 0")
-    x1, y1, x2, y2 = boxes(rows).T
-
-    def box_text(row: pd.Series) -> str:
-        return "box " + ",".join(row[name] for name in BOX_COLUMNS)
-
-    refuse((x2 <= x1) | (y2 <= y1), lambda row: f"{box_text(row)} is empty, expected x1 < x2 and y1 < y2")
-    refuse(
-        (x1 >= 1) | (y1 >= 1) | (x2 <= 0) | (y2 <= 0),
-        lambda row: f"{box_text(row)} lies outside the frame, expected fractions of width and height from 0 to 1",
-    )
-    refuse(
-        ~rows["label"].isin(list(LABEL_IDS)),
-        lambda row: f"unknown label {row['label']!r}, accepted are {', '.join(LABEL_IDS)}",
-    )
-    for name in ("video_id", "entity_id"):
-        refuse(
-            (rows[name] == "") | rows[name].str.contains(r'[/,"\x00-\x1f]|^\.\.?$'),
-            lambda row, name=name: f"{name} is {row[name]!r}, expected a name that can be a file name",
-        )
-    keys = pd.DataFrame({"entity_id": rows["entity_id"], "time_s": times(rows)})
-    refuse(
-        keys.duplicated(),
-        lambda row: f"entity {row['entity_id']} at {row['frame_timestamp']} s stands in an earlier line already",
-    )
-
-
-def _write_csv(path: str | Path, columns: dict[str, Iterable], *, header: bool) -> None:
-    table = pa.table({name: pa.array(np.asarray(values)) for name, values in columns.items()})
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        if header:  # by hand: the writer would put the names in quotes
-            file.write((",".join(columns) + "\n").encode())
-        pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, quoting_style="none"))
+    return _read(list(annotation_files(folder).values())).frame()
 
 
 def positions(annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.ndarray, source: str) -> np.ndarray:
-    """Where each annotated row stands among rows that a file or folder brings.
+    """Where each annotated row stands among the rows that a file or folder brings, joined by the text of their keys.
 
     Args:
-        annotations: rows with entity_id and frame_timestamp (text).
+        annotations: rows with entity_id and frame_timestamp (text), each key once.
         entity_ids, timestamps: (rows,) text, the keys that `source` brings, in its order.
         source: what the user calls it, for messages.
 
@@ -256,18 +153,58 @@ def positions(annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.
     Raises:
         UserError: a key is missing, surplus or there twice; with examples.
     """
-    wanted = pd.MultiIndex.from_arrays([annotations["entity_id"], annotations["frame_timestamp"]])
-    found = pd.MultiIndex.from_arrays([entity_ids, timestamps])
-    if found.has_duplicates:
-        raise UserError(f"{source} has keys twice: {_examples(found[found.duplicated()])}")
-    missing, surplus = wanted.difference(found), found.difference(wanted)
-    if len(missing) or len(surplus):
-        parts = [f"{len(missing):,} annotated rows are missing ({_examples(missing)})"] * bool(len(missing))
-        parts += [f"{len(surplus):,} rows are not annotated ({_examples(surplus)})"] * bool(len(surplus))
-        raise UserError(f"{source} does not fit the annotations: {'; '.join(parts)}; forward the same csv again")
-    return found.get_indexer(wanted)
+    theirs = pd.DataFrame({"entity_id": entity_ids, "frame_timestamp": timestamps})
+    both = pd.concat([annotations[list(theirs)], theirs], ignore_index=True)
+    keys = both.groupby(list(theirs), sort=False).ngroup().to_numpy()
+    wanted, found = np.split(keys, [len(annotations)])
+    order = join(wanted, found)
+    if order is None:
+        faults = [
+            _some(annotations[~np.isin(wanted, found)], "annotated rows are missing"),
+            _some(theirs[~np.isin(found, wanted)], "rows are not annotated"),
+            _some(theirs[theirs.duplicated()], "rows repeat a key"),
+        ]
+        raise UserError(f"{source} does not fit the annotations: {'; '.join(filter(None, faults))}; forward it again")
+    return order
 
 
-def _examples(index: pd.MultiIndex) -> str:
-    text = ", ".join(f"{entity} at {timestamp}" for entity, timestamp in index[:EXAMPLES])
-    return text + (", ..." if len(index) > EXAMPLES else "")
+def _some(rows: pd.DataFrame, fault: str) -> str:
+    """How many rows have a fault, with examples; empty where there are none."""
+    some = [f"{row.entity_id} at {row.frame_timestamp}" for row in rows[:EXAMPLES].itertuples()]
+    return f"{len(rows):,} {fault} ({', '.join(some)}{', ...' * (len(rows) > EXAMPLES)})" if some else ""
+
+
+def _with_label_ids(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(label_id=rows["label"].map(LABEL_IDS).astype(np.int8))
+
+
+def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
+    """Rows of AVA csvs or of augmented ones, as text, with all that preparation relies on checked."""
+    rows = Rows(paths, AUGMENTED_COLUMNS if augmented else COLUMNS, header=augmented, as_text=True)
+    rows.refuse(
+        rows.numbers("frame_timestamp") < 0,
+        lambda row: f"frame_timestamp is {row['frame_timestamp']}",
+        "expected seconds, 0 or more",
+    )
+    rows.check_boxes()
+    rows.check_labels(list(LABEL_IDS), "labels are AVA's")
+    for column in ("video_id", "entity_id"):
+        rows.check_file_names(column)
+    video, entity = rows.codes("video_id"), rows.codes("entity_id")
+    first_video = np.empty(len(rows.names("entity_id")), video.dtype)
+    first_video[entity[::-1]] = video[::-1]  # of several assignments to one position the last one stays
+    rows.refuse(
+        video != first_video[entity],
+        lambda row: f"entity {row['entity_id']} of video {row['video_id']} stands before in another video",
+        "entity ids must be unique in a split, as <video_id>_<start>_<end>:<n> is",
+    )
+    rows.check_unique("entity_id")
+    return rows
+
+
+def _write_csv(path: str | Path, columns: dict[str, Iterable], *, header: bool) -> None:
+    table = pa.table({name: pa.array(np.asarray(values)) for name, values in columns.items()})
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        if header:  # by hand: the writer would put the names in quotes
+            file.write((",".join(columns) + "\n").encode())
+        pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, quoting_style="none"))

@@ -1,24 +1,32 @@
-"""Csvs in the official format, without header, read straight into typed columns.
+"""Csvs in AVA's official format: read into columns, checked with file and line, joined by key.
 
-`core.formats.ava` keeps the text of every number, which preparation needs. Evaluation compares numbers, as the official
-tool does, so its files go into typed columns: several times faster, in a fraction of the memory. A file that does not
-fit its types is read a second time, as text, to name the line.
+Evaluation compares numbers, as the official tool does: they become float64 as the file is read, several times faster
+and in a fraction of the memory of text. Preparation keeps the text of every number, for a timestamp's text is a key
+and a file name. A file that does not fit its types is read once more as text, to name the line.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 
-from core.formats.ava import BOX_COLUMNS, COLUMNS
 from core.runtime.errors import UserError
 
+BOX_COLUMNS = ("entity_box_x1", "entity_box_y1", "entity_box_x2", "entity_box_y2")
+COLUMNS = ("video_id", "frame_timestamp", *BOX_COLUMNS, "label", "entity_id")
 PREDICTION_COLUMNS = (*COLUMNS, "score")
 NUMBER_COLUMNS = ("frame_timestamp", *BOX_COLUMNS, "score")
+MISSHAPEN_ROW = re.compile(
+    r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL
+)  # Arrow's
+NO_FILE_NAME = r'[/,"\x00-\x1f]|^\.{0,2}$'  # what an id that names files may not be
 
 
 class Rows:
@@ -26,35 +34,51 @@ class Rows:
 
     Args:
         sources: the files.
-        columns: `COLUMNS` or `PREDICTION_COLUMNS`.
+        columns: of the files, in order.
+        header: the files begin with a line of the columns' names.
+        as_text: keep the text of numbers.
 
     Raises:
-        UserError: a file is absent, empty or has not these columns, or a number is not finite; with file and line.
+        UserError: a file is absent, empty or has other columns, or a number is not finite; with file and line.
 
     Attributes:
         sources: the files.
-        table: float64 for `NUMBER_COLUMNS`, dictionary-encoded text for the others; each column in one chunk.
+        table: dictionary-encoded text; float64 for `NUMBER_COLUMNS` unless `as_text`; each column in one chunk.
     """
 
-    def __init__(self, sources: Sequence[Path], columns: tuple[str, ...]):
-        self.sources = list(sources)
-        tables = [_read(path, columns) for path in self.sources]
+    def __init__(
+        self, sources: Sequence[Path], columns: tuple[str, ...], *, header: bool = False, as_text: bool = False
+    ):
+        self.sources, self.header = list(sources), header
+        tables = [_read(path, columns, header, as_text) for path in self.sources]
         self._first_rows = np.cumsum([0, *(table.num_rows for table in tables[:-1])])
         self.table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         # Arrow keeps what reading has used for later; on AVA's val split that is 80 MB for each file.
         del tables
         pa.default_memory_pool().release_unused()
-        for name in self.table.column_names:
-            if name in NUMBER_COLUMNS:
-                bad = ~np.isfinite(self.numbers(name))
-                self.refuse(bad, lambda row, name=name: f"{name} is {row[name]}", "expected a finite number")
+        for name in NUMBER_COLUMNS:
+            if name in columns:
+                self.refuse(
+                    ~np.isfinite(self.numbers(name)),
+                    lambda row, name=name: (
+                        f"{name} is {row[name]!r}{' (a header? the format has none)' * (row[name] == name)}"
+                    ),
+                    "expected a finite number",
+                )
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def numbers(self, column: str) -> np.ndarray:
-        """(rows,) float64."""
-        return self.table[column].to_numpy()
+        """(rows,) float64; NaN where a text is no number."""
+        values = self.table[column].chunk(0)
+        if not isinstance(values, pa.DictionaryArray):
+            return values.to_numpy()
+        return pd.to_numeric(values.dictionary.to_pandas(), errors="coerce").to_numpy(np.float64)[self.codes(column)]
+
+    def boxes(self) -> np.ndarray:
+        """(rows, [x1, y1, x2, y2]) float64, fractions of the frame's width and height."""
+        return np.stack([self.numbers(name) for name in BOX_COLUMNS], axis=1)
 
     def codes(self, column: str) -> np.ndarray:
         """(rows,) int32, index into `names(column)`."""
@@ -64,17 +88,82 @@ class Rows:
         """The distinct texts of a column."""
         return self.table[column].chunk(0).dictionary
 
+    @cached_property
+    def times(self) -> pa.DictionaryArray:
+        """(rows,) timestamps in seconds, equal numbers encoded alike."""
+        return pa.array(self.numbers("frame_timestamp")).dictionary_encode()
+
+    def keys(self, numbering: "Rows") -> np.ndarray:
+        """(rows,) int64, a number for each (entity_id, timestamp as a number), the key of the official tool.
+
+        Args:
+            numbering: the rows that give the numbers, 0 or more; -1 where entity or time does not occur there.
+        """
+        entity = pa.compute.index_in(self.names("entity_id"), numbering.names("entity_id"))
+        entity = entity.fill_null(-1).to_numpy()[self.codes("entity_id")].astype(np.int64)
+        time = pa.compute.index_in(self.times.dictionary, numbering.times.dictionary)
+        time = time.fill_null(-1).to_numpy()[self.times.indices.to_numpy()]
+        return np.where((entity < 0) | (time < 0), -1, entity * len(numbering.times.dictionary) + time)
+
     def is_text(self, column: str, accepted: Sequence[str]) -> np.ndarray:
         """(rows,) bool: the text of a column is one of `accepted`."""
         return np.isin(self.names(column).to_pylist(), accepted)[self.codes(column)]
 
-    def line(self, row: int) -> str:
-        """Where a row stands: `<file>, line <number>`."""
-        source = int(np.searchsorted(self._first_rows, row, side="right")) - 1
-        return f"{self.sources[source]}, line {_line_number(self.sources[source], row - self._first_rows[source])}"
+    def frame(self) -> pd.DataFrame:
+        """The table as text columns (and float64 ones)."""
+        columns = {name: self.table[name] for name in self.table.column_names}
+        return pa.table(
+            {name: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for name, c in columns.items()}
+        ).to_pandas()
+
+    # ------------------------------------------------------------ checks: a UserError with the first bad row's line
+
+    def check_labels(self, accepted: Sequence[str], reason: str) -> None:
+        """Refuse labels beside the accepted ones."""
+        self.refuse(
+            ~self.is_text("label", accepted),
+            lambda row: f"the label is {row['label']!r}",
+            f"accepted are {', '.join(accepted)}; {reason}",
+        )
+
+    def check_boxes(self) -> None:
+        """Refuse boxes that are empty or lie outside the frame."""
+        x1, y1, x2, y2 = self.boxes().T
+
+        def box(row: dict) -> str:
+            return "box " + ",".join(str(row[name]) for name in BOX_COLUMNS)
+
+        self.refuse((x2 <= x1) | (y2 <= y1), lambda row: f"{box(row)} is empty", "expected x1 < x2 and y1 < y2")
+        self.refuse(
+            (x1 >= 1) | (y1 >= 1) | (x2 <= 0) | (y2 <= 0),
+            lambda row: f"{box(row)} lies outside the frame",
+            "expected fractions of width and height from 0 to 1, not pixels",
+        )
+
+    def check_file_names(self, column: str) -> None:
+        """Refuse ids that cannot be the name of a file."""
+        bad = self.names(column).to_pandas().str.contains(NO_FILE_NAME).to_numpy(bool)
+        remedy = "expected a name that can be a file name"
+        self.refuse(bad[self.codes(column)], lambda row: f"{column} is {row[column]!r}", remedy)
+
+    def check_unique(self, *ids: str) -> None:
+        """Refuse a row whose time, as a number, and ids are those of an earlier row."""
+        keys = self.times.indices.to_numpy().astype(np.int64)
+        for name in ids:
+            keys = keys * len(self.names(name)) + self.codes(name)
+        ordered = np.sort(keys)
+        if not (ordered[1:] == ordered[:-1]).any():
+            return
+        again = pd.Series(keys).duplicated().to_numpy()
+        first = int(np.argmax(keys == keys[again.argmax()]))
+        self.refuse(
+            again,
+            lambda row: f"{key_text(row)} stands already in {self.line(first)}",
+            "keep one row for each entity and time",
+        )
 
     def refuse(self, bad: np.ndarray, fault: Callable[[dict], str], remedy: str) -> None:
-        """Raise a UserError at the first bad row, if there is one; `fault` tells it from the row's values."""
+        """Raise a UserError at the first bad row, if there is one; `fault` describes it from the row's values."""
         if bad.any():
             row = int(bad.argmax())
             count = int(np.count_nonzero(bad))
@@ -82,76 +171,75 @@ class Rows:
             more = f" ({count:,} such rows)" if count > 1 else ""
             raise UserError(f"{self.line(row)}: {fault(values)}{more}; {remedy}")
 
+    def line(self, row: int) -> str:
+        """Where a row stands: `<file>, line <number>`."""
+        source = int(np.searchsorted(self._first_rows, row, side="right")) - 1
+        path, below = self.sources[source], row - self._first_rows[source] + self.header
+        return f"{path}, line {_line_number(path, below)}"
 
-def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    """One csv without header as typed columns; a UserError names the line that does not fit."""
+
+def key_text(row: dict) -> str:
+    """A row's key, for messages."""
+    return f"entity {row['entity_id']} at {row['frame_timestamp']} s"
+
+
+def join(wanted: np.ndarray, found: np.ndarray) -> np.ndarray | None:
+    """Where each of some keys stands among others: (wanted,) int64; None unless both are the same keys, each once.
+
+    Args:
+        wanted, found: (rows,) integers, those wanted all different.
+    """
+    if np.array_equal(wanted, found):
+        return np.arange(len(wanted))
+    # Joining by sorting is as fast as by hashing here, and shows repeated keys and whether the sets are equal.
+    order, of_wanted = np.argsort(found), np.argsort(wanted)
+    if not np.array_equal(wanted[of_wanted], found[order]):
+        return None
+    positions = np.empty(len(wanted), np.int64)
+    positions[of_wanted] = order
+    return positions
+
+
+def _read(path: Path, columns: tuple[str, ...], header: bool, as_text: bool) -> pa.Table:
+    """One csv as typed columns, or all of them as text."""
+    shape = f"{', '.join(columns)}, {'with a header of these names' if header else 'without header'}"
     if not path.is_file():
-        raise UserError(f"no file {path}: expected a csv without header, of the columns {', '.join(columns)}")
+        raise UserError(f"no file {path}: expected a csv of the columns {shape}")
     text = pa.dictionary(pa.int32(), pa.string())
-    types = {name: pa.float64() if name in NUMBER_COLUMNS else text for name in columns}
+    types = {name: pa.float64() if name in NUMBER_COLUMNS and not as_text else text for name in columns}
     try:
         table = pa.csv.read_csv(
             path,
-            read_options=pa.csv.ReadOptions(column_names=columns),
+            # On one thread Arrow counts the rows; in large blocks it is fast enough.
+            pa.csv.ReadOptions(
+                column_names=None if header else columns,
+                use_threads=not as_text,
+                block_size=1 << 24 if as_text else None,
+            ),
             convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[]),
         )
-    except pa.ArrowInvalid as error:
-        _explain(path, columns, error)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+        if not as_text and isinstance(error, pa.ArrowInvalid):
+            Rows([path], columns, header=header, as_text=True)  # names the line that does not fit
+        if misshapen := MISSHAPEN_ROW.match(str(error)):
+            row, expected, found, text = misshapen.groups()
+            raise UserError(
+                f"{path}, line {_line_number(path, int(row) - 1)}: {found} columns where {expected} are expected "
+                f"({shape}): {text[:120]!r}"
+            ) from error
+        raise UserError(f"{path} cannot be read ({error}): expected UTF-8 text with rows of {shape}") from error
+    if header and tuple(table.column_names) != columns:
+        raise UserError(
+            f"{path}: the header is {','.join(table.column_names)[:200]}, expected {','.join(columns)}; "
+            "make the file with data/augment_annotations.py"
+        )
     if not table.num_rows:
-        _explain(path, columns, "it has no rows")
+        raise UserError(f"{path} has no rows: expected rows of {shape}")
     return table
 
 
-def _explain(path: Path, columns: tuple[str, ...], error: Exception | str) -> NoReturn:
-    """Read a file that the typed reader refused again as text, on one thread, where Arrow counts the rows."""
-    misshapen = []
-
-    def note_first(row: pa.csv.InvalidRow) -> str:
-        if not misshapen:
-            misshapen.append(row)
-        return "skip"
-
-    whole = UserError(f"{path} cannot be read ({error}): expected rows of {', '.join(columns)}, without header")
-    try:
-        table = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False),
-            parse_options=pa.csv.ParseOptions(invalid_row_handler=note_first),
-            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), null_values=[]),
-        )
-    except pa.ArrowInvalid:
-        raise whole from None
-    if misshapen:
-        row = misshapen[0]
-        raise UserError(
-            f"{path}, line {_line_number(path, row.number - 1)}: {row.actual_columns} columns where "
-            f"{row.expected_columns} are expected ({', '.join(columns)}): {row.text[:120]!r}"
-        )
-    faults = [
-        (row, name, value)
-        for name in NUMBER_COLUMNS
-        if name in columns
-        for row, value in itertools.islice(_not_numbers(table[name].to_pylist()), 1)
-    ]
-    if not faults:
-        raise whole
-    row, name, value = min(faults)
-    header = "; if this is a header, take it away: the official format has no header" if row == 0 else ""
-    raise UserError(f"{path}, line {_line_number(path, row)}: {name} is {value!r}, expected a finite number{header}")
-
-
-def _not_numbers(values: list[str]) -> Iterator[tuple[int, str]]:
-    for row, value in enumerate(values):
-        try:
-            float(value)
-        except ValueError:
-            yield row, value
-
-
 def _line_number(path: Path, row: int) -> int:
-    """Line, from 1, of a row, from 0: the reader passes over empty lines, an editor counts them."""
+    """Line, from 1, of a row, from 0, header included: the reader passes over empty lines, an editor counts them."""
     with open(path, "rb") as file:
         lines = (number for number, line in enumerate(file, start=1) if line.strip(b"\r\n"))
         return next(itertools.islice(lines, int(row), None))
