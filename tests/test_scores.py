@@ -10,14 +10,12 @@ from scipy.special import softmax
 
 from core.evaluation.scores import speaking_probability
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "postprocess.json"
+# Random logits and what the published postprocessing made of them, by window of its median filter.
+PUBLISHED = Path(__file__).parent / "fixtures" / "published_postprocessing.json"
 
 
 def test_published_numbers():
-    if not REFERENCE.is_file():
-        pytest.skip("the reference numbers of the published postprocessing are not here")
-    reference = json.loads(REFERENCE.read_text())
-    assert set(reference["prob_by_filter"]) == {"1", "3", "5", "7"}
+    reference = json.loads(PUBLISHED.read_text())
     logits = np.array(reference["logits"])
     for window, expected in reference["prob_by_filter"].items():
         np.testing.assert_allclose(
