@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, TrackBatches, WholeTracks
+from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTracks, row_batches
 
 
 def numbers(sampler: ShuffledBatches) -> list[list[int]]:
@@ -80,21 +80,17 @@ def test_keys_carry_the_epoch_and_order_can_be_kept():
 # ---------------------------------------------------------------- whole tracks
 
 
-def batches_of(lengths: list[int], rows: int, at_most: int) -> list[list[int]]:
-    lengths = np.array(lengths)
-    sampler = TrackBatches(np.cumsum(lengths) - lengths, lengths, rows, at_most)
-    batches = numbers(sampler)
-    assert len(sampler) == len(batches)
-    return batches
-
-
-def test_tracks_stand_together_until_the_batch_is_large_enough():
-    assert [len(batch) for batch in batches_of([3, 3, 3, 5, 1], rows=6, at_most=10)] == [6, 8, 1]
-
-
-def test_a_track_that_does_not_fit_begins_a_batch_and_a_long_one_is_cut():
-    assert [len(batch) for batch in batches_of([4, 9], rows=6, at_most=10)] == [4, 9]
-    assert [len(batch) for batch in batches_of([2, 25, 2], rows=6, at_most=10)] == [2, 10, 10, 7]
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [
+        ([3, 3, 3, 5, 1], [6, 8, 1]),  # together until the batch is large enough
+        ([4, 9], [4, 9]),  # a track that does not fit begins a batch
+        ([2, 25, 2], [2, 10, 10, 7]),  # a long one is cut
+        ([], []),
+    ],
+)
+def test_batches_of_rows_keep_tracks_together(lengths, sizes):
+    assert [len(batch) for batch in row_batches(np.array(lengths), rows=6, at_most=10)] == sizes
 
 
 def test_every_row_once_in_order_and_no_track_cut_without_need():
@@ -102,7 +98,7 @@ def test_every_row_once_in_order_and_no_track_cut_without_need():
     for _ in range(200):
         lengths = rng.integers(1, rng.integers(2, 60), size=rng.integers(1, 20))
         rows, at_most = int(rng.integers(1, 40)), int(rng.integers(10, 50))
-        batches = batches_of(lengths.tolist(), rows, at_most)
+        batches = numbers(row_batches(lengths, rows, at_most))
         assert chain(batches) == list(range(lengths.sum()))
         assert max(map(len, batches)) <= at_most
         track = np.repeat(np.arange(len(lengths)), lengths)
@@ -111,12 +107,6 @@ def test_every_row_once_in_order_and_no_track_cut_without_need():
             assert not cut or lengths[track[after[0]]] > at_most
             if not cut:  # then it was large enough, or the next track would not have fitted
                 assert len(before) >= rows or len(before) + lengths[track[after[0]]] > at_most
-
-
-def test_rows_between_tracks_that_are_not_asked_for_are_not_given():
-    sampler = TrackBatches(np.array([0, 10, 20]), np.array([3, 4, 2]), rows=100)
-    assert numbers(sampler) == [[0, 1, 2], [10, 11, 12, 13], [20, 21]]
-    assert list(TrackBatches(np.zeros(0, int), np.zeros(0, int), rows=4)) == []
 
 
 # ---------------------------------------------------------------- whole tracks of equal length

@@ -13,7 +13,7 @@ from core.formats.wav import SAMPLE_RATE
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
-from core.inputs.sampling import TrackBatches
+from core.inputs.sampling import row_batches
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
 
@@ -45,7 +45,7 @@ def encode_videos(
     """
 
     def outputs() -> Iterator[Outputs]:
-        batches = TrackBatches(dataset.starts, dataset.lengths, rows=8 * batch_size)
+        batches = row_batches(dataset.lengths, rows=8 * batch_size)
         for batch in load_batches(dataset, batches, threads, device):
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
