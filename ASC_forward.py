@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
         start_folder(folder, {"weights": fingerprint(weights), "context": shape, "features": store.made_by})
-        videos = store.rows_of_videos()
+        videos = store.videos
         remaining = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
         faces = sum(rows.stop - rows.start for rows in remaining.values())
         with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:

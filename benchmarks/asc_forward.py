@@ -74,7 +74,7 @@ def _forward(scorer: ContextScorer, features: Path, out: Path) -> float:
     start = time.perf_counter()
     store = FeatureStore(features)
     dataset = _contexts(store)
-    for video, rows in store.rows_of_videos().items():
+    for video, rows in store.videos.items():
         logits = score_contexts(scorer, dataset, rows, batch_size=ASC_forward_params["batch_size"], device=CPU)
         write_logits(out, video, store.entity_ids[rows], store.timestamps[rows], logits)
     return len(store) / (time.perf_counter() - start)
@@ -82,7 +82,7 @@ def _forward(scorer: ContextScorer, features: Path, out: Path) -> float:
 
 def _deviation(network: nn.Module, store: FeatureStore) -> float:
     """Largest difference of logits; the batch norms first get the statistics of what they see."""
-    dataset, first = _contexts(store), next(iter(store.rows_of_videos().values()))
+    dataset, first = _contexts(store), next(iter(store.videos.values()))
     targets = np.linspace(first.start, first.stop - 1, COMPARED).astype(int)
     batch = dataset.__getitems__([(0, int(target)) for target in targets])
     x = batch.features[batch.index].permute(0, 3, 1, 2).float()

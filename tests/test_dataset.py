@@ -317,7 +317,7 @@ def brute_force_contexts(store: FeatureStore, target: int, length: int, stride: 
     others = {
         store.entity_ids[row]: window(row)
         for row in range(len(store))
-        if store.video_ids[row] == store.video_ids[target]
+        if any(rows.start <= min(row, target) and max(row, target) < rows.stop for rows in store.videos.values())
         and float(store.timestamps[row]) == float(store.timestamps[target])
         and row != target
     }

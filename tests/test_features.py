@@ -45,10 +45,10 @@ def two_videos(tmp_path) -> tuple[Path, list[VideoFeatures]]:
 
 def assert_same_rows(store: FeatureStore, videos: list[VideoFeatures]) -> None:
     rows = pd.concat([video.rows for video in videos])
-    for name, values in (("video_id", store.video_ids), ("entity_id", store.entity_ids)):
-        assert values.tolist() == rows[name].tolist()
+    assert store.entity_ids.tolist() == rows["entity_id"].tolist()
     assert store.timestamps.tolist() == rows["frame_timestamp"].tolist()
     assert store.label_ids.tolist() == rows["label_id"].tolist()
+    assert store.labels.tolist() == (rows["label"] == "SPEAKING_AUDIBLE").astype(int).tolist()
     np.testing.assert_array_equal(store.logits, np.concatenate([video.logits for video in videos]))
 
 
@@ -116,11 +116,10 @@ def test_rows_of_several_files_and_batches_by_number(two_videos, monkeypatch):
 def test_tracks_time_steps_and_videos(two_videos):
     store = FeatureStore(two_videos[0])
     assert store.entities.tolist() == [0] * 5 + [1] * 3 + [2] * 4 + [3]
-    assert store.rows_of_videos() == {"-v1": slice(0, 8), "v2": slice(8, 13)}
-    keys = list(zip(store.video_ids, store.timestamps, strict=True))
-    for a in range(13):
-        for b in range(13):
-            assert (store.time_steps[a] == store.time_steps[b]) == (keys[a] == keys[b])
+    assert store.videos == {"-v1": slice(0, 8), "v2": slice(8, 13)}
+    keys = [(row < 8, timestamp) for row, timestamp in enumerate(store.timestamps)]
+    together = [[a == b for b in keys] for a in keys]
+    assert (store.time_steps[:, None] == store.time_steps).tolist() == together
 
 
 def test_equal_times_written_differently_are_one_time_step(tmp_path):
@@ -144,19 +143,13 @@ def test_what_is_written_is_not_made_again(tmp_path, form):
     rows = annotations("v", {"v:1": 5, "v:2": 3})
     assert not is_written(tmp_path, rows, MADE_BY, form)
     write_features(tmp_path, video_features(rows), MADE_BY, form)
-    assert is_written(tmp_path, rows, MADE_BY, form)
+    assert is_written(tmp_path, rows, dict(reversed(MADE_BY.items())), form)
     assert not is_written(tmp_path, rows[:-1], MADE_BY, form)
-
-
-def test_features_of_other_weights_rows_or_labels_are_not_taken_for_written(tmp_path):
-    rows = annotations("v", {"v:1": 5, "v:2": 3})
-    write_features(tmp_path, video_features(rows), MADE_BY)
-    assert is_written(tmp_path, rows, dict(reversed(MADE_BY.items())))
-    assert not is_written(tmp_path, rows, {**MADE_BY, "weights": "abd"})
-    later = rows.assign(frame_timestamp=[*rows["frame_timestamp"][:-1], "9.99"])
-    assert not is_written(tmp_path, later, MADE_BY)
-    relabelled = rows.assign(label_id=np.roll(rows["label_id"], 1))
-    assert not is_written(tmp_path, relabelled, MADE_BY)
+    if form == "arrow":  # of other weights, times or labels
+        assert not is_written(tmp_path, rows, {**MADE_BY, "weights": "abd"})
+        later = rows.assign(frame_timestamp=[*rows["frame_timestamp"][:-1], "9.99"])
+        assert not is_written(tmp_path, later, MADE_BY)
+        assert not is_written(tmp_path, rows.assign(label_id=np.roll(rows["label_id"], 1)), MADE_BY)
 
 
 def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
@@ -176,9 +169,9 @@ def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_no_folder_or_nothing_in_it(tmp_path):
-    with pytest.raises(UserError, match=r"no feature folder .*none: run STE_forward\.py first"):
+    with pytest.raises(UserError, match=r"none.*STE_forward\.py"):
         FeatureStore(tmp_path / "none")
-    with pytest.raises(UserError, match=r"no features in .*: expected <video_id>\.arrow"):
+    with pytest.raises(UserError, match=r"<video_id>\.arrow"):
         FeatureStore(tmp_path)
 
 
@@ -188,14 +181,14 @@ def test_a_damaged_file_is_named(two_videos, share):
     whole = path.read_bytes()
     path.unlink()  # the file may be mapped into memory: it must not be cut under it
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(UserError, match=r"v2\.arrow is not a feature file .*; delete it and run STE_forward\.py again"):
+    with pytest.raises(UserError, match=r"v2\.arrow is not a feature file"):
         FeatureStore(two_videos[0])
 
 
 def test_features_of_two_encoders(two_videos):
     folder, _ = two_videos
     write_features(folder, video_features(annotations("v3", {"v3:1": 2}), size=16), MADE_BY)
-    with pytest.raises(UserError, match=r"mixes features of sizes \[8, 16\]"):
+    with pytest.raises(UserError, match=r"\[8, 16\]"):
         FeatureStore(folder)
 
 
@@ -203,14 +196,14 @@ def test_features_of_two_encoders(two_videos):
 def test_rows_out_of_order(tmp_path, order):
     rows = annotations("v", {"v:1": 2, "v:2": 2}).iloc[order].reset_index(drop=True)
     write_features(tmp_path, video_features(rows), MADE_BY)
-    with pytest.raises(UserError, match="rows are not sorted by entity and time"):
+    with pytest.raises(UserError, match="not sorted"):
         FeatureStore(tmp_path)
 
 
 def test_an_entity_in_two_videos(tmp_path):
     for video_id in ("v1", "v2"):
         write_features(tmp_path, video_features(annotations(video_id, {"same:1": 2})), MADE_BY)
-    with pytest.raises(UserError, match="an entity is in two videos"):
+    with pytest.raises(UserError, match="two videos"):
         FeatureStore(tmp_path)
 
 
@@ -218,9 +211,9 @@ def test_an_entity_in_two_videos(tmp_path):
     ("line", "fault"),
     [
         ('v,1.0,e,0,0.1,0.2,"[1.0, 2.0"', "line 2"),
-        ("v,1.0,e,0,0.1,0.2", "line 2: not enough values"),
-        ('v,1.0,e,0,0.1,x,"[1.0, 2.0]"', "line 2: could not convert string to float: 'x'"),
-        ('v,one,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2: could not convert string to float: 'one'"),
+        ("v,1.0,e,0,0.1,0.2", "line 2"),
+        ('v,1.0,e,0,0.1,x,"[1.0, 2.0]"', "line 2.*'x'"),
+        ('v,one,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2.*'one'"),
         ('v,1.0,e,0,0.1,0.2,"[1.0]"', "vectors of different lengths"),
     ],
 )

@@ -56,30 +56,23 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
     if form == "csv":
         _write_csv(Path(folder) / f"{video_id}.csv", video)
         return
-    width = video.features.shape[1]
-    dtype = pa.from_numpy_dtype(video.features.dtype)
-    heads = [head for head in HEADS if getattr(video, head) is not None]
-    schema = pa.schema(
-        [("entity_id", pa.dictionary(pa.int32(), pa.string())), ("frame_timestamp", pa.string())]
-        + [("label_id", pa.int8())]
-        + [(head, pa.list_(pa.float32(), 2)) for head in heads]
-        + [("features", pa.list_(dtype, width))],
+    heads = {head: getattr(video, head) for head in HEADS if getattr(video, head) is not None}
+    table = pa.table(
+        {
+            "entity_id": pa.array(video.rows["entity_id"].to_numpy(), pa.string()).dictionary_encode(),
+            "frame_timestamp": pa.array(video.rows["frame_timestamp"].to_numpy(), pa.string()),
+            "label_id": pa.array(video.rows["label_id"].to_numpy(), pa.int8()),
+            **{head: _fixed_lists(values.astype(np.float32)) for head, values in heads.items()},
+            "features": _fixed_lists(video.features),
+        },
         metadata={"made_by": json.dumps(made_by, sort_keys=True)},
     )
-    columns = [
-        pa.array(video.rows["entity_id"].to_numpy(), pa.string()).dictionary_encode(),
-        pa.array(video.rows["frame_timestamp"].to_numpy(), pa.string()),
-        pa.array(video.rows["label_id"].to_numpy(), pa.int8()),
-    ]
-    for head in heads:
-        columns.append(_fixed_lists(getattr(video, head).astype(np.float32)))
-    columns.append(_fixed_lists(video.features))
     with (
         written_whole(Path(folder) / f"{video_id}.arrow") as temporary,
         pa.OSFile(str(temporary), "wb") as file,
-        pa.ipc.new_file(file, schema) as writer,
+        pa.ipc.new_file(file, table.schema) as writer,
     ):
-        writer.write_table(pa.Table.from_arrays(columns, schema=schema), max_chunksize=ROWS_PER_BATCH)
+        writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
 
 
 def is_written(folder: str | Path, rows: pd.DataFrame, made_by: dict, form: str = "arrow") -> bool:
@@ -108,7 +101,7 @@ class FeatureStore:
         folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory).
 
     Attributes:
-        video_ids: (row,) video id.
+        videos: video id -> its rows, a slice.
         entities: (row,) int64, equal for rows of one entity, contiguous.
         entity_ids: (row,) entity id.
         timestamps: (row,) text.
@@ -137,15 +130,15 @@ class FeatureStore:
             raise UserError(f"{folder} mixes features of sizes {sorted(sizes)}: forward all videos with one encoder")
         self.feature_size = sizes.pop()
         lengths = [table.num_rows for table in tables]
+        ends = np.cumsum(lengths).tolist()
+        self.videos = {p.stem: slice(end - n, end) for p, n, end in zip(paths, lengths, ends, strict=True)}
         metadata = [table.schema.metadata or {} for table in tables]
         self.made_by = {p.stem: m.get(b"made_by", b"").decode() for p, m in zip(paths, metadata, strict=True)}
-        self.videos = [path.stem for path in paths]
-        self._video_of_row = np.repeat(np.arange(len(paths)), lengths)
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])
         self.label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
         self.labels = (self.label_ids == ava.SPEAKING_ID).astype(np.int64)
-        self.entities, self.time_steps = self._group(tables)
+        self.entities, self.time_steps = self._group(tables, np.repeat(np.arange(len(tables)), lengths))
         self._chunks = [_matrix(chunk) for table in tables for chunk in table["features"].chunks]  # mapped, not read
         self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in self._chunks])])
         for head in HEADS:
@@ -155,10 +148,6 @@ class FeatureStore:
 
     def __len__(self) -> int:
         return len(self.label_ids)
-
-    @property
-    def video_ids(self) -> np.ndarray:
-        return np.array(self.videos, dtype=object)[self._video_of_row]
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Feature vectors of some rows: (n,) int64, ascending -> (n, feature) float16 or float32, as stored."""
@@ -171,14 +160,8 @@ class FeatureStore:
             self._chunks[number].take(local[begin:end], axis=0, out=out[begin:end], mode="clip")
         return out
 
-    def rows_of_videos(self) -> dict[str, slice]:
-        """Video id -> its rows."""
-        ends = np.cumsum(np.bincount(self._video_of_row, minlength=len(self.videos)))
-        return {video: slice(int(a), int(b)) for video, a, b in zip(self.videos, [0, *ends[:-1]], ends, strict=True)}
-
-    def _group(self, tables: list[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
+    def _group(self, tables: list[pa.Table], video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""
-        video = self._video_of_row
         entity = pd.factorize(self.entity_ids)[0].astype(np.int64)
         time_s = np.concatenate([pc.cast(table["frame_timestamp"], pa.float64()).to_numpy() for table in tables])
         same_track = (entity[1:] == entity[:-1]) & (video[1:] == video[:-1])
@@ -189,7 +172,7 @@ class FeatureStore:
                 "make the features with STE_forward.py"
             )
         _, time_number = np.unique(time_s, return_inverse=True)
-        time_step = video.astype(np.int64) * (time_number.max() + 1) + time_number
+        time_step = video * (time_number.max() + 1) + time_number
         return entity, np.unique(time_step, return_inverse=True)[1]
 
 
