@@ -101,7 +101,7 @@ def splits(choice: str) -> list[str]:
 def load(
     path: Path | None,
     changes: list[str],
-    dictionaries: Mapping[str, list[str] | None],
+    dictionaries: Mapping[str, list[str]] | None = None,
     base: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
     """Merge `core/config.py`, a user's file and single changes, and check what a stage needs.
@@ -110,41 +110,42 @@ def load(
         path: a Python file with some of the dictionaries, or None. Its dictionaries are taken with the defaults for
             the keys that they leave out.
         changes: texts "DICT.KEY=VALUE"; VALUE is a Python literal or, failing that, a string.
-        dictionaries: what the stage needs: dictionary -> the path keys that must be filled in, or None for all keys
-            that hold a path.
+        dictionaries: what the stage needs: dictionary -> the path keys that must be filled in; None for all
+            dictionaries and no path.
         base: what comes between `core/config.py` and the user's file.
 
     Raises:
         UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...".
     """
     merged = {name: {**value, **(base or {}).get(name, {})} for name, value in _dictionaries(default_config).items()}
-    faults = []
-    for name, keys in (_user_dictionaries(path) if path else {}).items():
-        if name not in merged:
-            faults.append(f"{path}: unknown dictionary {name}; there are {', '.join(merged)}")
-            continue
-        for key, value in keys.items():
-            faults += _put(merged, name, key, value, str(path))
+    given, faults = [], []
+    if path:
+        given = [(path, name, key, value) for name, keys in _read(path).items() for key, value in keys.items()]
     for change in changes:
         left, equals, text = change.partition("=")
         name, dot, key = left.strip().partition(".")
-        if not (equals and dot):
-            faults.append(f"--set {change}: expected DICT.KEY=VALUE, for example STE_optimization_params.epochs=3")
-        elif name not in merged:
-            faults.append(f"--set {change}: unknown dictionary {name}; there are {', '.join(merged)}")
+        if equals and dot:
+            given.append((f"--set {change}", name, key, _literal(text)))
         else:
-            faults += _put(merged, name, key, _literal(text), "--set")
-    for name, needed in dictionaries.items():
+            faults.append(f"--set {change}: expected DICT.KEY=VALUE, for example STE_optimization_params.epochs=3")
+    for source, name, key, value in given:
+        if name not in merged:
+            faults.append(f"{source}: unknown dictionary {name}; there are {', '.join(merged)}")
+        elif key not in merged[name]:
+            faults.append(f"{source}: {name} has no key {key!r}; there are {', '.join(merged[name])}")
+        else:
+            merged[name][key] = value
+    for name, paths in (dictionaries or dict.fromkeys(merged, ())).items():
         for key, value in merged[name].items():
-            check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key))
+            check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, _path if key in paths else None))
             fault = check(value) if check else None
-            if check is None and (needed is None or key in needed):
-                fault = _path_fault(value)
             if fault:
                 faults.append(f"{name}[{key!r}] is {value!r}: {fault}")
     if faults:
-        raise UserError("the configuration has faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return Settings({name: dict(merged[name]) for name in dictionaries})
+        raise UserError(
+            "the configuration has faults:\n" + "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
+        )
+    return Settings({name: merged[name] for name in dictionaries or merged})
 
 
 def odd(text: str) -> int:
@@ -196,12 +197,7 @@ def run_name(given: str | None, prefix: str, resume: bool) -> str:
     return given or f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def names() -> list[str]:
-    """The dictionaries of a configuration."""
-    return list(_dictionaries(default_config))
-
-
-def _user_dictionaries(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"--config {path}: no such file; give a Python file with dictionaries as in core/config.py")
     if path.suffix != ".py":
@@ -210,20 +206,13 @@ def _user_dictionaries(path: Path) -> dict[str, dict[str, Any]]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code: whatever goes wrong there is told as his
+    except Exception as error:  # the user's own code: anything can go wrong there
         raise UserError(f"--config {path} cannot be read: {type(error).__name__}: {error}") from error
     return _dictionaries(module)
 
 
 def _dictionaries(module: ModuleType) -> dict[str, dict[str, Any]]:
     return {name: value for name, value in vars(module).items() if isinstance(value, dict) and name[0] != "_"}
-
-
-def _put(merged: dict[str, dict[str, Any]], name: str, key: str, value: Any, source: str) -> list[str]:
-    if key not in merged[name]:
-        return [f"{source}: {name} has no key {key!r}; there are {', '.join(merged[name])}"]
-    merged[name][key] = value
-    return []
 
 
 def _literal(text: str) -> Any:
@@ -233,10 +222,14 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _path_fault(value: Any) -> str | None:
+def _path(value: Any) -> str | None:
     if value == UNSET:
         return "fill in a path, in core/config.py, in a file given with --config, or with --set"
-    return None if isinstance(value, str | Path) and str(value) else "expected a path"
+    return None if _is_path(value) else "expected a path"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value) != ""
 
 
 def _odd(value: Any) -> str | None:
@@ -260,17 +253,15 @@ def _backbone(value: Any) -> str | None:
 
 
 def _pretrained(value: Any) -> str | None:
-    good = isinstance(value, bool | str | Path)
+    good = isinstance(value, bool) or _is_path(value)
     return None if good else "expected True, False or the path of a state dict"
 
 
-def _text(value: Any) -> str | None:
-    return (
-        None if isinstance(value, str | Path) and str(value) else "expected 'best', 'last' or the path of a .pth file"
-    )
+def _weights(value: Any) -> str | None:
+    return None if _is_path(value) else "expected 'best', 'last' or the path of a .pth file"
 
 
-# Every key that is no path, and what it may hold. Keys of the same name mean the same in every dictionary.
+# Every key that is not a path, and what it may hold. Keys of the same name mean the same in every dictionary.
 _CHECKS: dict[str, Check] = {
     "backbone": _backbone,
     "pretrained": _pretrained,
@@ -301,7 +292,7 @@ _CHECKS: dict[str, Check] = {
     "STE_forward_params.precision": one_of("fp32", "bf16"),
     "compile": flag,
     "seed": whole(0),
-    "weights": _text,
+    "weights": _weights,
     "feature_type": one_of("float16", "float32"),
     "format": one_of("arrow", "csv"),
     "median_window": _odd,

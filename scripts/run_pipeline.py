@@ -7,7 +7,7 @@
 
 VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. Finished
 stages are skipped on a re-run; an interrupted training goes on after its last finished epoch. Videos that cannot be
-used are named and left out (exit status 1). OUT/config.py holds all settings: the scripts can be run by hand with it.
+used are listed and left out (exit status 1). OUT/config.py holds all settings: the scripts can be run by hand with it.
 """
 
 import argparse
@@ -39,8 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 10  # a training on clips is cut into as many
 SMALL_BATCH = 500  # frames: whole tracks of small data are few, and 2000 frames make for too few steps
 PREDICTIONS = {
-    "STE_audio.csv": "STE, sound alone",
-    "STE_video.csv": "STE, picture alone",
+    "STE_audio.csv": "STE, audio alone",
+    "STE_video.csv": "STE, video alone",
     "STE.csv": "STE",
     "ASC.csv": "ASC",
 }
@@ -54,11 +54,11 @@ class Stage:
         name: in the table.
         command: script and arguments, without the interpreter.
         count, unit: how much work it is, for the throughput.
-        run_folder: of a training; where it holds a run, the script is told to resume it.
+        run_folder: of a training, which is resumed where the folder holds a run.
     """
 
     name: str
-    command: list[str]
+    command: list[object]
     count: int
     unit: str
     run_folder: Path | None = None
@@ -71,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     done = Done(out / "stages.json")
 
     # ------------------------------------------------------------ preparation
-    rows = {}
-    left_out = []
+    rows, left_out = {}, []
     for split in ava.SPLITS:
         for stage in preparation(arguments, out, split):
             done.run(stage, may_break=True)
@@ -80,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         left_out += [f"{split}/{video_id}" for video_id in missing]
 
     # ------------------------------------------------------------ training, forwarding, scores
-    write_config(arguments, out, rows)
+    config = write_config(arguments, out, rows)
     done.depends_on((out / "config.py").read_text(encoding="utf-8"), *left_out)
-    for stage in learning(arguments, out, rows):
+    for stage in learning(arguments, out, rows, config):
         done.run(stage)
 
     # ------------------------------------------------------------ what came out
@@ -102,27 +101,23 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--videos", type=Path, required=True, help="folder with {train,val}/<video_id>.<extension>")
     parser.add_argument("--annotations", type=Path, required=True, help="folder with {train,val}/*-activespeaker.csv")
     parser.add_argument("--out", type=Path, required=True, help="everything is written below this folder")
-    parser.add_argument("--clip-length", type=settings.odd, default=11, help="frames of a clip (default 11)")
-    parser.add_argument("--skip-frames", type=settings.at_least_one, default=4, help="rows between moments (default 4)")
-    parser.add_argument("--speakers", type=settings.at_least_one, default=3, help="speakers of a context (default 3)")
     parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device (default cpu)")
-    parser.add_argument("--crop-size", type=settings.at_least_one, default=144, help="pixels (default 144)")
     parser.add_argument(
         "--backbone",
         choices=[*BACKBONES, *TRACK_ENCODERS],
         default="resnet18_two_streams",
         help="the encoder; lr_asd and light_asd read whole tracks (default resnet18_two_streams)",
     )
-    parser.add_argument(
-        "--ste-clips",
-        type=settings.at_least_one,
-        default=16_000,
-        help="clips the STE is trained on; whole tracks: as many frames as these clips have",
-    )
-    parser.add_argument(
-        "--asc-contexts", type=settings.at_least_one, default=200_000, help="contexts ASC is trained on"
-    )
-    parser.add_argument("--jobs", type=settings.at_least_one, default=2, help="videos prepared side by side")
+    parser.add_argument("--clip-length", type=settings.odd, default=11, help="frames of a clip (default 11)")
+    for name, default, text in (
+        ("--skip-frames", 4, "rows from one time step to the next"),
+        ("--speakers", 3, "speakers of a context"),
+        ("--crop-size", 144, "pixels"),
+        ("--ste-clips", 16_000, "clips to train the STE on; whole tracks: as many frames as these clips have"),
+        ("--asc-contexts", 200_000, "contexts to train ASC on"),
+        ("--jobs", 2, "videos prepared side by side"),
+    ):
+        parser.add_argument(name, type=settings.at_least_one, default=default, help=f"{text} (default {default})")
     settings.add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -131,7 +126,7 @@ class Done:
     """The stages that are finished, kept in a file with their seconds.
 
     A stage is skipped if it was finished by the same command, after the same stages, with the same settings and
-    videos; one that had to leave out videos is tried again, for they may have been mended.
+    videos; one that had to leave out videos is run again, since they may have been repaired.
     """
 
     def __init__(self, path: Path):
@@ -144,19 +139,21 @@ class Done:
         self.chain = hashlib.sha256("\0".join([self.chain, *facts]).encode()).hexdigest()
 
     def run(self, stage: Stage, may_break: bool = False) -> None:
-        self.depends_on(*stage.command)
+        command = [str(word) for word in stage.command]
+        self.depends_on(*command)
         if self.stages.get(stage.name, {}).get("chain") == self.chain:
             print(f"[{stage.name}] finished before, {self.stages[stage.name]['seconds']:.1f} s")
             return
-        resume = ["--resume"] if stage.run_folder and (stage.run_folder / "settings.json").is_file() else []
-        print(f"[{stage.name}] {' '.join(stage.command + resume)}", flush=True)
+        if stage.run_folder and (stage.run_folder / "settings.json").is_file():
+            command.append("--resume")
+        print(f"[{stage.name}] {' '.join(command)}", flush=True)
         started = time.perf_counter()
-        status = subprocess.run([sys.executable, *stage.command, *resume], cwd=ROOT, check=False).returncode
+        status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
         if status in (EXIT_INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
         broken = status == EXIT_BROKEN_ITEMS and may_break
         if status != 0 and not broken:
-            raise UserError(f"stage {stage.name} failed with status {status}; see above, mend it and run this again")
+            raise UserError(f"stage {stage.name} failed with status {status}; see above, then run this again")
         seconds = time.perf_counter() - started
         chain = None if broken else self.chain
         entry = {"seconds": seconds, "count": stage.count, "unit": stage.unit, "chain": chain}
@@ -166,28 +163,21 @@ class Done:
 
 
 def preparation(arguments: argparse.Namespace, out: Path, split: str) -> Iterator[Stage]:
-    """The stages from annotations and videos to crops and sounds of one split."""
-    csv, tracks = f"{out}/csv/{split}_augmented.csv", f"{out}/tracks/{split}"
+    """The stages from annotations and videos to crops and audio of one split."""
     videos, annotations = arguments.videos.resolve() / split, arguments.annotations.resolve() / split
     if not videos.is_dir():
         raise UserError(f"no folder {videos}: --videos needs {{train,val}}/<video_id>.<extension>")
     files = ava.annotation_files(annotations)
     faces = sum(len(ava.read_annotations(path)) for path in files.values())
-    jobs = ["--jobs", str(arguments.jobs)]
-    size = ["--size", str(arguments.crop_size)]
-    steps = [
-        ("annotations", "augment_annotations", [annotations, csv], (faces, "faces")),
-        ("sound of videos", "extract_audio_tracks", [videos, csv, tracks, *jobs], (len(files), "videos")),
-        ("sound of faces", "slice_audio_tracks", [tracks, csv, f"{out}/audio/{split}", *jobs], (faces, "faces")),
-        (
-            "face crops",
-            "extract_face_crops_time",
-            [videos, csv, f"{out}/crops/{split}", *size, *jobs],
-            (faces, "faces"),
-        ),
-    ]
-    for name, script, words, work in steps:
-        yield Stage(f"{name}, {split}", [f"data/{script}.py", *map(str, words)], *work)
+    csv = f"{out}/csv/{split}_augmented.csv"
+    tracks, audio, crops = (f"{out}/{name}/{split}" for name in ("tracks", "audio", "crops"))
+    jobs = ["--jobs", arguments.jobs]
+    yield Stage(f"annotations, {split}", ["data/augment_annotations.py", annotations, csv], faces, "faces")
+    command = ["data/extract_audio_tracks.py", videos, csv, tracks, *jobs]
+    yield Stage(f"audio of videos, {split}", command, len(files), "videos")
+    yield Stage(f"audio of faces, {split}", ["data/slice_audio_tracks.py", tracks, csv, audio, *jobs], faces, "faces")
+    command = ["data/extract_face_crops_time.py", videos, csv, crops, "--size", arguments.crop_size, *jobs]
+    yield Stage(f"face crops, {split}", command, faces, "faces")
 
 
 def usable(out: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
@@ -205,27 +195,25 @@ def usable(out: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
     return rows, missing
 
 
-def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
-    """The settings of this run as a file that every stage script takes with --config."""
-    tracks, faces = rows["train"]["entity_id"].nunique(), len(rows["train"])
+def write_config(arguments: argparse.Namespace, out: Path, rows: dict[str, pd.DataFrame]) -> settings.Settings:
+    """The settings of this run, written to config.py, which every stage script takes with --config."""
     csvs = {f"csv_{split}_full": f"{out}/csv/{split}.csv" for split in ava.SPLITS}
     features = {f"features_{split}_full": f"{out}/features/{split}" for split in ava.SPLITS}
-    asc_epochs = max(1, round(arguments.asc_contexts / faces))
+    models, predictions = {"models_out": f"{out}/models"}, {"predictions_out": f"{out}/predictions"}
+    media = {"audio_dir": f"{out}/audio", "video_dir": f"{out}/crops", "features_out": f"{out}/features"}
+    faces = len(rows["train"])
     if arguments.backbone in TRACK_ENCODERS:
         recipe = track_recipe(arguments.backbone, arguments.ste_clips * arguments.clip_length, faces)
     else:
-        recipe = clip_recipe(arguments.ste_clips, tracks, arguments.crop_size)
+        recipe = clip_recipe(arguments.ste_clips, rows["train"]["entity_id"].nunique(), arguments.crop_size)
+    asc_epochs = max(1, round(arguments.asc_contexts / faces))
     values = {
-        "STE_inputs": csvs
-        | {"audio_dir": f"{out}/audio", "video_dir": f"{out}/crops", "models_out": f"{out}/models"}
-        | {"features_out": f"{out}/features", "predictions_out": f"{out}/predictions"},
+        "STE_inputs": csvs | media | models | predictions,
         "STE_optimization_params": {"backbone": arguments.backbone, "threads": 1} | recipe,
         # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
         "STE_forward_params": {"backbone": arguments.backbone, "weights": "last", "crop_size": arguments.crop_size},
-        "ASC_inputs": features | {"models_out": f"{out}/models"},
-        "ASC_inputs_forward": features
-        | csvs
-        | {"logits_out": f"{out}/logits", "predictions_out": f"{out}/predictions"},
+        "ASC_inputs": features | models,
+        "ASC_inputs_forward": features | csvs | predictions | {"logits_out": f"{out}/logits"},
         "ASC_optimization_params": {
             "learning_rate": 1e-4,
             "epochs": asc_epochs,
@@ -233,12 +221,13 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict) -> None:
         },
         "ASC_forward_params": {"weights": "last"},
     }
-    merged = settings.load(arguments.config, arguments.changes, {name: [] for name in settings.names()}, base=values)
-    text = "".join(f"\n{name} = {pprint.pformat(keys, sort_dicts=False)}\n" for name, keys in merged.plain().items())
+    config = settings.load(arguments.config, arguments.changes, base=values)
+    text = "".join(f"\n{name} = {pprint.pformat(keys, sort_dicts=False)}\n" for name, keys in config.plain().items())
     with written_whole(out / "config.py") as temporary:
         temporary.write_text(
             f'"""All settings of this run, made by scripts/run_pipeline.py."""\n{text}', encoding="utf-8"
         )
+    return config
 
 
 def cut_every(epochs: int) -> int:
@@ -291,37 +280,34 @@ def track_recipe(backbone: str, frames: int, faces: int) -> dict[str, Any]:
     }
 
 
-def learning(arguments: argparse.Namespace, out: Path, rows: dict) -> Iterator[Stage]:
-    """The stages from crops and sounds to scores."""
-    config = ["--config", str(out / "config.py")]
-    made = settings.load(out / "config.py", [], {name: [] for name in settings.names()})
-    ste, asc = made["STE_optimization_params"], made["ASC_optimization_params"]
-    faces = {split: len(part) for split, part in rows.items()}
+def learning(
+    arguments: argparse.Namespace, out: Path, rows: dict[str, pd.DataFrame], config: settings.Settings
+) -> Iterator[Stage]:
+    """The stages from crops and audio to scores."""
+    ste, asc = config["STE_optimization_params"], config["ASC_optimization_params"]
+    train, val = len(rows["train"]), len(rows["val"])
     whole_tracks = ste["backbone"] in TRACK_ENCODERS  # these have no audio head
-    if whole_tracks:
-        work = ste["epochs"] * faces["train"], "frames"
-    else:
-        work = ste["epochs"] * ste["clips_per_entity"] * rows["train"]["entity_id"].nunique(), "clips"
-    context = [str(arguments.clip_length), str(arguments.skip_frames), str(arguments.speakers), arguments.device]
-    encoder = [str(arguments.clip_length), arguments.device]
+    clips = rows["train"]["entity_id"].nunique() * ste["clips_per_entity"]
+    work = (ste["epochs"] * train, "frames") if whole_tracks else (ste["epochs"] * clips, "clips")
+    options = ["--config", out / "config.py"]
+    clip = [arguments.clip_length, arguments.device]
+    context = [arguments.clip_length, arguments.skip_frames, arguments.speakers, arguments.device]
+    models, predictions = out / "models", out / "predictions" / "val"
 
-    models = out / "models"
-    yield Stage("STE_train", ["STE_train.py", *encoder, "--name", "STE", *config], *work, models / "STE")
-    yield Stage("STE_forward", ["STE_forward.py", *encoder, *config], sum(faces.values()), "faces")
+    yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", *options], *work, models / "STE")
+    yield Stage("STE_forward", ["STE_forward.py", *clip, *options], train + val, "faces")
     for head in ("av", "video") if whole_tracks else ("av", "audio", "video"):
-        words = ["--set", f"STE_postprocessing_params.head={head}"]
-        yield Stage(f"STE_postprocessing, {head}", ["STE_postprocessing.py", *config, *words], faces["val"], "faces")
-    contexts = asc["epochs"] * faces["train"]
-    words = ["ASC_train.py", *context, "--name", "ASC", *config]
-    yield Stage("ASC_train", words, contexts, "contexts", models / "ASC")
-    yield Stage("ASC_forward", ["ASC_forward.py", *context, *config], faces["val"], "faces")
-    yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *config], faces["val"], "faces")
-    names = list(PREDICTIONS)[1:] if whole_tracks else PREDICTIONS
-    predictions = [str(out / "predictions" / "val" / name) for name in names]
-    words = ["--groundtruth", str(out / "predictions" / "val" / "gt.csv"), "--predictions", *predictions]
-    words += ["--videos", str(arguments.videos.resolve())]
-    words += ["--json", str(out / "evaluation.json"), "--plot", str(out / "precision_recall.png")]
-    yield Stage("evaluate", ["evaluate.py", *words], faces["val"] * len(predictions), "rows")
+        command = ["STE_postprocessing.py", *options, "--set", f"STE_postprocessing_params.head={head}"]
+        yield Stage(f"STE_postprocessing, {head}", command, val, "faces")
+    command = ["ASC_train.py", *context, "--name", "ASC", *options]
+    yield Stage("ASC_train", command, asc["epochs"] * train, "contexts", models / "ASC")
+    yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces")
+    yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces")
+    files = [predictions / name for name in PREDICTIONS if not (whole_tracks and name == "STE_audio.csv")]
+    command = ["evaluate.py", "--groundtruth", predictions / "gt.csv", "--predictions", *files]
+    command += ["--videos", arguments.videos.resolve()]
+    command += ["--json", out / "evaluation.json", "--plot", out / "precision_recall.png"]
+    yield Stage("evaluate", command, val * len(files), "rows")
 
 
 def report(out: Path, done: Done) -> tuple[str, dict]:

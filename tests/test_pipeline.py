@@ -73,7 +73,7 @@ def test_runs_again_without_doing_anything_twice(finished: tuple[Path, subproces
     stages = json.loads((folder / "run" / "stages.json").read_text())
     skipped = {name for name in stages if f"[{name}] finished before" in again.stdout}
     # Only the steps that met the broken video are tried again: it may have been mended.
-    assert stages.keys() - skipped == {"sound of videos, train", "sound of faces, train", "face crops, train"}
+    assert stages.keys() - skipped == {"audio of videos, train", "audio of faces, train", "face crops, train"}
     assert weights.stat().st_mtime_ns == before
 
 

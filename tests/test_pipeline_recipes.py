@@ -1,7 +1,5 @@
 """What scripts/run_pipeline.py makes of the published recipes, and which stages follow from the encoder."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -33,10 +31,10 @@ def test_only_heads_that_the_encoder_has_are_evaluated(tmp_path, backbone, heads
     words = ["--videos", "videos", "--annotations", "annotations", "--out", str(tmp_path), "--backbone", backbone]
     arguments = run_pipeline.parse(words)
     rows = dict.fromkeys(("train", "val"), pd.DataFrame({"entity_id": ["a"] * 50 + ["b"] * 30}))
-    run_pipeline.write_config(arguments, tmp_path, rows)
-    stages = {stage.name: stage for stage in run_pipeline.learning(arguments, tmp_path, rows)}
+    config = run_pipeline.write_config(arguments, tmp_path, rows)
+    stages = {stage.name: stage for stage in run_pipeline.learning(arguments, tmp_path, rows, config)}
     assert [name.split(", ")[1] for name in stages if name.startswith("STE_postprocessing")] == heads
-    names = [Path(word).name for word in stages["evaluate"].command if word.endswith(".csv")]
+    names = [word.name for word in stages["evaluate"].command if str(word).endswith(".csv")]
     assert ("STE_audio.csv" in names) == ("audio" in heads)
     assert names[-1] == "ASC.csv"
     assert stages["STE_train"].unit == unit
