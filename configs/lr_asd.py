@@ -2,7 +2,7 @@
 
     python STE_train.py 11 0 --config configs/lr_asd.py --set STE_inputs.csv_train_full=csv/train.csv ...
 
-Or copy this file and add the dictionaries with your paths. The clip length is given as ever, and does not count.
+Or copy this file and add the dictionaries with your paths. The clip length on the command line has no effect.
 """
 
 STE_optimization_params = {

@@ -22,8 +22,10 @@ STE_optimization_params = {
     # Clips: ImageNet weights through torchvision; False: random; or the path of a torchvision state dict.
     # Whole tracks: the path of the network's own weights to start from; True or False: random.
     "pretrained": True,
-    "optimizer": "Adam",  # any name of torch.optim
-    "criterion": "CrossEntropyLoss",  # any name of torch.nn
+    # Adam, AdamW, NAdam, RAdam, Adamax, Adafactor, Adadelta, Adagrad, RMSprop, SGD or ASGD of torch.optim, or a class
+    # or callable that takes (parameters, lr).
+    "optimizer": "Adam",
+    "criterion": "CrossEntropyLoss",  # or MultiMarginLoss of torch.nn; or a callable of logits (n, 2) and labels (n,)
     "learning_rate": 3e-4,
     "weight_decay": 0.0,
     "epochs": 100,
@@ -41,17 +43,17 @@ STE_optimization_params = {
     "crop_scale": (0.5, 1.0),  # side of the random crop box, as a share of the crop's
     "jitter": 0.4,  # strength of brightness, contrast and saturation jitter
     "jitter_per": "frame",  # draw the jitter for each "frame" (published) or once for each "clip"
-    "mismatched_sounds": 0,  # sounds from elsewhere shown with each clip as not speaking (published: 0)
+    "mismatched_sounds": 0,  # pieces of audio from elsewhere given to each clip as not speaking (published: 0)
     "mismatch_weight": 1.0,  # weight of their loss beside the published ones, which have 1
     # Whole tracks only:
     # At most, of all processes together (published: about 2000); longer tracks are cut to it. In fp32 a frame takes
     # 7 MB (LR-ASD) or 10 MB (Light-ASD) of memory.
     "frames_per_batch": 2000,
     "temperature": 1.0,  # divides the logits in the first epoch (published: LR-ASD 1, Light-ASD 1.3)
-    "temperature_drop": 0.0,  # taken off it by each further epoch (published: LR-ASD 0, Light-ASD 0.02)
-    "video_weight": 0.5,  # weight of the loss of the picture alone (published: 0.5)
-    "mix_chance": 0.5,  # that the sound of a track of another video is mixed in (published: 0.5)
-    "mix_snr": (-5, 5),  # dB, how much louder the track's own sound is then (published: -5 to 5)
+    "temperature_drop": 0.0,  # subtracted in each further epoch (published: LR-ASD 0, Light-ASD 0.02)
+    "video_weight": 0.5,  # weight of the loss of the video alone (published: 0.5)
+    "mix_chance": 0.5,  # probability that audio of another video is mixed in (published: 0.5)
+    "mix_snr": (-5, 5),  # dB, how much louder the track's own audio is then (published: -5 to 5)
 }
 
 STE_forward_params = {

@@ -76,7 +76,7 @@ def test_the_best_checkpoint_outlives_its_epoch_done_again(tmp_path):
 
 def test_a_run_is_not_overwritten(tmp_path):
     save(Run(tmp_path / "a", SETTINGS, resume=False), 1)
-    with pytest.raises(UserError, match=r"a holds a run: give another --name, or --resume"):
+    with pytest.raises(UserError, match=r"a holds a run: .*--name.*--resume"):
         Run(tmp_path / "a", SETTINGS, resume=False)
     assert weight(tmp_path / "a" / "1.pth") == 1
 
@@ -90,14 +90,15 @@ def test_a_run_without_a_finished_epoch_is_started_again(tmp_path):
 
 
 def test_there_is_nothing_to_resume(tmp_path):
-    with pytest.raises(UserError, match=r"--resume: .*a holds no run; start one without --resume"):
+    with pytest.raises(UserError, match=r"--resume: .*a holds no run"):
         Run(tmp_path / "a", SETTINGS, resume=True)
+    assert not (tmp_path / "a").exists()
 
 
 def test_resuming_with_the_same_settings_and_with_those_that_alter_no_step(tmp_path):
-    save(Run(tmp_path / "a", SETTINGS, resume=False), 1)
-    assert Run(tmp_path / "a", SETTINGS, resume=True).load_state()["epoch"] == 1
-    Run(tmp_path / "a", changed(epochs=9, threads=4), resume=True)
+    save(Run(tmp_path / "a", {**SETTINGS, "config": {"tb_logdir": "a"}}, resume=False), 1)
+    for settings in (SETTINGS, changed(epochs=9, threads=4)):
+        assert Run(tmp_path / "a", {**settings, "config": {"tb_logdir": "b"}}, resume=True).load_state()["epoch"] == 1
 
 
 def test_resuming_with_other_settings_lists_the_differences(tmp_path):
@@ -105,24 +106,11 @@ def test_resuming_with_other_settings_lists_the_differences(tmp_path):
     other = {**changed(crop_scale=(0.6, 1.0), seed=1, epochs=5), "clip_length": 5}
     with pytest.raises(UserError) as caught:
         Run(tmp_path / "a", other, resume=True)
-    heading, *lines = str(caught.value).splitlines()
-    assert heading.endswith("was made with other settings:")
-    assert lines == [
-        "  - STE_optimization_params.crop_scale: [0.5, 1.0] then, [0.6, 1.0] now",
-        "  - STE_optimization_params.seed: None then, 1 now",
-        "  - clip_length: 3 then, 5 now",
+    assert [line.strip(" -") for line in str(caught.value).splitlines()[1:]] == [
+        "STE_optimization_params.crop_scale: [0.5, 1.0] then, [0.6, 1.0] now",
+        "STE_optimization_params.seed: None then, 1 now",
+        "clip_length: 3 then, 5 now",
     ]
-
-
-def test_resuming_makes_no_folder(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
-        Run(tmp_path / "a", SETTINGS, resume=True)
-    assert not (tmp_path / "a").exists()
-
-
-def test_resuming_with_events_elsewhere(tmp_path):
-    save(Run(tmp_path / "a", {"config": {"tb_logdir": "/tmp/a"}}, resume=False), 1)
-    assert Run(tmp_path / "a", {"config": {"tb_logdir": "/tmp/b"}}, resume=True).load_state()["epoch"] == 1
 
 
 @pytest.mark.parametrize("length", [0, 100, -1])
@@ -131,20 +119,20 @@ def test_resuming_from_a_state_cut_short(tmp_path, length):
     save(run, 1)
     state = run.folder / "last.pt"
     state.write_bytes(state.read_bytes()[:length])
-    with pytest.raises(UserError, match=r"last\.pt cannot be read .*damaged or cut short; restore it, or delete it"):
+    with pytest.raises(UserError, match=r"last\.pt cannot be read"):
         Run(tmp_path / "a", SETTINGS, resume=True).load_state()
 
 
-@pytest.mark.parametrize("text", ["", '{"clip_length": 3', "[]", None])
+@pytest.mark.parametrize("text", ["", '{"clip_length": 3', "[]"])
 def test_settings_that_cannot_be_read(tmp_path, text):
     run = Run(tmp_path / "a", SETTINGS, resume=False)
     save(run, 1, best=True)
-    (run.folder / "settings.json").write_text(text or "")
-    with pytest.raises(UserError, match=r"settings\.json (cannot be read .*|holds no settings): restore it, or move"):
-        Run(tmp_path / "a", SETTINGS, resume=True)
-    if text is None:
-        (run.folder / "settings.json").unlink()
-    with pytest.raises(UserError, match=r"settings\.json (cannot be read .*|holds no settings): restore it, or move"):
+    (run.folder / "settings.json").write_text(text)
+    for read in (lambda: Run(run.folder, SETTINGS, resume=True), lambda: find_checkpoint("best", tmp_path, "STE")):
+        with pytest.raises(UserError, match=r"settings\.json cannot be read"):
+            read()
+    (run.folder / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"settings\.json cannot be read"):
         find_checkpoint("best", tmp_path, "STE")
 
 
@@ -153,7 +141,7 @@ def test_a_damaged_log_is_found_before_an_epoch_is_trained(tmp_path, text):
     run = Run(tmp_path / "a", SETTINGS, resume=False)
     save(run, 1)
     run.log.write_text(text)
-    with pytest.raises(UserError, match=r"log\.csv is no log of a run"):
+    with pytest.raises(UserError, match=r"log\.csv is not the log of a run"):
         Run(tmp_path / "a", SETTINGS, resume=True).load_state()
 
 
@@ -186,13 +174,8 @@ def test_an_interrupt_while_saving_leaves_the_state_before_it(tmp_path, monkeypa
         save(run, 2, best=True)
     assert run.load_state()["epoch"] == 1
     assert weight(run.folder / "best.pth") == 1
-    assert sorted(path.name for path in run.folder.iterdir()) == [
-        "1.pth",
-        "best.pth",
-        "last.pt",
-        "log.csv",
-        "settings.json",
-    ]
+    files = ["1.pth", "best.pth", "last.pt", "log.csv", "settings.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == files
 
 
 # ---------------------------------------------------------------- which weights
@@ -204,8 +187,8 @@ def test_best_and_last_of_the_newest_run(tmp_path):
         for epoch in (2, 9, 10):  # numbers, not text: 10 comes after 9
             save(run, epoch, best=epoch == 9)
         state = run.folder / "last.pt"
-        moment = state.stat().st_mtime - age
-        os.utime(state, (moment, moment))
+        time = state.stat().st_mtime - age
+        os.utime(state, (time, time))
     (tmp_path / "unfinished").mkdir()
     assert find_checkpoint("best", tmp_path, "STE") == tmp_path / "a_new" / "best.pth"
     assert find_checkpoint("last", tmp_path, "STE") == tmp_path / "a_new" / "10.pth"
@@ -226,15 +209,15 @@ def test_runs_of_both_stages_in_one_folder(tmp_path):
 
 
 def test_no_weights(tmp_path):
-    with pytest.raises(UserError, match=r"no finished epoch of any run in .*: run ASC_train\.py, or give a \.pth file"):
+    with pytest.raises(UserError, match=r"no finished epoch .*: run ASC_train\.py"):
         find_checkpoint("best", tmp_path, "ASC")
-    with pytest.raises(UserError, match=r"no STE weights no\.pth: give 'best', 'last' or the path"):
+    with pytest.raises(UserError, match=r"no STE weights no\.pth"):
         find_checkpoint("no.pth", tmp_path, "STE")
 
 
 def test_no_best_epoch(tmp_path):
     """Average precision is no number where nobody speaks in the validation clips: no epoch is the best."""
     save(Run(tmp_path / "a", SETTINGS, resume=False), 1)
-    with pytest.raises(UserError, match=r"a has no best epoch: nobody speaks .*; give 'last'"):
+    with pytest.raises(UserError, match=r"a has no best epoch: .*'last'"):
         find_checkpoint("best", tmp_path, "STE")
     assert find_checkpoint("last", tmp_path, "STE") == tmp_path / "a" / "1.pth"

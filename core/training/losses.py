@@ -17,12 +17,12 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n, 2) and labels (n,) 
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """What a stage says of a batch.
+    """The loss of a batch, and what is logged of it.
 
     Attributes:
         loss: what is minimised, a scalar: a mean over the batch's items.
         parts: further scalars to log.
-        logits: head -> (B, 2), what average precision and accuracy are taken of; the first head is the main one.
+        logits: head -> (B, 2), for average precision and accuracy; the first head is the main one.
         labels: (B,) int64.
     """
 
@@ -39,11 +39,11 @@ LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
 class EncoderLoss:
     """The encoder's loss: cross-entropies of the joint, the audio and the video classifier, weights 1 (published).
 
-    The audio classifier's target is whether anybody in the frame speaks. Where the batch brings sounds from
-    elsewhere, the joint classifier is also taught that a face with a sound that is not its own is not speaking; the
-    pictures go through the network once for all their sounds, so this costs next to nothing. It balances the two
-    streams and gives the audio stream more to learn from; it cannot teach lip sync, since the joint classifier is
-    linear on the two streams' embeddings.
+    The audio classifier's target is whether anybody in the frame speaks. Where the batch has mismatched audio, the
+    joint classifier is also trained to call a face with audio from elsewhere not speaking; the frames go through the
+    network once for all their audio, so this costs next to nothing. It balances the two streams and gives the audio
+    stream more to learn from; it cannot teach lip sync, since the joint classifier is linear on the two streams'
+    embeddings.
 
     Attributes:
         criterion: usually nn.CrossEntropyLoss().
@@ -61,12 +61,10 @@ class EncoderLoss:
 
     def __call__(self, model: nn.Module, batch: ClipBatch, draws: Draws | None) -> BatchLoss:
         clips = batch.frames[batch.windows]  # (batch, frame, height, width, 3)
-        if draws is None:
-            video = stack(clips)
-        else:
-            video = augment(clips, draws, self.crop_scale, self.jitter, self.jitter_frames)
+        augmentation = draws, self.crop_scale, self.jitter, self.jitter_frames
+        faces = stack(clips) if draws is None else augment(clips, *augmentation)
         mfcc = clip_mfcc(batch.audio.flatten(0, 1), batch.audio_lengths.flatten(), self.mfcc_windows)
-        joint, audio, video, _ = model(mfcc, video)
+        joint, audio, video, _ = model(mfcc, faces)
         own = len(batch.labels)
         parts = {
             "av_loss": self.criterion(joint[:own], batch.labels),
@@ -75,16 +73,15 @@ class EncoderLoss:
         }
         loss = sum(parts.values())
         if len(joint) > own:
-            parts["mismatch_loss"] = self.criterion(
-                joint[own:], torch.zeros_like(batch.labels).repeat(len(joint) // own - 1)
-            )
+            not_speaking = torch.zeros_like(batch.labels).repeat(len(joint) // own - 1)
+            parts["mismatch_loss"] = self.criterion(joint[own:], not_speaking)
             loss = loss + self.mismatch_weight * parts["mismatch_loss"]
         return BatchLoss(loss, parts, {"av": joint[:own], "audio": audio[:own], "video": video}, batch.labels)
 
 
 @dataclass(frozen=True)
 class TrackLoss:
-    """The loss of an encoder of whole tracks: the cross-entropy of every frame's label, and less of the picture's own.
+    """The loss of an encoder of whole tracks: cross-entropies of every frame, of both streams and of the video alone.
 
     In training the logits are divided by a temperature that falls from epoch to epoch (Light-ASD; 1 in LR-ASD). The
     published binary cross-entropy of the softmax's speaking output is the cross-entropy of the two logits.
@@ -92,8 +89,8 @@ class TrackLoss:
     Attributes:
         criterion: usually nn.CrossEntropyLoss().
         temperature: of the first epoch.
-        temperature_drop: what each further epoch takes off it.
-        video_weight: weight of the loss of the picture alone.
+        temperature_drop: subtracted from it in each further epoch.
+        video_weight: weight of the loss of the video alone.
     """
 
     criterion: Criterion
@@ -104,8 +101,7 @@ class TrackLoss:
     def __call__(self, model: nn.Module, batch: TrackBatch, draws: Draws | None) -> BatchLoss:
         joint, video, _ = model(batch.mfcc, batch.faces)
         joint, video, labels = joint.flatten(0, 1), video.flatten(0, 1), batch.labels.flatten()
-        training = draws is not None
-        temperature = self.temperature - self.temperature_drop * (batch.epoch - 1) if training else 1.0
+        temperature = 1.0 if draws is None else self.temperature - self.temperature_drop * (batch.epoch - 1)
         parts = {
             "av_loss": self.criterion(joint.float() / temperature, labels),
             "video_loss": self.criterion(video.float() / temperature, labels),

@@ -1,7 +1,7 @@
-"""A run folder: what a training leaves behind, and what it needs to go on after an interrupt.
+"""A run folder: what a training writes, and what it needs to go on after an interrupt.
 
-settings.json (all settings, whole), log.csv (a line an epoch), N.pth (state dict of epoch N), best.pth (a copy of the
-best one), last.pt (all that resuming needs), TensorBoard events. Every file appears whole or not at all.
+settings.json (all settings), log.csv (a line an epoch), N.pth (state dict of epoch N), best.pth (the one of the highest
+average precision), last.pt (all that resuming needs), TensorBoard events. Every file appears whole or not at all.
 """
 
 import csv
@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from core.runtime.errors import UserError
 from core.runtime.files import make_folder, write_json, written_whole
 
-STATE = "last.pt"  # all that resuming needs
+SETTINGS = "settings.json"
+STATE = "last.pt"
 # Settings that a resumed run may change: they alter no step.
-MAY_CHANGE = (".epochs", ".threads", ".cuda_device", ".tb_logdir")
+MAY_CHANGE = (".epochs", ".threads", ".tb_logdir")
 
 
 def has_state(folder: Path) -> bool:
@@ -34,35 +35,36 @@ class Run:
     Args:
         folder: made if absent.
         settings: what the run depends on, kept as settings.json.
-        resume: go on with the run that the folder holds; otherwise it must not hold one.
+        resume: go on with the run in the folder; otherwise there must be none.
 
     Raises:
-        UserError: the folder holds a run and `resume` is not asked for, or it is asked for and there is none, or it
-            was made with other settings, or they cannot be read.
+        UserError: there is a run and `resume` is false; or `resume` is true and there is none, or it was made with
+            other settings, or they cannot be read.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], resume: bool):
         self.folder = Path(folder)
         self.log = self.folder / "log.csv"
-        written = self.folder / "settings.json"
-        plain = json.loads(json.dumps(settings))
-        if not resume:
-            if has_state(self.folder):
-                raise UserError(f"{self.folder} holds a run: give another --name, or --resume to go on with it")
-            make_folder(self.folder)
-            write_json(written, settings)
-            self.log.unlink(missing_ok=True)
-        elif not written.is_file():
-            raise UserError(f"--resume: {self.folder} holds no run; start one without --resume")
-        else:
-            found = _differing(_read_settings(self.folder), plain)
-            differing = [line for line in found if not line.split(":")[0].endswith(MAY_CHANGE)]
+        if resume:
+            if not (self.folder / SETTINGS).is_file():
+                raise UserError(f"--resume: {self.folder} holds no run; start one without --resume")
+            then, now = _flat(_read_settings(self.folder)), _flat(json.loads(json.dumps(settings)))
+            differing = [
+                f"  - {key}: {then.get(key)!r} then, {now.get(key)!r} now"
+                for key in sorted(then.keys() | now.keys())
+                if then.get(key) != now.get(key) and not key.endswith(MAY_CHANGE)
+            ]
             if differing:
                 raise UserError(f"--resume: {self.folder} was made with other settings:\n" + "\n".join(differing))
+        else:
+            if has_state(self.folder):
+                raise UserError(f"{self.folder} holds a run: give another --name, or --resume to go on with it")
+            write_json(make_folder(self.folder) / SETTINGS, settings)
+            self.log.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, folder: str | Path, settings: Mapping[str, Any], resume: bool, accelerator: Accelerator) -> Self:
-        """The run, opened by every process of a training: the main one makes it, then the others look at it.
+        """The run, opened by every process of a training: the main one makes it, the others wait for that.
 
         Raises:
             UserError: as `Run`.
@@ -76,25 +78,25 @@ class Run:
             accelerator.wait_for_everyone()
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save` was given last, on the CPU; None where no epoch was finished.
+        """The last state that was saved, on the CPU; None where no epoch was finished.
 
         Raises:
             UserError: it cannot be read, or the log cannot.
         """
         path = self.folder / STATE
-        if not has_state(self.folder):
+        if not path.is_file():
             return None
         self.log_lines()  # now, before an epoch is trained that could not be logged
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever the bytes of a damaged file lead torch.load into
+        except Exception as error:  # a damaged file can make torch.load raise anything
             raise UserError(
                 f"{path} cannot be read ({type(error).__name__}): it is damaged or cut short; restore it, or delete it "
                 "and start anew without --resume"
             ) from error
 
     def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
-        """Write an epoch's checkpoint, mark it as the best one if it is, then the state to resume from."""
+        """Write an epoch's checkpoint, a copy as the best one if it is, then the state to resume from."""
         checkpoint = self.folder / f"{epoch}.pth"
         with written_whole(checkpoint) as temporary:
             torch.save(dict(weights), temporary)
@@ -102,7 +104,7 @@ class Run:
             with written_whole(self.folder / "best.pth") as temporary:
                 temporary.unlink()
                 try:
-                    os.link(checkpoint, temporary)  # no second copy where the file system can do without
+                    os.link(checkpoint, temporary)  # no second copy where the file system allows it
                 except OSError:
                     shutil.copyfile(checkpoint, temporary)
         self.save_state(state)
@@ -122,10 +124,10 @@ class Run:
             writer.writerows([*kept, values])
 
     def log_lines(self) -> list[dict[str, str]]:
-        """The lines of log.csv, an epoch each, as text by the names of the columns; none where there is no log.
+        """The lines of log.csv, an epoch each: column -> text; none where there is no log.
 
         Raises:
-            UserError: it cannot be read, has a line of another length, or an epoch that is no number.
+            UserError: it cannot be read, has a line of another length, or an epoch that is not a number.
         """
         if not self.log.is_file():
             return []
@@ -136,17 +138,17 @@ class Run:
         except (OSError, KeyError, ValueError, csv.Error):
             good = False
         if not good:
-            raise UserError(f"{self.log} is no log of a run (an 'epoch' and its numbers in each line): restore it")
+            raise UserError(f"{self.log} is not the log of a run (an 'epoch' and its numbers in each line): restore it")
         return lines
 
 
 def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> Path:
-    """The checkpoint that a forward script's 'weights' names.
+    """The checkpoint that 'weights' of a forward script stands for.
 
     Args:
         weights: "best" or "last" of the newest run of the stage, or the path of a file or of a run folder (its best).
-        models_out: folder of run folders.
-        stage: "STE" or "ASC"; both may have their runs in one folder.
+        models_out: folder of run folders, of both stages perhaps.
+        stage: "STE" or "ASC".
 
     Raises:
         UserError: there is none.
@@ -157,43 +159,35 @@ def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> 
         if not path.is_file():
             raise UserError(f"no {stage} weights {path}: give 'best', 'last' or the path of a .pth file")
         return path
-    runs = [path for path in Path(models_out).glob(f"*/{STATE}") if _is_of_stage(path.parent, stage)]
-    runs.sort(key=lambda path: path.stat().st_mtime)
-    if not runs:
+    folders = [path.parent for path in Path(models_out).glob(f"*/{STATE}")]
+    folders = [folder for folder in folders if f"{stage}_optimization_params" in _read_settings(folder)]
+    if not folders:
         raise UserError(f"no finished epoch of any run in {models_out}: run {stage}_train.py, or give a .pth file")
-    folder = runs[-1].parent
-    if weights == "best":
-        if not (folder / "best.pth").is_file():
-            raise UserError(
-                f"{folder} has no best epoch: nobody speaks in its validation clips, so they have no average "
-                "precision; give 'last' or the path of a .pth file"
-            )
-        return folder / "best.pth"
-    return max(folder.glob("[0-9]*.pth"), key=lambda path: int(path.stem))
-
-
-def _is_of_stage(folder: Path, stage: str) -> bool:
-    """Whether a run folder is of a stage, told by the settings it keeps."""
-    return f"{stage}_optimization_params" in _read_settings(folder)
+    newest = max(folders, key=lambda folder: (folder / STATE).stat().st_mtime)
+    if weights == "last":
+        return max(newest.glob("[0-9]*.pth"), key=lambda path: int(path.stem))
+    if not (newest / "best.pth").is_file():
+        raise UserError(
+            f"{newest} has no best epoch: nobody speaks in its validation clips, so they have no average precision; "
+            "give 'last' or the path of a .pth file"
+        )
+    return newest / "best.pth"
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "settings.json"
+    path = folder / SETTINGS
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("not a dictionary")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): restore it, or move {folder} away") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no settings: restore it, or move {folder} away")
     return settings
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differing(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"  - {prefix}{key}: {old!r} then, {new!r} now")
-    return lines
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
