@@ -1,4 +1,4 @@
-"""Clips of one face as they come in: the same clips and sounds as the staged pipeline makes of the same crops."""
+"""Clips of one face as they come in: the same clips and audio as the staged pipeline makes of the same crops."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CLIP_LENGTH = 5
 
 
 class Encode:
-    """A network that gives its inputs back: the picture's mean of each frame and channel, and the MFCCs."""
+    """A network that gives its inputs back: the video's mean of each frame and channel, and the MFCCs."""
 
     def __init__(self) -> None:
         self.audio, self.video = [], []

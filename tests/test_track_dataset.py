@@ -1,4 +1,4 @@
-"""Whole tracks with their sound: shapes, alignment of picture, sound and label, augmentation, mixing."""
+"""Whole tracks with their audio: shapes, alignment of face, audio and label, augmentation, mixing."""
 
 from pathlib import Path
 
@@ -10,10 +10,7 @@ import torch
 
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
-from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_mfcc
-from core.inputs.sampling import EqualLengthBatches
-from core.runtime.errors import UserError
 from core.track_dataset import TrackDataset, augmented, mixed
 
 FPS = 25
@@ -28,7 +25,7 @@ def brightness(track: int, row: int) -> int:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
-    """Crops whose grey tells track and row, and for each track noise of its own loudness."""
+    """Crops whose grey tells track and row, and noise of its own loudness for each track."""
     folder = tmp_path_factory.mktemp("tracks")
     rows = []
     for number, (video, entity, first, count) in enumerate(TRACKS):
@@ -51,7 +48,7 @@ def tracks(media, **options) -> TrackDataset:
 # ---------------------------------------------------------------- what a batch holds
 
 
-def test_pictures_sounds_and_labels_are_of_the_same_rows(media):
+def test_faces_audio_and_labels_are_of_the_same_rows(media):
     folder, rows = media
     batch = tracks(media).__getitems__([(0, 0, 12), (0, 2, 12)])
     assert (batch.faces.shape, batch.faces.dtype) == ((2, 12, 112, 112), torch.uint8)
@@ -68,7 +65,7 @@ def test_pictures_sounds_and_labels_are_of_the_same_rows(media):
     assert batch.epoch == 0
 
 
-def test_pieces_are_drawn_from_the_whole_track_and_keep_their_sound(media):
+def test_pieces_are_drawn_from_the_whole_track_and_keep_their_audio(media):
     dataset = tracks(media)
     whole = dataset.__getitems__([(0, 0, 12)])
     begins = set()
@@ -85,12 +82,11 @@ def test_pieces_are_drawn_from_the_whole_track_and_keep_their_sound(media):
 
 def test_rounded_timestamps_at_30_frames_a_second(tmp_path):
     """A click in the middle of frame 60 is loudest in the windows of row 60."""
-    labels = ("v", "0.1", "0.1", "0.5", "0.5", "NOT_SPEAKING", "v:1")
-    rows = [(labels[0], f"{5 + n / 30:.2f}", *labels[1:]) for n in range(90)]
-    for row in rows:
-        path = tmp_path / "crops" / "v:1" / f"{row[1]}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "crops" / "v:1").mkdir(parents=True)
+    times = [f"{5 + n / 30:.2f}" for n in range(90)]
+    for time in times:
+        cv2.imwrite(str(tmp_path / "crops" / "v:1" / f"{time}.jpg"), np.zeros((8, 8, 3), np.uint8))
+    rows = [("v", time, "0.1", "0.1", "0.5", "0.5", "NOT_SPEAKING", "v:1") for time in times]
     samples = np.zeros(3 * SAMPLE_RATE, np.int16)
     samples[round(60.5 / 30 * SAMPLE_RATE)] = 30_000
     write_wav(tmp_path / "audio" / "v:1.wav", samples)
@@ -99,14 +95,6 @@ def test_rounded_timestamps_at_30_frames_a_second(tmp_path):
     heard = np.flatnonzero(batch.mfcc[0, :, 0] > -30) / 4
     assert 59.9 < heard.mean() < 60.9
     assert np.ptp(heard) < 1
-
-
-def test_missing_crops_and_sounds_are_named(media, tmp_path):
-    folder, rows = media
-    with pytest.raises(UserError, match=r"no crops of entity a:1 \(video a\)"):
-        TrackDataset(rows, tmp_path, folder / "audio", augment=False)
-    with pytest.raises(UserError, match=r"no audio of 4 of 4 entities in .*, first a:1 of video a"):
-        TrackDataset(rows, folder / "crops", tmp_path, augment=False)
 
 
 # ---------------------------------------------------------------- what is drawn
@@ -123,18 +111,6 @@ def test_a_track_depends_on_seed_epoch_and_number_alone(media):
     others = [dataset.__getitems__([(epoch, track, 9) for track in range(3)]) for epoch in range(5, 9)]
     others.append(tracks(media, augment=True, seed=4).__getitems__([(4, track, 9) for track in range(3)]))
     assert all(not torch.equal(other.mfcc, whole.mfcc) or not torch.equal(other.faces, whole.faces) for other in others)
-
-
-def test_the_same_batches_whatever_the_number_of_threads(media):
-    dataset = tracks(media, augment=True, seed=3)
-
-    def faces(threads: int) -> list[torch.Tensor]:
-        sampler = EqualLengthBatches(dataset.lengths, 12, seed=3)
-        return [batch.faces for batch in load_batches(dataset, sampler, threads, torch.device("cpu"))]
-
-    here, there = faces(0), faces(2)
-    assert [len(batch) for batch in here] == [1, 1, 1]
-    assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
 
 
 def kind_of(faces: np.ndarray, changed: np.ndarray) -> str:
@@ -176,11 +152,11 @@ def test_crops_and_rotations_stay_within_their_ranges():
     assert max(angles) == pytest.approx(15, abs=1.5)
 
 
-# ---------------------------------------------------------------- mixed sounds
+# ---------------------------------------------------------------- mixed audio
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 5.0])
-def test_another_sound_is_added_as_much_quieter_as_asked(snr_db):
+def test_other_audio_is_added_as_much_quieter_as_asked(snr_db):
     rng = np.random.default_rng(0)
     own, noise = (rng.standard_normal(length) * level for length, level in ((8000, 1000), (3000, 200)))
     own, noise = own.astype(np.int16), noise.astype(np.int16)
@@ -199,7 +175,7 @@ def test_loud_sums_are_clipped_and_silence_stays_silent():
     assert len(mixed(np.zeros(0, np.int16), loud, 0.0)) == 0
 
 
-def test_only_sounds_of_other_videos_are_mixed_in_and_by_chance(media, monkeypatch):
+def test_only_audio_of_other_videos_are_mixed_in_and_by_chance(media, monkeypatch):
     dataset = tracks(media, augment=True, mix_chance=0.5)
     heard = []
     sound = TrackDataset.audio

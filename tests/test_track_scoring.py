@@ -6,7 +6,7 @@ import torch
 from track_models import SIDE, used
 
 from core.inference import tracks
-from core.inference.tracks import OnePass, SixPasses, _running_mean
+from core.inference.tracks import OnePass, SixPasses
 from core.inputs.mfcc import track_mfcc, track_samples
 from core.media.video_audio import VideoAudio
 from core.models import light_asd, lr_asd
@@ -22,8 +22,8 @@ def model(request) -> TrackEncoder:
 def material(frames: int) -> tuple[np.ndarray, VideoAudio]:
     rng = np.random.default_rng(frames)
     faces = rng.integers(0, 256, (frames, SIDE, SIDE)).astype(np.uint8)
-    sound = rng.integers(-9000, 9000, track_samples(frames) + 16000).astype(np.int16)
-    return faces, VideoAudio(sound, 0.0, len(sound) / 16000)
+    samples = rng.integers(-9000, 9000, track_samples(frames) + 16000).astype(np.int16)
+    return faces, VideoAudio(samples, 0.0, len(samples) / 16000)
 
 
 def run(scorer: OnePass | SixPasses, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def plain(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarray) -> tuple[np.
 
 
 def published_six_passes(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The protocol as it is told, every window through the network."""
+    """The protocol as published, every window through the network."""
     time = len(faces)
     passes = []
     for seconds in (1, 2, 3, 4, 5, 6):
@@ -53,19 +53,19 @@ def published_six_passes(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarra
 
 @pytest.mark.parametrize("frames", [1, 2, 23, 24, 25, 48, 61])
 def test_blocks_give_what_the_whole_track_gives(model, frames):
-    faces, sound = material(frames)
-    scorer = OnePass(FastTrackEncoder(model), sound, 0.5)
+    faces, audio = material(frames)
+    scorer = OnePass(FastTrackEncoder(model), audio, 0.5)
     assert scorer.encoder.block == 24
     logits, features = run(scorer, faces)
-    expected = plain(model, track_mfcc(sound.samples[8000:], np.arange(frames)), faces)
+    expected = plain(model, track_mfcc(audio.samples[8000:], np.arange(frames)), faces)
     np.testing.assert_allclose(logits, expected[0], atol=1e-4)
     np.testing.assert_allclose(features, expected[1], atol=1e-4)
     assert (logits.dtype, features.dtype) == (np.float32, np.float32)
 
 
 def test_crops_are_let_go_when_they_are_embedded(model):
-    faces, sound = material(60)
-    scorer = OnePass(FastTrackEncoder(model), sound, 0.0)
+    faces, audio = material(60)
+    scorer = OnePass(FastTrackEncoder(model), audio, 0.0)
     for face in faces:
         scorer.push(face)
         assert len(scorer.faces.waiting) <= scorer.encoder.block
@@ -74,9 +74,9 @@ def test_crops_are_let_go_when_they_are_embedded(model):
 # Less than a window, one; a last window of one frame, of a few, of more than an embedding depends on.
 @pytest.mark.parametrize("frames", [12, 25, 51, 130, 171])
 def test_six_passes_are_the_published_protocol(model, frames):
-    faces, sound = material(frames)
-    logits, features = run(SixPasses(FastTrackEncoder(model), sound, 0.25), faces)
-    expected = published_six_passes(model, track_mfcc(sound.samples[4000:], np.arange(frames)), faces)
+    faces, audio = material(frames)
+    logits, features = run(SixPasses(FastTrackEncoder(model), audio, 0.25), faces)
+    expected = published_six_passes(model, track_mfcc(audio.samples[4000:], np.arange(frames)), faces)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert features.shape == (frames, 128)
     layer = model.lossAV.FC
@@ -87,11 +87,11 @@ def test_six_passes_are_the_published_protocol(model, frames):
 
 def test_six_passes_stretch_by_stretch(model, monkeypatch):
     monkeypatch.setattr(tracks, "PASSES_S", (1, 2, 3))
-    faces, sound = material(330)
+    faces, audio = material(330)
     encoder = FastTrackEncoder(model)
-    expected = run(SixPasses(encoder, sound, 0.0), faces)
+    expected = run(SixPasses(encoder, audio, 0.0), faces)
     monkeypatch.setattr(tracks, "STRETCH", 6 * 25)
-    np.testing.assert_allclose(run(SixPasses(encoder, sound, 0.0), faces)[0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(run(SixPasses(encoder, audio, 0.0), faces)[0], expected[0], atol=1e-4)
 
 
 def test_a_second_is_longer_than_two_contexts(model):
@@ -102,10 +102,3 @@ def test_a_second_is_longer_than_two_contexts(model):
 
 def test_windows_of_all_lengths_end_with_a_stretch():
     assert all(tracks.STRETCH % (25 * seconds) == 0 for seconds in tracks.PASSES_S)
-
-
-def test_the_running_mean_takes_what_there_is_at_the_ends():
-    values = torch.tensor([[0.0], [3.0], [6.0], [9.0], [12.0], [30.0]])
-    expected = [[3.0], [4.5], [6.0], [12.0], [14.25], [17.0]]
-    torch.testing.assert_close(_running_mean(values, 2), torch.tensor(expected))
-    assert _running_mean(values[:1], 2).tolist() == [[0.0]]

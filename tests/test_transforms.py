@@ -54,32 +54,21 @@ def test_stack_leaves_its_input_alone_and_lays_channels_last():
 # ---------------------------------------------------------------- flip and crop
 
 
-def test_augment_without_jitter_and_crop_is_stack_up_to_the_flip():
-    clips = random_clips(16, 3, 8, 8)
+def test_augment_without_jitter_and_crop_is_stack_but_for_the_flip_of_half_of_the_clips():
+    clips = random_clips(400, 3, 4, 4)
     plain, augmented = stack(clips), augment(clips, draws(len(clips)), crop_scale=(1.0, 1.0), jitter=0.0)
-    flipped = plain.flip(-1)
-    kinds = set()
-    for ours, straight, mirrored in zip(augmented, plain, flipped, strict=True):
-        is_straight, is_mirrored = (torch.allclose(ours, other, atol=2e-4) for other in (straight, mirrored))
-        assert is_straight != is_mirrored  # all frames of a clip alike
-        kinds.add(is_straight)
-    assert kinds == {True, False}
-
-
-def test_about_half_of_the_clips_are_flipped():
-    clips = ramp_clips(2000, size=2)
-    red = colours(augment(clips, draws(len(clips)), crop_scale=(1.0, 1.0), jitter=0.0))[:, 0, 0, 0]
-    assert 900 < torch.count_nonzero(red[:, 0] > red[:, 1]) < 1100
+    straight, mirrored = (
+        ((augmented - other).abs() < 2e-4).flatten(1).all(1) for other in (plain, plain.flip(-1))
+    )  # all frames of a clip alike
+    assert (straight != mirrored).all()
+    assert 160 < mirrored.sum() < 240
 
 
 def test_crop_box_lies_where_the_published_one_may_lie():
     """Left, top, left + width, top + height, a square of 0.5 to 1 of the side, anywhere inside the picture."""
     size = 64
     boxes = colours(augment(ramp_clips(500, size=size), draws(500), crop_scale=(0.5, 1.0), jitter=0.0))[:, 0]
-    red, green = (
-        boxes[:, 0, size // 2],
-        boxes[:, 1, :, size // 2],
-    )  # along x and y through the middle
+    red, green = boxes[:, 0, size // 2], boxes[:, 1, :, size // 2]  # along x and y through the middle
     red = torch.where(red[:, :1] > red[:, -1:], red.flip(1), red)  # flipped back
     # Away from the border, a pixel's value is its place in the picture: between places a and b it grows linearly.
     a, b = size // 4, 3 * size // 4
@@ -152,14 +141,6 @@ def test_colours_are_torchvisions_single_steps(jitter_frames):
             assert expected.max() < 1
             # torchvision's grey has 0.2989 where BT.601 has 0.299.
             torch.testing.assert_close(colours(images)[b, frame] / 255, expected, atol=2e-4, rtol=0)
-
-
-def test_jitter_of_a_clip_is_equal_over_its_frames_and_of_a_frame_is_not():
-    clips = random_clips(4, 1, 6, 6, low=80, high=160).expand(4, 3, 6, 6, 3)
-    per_clip = colours(augment(clips, draws(len(clips)), jitter_frames=False))
-    torch.testing.assert_close(per_clip[:, 1:], per_clip[:, :1].expand_as(per_clip[:, 1:]))
-    per_frame = colours(augment(clips, draws(len(clips)), jitter_frames=True))
-    assert ((per_frame[:, 1:] - per_frame[:, :1]).abs().amax((2, 3, 4)) > 1).all()
 
 
 def test_colours_are_clamped_to_those_of_pixels():
