@@ -87,7 +87,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     size.add_argument(
         "--frame-size",
         metavar="WxH",
-        help="of all videos, in pixels, for the face widths: 1280x720; with --columbia of the picture that the labels "
+        help="of all videos, in pixels, for the face widths: 1280x720; with --columbia of the frames that the labels "
         "are in pixels of ({}x{})".format(*columbia.FRAME_SIZE),
     )
     size.add_argument("--videos", metavar="DIR", help="take it from DIR/[train|val/]<video_id>.<extension> instead")
@@ -199,9 +199,9 @@ def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str,
     folders = [split for split in (folder, *(folder / name for name in SPLITS)) if split.is_dir()]
 
     def find(video_id: str) -> Path:
-        for place in folders:
+        for directory in folders:
             with contextlib.suppress(UserError):
-                return find_video(place, video_id)
+                return find_video(directory, video_id)
         raise UserError(
             f"no video {video_id} in {', '.join(map(str, folders))}; its size is needed for the face widths"
         )
@@ -218,7 +218,7 @@ def plot_precision_recall(
     """Draw the steps whose area is the average precision, one line for each file of predictions.
 
     Args:
-        path: picture to write.
+        path: image to write.
         results: of each file; its name and average precision make the legend.
         curves: recall and precision of each, as `core.evaluation.metrics.precision_recall` gives them.
         chance: average precision of random scores, where it is the same for all; drawn as a line.

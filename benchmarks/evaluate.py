@@ -75,10 +75,10 @@ def write_files(folder: Path, rows: int) -> tuple[Path, dict[str, Path]]:
         corners = np.sort(generator.random((length, 2, 2)), axis=1).reshape(length, 4)
         for index in range(length):
             box = ",".join(f"{value:.6f}" for value in corners[index])
-            place = f"{video_id},{(start + index) / 25:.2f},{box}"
+            position = f"{video_id},{(start + index) / 25:.2f},{box}"
             entity_id = f"{video_id}_{start // 25:04d}_{start // 25 + 60:04d}:{entity}"
-            truth.append(f"{place},{label},{entity_id}\n")
-            predicted.append(f"{place},{SPEAKING},{entity_id},{float(scores[index])!r}\n")
+            truth.append(f"{position},{label},{entity_id}\n")
+            predicted.append(f"{position},{SPEAKING},{entity_id},{float(scores[index])!r}\n")
         entity += 1
     groundtruth = folder / "gt.csv"
     groundtruth.write_text("".join(truth))

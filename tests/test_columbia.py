@@ -219,7 +219,7 @@ def test_absent_labels_are_refused(tmp_path):
 def test_predictions_of_another_video_size_or_of_several_videos_are_refused(tmp_path):
     write_labels(tmp_path / "labels", "bell", [1, 1])
     rows = track("1", [2.0, 2.0], box_at(BELL))
-    message = "none of 2 predictions fits any of 2 labels .* as of 25 frames per second and a picture of 2048x2048"
+    message = "none of 2 predictions fits any of 2 labels .* as of 25 frames per second and frames of 2048x2048"
     with pytest.raises(UserError, match=message):
         evaluated(tmp_path, rows, size=(2048, 2048))
     with pytest.raises(UserError, match=r"p has predictions of 2 videos \(a, col\)"):

@@ -190,13 +190,13 @@ FAULTY_PREDICTIONS = {
     "other entity": (changed(5, "-b:2", "-b:9"), r"p\.csv, line 6: entity -b:9 at 1\.1 s is not in the ground truth"),
     "other time": (changed(0, "1.00", "1.001"), r"p\.csv, line 1: entity a:0 at 1\.001 s is not in the ground truth"),
     "time of another entity": (changed(0, "a:0", "a:1"), r"p\.csv, line 1: entity a:1 at 1\.0 s is not in the ground"),
-    "key twice": ([*GOOD, GOOD[1]], r"p\.csv, line 7: entity a:0 at 1\.1 s stands already in .*p\.csv, line 2"),
-    "key twice, one missing": ([*GOOD[:5], GOOD[1]], r"p\.csv, line 6: .* stands already in .*p\.csv, line 2"),
+    "key twice": ([*GOOD, GOOD[1]], r"p\.csv, line 7: entity a:0 at 1\.1 s is already in .*p\.csv, line 2"),
+    "key twice, one missing": ([*GOOD[:5], GOOD[1]], r"p\.csv, line 6: .* is already in .*p\.csv, line 2"),
     "other box": (
         changed(1, "0.40", "0.400001"),
-        r"p\.csv, line 2: entity_box_x2 is 0\.400001, .* line 2\) it is 0\.4",
+        r"p\.csv, line 2: entity_box_x2 is 0\.400001; .* line 2\) it is 0\.4",
     ),
-    "other video": (changed(0, "a,", "c,"), r"p\.csv, line 1: video_id is c, .* it is a"),
+    "other video": (changed(0, "a,", "c,"), r"p\.csv, line 1: video_id is c; .* it is a"),
     "nan": (changed(3, ",0.6", ",nan"), r"p\.csv, line 4: score is nan"),
     "infinite": (changed(3, ",0.6", ",-inf"), r"p\.csv, line 4: score is -inf"),
     "no number": (changed(3, ",0.6", ",high"), r"p\.csv, line 4: score is 'high'"),
@@ -240,7 +240,7 @@ FAULTY_TRUTHS = {
         r"line 1: 7 columns where 8",
     ),
     "unknown label": (changed(1, "NOT_SPEAKING", "SILENT", TRUTH), r"t\.csv, line 2: the label is 'SILENT'"),
-    "key twice": ([*TRUTH, TRUTH[4]], r"t\.csv, line 7: entity -b:1 at 1\.1 s stands already in .*t\.csv, line 5"),
+    "key twice": ([*TRUTH, TRUTH[4]], r"t\.csv, line 7: entity -b:1 at 1\.1 s is already in .*t\.csv, line 5"),
     "same time written otherwise": ([*TRUTH, changed(2, "1.10", "1.1", TRUTH)[2]], r"t\.csv, line 7: .* line 3"),
     "no number": (changed(4, "1.10", "late", TRUTH), r"t\.csv, line 5: frame_timestamp is 'late'"),
     "box not finite": (changed(4, "0.25", "nan", TRUTH), r"t\.csv, line 5: entity_box_x2 is nan"),
@@ -371,7 +371,7 @@ def test_columbia_protocol(columbia, tmp_path, capsys):
     assert run("--columbia", labels, "--predictions", predictions, "--fps", "1", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["mean_f1"] == 1
     assert run("--columbia", labels, "--predictions", predictions, "--frame-size", "1920x1080") == 2
-    refused(capsys, r"none of 2 predictions fits any of 2 labels in time and place; .* 1920x1080")
+    refused(capsys, r"none of 2 predictions fits any of 2 labels in time and position; .* 1920x1080")
 
 
 @pytest.mark.parametrize("option", [["--fps", "0"], ["--detected"], ["--videos", "videos"], ["--plot", "pr.png"]])

@@ -1,1 +1,1 @@
-"""Predictions beside annotations: matched, counted, told."""
+"""Predictions beside annotations: matched, counted, reported."""

@@ -8,7 +8,7 @@ speaker, its lines `frame, x, y, size, label` with tabs between, whole numbers.
 Kept from the published evaluation:
 
 - Frames count from 0 at 29.97 per second. The box is a square from (x, y) to (x + size, y + size), in pixels of a
-  picture half as wide and high as the video that it downloads (640x360 for 1280x720). Label 1 speaks, 0 does not.
+  frame half as wide and high as the video that it downloads (640x360 for 1280x720). Label 1 speaks, 0 does not.
 - A predicted box is made square about its centre, its side the larger one. It fits a label if more than half of ITS
   OWN area lies in the label's box; not intersection over union, although the published code calls it so. Of several
   the one with the largest share counts, then the one with the highest score. One prediction may fit two labels.
@@ -39,7 +39,7 @@ from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 
 FPS = 29.97  # of the labels' frame numbers
-FRAME_SIZE = (640, 360)  # pixels, width and height of the picture that the labels' boxes are in
+FRAME_SIZE = (640, 360)  # pixels, width and height of the frame that the labels' boxes are in
 PUBLISHED_SPEAKERS = ("bell", "boll", "lieb", "long", "sick")
 NOT_IN_MEAN = ("abbas",)
 MIN_SHARE = 0.5  # of a predicted box that lies in the label's; more than this fits
@@ -56,7 +56,7 @@ class Labels:
     Attributes:
         source: the file.
         frames: (labels,) int64, from 0.
-        boxes: (labels, [x1, y1, x2, y2]) float64, pixels of the labels' picture.
+        boxes: (labels, [x1, y1, x2, y2]) float64, pixels of the labels' frame.
         speaking: (labels,) bool.
     """
 
@@ -99,7 +99,7 @@ def evaluate_columbia(
         name: what the results call the predictions.
         predictions: as `core.evaluation.detected.read_detections` gives them, of one video; probabilities, or log
             odds if any score lies outside 0 to 1.
-        frame_size: width and height in pixels of the picture that the labels' boxes are in.
+        frame_size: width and height in pixels of the frame that the labels' boxes are in.
         fps: of the labels' frame numbers.
 
     Returns:
@@ -124,8 +124,8 @@ def evaluate_columbia(
     best = fitting_predictions(_one_video(frames / fps, everyone), _one_video(times_s, boxes), scores)
     if (best < 0).all():
         raise UserError(
-            f"{name}: none of {len(scores):,} predictions fits any of {len(best):,} labels in time and place; labels "
-            f"were taken as of {fps:g} frames per second and a picture of {frame_size[0]}x{frame_size[1]}: give "
+            f"{name}: none of {len(scores):,} predictions fits any of {len(best):,} labels in time and position; they "
+            f"were taken as of {fps:g} frames per second and frames of {frame_size[0]}x{frame_size[1]}: give "
             "--fps and --frame-size if they are of another"
         )
     believed = (best >= 0) & (scores[best] > 0)
@@ -193,7 +193,7 @@ def fitting_predictions(labelled: Faces, predicted: Faces, scores: np.ndarray) -
     fits = np.flatnonzero(share > MIN_SHARE)
     ascending = fits[np.lexsort((scores[rows[fits]], share[fits]))]
     best = np.full(len(labelled.times_s), -1)
-    best[label[ascending]] = rows[ascending]  # of several assignments to one place the last one stays
+    best[label[ascending]] = rows[ascending]  # of several assignments to one position the last one stays
     return best
 
 
@@ -252,8 +252,8 @@ def _read_line(path: Path, number: int, line: str) -> tuple[int, ...]:
         values = tuple(map(int, line.split("\t")))
     except ValueError:
         values = ()
-    sound = len(values) == len(LABEL_COLUMNS) and max(map(abs, values)) < LARGEST
-    if not sound or values[0] < 0 or values[3] <= 0 or values[4] not in (0, 1):
+    valid = len(values) == len(LABEL_COLUMNS) and max(map(abs, values)) < LARGEST
+    if not valid or values[0] < 0 or values[3] <= 0 or values[4] not in (0, 1):
         raise UserError(
             f"{path}, line {number}: {line[:80]!r}; expected {', '.join(LABEL_COLUMNS)} as whole numbers with tabs "
             "between, frame from 0, size above 0, label 0 or 1"

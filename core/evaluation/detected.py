@@ -29,7 +29,7 @@ def read_detections(path: str | Path) -> Rows:
 
     Raises:
         UserError: as `core.evaluation.official.read_predictions`, a box is empty or outside the frame, or an entity
-            stands twice at one time of a video; with file and line.
+            occurs twice at one time of a video; with file and line.
     """
     rows = read_predictions(path)
     rows.check_boxes()

@@ -34,10 +34,10 @@ class Faces:
 
 @dataclass(frozen=True)
 class Appearances:
-    """Predicted faces as they stand at annotated times, in order of video and time.
+    """Predicted faces at annotated times, in order of video and time.
 
-    The predicted frame of an annotated time is the nearest one, so a frame of a slow video may stand at two annotated
-    times, and then so do its faces; frames that are the nearest of no annotated time stand at none.
+    The predicted frame of an annotated time is the nearest one, so a frame of a slow video may appear at two annotated
+    times, and its faces with it; frames that are nearest to no annotated time appear at none.
 
     Attributes:
         rows: (appearances,) int64, rows of the predictions.
@@ -127,12 +127,12 @@ def nearest_times(wanted: np.ndarray, offered: np.ndarray, tolerance_s: float) -
 
 
 def best_pairs(pairs: np.ndarray, overlaps: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Choose pairs in which nobody stands twice, with the largest sum of overlaps.
+    """Choose pairs in which nobody occurs twice, with the largest sum of overlaps.
 
     Args:
         pairs: (pairs, [left, right]) int64 >= 0; all of them may be chosen.
         overlaps: (pairs,) float64 > 0.
-        groups: (pairs,) int64, ascending; no left or right stands in two groups.
+        groups: (pairs,) int64, ascending; no left or right occurs in two groups.
 
     Returns:
         (chosen,) int64, indices of pairs, ascending.
@@ -159,7 +159,7 @@ def _assignment(pairs: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
 
 
 def _degrees(nodes: np.ndarray) -> np.ndarray:
-    """(pairs,) in how many pairs each one's node stands."""
+    """(pairs,) in how many pairs each one's node occurs."""
     return np.bincount(nodes)[nodes] if len(nodes) else nodes
 
 

@@ -81,11 +81,11 @@ def ties(speaking: np.ndarray, scores: np.ndarray) -> Ties:
     speaking, scores = _checked(speaking, scores)
     sizes, positives = _groups_of_equal_scores(speaking, scores)
     mixed = (positives > 0) & (positives < sizes)
-    place = np.arange(len(scores)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its group, from 0
+    position = np.arange(len(scores)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its group, from 0
     return Ties(
         share=float(sizes[mixed].sum() / len(scores)),
-        lowest=_average_precision_of_ranking(place >= np.repeat(sizes - positives, sizes)),
-        highest=_average_precision_of_ranking(place < np.repeat(positives, sizes)),
+        lowest=_average_precision_of_ranking(position >= np.repeat(sizes - positives, sizes)),
+        highest=_average_precision_of_ranking(position < np.repeat(positives, sizes)),
     )
 
 

@@ -65,7 +65,7 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
 
     Raises:
         UserError: a file is absent, empty or not of this form, a number is not finite, a label is not one of AVA's
-            three, a key stands twice, or no row is SPEAKING_AUDIBLE; with file and line.
+            three, a key occurs twice, or no row is SPEAKING_AUDIBLE; with file and line.
     """
     files = []
     for source in map(Path, sources):
@@ -101,23 +101,23 @@ def scores_of(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
     Raises:
         UserError: a row is missing, extra or twice there, or its video or box differs; with file and line.
     """
-    place = _positions(groundtruth, predictions)
+    position = _positions(groundtruth, predictions)
     truth = groundtruth.rows
     video = pa.compute.index_in(predictions.names("video_id"), truth.names("video_id")).fill_null(-1).to_numpy()
-    wrong = {"video_id": video[predictions.codes("video_id")[place]] != truth.codes("video_id")}
+    wrong = {"video_id": video[predictions.codes("video_id")[position]] != truth.codes("video_id")}
     for name in BOX_COLUMNS:
-        wrong[name] = np.abs(predictions.numbers(name)[place] - truth.numbers(name)) > BOX_TOLERANCE
+        wrong[name] = np.abs(predictions.numbers(name)[position] - truth.numbers(name)) > BOX_TOLERANCE
     for name, bad in wrong.items():
         if bad.any():
             at = np.flatnonzero(bad)
-            row = at[place[at].argmin()]  # the first in the file of the predictions
-            found, expected = predictions.table[name][int(place[row])], truth.table[name][int(row)]
+            row = at[position[at].argmin()]  # the first in the file of the predictions
+            found, expected = predictions.table[name][int(position[row])], truth.table[name][int(row)]
             more = f" ({len(at):,} such rows)" if len(at) > 1 else ""
             raise UserError(
-                f"{predictions.line(int(place[row]))}: {name} is {found}, in the ground truth ({truth.line(int(row))}) "
-                f"it is {expected}{more}; copy videos and boxes from the ground truth"
+                f"{predictions.line(int(position[row]))}: {name} is {found}; in the ground truth "
+                f"({truth.line(int(row))}) it is {expected}{more}; copy videos and boxes from the ground truth"
             )
-    return predictions.numbers("score")[place]
+    return predictions.numbers("score")[position]
 
 
 def _positions(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:

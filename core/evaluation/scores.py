@@ -22,7 +22,7 @@ def speaking_probability(
     gets 0.5 throughout. The softmax of two logits is the logistic function of their difference.
 
     Args:
-        logits: (rows, [not speaking, speaking]) finite numbers; one entity's rows stand together, in time order.
+        logits: (rows, [not speaking, speaking]) finite numbers; one entity's rows are contiguous, in time order.
         entity_ids: (rows,) entity of each row.
         median_window: rows, odd; 1 = no filter.
         times: (rows,) seconds, to check the time order; None = the caller answers for it.
@@ -31,8 +31,8 @@ def speaking_probability(
         (rows,) float64, 0 to 1, not rounded.
 
     Raises:
-        ValueError: shapes differ, a logit is not finite, the window is not odd and positive, an entity's rows do not
-            stand together, or its times do not rise.
+        ValueError: shapes differ, a logit is not finite, the window is not odd and positive, an entity's rows are not
+            contiguous, or its times do not rise.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim != 2 or logits.shape[1] != 2:
@@ -57,7 +57,7 @@ def _track_of_each_row(entity_ids: np.ndarray, rows: int, times: np.ndarray | No
     seen = set(entity_ids[:1])
     for start in np.flatnonzero(new_entity):
         if entity_ids[start] in seen:
-            raise ValueError(f"row {start} goes on with entity {entity_ids[start]}, whose rows must stand together")
+            raise ValueError(f"row {start} goes on with entity {entity_ids[start]}, whose rows must be contiguous")
         seen.add(entity_ids[start])
     if times is not None:
         times = np.asarray(times, dtype=np.float64)
@@ -73,10 +73,10 @@ def _track_of_each_row(entity_ids: np.ndarray, rows: int, times: np.ndarray | No
 def _median_within_tracks(logits: np.ndarray, track: np.ndarray, window: int) -> np.ndarray:
     # One filter call for all: half a window of zeros between two entities keeps each out of the other's windows.
     half = window // 2
-    place = np.arange(len(logits)) + half * track
+    position = np.arange(len(logits)) + half * track
     filtered = np.empty_like(logits)
     for column in range(logits.shape[1]):
-        spread = np.zeros(place[-1] + 1 if len(place) else 0)
-        spread[place] = logits[:, column]
-        filtered[:, column] = median_filter(spread, size=window, mode="constant", cval=0.0)[place]
+        spread = np.zeros(position[-1] + 1 if len(position) else 0)
+        spread[position] = logits[:, column]
+        filtered[:, column] = median_filter(spread, size=window, mode="constant", cval=0.0)[position]
     return filtered

@@ -140,7 +140,7 @@ def read_split(folder: str | Path) -> pd.DataFrame:
 
 
 def positions(annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.ndarray, source: str) -> np.ndarray:
-    """Where each annotated row stands among the rows that a file or folder brings, joined by the text of their keys.
+    """Position of each annotated row among the rows of a file or folder, joined by the text of their keys.
 
     Args:
         annotations: rows with entity_id and frame_timestamp (text), each key once.
@@ -195,7 +195,7 @@ def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
     first_video[entity[::-1]] = video[::-1]  # of several assignments to one position the last one stays
     rows.refuse(
         video != first_video[entity],
-        lambda row: f"entity {row['entity_id']} of video {row['video_id']} stands before in another video",
+        lambda row: f"entity {row['entity_id']} of video {row['video_id']} is in another video before",
         "entity ids must be unique in a split, as <video_id>_<start>_<end>:<n> is",
     )
     rows.check_unique("entity_id")

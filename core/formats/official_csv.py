@@ -158,7 +158,7 @@ class Rows:
         first = int(np.argmax(keys == keys[again.argmax()]))
         self.refuse(
             again,
-            lambda row: f"{key_text(row)} stands already in {self.line(first)}",
+            lambda row: f"{key_text(row)} is already in {self.line(first)}",
             "keep one row for each entity and time",
         )
 
@@ -172,7 +172,7 @@ class Rows:
             raise UserError(f"{self.line(row)}: {fault(values)}{more}; {remedy}")
 
     def line(self, row: int) -> str:
-        """Where a row stands: `<file>, line <number>`."""
+        """The location of a row: `<file>, line <number>`."""
         source = int(np.searchsorted(self._first_rows, row, side="right")) - 1
         path, below = self.sources[source], row - self._first_rows[source] + self.header
         return f"{path}, line {_line_number(path, below)}"
@@ -184,7 +184,7 @@ def key_text(row: dict) -> str:
 
 
 def join(wanted: np.ndarray, found: np.ndarray) -> np.ndarray | None:
-    """Where each of some keys stands among others: (wanted,) int64; None unless both are the same keys, each once.
+    """Position of each wanted key among those found: (wanted,) int64; None unless both hold the same keys, each once.
 
     Args:
         wanted, found: (rows,) integers, those wanted all different.
