@@ -1,12 +1,12 @@
-"""Who speaks in any video, and when: faces followed and scored, in formats that people and the next tool read.
+"""Who speaks in any video, and when: faces tracked and scored, in formats for people and for other programs.
 
     python detect.py interview.mp4                  # -> interview.asd/: tracks.csv, speakers.json, report.html, ...
     python detect.py videos/*.mp4 --out results --jobs 2 --device 0
     python detect.py interview.mp4 --encoder resnet18_two_streams --weights STE.pth --context ASC.pth
 
 A face's score at a frame is the log odds of speaking: 0 is as likely as not, +3 is 95 %, -3 is 5 %. Its probability is
-1 / (1 + exp(-score)), and it counts as speaking from 0.5 on. Videos whose outputs are there, made of the same file with
-the same settings, are skipped; outputs of other settings are removed before new ones are written.
+1 / (1 + exp(-score)), and it counts as speaking from 0.5 on. A video is skipped if its outputs are there, made from
+the same file with the same settings; outputs of other settings are removed before new ones are written.
 """
 
 import argparse
@@ -20,10 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from core import settings
-from core.detection import ActiveSpeakerDetector
-from core.detection.detector import MIN_FACE_PX, MIN_TRACK_S
-from core.detection.encoders import DEFAULT_ENCODER, NAMES, WHOLE_TRACK_CROPS
+from core import detection
+from core.detection.options import CROPS, DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX, MIN_TRACK_S
 from core.detection.results import DetectedVideo
 from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.speech import speaking_time, speech_segments
@@ -37,14 +35,14 @@ DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 
 @dataclass(frozen=True)
 class Task:
-    """One video to work through; picklable, for other processes.
+    """One video to process; picklable, for other processes.
 
     Attributes:
         video: the file.
         folder: for its outputs.
         formats: which of them.
         options: arguments of `ActiveSpeakerDetector`.
-        watched: show how far the work has come; only where one video is worked on at a time.
+        watched: show the progress; only where one video is processed at a time.
     """
 
     video: Path
@@ -58,11 +56,15 @@ class Task:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     formats = chosen_formats(arguments.format)
+    shape = context_shape(arguments.context_shape)
+    folders = output_folders(arguments.videos, arguments.out)
+    from core import settings  # PyTorch takes seconds to load: only once the command line is known to be right
+
     options = {
         "encoder": arguments.encoder,
         "weights": arguments.weights,
         "context": arguments.context,
-        "context_shape": context_shape(arguments.context_shape),
+        "context_shape": shape,
         "crop": arguments.crop,
         "ensemble": arguments.ensemble,
         "detector": arguments.detector_weights,
@@ -72,12 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         "device": str(settings.device(arguments.device)),
         "cache": arguments.cache,
     }
-    folders = output_folders(arguments.videos, arguments.out)
     tasks = {
         str(video): Task(video, folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
         for video, folder in folders.items()
     }
-    # Wrong options, absent weights and folders that cannot be written to are told before any work.
+    # Wrong options, absent weights and folders that cannot be written to are reported before any work.
     detector = detector_of(tuple(options.items()))
     for folder in folders.values():
         check_writable(folder)
@@ -97,13 +98,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME[,NAME]",
         help=f"what to write: {', '.join(FORMATS)}, or all; by default {','.join(DEFAULT_FORMATS)}",
     )
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help=f"{', '.join(NAMES)} (default {DEFAULT_ENCODER})")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help=f"{', '.join(ENCODERS)} (default {DEFAULT_ENCODER})")
     parser.add_argument("--weights", help="ava, talkset (published, downloaded once) or the path of a state dict")
     parser.add_argument("--context", metavar="ASC.pth", help="a context network on top of the encoder's features")
     parser.add_argument(
         "--context-shape", default="11,4,3", metavar="L,STRIDE,S", help="of the context network (default 11,4,3)"
     )
-    parser.add_argument("--crop", choices=WHOLE_TRACK_CROPS, help="how faces are cut; by default as the weights ask")
+    parser.add_argument("--crop", choices=CROPS, help="how faces are cut; by default as the weights were trained")
     parser.add_argument("--ensemble", action="store_true", help="average six passes, as the published scripts do")
     parser.add_argument(
         "--detector-weights", type=Path, metavar="ONNX", help="YuNet weights; by default downloaded once"
@@ -116,7 +117,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--min-face", type=float, default=MIN_FACE_PX, metavar="PX", help=f"median height (default {MIN_FACE_PX})"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
-    parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
     parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
     return parser.parse_args(argv)
 
@@ -148,7 +149,7 @@ def context_shape(text: str) -> tuple[int, int, int]:
             raise ValueError
     except ValueError:
         raise UserError(
-            f"--context-shape {text}: expected moments (odd), stride in frames and speakers, such as 11,4,3"
+            f"--context-shape {text}: expected time steps (odd), stride in frames and speakers, such as 11,4,3"
         ) from None
     return clip_length, stride, speakers
 
@@ -187,9 +188,9 @@ def check_writable(folder: Path) -> None:
 
 
 @functools.cache
-def detector_of(options: tuple[tuple[str, Any], ...]) -> ActiveSpeakerDetector:
+def detector_of(options: tuple[tuple[str, Any], ...]) -> "detection.ActiveSpeakerDetector":
     """One detector a process."""
-    return ActiveSpeakerDetector(**dict(options))
+    return detection.ActiveSpeakerDetector(**dict(options))
 
 
 def work_through(task: Task) -> None:
@@ -211,8 +212,8 @@ def work_through(task: Task) -> None:
         finished.end(files, *write(video, task))
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
     if faults := finished.faults(files):
-        told = "; ".join(faults).removesuffix(".")
-        raise MediaError(f"{told}. Outputs of what there is are in {task.folder}; to try again delete {finished.path}")
+        reasons = "; ".join(faults).removesuffix(".")
+        raise MediaError(f"{reasons}. All other outputs are in {task.folder}; to try again delete {finished.path}")
 
 
 def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]:
@@ -225,7 +226,7 @@ def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]
     return fault, {}
 
 
-def detect(detector: ActiveSpeakerDetector, task: Task) -> DetectedVideo:
+def detect(detector: "detection.ActiveSpeakerDetector", task: Task) -> DetectedVideo:
     hidden = None if task.watched else True  # None: shown where there is a terminal
     with tqdm(desc=task.video.name, unit="s", unit_scale=True, disable=hidden, leave=False) as bar:
         return detector.detect(task.video, lambda time_s: bar.update(round(time_s, 1) - bar.n))

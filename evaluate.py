@@ -191,7 +191,7 @@ def frame_widths(
 
 def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str, int]:
     """Video id -> width in pixels, of the videos in a folder or in its train and val folders."""
-    from core.media.video import find_video, probe  # loads FFmpeg, which the other evaluations need not wait for
+    from core.media.container import MediaFile, find_video  # loads FFmpeg, which other evaluations do not need
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -206,7 +206,11 @@ def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str,
             f"no video {video_id} in {', '.join(map(str, folders))}; its size is needed for the face widths"
         )
 
-    return {video_id: probe(find(video_id)).width for video_id in video_ids}
+    def width(path: Path) -> int:
+        with MediaFile(path, tolerant=True) as media:
+            return media.info.width
+
+    return {video_id: width(find(video_id)) for video_id in video_ids}
 
 
 def plot_precision_recall(

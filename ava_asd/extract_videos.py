@@ -17,11 +17,11 @@ from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings, digest_of
 from ava_asd.stores import open_crops, read_faces, read_sound
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
+from core.boxes import pixel_edges
 from core.formats import ava
 from core.media.audio import decode_audio
-from core.media.container import open_media, sound_stream
-from core.media.cropping import clamped
-from core.media.video import Frame, find_video, read_frames
+from core.media.container import MediaFile, find_video
+from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import written_whole
 
@@ -69,8 +69,9 @@ def extract_video(task: VideoTask) -> None:
 
     folder.begin(STEP)
     folder.begin("mfccs")
-    extract_sound(video, folder.sound, start_s, end_s)
-    sizes, frames = extract_frames(video, faces, folder, start_s, end_s, config)
+    with MediaFile(video) as media:
+        extract_sound(media, folder.sound, start_s, end_s)
+        sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
     with written_whole(folder.path / folder.start_ts) as temporary:
         temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
@@ -121,31 +122,32 @@ def is_jpeg(path: Path) -> bool:
         return False
 
 
-def extract_sound(video: Path, wav: Path, start_s: float, end_s: float) -> None:
+def extract_sound(media: MediaFile, wav: Path, start_s: float, end_s: float) -> None:
     """Write the sound of a time span as a mono wav at the video's own sample rate, which its MFCCs depend on.
 
     Raises:
         MediaError: the video has no sound, or none at that time.
     """
-    with open_media(video) as container:
-        rate = sound_stream(container, video).rate
+    if media.audio is None:
+        raise MediaError(f"{media.path} has no audio stream")
+    rate = media.audio.sample_rate
     first, last = round(start_s * rate), round(end_s * rate)
     begin = 0  # of a block, in samples
     with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(rate)
-        for block in decode_audio(video, rate):
+        for block in decode_audio(media, rate):
             out.writeframes(block[max(0, first - begin) : max(0, last - begin)].tobytes())
             begin += len(block)
             if begin >= last:
                 break
         if begin <= first:
-            raise MediaError(f"{video}: its sound ends at {begin / rate:.2f} s, before the first face")
+            raise MediaError(f"{media.path}: its audio ends at {begin / rate:.2f} s, before the first face")
 
 
 def extract_frames(
-    video: Path, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
+    media: MediaFile, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
 ) -> tuple[np.ndarray, int]:
     """Write the frames of a time span as jpg files and cut the faces from them.
 
@@ -155,17 +157,19 @@ def extract_frames(
     Raises:
         MediaError: the video is unreadable, or its picture does not reach over all faces.
     """
-    pictures = read_frames(video, start_s, end_s)
+    pictures = read_frames(media, start_s, end_s)
     count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
     with written_whole(folder.crops) as temporary, temporary.open("wb") as file:
         cutter = FaceCutter(file, faces, config)
         for number, frame in sampled(pictures, start_s, config.fps, count):
             if number in cutter.of_frame and frame.time_s > start_s + (number + 0.5) / config.fps:
-                raise MediaError(f"{video}: the picture begins at {frame.time_s:.2f} s, after a face that is annotated")
+                raise MediaError(
+                    f"{media.path}: the picture begins at {frame.time_s:.2f} s, after a face that is annotated"
+                )
             with written_whole(folder.frame(number)) as picture:
                 picture.write_bytes(_jpeg(frame))
             cutter.cut(number, frame)
-        cutter.check_all(video)
+        cutter.check_all(media.path)
     frames = number
     while folder.frame(number := number + 1).is_file():  # of an extraction with more frames
         folder.frame(number).unlink()
@@ -219,7 +223,9 @@ class FaceCutter:
     def cut(self, number: int, frame: Frame) -> None:
         """Cut the faces of a frame."""
         for face in self.of_frame.pop(number, ()):
-            x1, y1, x2, y2 = clamped(self.boxes[face] * np.tile([frame.width, frame.height], 2), frame)
+            x1, y1, x2, y2 = pixel_edges(
+                self.boxes[face] * np.tile([frame.width, frame.height], 2), frame.width, frame.height
+            )
             self.sizes[face] = x2 - x1, y2 - y1
             region = frame.grey_region if self.config.channels == 1 else frame.bgr_region
             # Bilinear, and blue before red, as in the published loader.

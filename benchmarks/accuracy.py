@@ -31,8 +31,8 @@ from core.evaluation.detected import compare, evaluate_detected, read_detections
 from core.evaluation.official import read_groundtruth, read_predictions, scores_of
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
+from core.media.container import MediaFile, find_video
 from core.media.cropping import nearest_frames
-from core.media.video import find_video, probe
 from core.media.video_audio import audio_on_disk
 from core.outputs.tables import write_ava_predictions
 from core.runtime import parallel
@@ -140,12 +140,12 @@ def predict_annotated(task: Task) -> None:
     boxes, times = ava.boxes(rows), rows["time_s"].to_numpy()
     scorers = {}
     logits = np.empty((len(rows), 2), np.float32)
-    with audio_on_disk(task.video) as sound:
-        if sound is None:
-            raise UserError(f"{task.video} has no sound")
-        for row, frame in nearest_frames(task.video, rows, probe(task.video).fps):
+    with MediaFile(task.video) as media, audio_on_disk(media) as audio:
+        if audio is None:
+            raise UserError(f"{task.video} has no audio")
+        for row, frame in nearest_frames(media, rows):
             if tracks[row] not in scorers:
-                scorers[tracks[row]] = encoder.start(sound, float(times[row]))
+                scorers[tracks[row]] = encoder.start(audio, float(times[row]))
             pixels = boxes[row] * np.tile([frame.width, frame.height], 2)
             scorers[tracks[row]].push(encoder.crop(frame, pixels))
         for track, scorer in scorers.items():

@@ -43,6 +43,7 @@ from core.formats import ava
 from core.formats.wav import SAMPLE_RATE
 from core.inputs.loading import load_batches
 from core.inputs.sampling import ShuffledBatches
+from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_writer import write_video
 from core.optimization import make_optimizer
@@ -121,7 +122,7 @@ def extracted(folder: Path) -> Config:
     if not video.is_file():
         noise = np.random.default_rng(0).normal(0, 3000, VIDEO_S * SAMPLE_RATE).astype(np.int16)
         with written_whole(video) as temporary:
-            write_video(temporary, (frame.rgb() for frame in read_frames(silent)), material.FPS, noise)
+            write_video(temporary, (frame.rgb() for frame in read_frames(MediaFile(silent))), material.FPS, noise)
     annotations = config.path(folder, "train_ann_dir") / f"{silent.stem}{ava.ANNOTATION_SUFFIX}"
     ava.write_groundtruth(annotations, rows)
     out = video_folder(config, folder, silent.stem)

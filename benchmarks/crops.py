@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import material, measure
 from benchmarks.measure import Result
 from core.formats import ava
+from core.media.container import MediaFile, find_video
 from core.media.cropping import extract_crops
-from core.media.video import find_video
 from core.runtime.errors import exits_cleanly
 from core.runtime.parallel import one_thread_each
 
@@ -67,7 +67,7 @@ def _speed(video: Path, rows: pd.DataFrame, out: Path, repeats: int) -> tuple[li
     bare, ours = [], []
     for _ in range(repeats):
         bare.append(frames / measure.seconds(lambda: _decode(video)))
-        ours.append(frames / measure.seconds(lambda: extract_crops(video, rows, out)))
+        ours.append(frames / measure.seconds(lambda: _extract(video, rows, out)))
     share = [100 * mine / theirs for mine, theirs in zip(ours, bare, strict=True)]
     crops = [rate * len(rows) / frames for rate in ours]
     return [
@@ -93,9 +93,14 @@ def _one_core() -> None:
     one_thread_each()
 
 
+def _extract(video: Path, rows: pd.DataFrame, out: Path) -> None:
+    with MediaFile(video) as media:
+        extract_crops(media, rows, out)
+
+
 def _extract_once(video: Path, rows: pd.DataFrame, out: Path) -> float:
     _one_core()
-    extract_crops(video, rows, out)
+    _extract(video, rows, out)
     return measure.peak_mb()
 
 
@@ -103,7 +108,7 @@ def _extract_all(data: Path, out: Path) -> int:
     count = 0
     for video_id, path in ava.annotation_files(data / "annotations" / "val").items():
         rows = ava.augment(ava.read_annotations(path))
-        extract_crops(find_video(data / "videos" / "val", video_id), rows, out)
+        _extract(find_video(data / "videos" / "val", video_id), rows, out)
         count += len(rows)
     return count
 
@@ -114,10 +119,10 @@ def _repeated(video: Path, rows: pd.DataFrame, long: Path) -> tuple[Path, pd.Dat
         stream = None
         for copy in range(LONG_COPIES):
             with av.open(str(video)) as source:
-                picture = source.streams.video[0]
-                stream = stream or target.add_stream_from_template(picture)
-                shift = round(copy * VIDEO_S / Fraction(picture.time_base))
-                for packet in source.demux(picture):
+                old = source.streams.video[0]
+                stream = stream or target.add_stream_from_template(old)
+                shift = round(copy * VIDEO_S / Fraction(old.time_base))
+                for packet in source.demux(old):
                     if packet.dts is not None:  # the empty packet at the end has none
                         packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
                         target.mux(packet)

@@ -1,7 +1,7 @@
 """Speed and memory of detection in a video, stage by stage, beside the video's own length.
 
     python benchmarks/detection.py VIDEO                         # VIDEO repeated to one minute
-    python benchmarks/detection.py VIDEO --seconds 7200 --whole  # two hours: the whole road only, for its memory
+    python benchmarks/detection.py VIDEO --seconds 7200 --whole  # two hours: detection as a whole only, for its memory
     python benchmarks/detection.py VIDEO --cache DIR --encoder lr_asd --threads 2
 
 Needs a video with faces, and the networks' weights (downloaded once, or in --cache). Each line works through the whole
@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from benchmarks.measure import Result
 from core.detection import ActiveSpeakerDetector
-from core.detection.encoders import DEFAULT_ENCODER, NAMES
 from core.detection.faces import find_detector, look_for_faces
+from core.detection.options import DEFAULT_ENCODER, ENCODERS
 from core.detection.shots import find_shots
-from core.media.container import open_media
-from core.media.video import probe, read_frames
+from core.media.container import MediaFile
+from core.media.video import read_frames
 from core.outputs.files import write_outputs
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
@@ -43,29 +43,29 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("--seconds", type=float, default=60, help="length that the video is repeated to (default 60)")
-    parser.add_argument("--whole", action="store_true", help="measure the whole road only, without single stages")
-    parser.add_argument("--encoder", choices=NAMES, default=DEFAULT_ENCODER)
+    parser.add_argument("--whole", action="store_true", help="measure detection as a whole only, without single stages")
+    parser.add_argument("--encoder", choices=ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", help="as of detect.py")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
     reuse_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         video = repeated(arguments.video, Path(folder) / "video.mp4", arguments.seconds)
-        info = probe(video)
+        info = MediaFile(video).info
         print(f"{info.width}×{info.height}, {info.fps:g} frames per second, {info.duration_s:.0f} s")
         lines = [] if arguments.whole else stages(video, info.duration_s, arguments.cache)
-        road = (arguments.encoder, arguments.weights, arguments.cache)
-        lines += measure.in_child(whole_road, video, Path(folder) / "out", *road)
+        options = (arguments.encoder, arguments.weights, arguments.cache)
+        lines += measure.in_child(detection, video, Path(folder) / "out", *options)
         measure.print_table(lines)
 
 
 def repeated(video: Path, out: Path, length_s: float) -> Path:
     """Write a video's packets again and again, without decoding them, until a length is reached."""
-    period_s = probe(video).duration_s + PAUSE_S
+    period_s = MediaFile(video).info.duration_s + PAUSE_S
     with av.open(str(out), "w") as container:
         streams = None
         for turn in range(max(1, round(length_s / period_s))):
-            with open_media(video) as source:
+            with av.open(str(video)) as source:
                 chosen = [*source.streams.video[:1], *source.streams.audio[:1]]
                 streams = streams or {stream.index: container.add_stream_from_template(stream) for stream in chosen}
                 for packet in source.demux(*chosen):
@@ -80,7 +80,7 @@ def repeated(video: Path, out: Path, length_s: float) -> Path:
 
 def stages(video: Path, length_s: float, cache: Path | None) -> list[Result]:
     """The first steps, each with those before it, one after the other in one thread."""
-    fps = probe(video).fps
+    fps = MediaFile(video).info.fps
     detector, _ = find_detector(None, cache)
     shots = functools.partial(find_shots, fps=fps)
 
@@ -88,16 +88,16 @@ def stages(video: Path, length_s: float, cache: Path | None) -> list[Result]:
         return frames >= DETECT_EVERY
 
     steps = {
-        "decoding": lambda: read_frames(video),
-        "decoding, shots": lambda: shots(read_frames(video)),
-        "decoding, shots, faces": lambda: look_for_faces(shots(read_frames(video)), detector, is_due),
+        "decoding": lambda: read_frames(MediaFile(video)),
+        "decoding, shots": lambda: shots(read_frames(MediaFile(video))),
+        "decoding, shots, faces": lambda: look_for_faces(shots(read_frames(MediaFile(video))), detector, is_due),
     }
     return [speed(what, length_s, lambda: sum(1 for _ in step())) for what, step in steps.items()]  # noqa: B023
 
 
-def whole_road(video: Path, folder: Path, encoder: str, weights: str | None, cache: Path | None) -> list[Result]:
+def detection(video: Path, folder: Path, encoder: str, weights: str | None, cache: Path | None) -> list[Result]:
     """Detection with all its outputs, and the memory that it took."""
-    length_s = probe(video).duration_s
+    length_s = MediaFile(video).info.duration_s
     active = ActiveSpeakerDetector(encoder, weights, cache=cache)
     started = time.perf_counter()
     found = active.detect(video)

@@ -16,6 +16,7 @@ from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, is_extracted
 from core.formats.feature_store import VideoFeatures, write_features
 from core.formats.wav import SAMPLE_RATE, write_wav
+from core.media.container import MediaFile
 from core.media.cropping import extract_crops
 from core.media.video_writer import write_video
 from core.runtime.files import written_whole
@@ -62,7 +63,7 @@ def prepared(folder: Path, length_s: float) -> pd.DataFrame:
     """Crops and sounds (noise) of a textured video, as the preparation leaves them: `folder`/crops, `folder`/sounds."""
     video, rows = textured_video(folder, length_s)
     if not is_extracted(rows, folder / "crops", CROP_SIZE, "packed"):
-        extract_crops(video, rows, folder / "crops")
+        extract_crops(MediaFile(video), rows, folder / "crops")
     rng = np.random.default_rng(0)
     for entity, part in rows.groupby("entity_id"):
         samples = round(np.ptp(part["time_s"]) * SAMPLE_RATE) + 1

@@ -1,4 +1,4 @@
-"""How much boxes overlap."""
+"""How much boxes overlap, and what of them lies in a frame."""
 
 import numpy as np
 
@@ -22,3 +22,24 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
     """
     shared = intersection(first, second)
     return shared / (area(first) + area(second) - shared)
+
+
+def clamped(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The parts of boxes that lie in a frame: (..., [x1, y1, x2, y2]) pixels -> the same shape and type."""
+    return np.clip(boxes, 0, np.tile([width, height], 2).astype(boxes.dtype))
+
+
+def pixel_edges(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Whole pixels of boxes in a frame, truncated, each box at least one pixel wide and high.
+
+    Args:
+        boxes: (..., [x1, y1, x2, y2]) pixels, which may reach over the frame's edges.
+        width, height: of the frame, pixels.
+
+    Returns:
+        (..., [x1, y1, x2, y2]) int64, 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height.
+    """
+    edges = clamped(boxes, width, height).astype(np.int64)
+    edges[..., :2] = np.minimum(edges[..., :2], (width - 1, height - 1))
+    edges[..., 2:] = np.maximum(edges[..., 2:], edges[..., :2] + 1)
+    return edges

@@ -1,4 +1,4 @@
-"""The sound of every annotated video as 16 kHz mono wav, one file a video, aligned with the picture.
+"""The audio of every annotated video as 16 kHz mono wav, one file a video, aligned with the frames.
 
     python data/extract_audio_tracks.py videos/train csv/train_augmented.csv tracks/train --jobs 2
 
@@ -12,17 +12,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.formats import ava
-from core.media.audio import extract_track
-from core.media.video import find_video
+from core.media.audio import extract_audio
+from core.media.container import MediaFile, find_video
 from core.runtime import parallel
 from core.runtime.errors import exits_cleanly
 
 
 def extract(task: tuple[Path, str, Path]) -> None:
-    """Extract one video's track; `task` is (folder of videos, video id, wav to write)."""
+    """Extract one video's audio; `task` is (folder of videos, video id, wav to write)."""
     videos, video_id, wav = task
     if not wav.is_file():
-        extract_track(find_video(videos, video_id), wav)
+        with MediaFile(find_video(videos, video_id)) as media:
+            extract_audio(media, wav)
 
 
 @exits_cleanly
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         video_id: (arguments.videos, video_id, arguments.out / f"{video_id}.wav")
         for video_id in parallel.shard(video_ids, arguments.shard)
     }
-    broken = parallel.map_videos(extract, tasks, arguments.jobs, "sound of videos", arguments.cluster)
+    broken = parallel.map_videos(extract, tasks, arguments.jobs, "audio of videos", arguments.cluster)
     return parallel.report(broken, len(tasks), arguments.out)
 
 

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, LAYOUTS, is_extracted
+from core.media.container import MediaFile, find_video
 from core.media.cropping import extract_crops
-from core.media.video import find_video
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 
@@ -26,7 +26,8 @@ def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
     """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout)."""
     videos, rows, out, size, layout = task
     if not is_extracted(rows, out, size, layout):
-        extract_crops(find_video(videos, rows["video_id"].iloc[0]), rows, out, size, layout)
+        with MediaFile(find_video(videos, rows["video_id"].iloc[0])) as media:
+            extract_crops(media, rows, out, size, layout)
 
 
 @exits_cleanly

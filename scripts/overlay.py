@@ -1,9 +1,9 @@
-"""Look at predictions: a video with a box and the probability of speaking on every face, or one frame of it.
+"""Show predictions: a video with a box and the probability of speaking on every face, or one frame of it.
 
     python scripts/overlay.py videos/val/ID.mp4 predictions/val/ASC.csv overlay.mp4
     python scripts/overlay.py videos/val/ID.mp4 predictions/val/ASC.csv overlay.png --time 3.2
 
-Boxes are green from a probability of 0.5 on, else red; the sound is kept. --start and --end cut out a part.
+Boxes are green from a probability of 0.5 on, else red; the audio is kept. --start and --end cut out a part.
 """
 
 import argparse
@@ -17,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.evaluation.official import read_predictions
 from core.formats import ava
-from core.media.video import probe, read_frames
+from core.media.container import MediaFile
+from core.media.video import read_frames
 from core.outputs.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import written_whole
 
-PICTURES = (".png", ".jpg", ".jpeg")
+IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mkv", ".mov")
 
 
@@ -31,24 +32,22 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("predictions", type=Path, help="csv in the official format, of this video and maybe others")
-    parser.add_argument("out", type=Path, help=f"{', '.join(VIDEOS)} for a video, {', '.join(PICTURES)} for one frame")
+    parser.add_argument("out", type=Path, help=f"{', '.join(VIDEOS)} for a video, {', '.join(IMAGES)} for one frame")
     parser.add_argument("--time", type=float, help="seconds, for one frame; by default the first annotated one")
     parser.add_argument("--start", type=float, default=0.0, help="seconds, where the video begins")
     parser.add_argument("--end", type=float, default=float("inf"), help="seconds, where it ends")
     arguments = parser.parse_args(argv)
 
     kind = arguments.out.suffix.lower()
-    if kind not in PICTURES + VIDEOS:
-        raise UserError(f"cannot write {arguments.out}: expected a name that ends in {', '.join(VIDEOS + PICTURES)}")
+    if kind not in IMAGES + VIDEOS:
+        raise UserError(f"cannot write {arguments.out}: expected a name that ends in {', '.join(VIDEOS + IMAGES)}")
     faces = faces_of(arguments.predictions, arguments.video.stem)
-    info = probe(arguments.video)
-    faces_at = nearest_faces(faces, info.fps)
-    if kind in PICTURES:
-        time_s = min(faces) if arguments.time is None else arguments.time
-        check_within(arguments.video, info, time_s)
-        write_frame(arguments.out, arguments.video, faces_at, time_s)
-    else:
-        write_marked_video(arguments.out, arguments.video, faces_at, arguments.start, arguments.end)
+    with MediaFile(arguments.video) as media:
+        faces_at = nearest_faces(faces, media.info.fps)
+        if kind in IMAGES:
+            write_frame(arguments.out, media, faces_at, min(faces) if arguments.time is None else arguments.time)
+        else:
+            write_marked_video(arguments.out, media, faces_at, arguments.start, arguments.end)
     print(arguments.out)
 
 
@@ -67,7 +66,7 @@ def faces_of(predictions: Path, video_id: str) -> dict[float, Faces]:
 
 
 def nearest_faces(faces: dict[float, Faces], fps: float) -> FacesAt:
-    """What gives the faces annotated nearest to a frame."""
+    """Function that gives the faces annotated nearest to a frame."""
     times = np.array(sorted(faces))
     reach = 0.75 / fps  # a face annotated further away than this belongs to another frame
 
@@ -78,9 +77,14 @@ def nearest_faces(faces: dict[float, Faces], fps: float) -> FacesAt:
     return faces_at
 
 
-def write_frame(path: Path, video: Path, faces_at: FacesAt, time_s: float) -> None:
-    """Write the frame shown at a time as a picture."""
-    frame = next(read_frames(video, time_s, time_s))
+def write_frame(path: Path, media: MediaFile, faces_at: FacesAt, time_s: float) -> None:
+    """Write the frame shown at a time as an image.
+
+    Raises:
+        UserError: the video does not last until then.
+    """
+    check_within(media, time_s)
+    frame = next(read_frames(media, time_s, time_s))
     pixels, faces = frame.rgb(), faces_at(0, frame.time_s)
     with written_whole(path) as temporary:
         cv2.imwrite(str(temporary), (pixels if faces is None else draw_faces(pixels, faces))[:, :, ::-1])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from core.detection.results import DetectedVideo, Shot, Track
-from core.media.video import VideoInfo
+from core.media.container import AudioInfo, VideoInfo
 
 WIDTH, HEIGHT = 320, 240
 SPEAKS, SILENT = 3.0, -3.0  # scores; probabilities 0.953 and 0.047
@@ -34,7 +34,7 @@ def detected(
     path: str | Path = "talk.mp4",
     fps: float = 25.0,
     *,
-    sound_s: tuple[float, float] | None = (0.0, 10.0),
+    audio_s: tuple[float, float] | None = (0.0, 10.0),
     complete: bool = True,
     notes: tuple[str, ...] = (),
     cuts: tuple[int, ...] = (),
@@ -45,9 +45,18 @@ def detected(
     after = [*times_s, float(times_s[-1]) + 1 / fps]
     return DetectedVideo(
         path=Path(path),
-        info=VideoInfo(WIDTH, HEIGHT, fps, len(times_s) / fps, sound_s is not None, 0),
+        info=VideoInfo(
+            width=WIDTH,
+            height=HEIGHT,
+            fps=fps,
+            duration_s=len(times_s) / fps,
+            audio=None if audio_s is None else AudioInfo("aac", 16_000, 1, 0.0),
+            rotation=0,
+            codec="h264",
+            pixel_format="yuv420p",
+        ),
         frame_times_s=times_s,
-        sound_s=sound_s,
+        audio_s=audio_s,
         shots=[Shot(a, b - 1, float(times_s[a]), float(after[b])) for a, b in zip(firsts, ends, strict=True)],
         tracks=tracks,
         notes=list(notes),

@@ -23,6 +23,7 @@ from ava_asd.tracks import face_grid
 from ava_asd.windows import Windows
 from core.formats.ava import read_annotations
 from core.media.audio import decode_audio
+from core.media.container import MediaFile
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
 from core.runtime.files import written_whole
 
@@ -66,14 +67,14 @@ def test_frames_are_numbered_from_the_first_annotated_time_less_eps(static_set, 
 def test_sound_begins_with_the_frames(static_set, config, name):
     rate, samples = scipy.io.wavfile.read(folders(static_set, config)[name].sound)
     assert rate == 16000
-    whole = np.concatenate(list(decode_audio(static_set / "data" / config.vid_save_path / f"{name}.mp4")))
+    whole = np.concatenate(list(decode_audio(MediaFile(static_set / "data" / config.vid_save_path / f"{name}.mp4"))))
     first = FIRST[name] * rate // FPS
     last = (max(face.last for face in CLIP[name].faces) + 1) * rate // FPS
     np.testing.assert_array_equal(samples, whole[first:last])
 
 
 def test_sound_keeps_the_sample_rate_of_the_video(shared, tmp_path):
-    extract_sound(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4", tmp_path / "a.wav", 0.5, 1.0)
+    extract_sound(MediaFile(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4"), tmp_path / "a.wav", 0.5, 1.0)
     rate, samples = scipy.io.wavfile.read(tmp_path / "a.wav")
     assert rate == 44100
     assert samples.shape == (22050,)

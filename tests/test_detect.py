@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_not_tried_again(run, tmp_path, capsys):
     for _ in range(2):
         assert run(tmp_path / "mute.mp4", "--format", "csv,ava") == 1
         printed = "".join(capsys.readouterr())
-        assert "leave the format ava out. Outputs of what there is are in" in printed
+        assert "omit the format ava. All other outputs are in" in printed
         assert (tmp_path / "mute.asd" / "tracks.csv").is_file()
     assert "x real time" not in printed
 
@@ -223,7 +223,7 @@ def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
         (["absent.mp4"], "no such video"),
         (["VIDEO", "--format", "srt"], "expected csv"),
         (["VIDEO", "--encoder", "talknet"], "unknown encoder"),
-        (["VIDEO", "--context-shape", "10,4,3"], "expected moments"),
+        (["VIDEO", "--context-shape", "10,4,3"], "expected time steps"),
         (["VIDEO", "--detect-every", "0"], "detect_every 0"),
         (["VIDEO", "--jobs", "0"], "--jobs 0"),
         (["VIDEO", "--device", "gpu"], "expected the index"),

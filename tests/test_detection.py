@@ -11,6 +11,7 @@ import torch
 from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, picture, sound
 
 from core.detection import ActiveSpeakerDetector
+from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_writer import write_video
 from core.models import ASC_Net, light_asd, lr_asd, resnet18_two_streams
@@ -116,12 +117,12 @@ def test_a_video_without_sound_has_faces_without_scores(weights, tmp_path):
     write_video(tmp_path / "mute.mp4", (picture(n, 2) for n in range(30)), FPS)
     found = detector(weights).detect(tmp_path / "mute.mp4")
     assert len(found.tracks) == 2
-    assert found.sound_s is None
+    assert found.audio_s is None
     assert np.isnan(found.tracks[0].scores).all()
     assert not found.tracks[0].speaking.any()
     assert found.complete
     [note] = found.notes
-    assert "no sound stream" in note
+    assert "no audio stream" in note
 
 
 def test_a_video_without_faces(weights, video):
@@ -135,12 +136,12 @@ def test_sound_that_ends_early_is_told(weights, tmp_path):
     frames = (picture(n, 1) for n in range(50))
     write_video(tmp_path / "a.mp4", frames, FPS, sound(CLIP)[: SAMPLE_RATE // 2], SAMPLE_RATE)
     found = detector(weights, faces=1).detect(tmp_path / "a.mp4")
-    assert found.sound_s[1] == pytest.approx(0.5, abs=0.1)
+    assert found.audio_s[1] == pytest.approx(0.5, abs=0.1)
     assert any("outside it counts as silence" in note for note in found.notes)
     assert np.isfinite(found.tracks[0].scores).all()
 
 
-def encode_at(path: Path, times_s: list[float], sound_s: float = 0.0) -> Path:
+def encode_at(path: Path, times_s: list[float], audio_s: float = 0.0) -> Path:
     """The tiny picture at given times, with its sound from a time on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "8"})
@@ -154,7 +155,7 @@ def encode_at(path: Path, times_s: list[float], sound_s: float = 0.0) -> Path:
         container.mux(stream.encode(None))
         samples = av.AudioFrame.from_ndarray(sound(CLIP)[None], format="s16", layout="mono")
         samples.sample_rate, samples.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
-        samples.pts = round(sound_s * SAMPLE_RATE)
+        samples.pts = round(audio_s * SAMPLE_RATE)
         container.mux(audio.encode(samples))
         container.mux(audio.encode(None))
     return path
@@ -162,8 +163,8 @@ def encode_at(path: Path, times_s: list[float], sound_s: float = 0.0) -> Path:
 
 def test_sound_that_starts_late_is_told(weights, tmp_path):
     times = [number / FPS for number in range(75)]
-    found = detector(weights, faces=1).detect(encode_at(tmp_path / "late.mkv", times, sound_s=1.0))
-    assert found.sound_s[0] == pytest.approx(1.0, abs=0.05)
+    found = detector(weights, faces=1).detect(encode_at(tmp_path / "late.mkv", times, audio_s=1.0))
+    assert found.audio_s[0] == pytest.approx(1.0, abs=0.05)
     [note] = found.notes
     assert "outside it counts as silence" in note
     assert len(found.tracks[0].scores) == 75
@@ -254,7 +255,7 @@ def test_a_file_cut_off_gives_what_can_be_decoded(weights, shared):
     found = detector(weights, faces=0).detect(shared / "mini-ava" / "unusual" / "truncated-middle.mp4")
     assert not found.complete
     assert len(found.frame_times_s) > 20
-    assert "Of the picture 1 packet(s) cannot be decoded, at 3.47 s" in found.notes[0]
+    assert "Video: 1 packet(s) cannot be decoded, at 3.47 s" in found.notes[0]
     assert found.notes[1] == "The file is cut off: it should last 6.63 s, and ends at 3.47 s."
 
 
@@ -285,14 +286,14 @@ def test_damage_in_the_middle_costs_what_is_damaged(weights, video, tmp_path):
                 new.mux(copy)
     found = detector(weights).detect(tmp_path / "a.mkv")
     assert not found.complete
-    assert any(note.startswith("Of the picture") for note in found.notes)
-    assert any(note.startswith("Of the sound") for note in found.notes)
+    assert any(note.startswith("Video:") for note in found.notes)
+    assert any(note.startswith("Audio:") for note in found.notes)
     whole = detector(weights).detect(video)
     assert len(whole.frame_times_s) - 6 < len(found.frame_times_s) < len(whole.frame_times_s)
     assert found.frame_times_s[-1] == pytest.approx(whole.frame_times_s[-1], abs=0.07)  # mkv keeps AAC's delay
-    assert found.sound_s == pytest.approx(whole.sound_s, abs=0.15)
+    assert found.audio_s == pytest.approx(whole.audio_s, abs=0.15)
     write_overlay(tmp_path / "overlay.mp4", found)
-    assert sum(1 for _ in read_frames(tmp_path / "overlay.mp4")) == len(found.frame_times_s)
+    assert sum(1 for _ in read_frames(MediaFile(tmp_path / "overlay.mp4"))) == len(found.frame_times_s)
 
 
 @pytest.mark.parametrize("name", ["zero-bytes.mp4", "truncated-index-lost.mp4"])
@@ -309,7 +310,7 @@ def test_wrong_arguments_are_refused(weights):
     refused("detect_every 0", detect_every=0)
     refused("min_track_s nan", min_track_s=float("nan"))
     refused("crop", name="resnet18_two_streams", crop="box")
-    refused("leave one out", ensemble=True, context=weights / "context128.pth")
+    refused("context or ensemble", ensemble=True, context=weights / "context128.pth")
     refused("contexts of", context=weights / "context128.pth", context_shape=(5, 4, 2))
     with pytest.raises(UserError, match="unknown encoder 'talknet': choose one of"):
         ActiveSpeakerDetector("talknet", weights / "light_asd.pth", detector=Squares())

@@ -29,11 +29,11 @@ def talk(tmp_path: Path) -> DetectedVideo:
     return video(tmp_path / "my talk.mp4", (0.0, 0.4))
 
 
-def video(path: Path, sound_s: tuple[float, float] | None) -> DetectedVideo:
-    samples = None if sound_s is None else np.zeros(6400, np.int16)
+def video(path: Path, audio_s: tuple[float, float] | None) -> DetectedVideo:
+    samples = None if audio_s is None else np.zeros(6400, np.int16)
     write_video(path, [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * FRAMES, 25, samples)
-    score = np.nan if sound_s is None else SPEAKS
-    return detected([track(1, steady(FRAMES), 0, [score] * FRAMES)], steady(FRAMES), path, sound_s=sound_s)
+    score = np.nan if audio_s is None else SPEAKS
+    return detected([track(1, steady(FRAMES), 0, [score] * FRAMES)], steady(FRAMES), path, audio_s=audio_s)
 
 
 def names(folder: Path) -> set[str]:
@@ -83,7 +83,7 @@ def test_of_a_video_that_is_gone_all_that_needs_no_pictures_is_written(talk: Det
 
 def test_without_sound_all_but_ava_is_written(tmp_path: Path) -> None:
     mute = video(tmp_path / "my talk.mp4", None)
-    with pytest.raises(MissingOutputsError, match="has no sound, so its faces have no scores") as caught:
+    with pytest.raises(MissingOutputsError, match="has no audio, so its faces have no scores") as caught:
         write_outputs(tmp_path / "out", mute, list(FORMATS))
     assert list(caught.value.reasons) == ["my talk-predictions.csv"]
     assert names(tmp_path / "out") == EVERY_FILE - {"my talk-predictions.csv"}

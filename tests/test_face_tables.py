@@ -54,7 +54,7 @@ def test_scores_and_probabilities_keep_all_digits_of_float32(tmp_path):
 
 def test_cells_that_need_sound_are_empty_without_it(tmp_path):
     times_s = steady(5)
-    write_tracks_csv(tmp_path / "tracks.csv", detected([track(1, times_s, 0, [np.nan])], times_s, sound_s=None))
+    write_tracks_csv(tmp_path / "tracks.csv", detected([track(1, times_s, 0, [np.nan])], times_s, audio_s=None))
     assert (tmp_path / "tracks.csv").read_text().splitlines()[1] == "0,0.000000,1,40.00,60.00,120.00,180.00,,,"
 
 
@@ -122,8 +122,8 @@ def test_predictions_without_faces_are_an_empty_file(tmp_path):
 
 
 def test_without_sound_there_are_no_predictions(tmp_path):
-    with pytest.raises(MediaError, match=r"talk\.mp4 has no sound.*leave the format ava out"):
-        write_ava_predictions(tmp_path / "p.csv", two_faces(sound_s=None))
+    with pytest.raises(MediaError, match=r"talk\.mp4 has no audio.*omit the format ava"):
+        write_ava_predictions(tmp_path / "p.csv", two_faces(audio_s=None))
     assert not (tmp_path / "p.csv").exists()
 
 

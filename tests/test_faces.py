@@ -7,6 +7,7 @@ import pytest
 from core.detection.faces import HaarCascade, YuNet, find_detector
 from core.download.cache import NotDownloadedError
 from core.download.weights_catalogue import YUNET
+from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.runtime.errors import UserError
 
@@ -22,7 +23,7 @@ def picture(shared):
         .splitlines()
     ]
     boxes = np.array([row[2:6] for row in rows if row[1] == rows[0][1]], float)
-    pixels = next(iter(read_frames(video))).bgr()
+    pixels = next(iter(read_frames(MediaFile(video)))).bgr()
     return pixels, boxes * np.tile(pixels.shape[1::-1], 2)
 
 

@@ -12,6 +12,7 @@ from core.clip_utils import GRID_FPS
 from core.detection.face_tracks import ShotFollower, scores_at
 from core.detection.faces import SeenFrame, look_for_faces
 from core.detection.shots import ShotFrame
+from core.media.container import MediaFile
 from core.media.cropping import box_crop
 from core.media.video import read_frames
 
@@ -63,7 +64,7 @@ class OneFace:
 
 def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...] = (0,)) -> list:
     """The faces of all shots of a video, each with its shot's number."""
-    frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(path)))
+    frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(MediaFile(path))))
     faces, follower, origin_s, shot = [], None, None, -1
     for seen in look_for_faces(frames, detector, lambda frames, seconds: frames >= every):
         if origin_s is None:
@@ -131,7 +132,7 @@ def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
     path = encode(tmp_path / "a.mp4", [0.5 + number / 25 for number in range(30)])
     [(_, face)] = follow(path, OneFace(range(5, 30)))
     assert face.logits.tolist() == list(range(5, 30))
-    first = next(iter(read_frames(path))).time_s
+    first = next(iter(read_frames(MediaFile(path)))).time_s
     assert face.features[0] == pytest.approx(first + 0.2)
 
 
@@ -146,7 +147,7 @@ def test_a_gap_of_detection_is_filled(tmp_path):
 def test_without_sound_nothing_is_cut(tmp_path):
     path = encode(tmp_path / "a.mp4", [number / 25 for number in range(20)])
     follower = ShotFollower(0.0, box_crop, None)
-    for number, frame in enumerate(read_frames(path)):
+    for number, frame in enumerate(read_frames(MediaFile(path))):
         follower.add(SeenFrame(number, frame, number == 0, np.array([[20, 10, 50, 40, 0.9]], np.float32)))
     [face] = follower.finish()
     assert face.logits is None
@@ -157,7 +158,7 @@ def test_without_sound_nothing_is_cut(tmp_path):
 def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
     path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
     follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5, with_features=False)
-    for number, frame in enumerate(read_frames(path)):
+    for number, frame in enumerate(read_frames(MediaFile(path))):
         there = 3 <= number < 6 or 10 <= number < 20 or number >= 50
         faces = np.array([[20, 10, 50, 40, 0.9]] * there, np.float32).reshape(-1, 5)
         follower.add(SeenFrame(number, frame, number == 0, faces))
@@ -172,7 +173,7 @@ def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
 @pytest.mark.parametrize("off_s", [-2e-6, -5e-7, -1e-8, 0.0, 1e-8, 5e-7, 1e-6, 2e-6])
 def test_a_face_of_one_frame_is_cut_once(tmp_path, off_s):
     """Also midway between two points of the grid, whatever rounding makes of its time."""
-    frames = list(read_frames(encode(tmp_path / "a.mp4", [0.0, 0.5, 1.02, 1.5])))
+    frames = list(read_frames(MediaFile(encode(tmp_path / "a.mp4", [0.0, 0.5, 1.02, 1.5]))))
     follower = ShotFollower(0.0, box_crop, Recorder)
     for number, frame in enumerate(frames):
         moved = replace(frame, time_s=frame.time_s + off_s * (number == 2))

@@ -276,7 +276,7 @@ def test_broken_videos_among_many(damaged, capsys):
     broken = table(printed.err)
     assert "cannot be opened" in broken["cut"]
     assert "is empty (0 bytes)" in broken["empty"]
-    assert "has no sound stream" in broken["mute"]
+    assert "has no audio stream" in broken["mute"]
     assert "cannot be opened" in broken["text"]
     assert f"no video absent in {videos}" in broken["absent"]
     assert set(broken) - {"half"} == {"absent", "cut", "empty", "mute", "text"}
@@ -286,7 +286,7 @@ def test_broken_videos_among_many(damaged, capsys):
 
     assert exit_status(extract_face_crops_time.main, videos, csv, damaged / "crops", "--size", 16) == 1
     broken = table(capsys.readouterr().err)
-    assert "the picture ends at 0.36 s, but entity short_0000_0060:1 is annotated at 0.44 s" in broken["short"]
+    assert "the video ends at 0.36 s, but entity short_0000_0060:1 is annotated at 0.44 s" in broken["short"]
     assert set(broken) - {"half"} == {"absent", "cut", "empty", "short", "text"}
     assert files(damaged / "crops") - {"half.arrow"} == {"-good.arrow", "good.arrow", "mute.arrow"}
 

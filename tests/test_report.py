@@ -12,6 +12,7 @@ import pytest
 from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
 from core.detection.results import DetectedVideo
+from core.media.container import MediaFile
 from core.media.video_writer import write_video
 from core.outputs import report_media
 from core.outputs.report import as_script_data, pack_faces, write_report
@@ -69,7 +70,7 @@ def test_packed_faces_come_back():
 
 def test_without_sound_no_probabilities_are_packed():
     times_s = steady(4)
-    video = detected([track(1, times_s, 0, [np.nan] * 4)], times_s, sound_s=None)
+    video = detected([track(1, times_s, 0, [np.nan] * 4)], times_s, audio_s=None)
     _, boxes, _ = unpack(pack_faces(video), 4, 4, heard=False)
     np.testing.assert_array_equal(boxes, [[40, 60, 120, 180]] * 4)
 
@@ -138,7 +139,7 @@ def test_tracks_in_the_page(tmp_path):
 
 def test_a_small_video_is_in_the_page(tmp_path):
     path = encode(tmp_path / "talk.mp4")
-    media = find_media(tmp_path / "out" / "report.html", path, None)
+    media = find_media(tmp_path / "out" / "report.html", path, MediaFile(path).info, None)
     assert media.file == path
     assert (media.name, media.type, media.url, media.has_boxes, media.fault) == ("talk.mp4", "video/mp4", "", False, "")
 
@@ -163,9 +164,9 @@ def test_the_time_in_which_somebody_speaks_counts_once(tmp_path):
 def test_a_large_video_is_referred_to(tmp_path, monkeypatch):
     monkeypatch.setattr(report_media, "EMBED_BYTES", 100)
     path = encode(tmp_path / "my videos" / "50% #1?.mp4")
-    media = find_media(tmp_path / "out" / "report.html", path, None)
+    media = find_media(tmp_path / "out" / "report.html", path, MediaFile(path).info, None)
     assert (media.file, media.url) == (None, "../my%20videos/50%25%20%231%3F.mp4")
-    beside = find_media(tmp_path / "my videos" / "report.html", path, None)
+    beside = find_media(tmp_path / "my videos" / "report.html", path, MediaFile(path).info, None)
     assert beside.url == "50%25%20%231%3F.mp4"
 
 
@@ -173,22 +174,23 @@ def test_a_large_video_is_referred_to(tmp_path, monkeypatch):
     ("name", "codec", "pixel_format", "fault"),
     [
         ("old.avi", "mpeg4", "yuv420p", "Browsers do not play .avi files."),
-        ("part4.mp4", "mpeg4", "yuv420p", "Browsers do not play mpeg4 pictures."),
-        ("fine.mp4", "libx264", "yuv444p", "Browsers do not play H.264 pictures of the form yuv444p."),
+        ("part4.mp4", "mpeg4", "yuv420p", "Browsers do not play mpeg4 video."),
+        ("fine.mp4", "libx264", "yuv444p", "Browsers do not play H.264 video of the pixel format yuv444p."),
     ],
 )
 def test_what_no_browser_plays_gives_way_to_the_overlay(tmp_path, name, codec, pixel_format, fault):
     path, page = encode(tmp_path / name, codec, pixel_format), tmp_path / "report.html"
-    assert find_media(page, path, None) == report_media.Media(fault=fault)
-    assert find_media(page, path, tmp_path / "absent.mp4").name == ""
+    assert find_media(page, path, MediaFile(path).info, None) == report_media.Media(fault=fault)
+    assert find_media(page, path, MediaFile(path).info, tmp_path / "absent.mp4").name == ""
     overlay = encode(tmp_path / "overlay.mp4")
-    media = find_media(page, path, overlay)
+    media = find_media(page, path, MediaFile(path).info, overlay)
     assert (media.file, media.has_boxes, media.fault) == (overlay, True, f"{fault} overlay.mp4 is shown in its place.")
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mov", "libx264"), ("a.webm", "libvpx-vp9")])
 def test_other_containers_that_browsers_play(tmp_path, name, codec):
-    assert report_media.why_not_played(encode(tmp_path / name, codec)) == ""
+    path = encode(tmp_path / name, codec)
+    assert report_media.why_not_played(path, MediaFile(path).info) == ""
 
 
 def test_sound_that_no_browser_plays(tmp_path):
@@ -201,7 +203,10 @@ def test_sound_that_no_browser_plays(tmp_path):
         samples.sample_rate = 16000
         for packet in [*picture.encode(frame), *picture.encode(None), *sound.encode(samples), *sound.encode(None)]:
             container.mux(packet)
-    assert report_media.why_not_played(tmp_path / "a.mov") == "Browsers do not play pcm_s16le sound."
+    assert (
+        report_media.why_not_played(tmp_path / "a.mov", MediaFile(tmp_path / "a.mov").info)
+        == "Browsers do not play pcm_s16le audio."
+    )
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path):

@@ -19,7 +19,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome is installed")
 
 FPS, SECONDS = 25, 4
-GREEN, RED, GREY = (47, 211, 154), (255, 107, 87), (195, 202, 210)  # --box-speaking, --box-silent, --box-unheard
+GREEN, RED, GREY = (47, 211, 154), (255, 107, 87), (195, 202, 210)  # --box-speaking, --box-silent, --box-no-score
 LOCAL = ("file:", "blob:", "data:")
 
 COLOUR_AT = """([x, y, width]) => {
@@ -256,8 +256,8 @@ def test_the_curve_and_the_speech_are_on_the_lane(show, video):
 
 def test_without_sound_the_page_says_so(show, video):
     times_s = steady(FPS * SECONDS)
-    page = show(detected([track(1, times_s, 0, [np.nan] * 100)], times_s, path=video, sound_s=None))
-    assert page.locator("#no-sound").is_visible()
+    page = show(detected([track(1, times_s, 0, [np.nan] * 100)], times_s, path=video, audio_s=None))
+    assert page.locator("#no-audio").is_visible()
     assert page.locator("#speakers li").count() == 0
     seek(page, 1.0)
     assert 10 < dashes(page, 40, GREY) < 25

@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.detection.shots import find_shots
+from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_writer import write_video
 
@@ -16,7 +17,7 @@ def scene(seed: int) -> np.ndarray:
 
 
 def shots_of(path) -> list:
-    return list(find_shots(read_frames(path), FPS))
+    return list(find_shots(read_frames(MediaFile(path)), FPS))
 
 
 def test_cuts_are_found_where_they_are(tmp_path):

@@ -69,7 +69,7 @@ def test_tracks_have_one_item_a_frame(tmp_path):
 
 def test_without_sound_there_are_boxes_only(tmp_path, validator):
     times_s = steady(10)
-    video = detected([track(1, times_s, 0, [np.nan] * 10)], times_s, sound_s=None)
+    video = detected([track(1, times_s, 0, [np.nan] * 10)], times_s, audio_s=None)
     document = written(tmp_path, video)
     validator.validate(document)
     assert document["video"]["sound"] is None

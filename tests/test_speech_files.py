@@ -43,7 +43,7 @@ def test_vtt_has_a_cue_a_segment(tmp_path):
 
 def test_without_speech_there_are_no_lines(tmp_path):
     times_s = steady(20)
-    video = detected([track(1, times_s, 0, [np.nan] * 20)], times_s, sound_s=None)
+    video = detected([track(1, times_s, 0, [np.nan] * 20)], times_s, audio_s=None)
     write_rttm(tmp_path / "a.rttm", video)
     write_vtt(tmp_path / "a.vtt", video)
     assert (tmp_path / "a.rttm").read_text() == ""

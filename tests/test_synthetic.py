@@ -12,6 +12,7 @@ import pytest
 from core.evaluation.metrics import average_precision, roc_auc
 from core.formats import ava
 from core.media.audio import decode_audio
+from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.synthetic.picture import render_frames
 from core.synthetic.scenes import Scene, annotation_rows, compose_scene
@@ -124,7 +125,7 @@ def test_sound_and_mouth_agree_best_without_lag(tmp_path):
     settings = make_synthetic_ava.Settings(seed=3, seconds=12, fps=25.0, size=SMALL, videos=1, val_videos=1)
     make_synthetic_ava.make_video(tmp_path, settings, "train", 1)
     scene = compose_scene(3, "train", 1, 12, 25.0, SMALL)
-    decoded = np.concatenate(list(decode_audio(tmp_path / "videos" / "train" / f"{scene.video_id}.mp4")))
+    decoded = np.concatenate(list(decode_audio(MediaFile(tmp_path / "videos" / "train" / f"{scene.video_id}.mp4"))))
     assert len(decoded) >= len(scene.sound)
     loudness = loudness_per_frame(decoded, 300)
     products = dict.fromkeys(range(-4, 5), 0.0)
@@ -171,7 +172,7 @@ def test_the_script_writes_a_set_that_the_reader_accepts(tmp_path, capsys):
     assert rows["train"]["video_id"].str.startswith("-").any()
     for split, split_rows in rows.items():
         for video_id, video_rows in split_rows.groupby("video_id"):
-            frames = list(read_frames(out / "videos" / split / f"{video_id}.mp4"))
+            frames = list(read_frames(MediaFile(out / "videos" / split / f"{video_id}.mp4")))
             assert len(frames) == 50
             shown = {f"{frame.time_s:.2f}" for frame in frames}
             assert set(video_rows["frame_timestamp"]) == shown

@@ -50,21 +50,21 @@ def test_looks_that_are_far_apart_end_no_track(step_s):
     assert [track.times_s for track in tracks] == [[0, step_s, 3 * step_s], [6 * step_s]]  # two misses end it
 
 
-def test_a_box_stands_fast_when_nothing_can_change_it():
+def test_a_box_is_final_when_nothing_can_change_it():
     tracker = FaceTracker()
-    assert tracker.stands_fast(0.0)
+    assert tracker.is_final(0.0)
     tracker.update(0.0, face(0)[None])
-    assert not tracker.stands_fast(0.0)
+    assert not tracker.is_final(0.0)
     tracker.update(0.2, face(0)[None])
-    assert not tracker.stands_fast(0.0)  # the median reaches further
+    assert not tracker.is_final(0.0)  # the median reaches further
     tracker.update(0.3, face(0)[None])
-    assert tracker.stands_fast(0.0)
-    assert not tracker.stands_fast(0.2)
+    assert tracker.is_final(0.0)
+    assert not tracker.is_final(0.2)
     for time_s in (0.4, 0.5, 0.6, 0.7):
         tracker.update(time_s, NOBODY)
-        assert not tracker.stands_fast(0.2)
+        assert not tracker.is_final(0.2)
     tracker.update(0.75, NOBODY)
-    assert tracker.stands_fast(0.2)
+    assert tracker.is_final(0.2)
 
 
 def test_a_face_elsewhere_is_another_face():

@@ -1,39 +1,33 @@
-"""Who speaks in any video: shots, faces, tracks and their scores, in one pass over the file.
+"""Who speaks in any video: shots, faces, tracks and their scores, in one pass over the frames."""
 
-from core.detection.detector import ActiveSpeakerDetector
-
-video = ActiveSpeakerDetector().detect("interview.mp4")
-for track in video.tracks:
-    print(track.id, track.times_s[0], track.probabilities.mean())
-"""
-
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from core.boxes import clamped
 from core.clip_utils import GRID_FPS
-from core.detection.encoders import DEFAULT_ENCODER, Encoder, open_encoder
+from core.detection.encoders import Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, IsDue, SeenFrame, find_detector, look_for_faces
+from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
 from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
 from core.detection.shots import find_shots
 from core.inference.contexts import TrackFeatures
-from core.media.container import Damage
-from core.media.video import VideoInfo, probe, read_frames
+from core.media.container import MediaFile
+from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 from core.runtime.readahead import read_ahead
 
 DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
-MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
-MIN_FACE_PX = 24  # median height; smaller ones are enlarged fivefold for the encoder and tell it nothing
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
-SOUND_SLACK_S = 0.5  # sound that begins later, or ends earlier than the picture, by more than this is told
+AUDIO_SLACK_S = 0.5  # audio that begins later, or ends earlier than the video, by more than this is noted
 
 
 class ActiveSpeakerDetector:
@@ -45,21 +39,21 @@ class ActiveSpeakerDetector:
             default the published ones that do best on detected tracks.
         context: state dict of a context network (ASC) trained on the encoder's features; its scores take the place of
             the encoder's.
-        context_shape: the context network's moments, stride in frames and speakers, as in its training.
+        context_shape: the context network's time steps, stride in frames and speakers, as in its training.
         crop: "box" or "lower_face", how faces are cut for "light_asd" and "lr_asd"; by default as the published
             weights had it in training, "box" for weights of your own.
         ensemble: average the six passes of the published own-video protocol (windows of 1 to 6 s); whole-track
             encoders only.
         detector: the path of YuNet weights, or any `core.detection.faces.FaceDetector`; by default YuNet with weights
-            downloaded once, or OpenCV's Haar cascade where they cannot be had (the results' notes say so).
-        detect_every: look for faces in every n-th frame; by default every 0.12 s.
-        min_track_s: shorter tracks are left out, seconds.
-        min_face_px: tracks whose median height is less are left out, pixels.
+            downloaded once, or OpenCV's Haar cascade where that fails (the results' notes say so).
+        detect_every: detect faces in every n-th frame; by default every 0.12 s.
+        min_track_s: seconds; shorter tracks are dropped.
+        min_face_px: pixels; tracks of less median height are dropped.
         device: "cpu", "cuda" or "cuda:1"; where the networks run.
         cache: folder for downloads; by default the user's (see `core.download.cache`).
 
     Raises:
-        UserError: a name or a file is wrong, weights cannot be had, or arguments do not go together.
+        UserError: a name or a file is wrong, weights could not be downloaded, or arguments do not go together.
     """
 
     def __init__(
@@ -111,124 +105,131 @@ class ActiveSpeakerDetector:
         }
 
     def detect(self, path: str | Path, progress: Callable[[float], object] | None = None) -> DetectedVideo:
-        """Who is seen in one video, and who of them speaks when.
+        """Who is visible in one video, and who of them speaks when.
 
-        The file is decoded once, in order; memory does not grow with its length, but for the results.
+        Every frame is decoded once, in order; memory does not grow with the video's length, but for the results.
 
         Args:
             path: video file, of any frame rate, also a varying one.
-            progress: called with the time, in seconds, up to which the video has been worked through.
+            progress: called with the time, in seconds, up to which the video has been processed.
 
         Raises:
-            MediaError: nothing of the file can be decoded, or it has no picture. A damaged file gives what can be
+            MediaError: nothing of the file can be decoded, or it has no video. A damaged file gives what can be
                 decoded of it, with `complete` False and a note.
         """
-        info, damage = probe(path), Damage()
-        with audio_on_disk(path) as sound:
-            road = _Road(self, info, sound)
-            error = None
-            try:
-                for seen in self._seen(path, info, damage):
-                    road.add(seen)
-                    if progress is not None:
-                        progress(seen.frame.time_s)
-            except MediaError as failure:
-                if not road.times_s:
-                    raise
-                error = str(failure)
-            if not road.times_s:
-                raise MediaError(f"{path}: no frame tells its time; re-encode it, for example to H.264 in mp4")
-            road.finish()
-        notes = [printable(note) for note in self._notes(info, sound, road)]
-        faults = [printable(fault) for fault in _faults(info, sound, road, damage, error)]
-        return DetectedVideo(
-            path=Path(path),
-            info=info,
-            frame_times_s=np.array(road.times_s),
-            sound_s=(sound.start_s, sound.end_s) if sound else None,
-            shots=road.shots,
-            tracks=road.tracks,
-            notes=[*faults, *notes],
-            complete=not faults and (sound is not None or not info.has_audio),
-            settings=self.settings,
-        )
+        with MediaFile(path, tolerant=True) as media:
+            fps = media.info.fps
+            with audio_on_disk(media) as audio, contextlib.closing(self._seen_frames(media, fps)) as seen_frames:
+                run = _Run(self, media, audio)
+                try:
+                    for seen in seen_frames:
+                        run.add(seen)
+                        if progress is not None:
+                            progress(seen.frame.time_s)
+                except MediaError as error:
+                    if not run.times_s:
+                        raise
+                    run.failure = str(error)
+                return run.finish()
 
-    def _seen(self, path: str | Path, info: VideoInfo, damage: Damage) -> Iterator[SeenFrame]:
+    def _seen_frames(self, media: MediaFile, fps: float) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        shots = read_ahead(find_shots(read_frames(path, damage=damage), info.fps), FRAMES_AHEAD)
-        return read_ahead(look_for_faces(shots, self.detector, self._is_due(info.fps)), FRAMES_AHEAD)
+        shots = read_ahead(find_shots(read_frames(media), fps), FRAMES_AHEAD)
+        return read_ahead(look_for_faces(shots, self.detector, self._is_due(fps)), FRAMES_AHEAD)
 
     def _is_due(self, fps: float) -> IsDue:
         if self.detect_every is not None:
             return lambda frames, seconds: frames >= self.detect_every
         return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
 
-    def _notes(self, info: VideoInfo, sound: VideoAudio | None, road: "_Road") -> Iterator[str]:
-        last_s = road.times_s[-1]
-        if self.detector_note is not None:
-            yield self.detector_note
-        if sound is None:
-            reason = "its sound stream cannot be decoded" if info.has_audio else "it has no sound stream"
-            yield f"Nobody can be heard in this video: {reason}. Faces were followed, but have no scores."
-        else:
-            if sound.start_s > road.times_s[0] + SOUND_SLACK_S or sound.end_s < last_s - SOUND_SLACK_S:
-                yield (
-                    f"The sound covers {sound.start_s:.2f} to {sound.end_s:.2f} s of a picture from "
-                    f"{road.times_s[0]:.2f} to {last_s:.2f} s; outside it counts as silence."
-                )
-        if not road.tracks:
-            yield "No face was found."
 
+class _Run:
+    """Detection in one video: takes its frames in order, gathers shots and finished tracks.
 
-def _faults(
-    info: VideoInfo, sound: VideoAudio | None, road: "_Road", damage: Damage, error: str | None
-) -> Iterator[str]:
-    """Sentences on what of the file is damaged or missing."""
-    if damage:
-        yield f"Of the picture {damage}. What is lost is left out, and what follows it may look damaged."
-    if error is not None:
-        yield f"The picture fails to decode: {error}. What comes before was worked through."
-    if sound is not None:
-        yield from sound.faults
-    end_s = max(road.times_s[-1] + 1 / info.fps, sound.end_s if sound else 0.0)
-    if info.told_s is not None and info.told_s > end_s + CUT_OFF_S:
-        yield f"The file is cut off: it should last {info.told_s:.2f} s, and ends at {end_s:.2f} s."
+    Attributes:
+        times_s: presentation time of each frame so far, seconds.
+        failure: why the frames ended before the file's end; None where they did not.
+    """
 
-
-class _Road:
-    """Takes a video's frames in order; shots and finished tracks gather in it."""
-
-    def __init__(self, settings: ActiveSpeakerDetector, info: VideoInfo, sound: VideoAudio | None):
-        self.settings, self.info, self.sound = settings, info, sound
+    def __init__(self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None):
+        self.detector, self.media, self.info, self.audio = detector, media, media.info, audio
         self.times_s: list[float] = []
+        self.failure: str | None = None
         self.shots: list[Shot] = []
         self.tracks: list[Track] = []
         self.follower: ShotFollower | None = None
         self.shot_start = 0
 
     def add(self, seen: SeenFrame) -> None:
+        """Take the next frame."""
         if seen.begins_shot:
             self._end_shot(end_s=seen.frame.time_s)
             self.shot_start = seen.number
-            encoder = self.settings.encoder
-            start = None if self.sound is None else lambda first_s: encoder.start(self.sound, first_s)
+            encoder = self.detector.encoder
+            start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
             with_features = encoder.context is not None
             self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, with_features=with_features)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
-    def finish(self) -> None:
-        if self.times_s:
-            self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
+    def finish(self) -> DetectedVideo:
+        """The results, after the last frame.
+
+        Raises:
+            MediaError: there was no frame.
+        """
+        if not self.times_s:
+            raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
+        self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
+        faults = [printable(fault) for fault in self._faults()]
+        return DetectedVideo(
+            path=self.media.path,
+            info=self.info,
+            frame_times_s=np.array(self.times_s),
+            audio_s=(self.audio.start_s, self.audio.end_s) if self.audio else None,
+            shots=self.shots,
+            tracks=self.tracks,
+            notes=[*faults, *(printable(note) for note in self._notes())],
+            complete=not faults and (self.audio is not None or self.info.audio is None),
+            settings=self.detector.settings,
+        )
+
+    def _faults(self) -> Iterator[str]:
+        """Sentences on what of the file is damaged or missing."""
+        if damage := self.media.damage["video"]:
+            yield f"Video: {damage}. What is lost is left out, and what follows it may look damaged."
+        if self.failure is not None:
+            yield f"The video fails to decode: {self.failure}. What comes before was processed."
+        if self.audio is not None:
+            yield from self.audio.faults
+        end_s = max(self.times_s[-1] + 1 / self.info.fps, self.audio.end_s if self.audio else 0.0)
+        if self.info.declared_s is not None and self.info.declared_s > end_s + CUT_OFF_S:
+            yield f"The file is cut off: it should last {self.info.declared_s:.2f} s, and ends at {end_s:.2f} s."
+
+    def _notes(self) -> Iterator[str]:
+        """Sentences on what else the user should know."""
+        first_s, last_s = self.times_s[0], self.times_s[-1]
+        if self.detector.detector_note is not None:
+            yield self.detector.detector_note
+        if self.audio is None:
+            reason = "its audio stream cannot be decoded" if self.info.audio else "it has no audio stream"
+            yield f"Nobody can be heard in this video: {reason}. Faces were tracked, but have no scores."
+        elif self.audio.start_s > first_s + AUDIO_SLACK_S or self.audio.end_s < last_s - AUDIO_SLACK_S:
+            yield (
+                f"The audio covers {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s of a video from "
+                f"{first_s:.2f} to {last_s:.2f} s; outside it counts as silence."
+            )
+        if not self.tracks:
+            yield "No face was found."
 
     def _end_shot(self, end_s: float) -> None:
         if self.follower is None:
             return
         faces, self.follower = self.follower.finish(), None
         logits = [face.logits for face in faces]
-        encoder = self.settings.encoder
-        if self.sound is not None and encoder.context is not None:
+        encoder = self.detector.encoder
+        if self.audio is not None and encoder.context is not None:
             logits = encoder.score_in_context([TrackFeatures(face.first_grid, face.features) for face in faces])
         for face, scores in zip(faces, logits, strict=True):
             self.tracks.append(self._track(face, scores))
@@ -239,8 +240,8 @@ class _Road:
         seconds = face.times_s[-1] - face.times_s[0] + 1 / self.info.fps
         heights = [box[3] - box[1] for box in face.boxes]
         return (
-            seconds >= self.settings.min_track_s - 1e-6
-            and np.median(heights) >= self.settings.min_face_px
+            seconds >= self.detector.min_track_s - 1e-6
+            and np.median(heights) >= self.detector.min_face_px
             and face.track.confidence >= MIN_CONFIDENCE
         )
 
@@ -249,13 +250,12 @@ class _Road:
         scores = np.full(len(times_s), np.nan, np.float32)
         if logits is not None:
             scores = scores_at(times_s, self.times_s[0] + face.first_grid / GRID_FPS, logits)
-        size = (self.info.width, self.info.height) * 2
         return Track(
             id=len(self.tracks) + 1,
             shot=len(self.shots),
             frames=np.array(face.frames),
             times_s=times_s,
-            boxes=np.clip(face.boxes, 0, size).astype(np.float32),
+            boxes=clamped(np.array(face.boxes), self.info.width, self.info.height),
             scores=scores,
             thumbnail=face.thumbnail,
         )

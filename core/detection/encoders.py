@@ -1,4 +1,4 @@
-"""The encoders that detection can use, opened by name: crops and sound of a face in, logits and features out."""
+"""The encoders that detection can use, opened by name: crops and audio of a face in, logits and features out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from core import models
+from core.detection import options
 from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
@@ -23,12 +24,7 @@ from core.models.weights import clip_length_of, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
 
-WHOLE_TRACK = models.TRACK_ENCODERS
-WHOLE_TRACK_CROPS = ("box", "lower_face")
-TWO_STREAM = models.BACKBONES
-NAMES = (*WHOLE_TRACK, *TWO_STREAM)
-DEFAULT_ENCODER = "light_asd"
-ContextShape = tuple[int, int, int]  # moments, stride in moments, speakers
+ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,10 @@ class Encoder:
 
     Attributes:
         crop: cuts a face for it.
-        start: makes the scorer of one face from the video's sound and the time of the face's first crop.
+        start: makes the scorer of one face from the video's audio and the time of the face's first crop.
         settings: what its scores depend on, as plain values.
         context: the context network, or None.
-        context_shape: its moments, stride and speakers.
+        context_shape: its time steps, the frames from one to the next, and speakers.
         device: where the networks run.
     """
 
@@ -70,23 +66,24 @@ def open_encoder(
     """Load an encoder; arguments as `core.detection.ActiveSpeakerDetector` has them.
 
     Raises:
-        UserError: a name or a file is wrong, weights cannot be had, or arguments do not go together.
+        UserError: a name or a file is wrong, weights could not be downloaded, or arguments do not go together.
     """
-    if name not in NAMES:
-        raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(NAMES)}")
-    if name in TWO_STREAM:
+    if name not in options.ENCODERS:
+        raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(options.ENCODERS)}")
+    if name in options.CLIP_ENCODERS:
         faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble
         if faults:
-            raise UserError(f"{' and '.join(faults)}: only of {' and '.join(WHOLE_TRACK)}, not of {name}; leave it out")
+            known = " and ".join(options.WHOLE_TRACK_ENCODERS)
+            raise UserError(f"the encoder {name} does not take {' and '.join(faults)}, which only {known} do: omit it")
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
         path, crop_name = Path(weights), "colour"
         size, start = _two_stream(name, path, device, with_features=context is not None)
     else:
-        if crop not in (None, *WHOLE_TRACK_CROPS):
-            raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(WHOLE_TRACK_CROPS)}")
+        if crop not in (None, *options.CROPS):
+            raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(options.CROPS)}")
         if ensemble and context is not None:
-            raise UserError("a context network is trained on features of one pass, not of six: leave one out")
+            raise UserError("a context network is trained on features of one pass: give context or ensemble, not both")
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
         size, start = _whole_track(name, path, ensemble, device)
@@ -100,11 +97,11 @@ def open_encoder(
 
 
 def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device):
-    model = WHOLE_TRACK[name]()
+    model = models.TRACK_ENCODERS[name]()
     load_weights(model, path, f"{name} weights")
     encoder = FastTrackEncoder(model, device)
     make = SixPasses if ensemble else OnePass
-    return model.feature_size, lambda sound, first_s: make(encoder, sound, first_s)
+    return model.feature_size, lambda audio, first_s: make(encoder, audio, first_s)
 
 
 def _two_stream(name: str, path: Path, device: torch.device, *, with_features: bool):
@@ -113,8 +110,8 @@ def _two_stream(name: str, path: Path, device: torch.device, *, with_features: b
     load_weights(model, path, "STE checkpoint")
     encode = fast_encoder(model.to(device))
 
-    def start(sound: VideoAudio, first_s: float) -> ClipScorer:
-        return ClipScorer(encode, clip_length, sound, first_s, device=device, with_features=with_features)
+    def start(audio: VideoAudio, first_s: float) -> ClipScorer:
+        return ClipScorer(encode, clip_length, audio, first_s, device=device, with_features=with_features)
 
     return model.feature_size, start
 

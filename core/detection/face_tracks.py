@@ -1,8 +1,8 @@
 """Faces followed through a shot as its frames come in, each cut for its scorer on a 25 frames per second grid.
 
 Encoders are trained at 25 frames per second; a video has any rate, also a varying one. All tracks of a video share one
-grid of times, origin + k / 25; at each of them a face is cut from the frame shown nearest to that time, so that picture
-and sound stay together. Of a video with 25 frames per second each frame is cut once.
+grid of times, origin + k / 25; at each of them a face is cut from the frame shown nearest to that time, so that video
+and audio stay together. Of a video with 25 frames per second each frame is cut once.
 """
 
 from collections import deque
@@ -17,14 +17,18 @@ from core.detection.faces import SeenFrame
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
 
-BETTER_BY = 0.05  # a thumbnail is taken anew where the detector is this much surer
+BETTER_BY = 0.05  # a thumbnail is replaced where the detector is this much surer
 
 
 class TrackScorer(Protocol):
-    """Takes a face's crops as they are cut and tells in the end who was speaking."""
+    """Takes the crops of one face as they are cut, and scores them."""
 
     def push(self, crop: np.ndarray) -> None:
-        """Take the next crop: uint8, (112, 112) grey or (144, 144, [r, g, b]), as the encoder's crop function cuts."""
+        """Take the next crop, 1 / 25 s after the one before, as the encoder's crop function cuts it.
+
+        Args:
+            crop: uint8, (112, 112) grey or (144, 144, [r, g, b]).
+        """
         ...
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
@@ -37,18 +41,21 @@ StartScorer = Callable[[float], TrackScorer]  # from the time of the first crop,
 
 @dataclass
 class FollowedFace:
-    """A track with what is known of it at every frame of the video.
+    """A track with what is known of it at each of its frames.
 
     Attributes:
         number: in order of appearance in the shot.
         track: its detections.
         first_grid: k of its first crop's time, origin + k / 25.
+        scorer: takes them; None where there is no audio, and when the track has ended.
         crops: how many crops were cut.
-        scorer: takes them; None where there is no sound, and when the track has ended.
-        frames, times_s, boxes: number, time and smoothed box of each frame.
+        frames, times_s: number and time (seconds) of each frame.
+        boxes: the smoothed box of each frame, ([x1, y1, x2, y2],) float32 pixels, not clamped to the frame.
         thumbnail: JPEG.
-        logits, features: of the crops, as the scorer gave them at the track's end; None where there is no sound, or
-            nobody wants the features.
+        certainty: the detector's score of the face in the thumbnail, 0 to 1; -1 before there is one.
+        logits: (crop, [not speaking, speaking]) float32, as the scorer gave them at the track's end; None where there
+            is no audio.
+        features: (crop, feature), likewise; None also where they are not asked for.
     """
 
     number: int
@@ -60,7 +67,7 @@ class FollowedFace:
     times_s: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     thumbnail: bytes | None = None
-    certainty: float = -1.0  # the detector's score of the thumbnail
+    certainty: float = -1.0
     logits: np.ndarray | None = None
     features: np.ndarray | None = None
 
@@ -71,9 +78,9 @@ class ShotFollower:
     Args:
         origin_s: time of the grid's first point, that of the video's first frame.
         crop: cuts a face for the scorers.
-        start_scorer: makes a track's scorer; None where there is no sound.
+        start_scorer: makes a track's scorer; None where there is no audio.
         is_kept: whether a face whose track has ended is worth keeping.
-        with_features: keep the features, too.
+        with_features: keep the features as well.
     """
 
     def __init__(
@@ -88,18 +95,18 @@ class ShotFollower:
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
         self.is_kept, self.with_features = is_kept, with_features
         self.tracker = FaceTracker()
-        self.waiting: deque[SeenFrame] = deque()  # frames that may still gain boxes
-        self.begun: deque[FaceTrack] = deque()  # whose first frame is one of these
+        self.waiting: deque[SeenFrame] = deque()  # frames whose boxes are not final
+        self.begun: deque[FaceTrack] = deque()  # those that begin with one of these
         self.followed: list[FollowedFace] = []
         self.ended: list[FollowedFace] = []
         self.count = 0
 
     def add(self, seen: SeenFrame) -> None:
-        """Take in the next frame; those that nothing can change any more are cut."""
+        """Take in the next frame; faces are cut from those whose boxes are final."""
         self.waiting.append(seen)
         if seen.faces is not None:
             self.begun += self.tracker.update(seen.frame.time_s, seen.faces)
-        while self.waiting and self.tracker.stands_fast(self.waiting[0].frame.time_s):
+        while self.waiting and self.tracker.is_final(self.waiting[0].frame.time_s):
             self._settle(self.waiting.popleft())
 
     def finish(self) -> list[FollowedFace]:
@@ -160,12 +167,12 @@ class ShotFollower:
 
 
 def scores_at(times_s: np.ndarray, first_s: float, logits: np.ndarray) -> np.ndarray:
-    """The log odds of speaking at the video's own frames, interpolated between the grid's points.
+    """The log odds of speaking at the video's own frames, interpolated between the points of the grid.
 
     Args:
-        times_s: (n,) of the frames.
-        first_s: time of the first grid point.
-        logits: (points, [not speaking, speaking]).
+        times_s: (n,) of the frames, seconds.
+        first_s: time of the first grid point, seconds.
+        logits: (points, [not speaking, speaking]) float32.
 
     Returns:
         (n,) float32.

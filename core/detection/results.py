@@ -1,4 +1,4 @@
-"""What detection finds in a video: shots, face tracks with scores, and what there is to say about them."""
+"""What detection finds in a video: shots, face tracks with scores, and notes on them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from core.media.video import VideoInfo
+from core.media.container import VideoInfo
 
 SPEAKING_THRESHOLD = 0.5  # of the probability; the score is 0 there
 
@@ -35,9 +35,9 @@ class Track:
         shot: index into the video's shots; a track never crosses a cut.
         frames: (n,) int64, numbers of the video's own frames, consecutive.
         times_s: (n,) float64, presentation times, seconds from the container's start.
-        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed picture; smoothed, clamped to the picture.
+        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed frame; smoothed, clamped to the frame.
         scores: (n,) float32, log odds of speaking: logit of speaking minus logit of not speaking. 0 is as likely as
-            not. NaN throughout where the video has no sound.
+            not. NaN throughout where the video has no audio.
         thumbnail: the face, a JPEG of 72 x 72 pixels.
     """
 
@@ -51,12 +51,12 @@ class Track:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(n,) float32, 0 to 1: 1 / (1 + exp(-score)), the softmax of the two logits; NaN without sound."""
+        """(n,) float32, 0 to 1: 1 / (1 + exp(-score)), the softmax of the two logits; NaN without audio."""
         return 1 / (1 + np.exp(-self.scores))
 
     @property
     def speaking(self) -> np.ndarray:
-        """(n,) bool, probability >= 0.5 (score >= 0); False throughout without sound."""
+        """(n,) bool, probability >= 0.5 (score >= 0); False throughout without audio."""
         return self.scores >= 0
 
 
@@ -68,10 +68,10 @@ class DetectedVideo:
         path: the video file.
         info: what the file says of itself.
         frame_times_s: (frames,) float64, presentation time of every frame that could be decoded.
-        sound_s: where the sound begins and ends, in seconds; None where there is no sound.
+        audio_s: where the audio begins and ends, in seconds; None where there is none that can be decoded.
         shots: in order, together all frames; none where there are no frames.
         tracks: in order of id.
-        notes: sentences on what the user should know: no sound, no faces, a file cut off, a fallback detector.
+        notes: sentences on what the user should know: no audio, no faces, a file cut off, a fallback detector.
         complete: False where something of the file could not be decoded, or is missing; what there is of it is here.
         settings: what the result depends on, as plain values: encoder, weights (SHA-256), detector, thresholds.
     """
@@ -79,7 +79,7 @@ class DetectedVideo:
     path: Path
     info: VideoInfo
     frame_times_s: np.ndarray
-    sound_s: tuple[float, float] | None
+    audio_s: tuple[float, float] | None
     shots: list[Shot]
     tracks: list[Track]
     notes: list[str]

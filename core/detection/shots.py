@@ -12,7 +12,7 @@ from scenedetect.detectors import AdaptiveDetector
 from core.media.video import Frame
 from core.runtime.errors import MediaError
 
-PICTURE_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink pictures to about this width
+FRAME_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink frames to about this width
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame
 
 
@@ -31,10 +31,10 @@ class ShotFrame:
 
 
 def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
-    """Mark the frames that begin a shot; a few frames are held back, for a cut shows in what follows it.
+    """Mark the frames that begin a shot; a few frames are held back, because a cut shows only in what follows it.
 
-    PySceneDetect's adaptive detector compares each change of picture with those around it, so that a moving camera is
-    not a cut; its thresholds are its defaults.
+    PySceneDetect's adaptive detector compares each change between frames with those around it, so that a moving camera
+    is not a cut; its thresholds are its defaults.
 
     Args:
         frames: of a video, in order; where they end in a MediaError it is raised after all frames before it were given.
@@ -67,6 +67,5 @@ def _marked(numbered: tuple[int, Frame], cuts: set[int]) -> ShotFrame:
 
 
 def _small(frame: Frame) -> np.ndarray:
-    picture = frame.scaled_bgr(PICTURE_WIDTH)
-    # A light blur: compression noise in flat pictures would otherwise look like change.
-    return cv2.blur(picture, (3, 3))
+    # A light blur: compression noise in flat frames would otherwise look like change.
+    return cv2.blur(frame.scaled_bgr(FRAME_WIDTH), (3, 3))

@@ -1,7 +1,7 @@
-"""Faces followed from frame to frame within a shot.
+"""Faces tracked from frame to frame within a shot.
 
 Faces are matched by overlap; gaps of detection are bridged; boxes are smoothed. All of it happens while the video
-streams by: a track's box at a frame stands fast as soon as the track has ended, or has been seen `SMOOTHING_S` later.
+streams by: a track's box at a frame is final as soon as the track has ended, or has been detected `SMOOTHING_S` later.
 """
 
 from bisect import bisect_left, bisect_right
@@ -12,22 +12,22 @@ from scipy.optimize import linear_sum_assignment
 
 from core.boxes import intersection_over_union
 
-MIN_OVERLAP = 0.3  # intersection over union of a face and the place where its track was last seen, or expected
-MAX_GAP_S = 0.4  # a face unseen for longer ends its track (10 frames at 25 fps, as in published pipelines) ...
-MAX_MISSES = 1  # ... if it was missed by more looks than this: those of a slow video are further apart
+MIN_OVERLAP = 0.3  # intersection over union of a face and where its track was last detected, or is expected
+MAX_GAP_S = 0.4  # a face undetected for longer ends its track (10 frames at 25 fps, as in published pipelines) ...
+MAX_MISSES = 1  # ... if more detections than this missed it: those of a slow video are further apart
 SMOOTHING_S = 0.24  # median over this much on either side (13 frames at 25 fps, as in published pipelines)
 SMOOTHING_STEP_S = 0.04
-MAX_SPEED = 2.0  # a face may be expected at most this many of its own widths a second from where it was last seen
+MAX_SPEED = 2.0  # a face may be expected to have moved at most this many of its own widths a second
 
 
 @dataclass
 class FaceTrack:
-    """A face that is being followed.
+    """A face that is being tracked.
 
     Attributes:
-        times_s: when it was detected, ascending.
-        boxes: (x1, y1, x2, y2, score) at each of these times, pixels and 0-1.
-        misses: how many looks since the last of them have missed it.
+        times_s: when it was detected, seconds, ascending.
+        boxes: ([x1, y1, x2, y2, score],) float32 at each of these times; pixels, and a score of 0 to 1.
+        misses: how many frames with detection since the last of them have missed it.
     """
 
     times_s: list[float] = field(default_factory=list)
@@ -53,16 +53,18 @@ class FaceTrack:
         self.misses = 0
 
     def may_go_on(self, time_s: float) -> bool:
-        """Whether a face seen at a time, or later, can be this one."""
+        """Whether a face detected at a time, or later, can be this one."""
         return self.misses <= MAX_MISSES or time_s - self.last_s <= MAX_GAP_S + 1e-6
 
     def score_at(self, time_s: float) -> float:
         """The detector's score at the time of a detection, 0 to 1; 0 at other times."""
-        place = bisect_left(self.times_s, time_s)
-        return float(self.boxes[place][4]) if self.times_s[place] == time_s else 0.0
+        index = bisect_left(self.times_s, time_s)
+        return float(self.boxes[index][4]) if self.times_s[index] == time_s else 0.0
 
     def expected(self, time_s: float) -> np.ndarray:
-        """Where the face should be at a time after its last detection, (4,): it goes on as it moved, for a while."""
+        """Where the face should be at a time after its last detection, ([x1, y1, x2, y2],) pixels.
+
+        It goes on as it moved between its last two detections, for as long as those were apart."""
         last = self.boxes[-1][:4]
         if len(self.times_s) == 1:
             return last
@@ -74,18 +76,18 @@ class FaceTrack:
         return last + np.tile(velocity, 2) * min(time_s - self.last_s, elapsed)
 
     def box_at(self, time_s: float) -> np.ndarray:
-        """The smoothed box at a time from the first to the last detection, (x1, y1, x2, y2) in pixels.
+        """The smoothed box at a time from the first to the last detection, ([x1, y1, x2, y2],) float64 pixels.
 
         Between detections boxes are interpolated; smoothing is a median over `SMOOTHING_S` on either side, as far as
         the track reaches.
         """
         reach = min(SMOOTHING_S, time_s - self.first_s, self.last_s - time_s)
         steps = int(reach / SMOOTHING_STEP_S + 1e-6)
-        moments = time_s + SMOOTHING_STEP_S * np.arange(-steps, steps + 1)
-        first = max(0, bisect_right(self.times_s, moments[0]) - 1)
-        last = bisect_left(self.times_s, moments[-1]) + 1
+        samples_s = time_s + SMOOTHING_STEP_S * np.arange(-steps, steps + 1)
+        first = max(0, bisect_right(self.times_s, samples_s[0]) - 1)
+        last = bisect_left(self.times_s, samples_s[-1]) + 1
         times, boxes = self.times_s[first:last], np.array(self.boxes[first:last])
-        return np.median([np.interp(moments, times, boxes[:, side]) for side in range(4)], axis=1)
+        return np.median([np.interp(samples_s, times, boxes[:, side]) for side in range(4)], axis=1)
 
 
 class FaceTracker:
@@ -109,7 +111,7 @@ class FaceTracker:
             The tracks that begin with this frame.
         """
         self.open = [track for track in self.open if track.may_go_on(time_s)]
-        seen, taken = set(), set()
+        found, taken = set(), set()
         if self.open and len(faces):
             expected = np.array([track.expected(time_s) for track in self.open])
             overlaps = intersection_over_union(expected[:, None], faces[None, :, :4])
@@ -118,14 +120,14 @@ class FaceTracker:
             for track, face in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
                 if overlaps[track, face] >= MIN_OVERLAP:
                     self.open[track].add(time_s, faces[face])
-                    seen.add(track)
+                    found.add(track)
                     taken.add(face)
         for number, track in enumerate(self.open):
-            track.misses += number not in seen
+            track.misses += number not in found
         begun = [FaceTrack([time_s], [face]) for number, face in enumerate(faces) if number not in taken]
         self.open = [track for track in self.open if track.may_go_on(time_s)] + begun
         return begun
 
-    def stands_fast(self, time_s: float) -> bool:
+    def is_final(self, time_s: float) -> bool:
         """Whether no face that is still to come can change a box at a time, or give one to it."""
         return all(track.first_s > time_s or track.last_s >= time_s + SMOOTHING_S for track in self.open)

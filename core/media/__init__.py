@@ -1,1 +1,1 @@
-"""Videos and their sound: open, decode, cut, write."""
+"""Videos and their audio: open, decode, cut, write."""

@@ -1,12 +1,16 @@
-"""Media files as PyAV opens them: containers, and the decoded frames of a stream of picture or sound.
+"""Media files as PyAV opens them: what they say of themselves, and the decoded frames of their streams.
 
-Times are seconds from the container's start time, for picture and sound alike, so that a file whose streams begin at
+Times are seconds from the container's start time, for video and audio alike, so that a file whose streams begin at
 a non-zero timestamp stays aligned with annotations that count from its beginning.
 """
 
+import contextlib
+import functools
 import heapq
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,9 +18,14 @@ from av.stream import Stream
 
 from core.runtime.errors import MediaError
 
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 AVI = "avi"  # FFmpeg's name
-TELL_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header tells it; of others it is estimated
-REORDERED = 16  # pictures that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
+DECLARE_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header has it; of others it is estimated
+REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
+MEND = {
+    "video": "re-encode it, for example to H.264 in mp4",
+    "audio": "re-encode it, for example to AAC",
+}
 
 
 class Damage:
@@ -54,13 +63,217 @@ class Damage:
         return "; ".join(parts)
 
 
-def open_media(path: str | Path) -> av.container.InputContainer:
-    """Open a media file for reading.
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of its first audio stream.
+
+    Attributes:
+        codec: FFmpeg's name of the decoder; empty where it has none.
+        sample_rate: samples per second; 0 without a decoder.
+        channels: how many; 0 without a decoder.
+        start_s: where the stream begins, seconds, not negative.
+    """
+
+    codec: str
+    sample_rate: int
+    channels: int
+    start_s: float
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        width, height: pixels, after the rotation in the metadata.
+        fps: average frames per second.
+        duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
+        audio: its first audio stream; None where there is none.
+        rotation: degrees counterclockwise that turn a stored frame into the displayed one: 0, 90, 180 or 270.
+        declared_s: seconds that the file should at least last by its own header; None where that does not say.
+        codec: FFmpeg's name of the video's decoder.
+        pixel_format: FFmpeg's name of it.
+        pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+    audio: AudioInfo | None
+    rotation: int
+    declared_s: float | None = None
+    codec: str = ""
+    pixel_format: str = ""
+    pixel_aspect: Fraction | None = None
+
+
+class MediaFile:
+    """A media file, open for as long as a job needs it.
+
+    with MediaFile("interview.mp4") as media:
+        print(media.info.width)
+        for frame in read_frames(media):  # core.media.video
+            ...
+
+    A demuxer of FFmpeg is at one position of the file, and cannot be rewound where there is no index. So each stream is
+    read through a demuxer of its own: the first goes on with the one that read the header, another is opened anew.
+
+    Args:
+        path: the file.
+        tolerant: packets that cannot be decoded are left out and noted in `damage`; else they are an error.
+
+    Attributes:
+        damage: "video" and "audio" -> what of the stream has turned out to be damaged.
+        start_s: the container's start time, seconds, which is time 0 for video and audio.
+        audio: what the file says of its first audio stream; None where there is none.
 
     Raises:
         MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
     """
-    path = Path(path)
+
+    def __init__(self, path: str | Path, *, tolerant: bool = False):
+        self.path = Path(path)
+        self.tolerant = tolerant
+        self.damage = {"video": Damage(), "audio": Damage()}
+        container = _open(self.path)
+        self.start_s = (container.start_time or 0) / av.time_base
+        self.audio = _audio_info(container, self.start_s)
+        self._unread = [container]  # until a stream is read through it
+        self._begun: tuple[av.VideoFrame, Iterator[av.VideoFrame]] | None = None  # the video after its first frame
+
+    def __enter__(self) -> "MediaFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._begun = None
+        while self._unread:
+            self._unread.pop().close()
+
+    @functools.cached_property
+    def info(self) -> VideoInfo:
+        """Size, frame rate and streams; decodes a frame, for the rotation is stored there.
+
+        Raises:
+            MediaError: the file has no video, or none of it can be decoded.
+        """
+        container, stream = self._demuxer("video")
+        frames = self._frames(container, stream)
+        try:
+            first = next(frames)
+        except (av.FFmpegError, StopIteration) as error:
+            reason = str(error) or str(self.damage["video"] or "it holds no frame")
+            raise MediaError(
+                f"{self.path}: no frame can be decoded ({reason}); the file is damaged or cut off"
+            ) from error
+        self._begun = first, frames
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate:
+            raise MediaError(f"{self.path}: the file has no frame rate; {MEND['video']}")
+        rotation = round(first.rotation / 90) * 90 % 360
+        sideways = rotation in (90, 270)
+        aspect = stream.sample_aspect_ratio or None
+        return VideoInfo(
+            width=first.height if sideways else first.width,
+            height=first.width if sideways else first.height,
+            fps=float(rate),
+            duration_s=container.duration / av.time_base if container.duration else None,
+            audio=self.audio,
+            rotation=rotation,
+            declared_s=_declared_length(container, self.start_s),
+            codec=stream.codec_context.name,
+            pixel_format=stream.codec_context.pix_fmt or "",
+            pixel_aspect=1 / aspect if aspect and sideways else aspect,
+        )
+
+    def decoded(self, kind: str, seek_s: float = 0.0) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """The frames of the first stream of a kind, in the order they are shown or heard, with their times in `pts`.
+
+        AVI has a frame a tick, in the order of decoding. What FFmpeg guesses of their times is out of order for H.264
+        with B-frames; here the n-th frame shown has the n-th tick of those that hold a frame.
+
+        Args:
+            kind: "video" or "audio".
+            seek_s: seconds; where positive, frames come from about the last key frame before it, if the file can seek.
+
+        Raises:
+            MediaError: there is no stream of that kind, or no decoder for it.
+            av.FFmpegError: the file cannot be read on; or, where it is not read tolerantly, a packet not be decoded.
+        """
+        if kind == "video" and seek_s <= 0 and self._begun is not None:
+            (first, frames), self._begun = self._begun, None
+            yield first
+            yield from frames
+            return
+        yield from self._frames(*self._demuxer(kind), seek_s)
+
+    def _demuxer(self, kind: str) -> tuple[av.container.InputContainer, Stream]:
+        """A container at the file's beginning, and its first stream of a kind."""
+        try:
+            container = self._unread.pop()  # atomic: streams may be read in threads of their own
+        except IndexError:
+            container = _open(self.path)
+        streams = getattr(container.streams, kind)
+        if not streams:
+            raise MediaError(f"{self.path} has no {kind} stream")
+        if streams[0].codec_context is None:
+            raise MediaError(f"{self.path}: no decoder knows its {kind}; {MEND[kind]}")
+        return container, streams[0]
+
+    def _frames(
+        self, container: av.container.InputContainer, stream: Stream, seek_s: float = 0.0
+    ) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """See `decoded`; closes the container."""
+        keeps_no_times = stream.type == "video" and container.format.name == AVI
+        # Several videos are decoded side by side; FFmpeg's frame threads can end a damaged file without a word.
+        stream.codec_context.thread_count = 1
+        with container:
+            # Where a file keeps no times, a frame's time follows from all frames before it.
+            if seek_s > 0 and not keeps_no_times:
+                with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
+                    container.seek(int((seek_s + self.start_s) * av.time_base), backward=True)
+            frames = self._decoded(container, stream, keeps_no_times)
+            yield from _in_order(frames) if keeps_no_times else frames
+
+    def _decoded(
+        self, container: av.container.InputContainer, stream: Stream, in_ticks: bool
+    ) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        damage = self.damage[stream.type]
+        begun = False  # with a whole frame
+        for packet in container.demux(stream):
+            if in_ticks:
+                packet.pts = packet.dts
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if not self.tolerant:
+                    raise
+                damage.add_packet(self._seconds(packet.dts if packet.pts is None else packet.pts, stream), error)
+                continue
+            for frame in frames:
+                begun = begun or not frame.is_corrupt
+                if begun and frame.is_corrupt:
+                    damage.add_frame(self._seconds(frame.pts, stream))
+                yield frame
+
+    def _seconds(self, tick: int | None, stream: Stream) -> float | None:
+        return None if tick is None else float(tick * stream.time_base) - self.start_s
+
+
+def find_video(folder: str | Path, video_id: str) -> Path:
+    """The file `<video_id>.<extension>` of a folder.
+
+    Raises:
+        MediaError: there is none.
+    """
+    for extension in VIDEO_EXTENSIONS:
+        path = Path(folder) / f"{video_id}{extension}"
+        if path.is_file():
+            return path
+    raise MediaError(f"no video {video_id} in {folder}: expected {video_id}{{{','.join(VIDEO_EXTENSIONS)}}}")
+
+
+def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise MediaError(f"no file {path}")
     if path.stat().st_size == 0:
@@ -73,118 +286,29 @@ def open_media(path: str | Path) -> av.container.InputContainer:
         raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error
 
 
-def start_of(container: av.container.InputContainer) -> float:
-    """The container's start time in seconds, which is time 0 for picture and sound."""
-    return (container.start_time or 0) / av.time_base
+def _audio_info(container: av.container.InputContainer, start_s: float) -> AudioInfo | None:
+    if not container.streams.audio:
+        return None
+    stream = container.streams.audio[0]
+    begin_s = float(stream.start_time * stream.time_base) if stream.start_time else start_s
+    context = stream.codec_context
+    described = ("", 0, 0) if context is None else (context.name, context.sample_rate, context.layout.nb_channels)
+    return AudioInfo(*described, start_s=max(0.0, begin_s - start_s))
 
 
-def told_length(container: av.container.InputContainer) -> float | None:
-    """Seconds that picture or sound should at least last by the file's own header; None where it does not tell.
+def _declared_length(container: av.container.InputContainer, start_s: float) -> float | None:
+    """Seconds that video or audio should at least last by the file's own header; None where it does not say.
 
     Other streams, as subtitles or a second language, may well be longer than these.
     """
-    if not container.duration or not any(name in container.format.name for name in TELL_LENGTH):
+    if not container.duration or not any(name in container.format.name for name in DECLARE_LENGTH):
         return None
-    ends = [_told_end(stream) for stream in (*container.streams.video[:1], *container.streams.audio[:1])]
+    ends = [_declared_end(stream) for stream in (*container.streams.video[:1], *container.streams.audio[:1])]
     end_s = max(ends) if None not in ends else container.duration / av.time_base
-    return end_s - max(0.0, start_of(container))  # Matroska counts from its clock's zero
+    return end_s - max(0.0, start_s)  # Matroska counts from its clock's zero
 
 
-def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
-    """The first stream of pictures.
-
-    Raises:
-        MediaError: there is none, or no decoder for it.
-    """
-    if not container.streams.video:
-        raise MediaError(f"{path} has no picture stream")
-    return _with_decoder(container.streams.video[0], path, "picture; re-encode it, for example to H.264 in mp4")
-
-
-def sound_stream(container: av.container.InputContainer, path: str | Path) -> av.AudioStream:
-    """The first stream of sound.
-
-    Raises:
-        MediaError: there is none, or no decoder for it.
-    """
-    if not container.streams.audio:
-        raise MediaError(f"{path} has no sound stream: active speakers cannot be told without sound")
-    return _with_decoder(container.streams.audio[0], path, "sound; re-encode it, for example to AAC")
-
-
-def keeps_no_times(container: av.container.InputContainer) -> bool:
-    """Whether a container holds the order of decoding only: when a picture is shown follows from all before it."""
-    return container.format.name == AVI
-
-
-def decoded(
-    container: av.container.InputContainer, stream: Stream, damage: Damage | None = None
-) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """The frames of a stream, in the order they are shown or heard, with their times in `pts`.
-
-    AVI has a picture a tick, in the order of decoding. What FFmpeg guesses of their times is out of order for H.264
-    with B-frames; here the n-th picture shown has the n-th tick of those that hold a picture.
-
-    Args:
-        container, stream: open; from where it was last sought.
-        damage: takes note of packets that cannot be decoded, which are left out; without it they are an error.
-
-    Raises:
-        av.FFmpegError: the file cannot be read on; or, without `damage`, a packet cannot be decoded.
-    """
-    frames = _decoded(container, stream, damage)
-    return _in_order(frames) if stream.type == "video" and keeps_no_times(container) else frames
-
-
-def _with_decoder(stream: Stream, path: str | Path, what: str) -> Stream:
-    if stream.codec_context is None:
-        raise MediaError(f"{path}: no decoder knows its {what}")
-    return stream
-
-
-def _decoded(
-    container: av.container.InputContainer, stream: Stream, damage: Damage | None
-) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    in_ticks = stream.type == "video" and keeps_no_times(container)
-    origin = start_of(container)
-    begun = False  # with a whole frame
-    for packet in container.demux(stream):
-        if in_ticks:
-            packet.pts = packet.dts
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            if damage is None:
-                raise
-            damage.add_packet(_seconds(packet.dts if packet.pts is None else packet.pts, stream, origin), error)
-            continue
-        for frame in frames:
-            begun = begun or not frame.is_corrupt
-            if damage is not None and begun and frame.is_corrupt:
-                damage.add_frame(_seconds(frame.pts, stream, origin))
-            yield frame
-
-
-def _in_order(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """The same pictures, their ticks rising; those of `REORDERED` are in memory."""
-    ticks: list[int] = []
-    waiting: deque[av.VideoFrame] = deque()
-    for picture in pictures:
-        if picture.pts is not None:
-            heapq.heappush(ticks, picture.pts)
-            waiting.append(picture)
-        if len(waiting) > REORDERED:
-            yield _timed(heapq.heappop(ticks), waiting.popleft())
-    while waiting:
-        yield _timed(heapq.heappop(ticks), waiting.popleft())
-
-
-def _timed(tick: int, picture: av.VideoFrame) -> av.VideoFrame:
-    picture.pts = tick
-    return picture
-
-
-def _told_end(stream: Stream) -> float | None:
+def _declared_end(stream: Stream) -> float | None:
     """Where a stream ends by the header: mp4 has it in the stream, Matroska in a tag, as 00:01:23.400000000."""
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -195,8 +319,23 @@ def _told_end(stream: Stream) -> float | None:
         return None
 
 
-def _seconds(tick: int | None, stream: Stream, origin: float) -> float | None:
-    return None if tick is None else float(tick * stream.time_base) - origin
+def _in_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same frames, their ticks rising; those of `REORDERED` are in memory."""
+    ticks: list[int] = []
+    waiting: deque[av.VideoFrame] = deque()
+    for frame in frames:
+        if frame.pts is not None:
+            heapq.heappush(ticks, frame.pts)
+            waiting.append(frame)
+        if len(waiting) > REORDERED:
+            yield _at_tick(heapq.heappop(ticks), waiting.popleft())
+    while waiting:
+        yield _at_tick(heapq.heappop(ticks), waiting.popleft())
+
+
+def _at_tick(tick: int, frame: av.VideoFrame) -> av.VideoFrame:
+    frame.pts = tick
+    return frame
 
 
 def _at(time_s: float | None) -> str:

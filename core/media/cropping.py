@@ -1,6 +1,6 @@
 """Faces cut from a video: crops of annotated rows in one pass, and one function for each published protocol.
 
-A box is (x1, y1, x2, y2) in pixels of the displayed picture, which may reach over its edges.
+A box is (x1, y1, x2, y2) in pixels of the displayed frame, which may reach over its edges.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,16 +10,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from core.boxes import pixel_edges
 from core.clip_utils import FACE_SIZE
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, resize, write_packed
-from core.media.video import Frame, probe, read_frames
+from core.media.container import MediaFile
+from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError
 from core.runtime.files import written_whole
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
-OUTSIDE_GREY = 110  # what the published own-video protocol puts around the picture
+OUTSIDE_GREY = 110  # what the published own-video protocol puts around the frame
 # The own-video protocol cuts a square from s above the face's centre to s (1 + 2 * 0.40) below it, and (1 + 0.40) s to
 # either side, s being half of the longer side; scales it to 224 x 224; the network sees the middle 112 x 112: this much
 # of s above, below and beside the centre.
@@ -32,22 +34,22 @@ CropFunction = Callable[[Frame, np.ndarray], np.ndarray]
 
 
 def extract_crops(
-    video: str | Path, rows: pd.DataFrame, out: str | Path, size: int = CROP_SIZE, layout: str = "packed"
+    media: MediaFile, rows: pd.DataFrame, out: str | Path, size: int = CROP_SIZE, layout: str = "packed"
 ) -> None:
     """Cut all faces of one video and store them.
 
     Args:
-        video: video file.
+        media: the open video.
         rows: the video's annotations (`ava.AUGMENTED_COLUMNS` and time_s), sorted by entity and time.
         out: folder of the split.
         size: pixels of a stored crop's side; 0 keeps the size in the video.
         layout: "packed" or "folders".
 
     Raises:
-        MediaError: the video is unreadable or truncated, or a row's time lies outside it.
+        MediaError: the video cannot be decoded or is truncated, or a row's time lies outside it.
     """
     video_id = rows["video_id"].iloc[0]
-    crops = cut_crops(video, rows, size)
+    crops = cut_crops(media, rows, size)
     if layout == "folders":
         for row, jpeg in crops:
             name = f"{rows['frame_timestamp'].iloc[row]}.jpg"
@@ -57,7 +59,7 @@ def extract_crops(
         write_packed(Path(out) / f"{video_id}.arrow", rows, crops, size)
 
 
-def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tuple[int, bytes]]:
+def cut_crops(media: MediaFile, rows: pd.DataFrame, size: int) -> Iterator[tuple[int, bytes]]:
     """Decode a video once and give (row position, JPEG) for every row, in order of time.
 
     Boxes are clamped to the frame; pixel edges are truncated as in the published preparation.
@@ -65,36 +67,36 @@ def cut_crops(video: str | Path, rows: pd.DataFrame, size: int) -> Iterator[tupl
     Raises:
         MediaError: as `extract_crops`.
     """
-    info = probe(video)
-    edges = _pixel_edges(ava.boxes(rows), info.width, info.height)
-    for row, frame in nearest_frames(video, rows, info.fps):
-        yield row, _crop_jpeg(frame, edges[row], size)
+    info = media.info
+    edges = pixel_edges(ava.boxes(rows) * np.tile([info.width, info.height], 2), info.width, info.height)
+    for row, frame in nearest_frames(media, rows):
+        crop = frame.bgr_region(*edges[row].tolist())
+        yield row, _jpeg(resize(crop, size) if size else crop, JPEG_QUALITY)
 
 
-def nearest_frames(video: str | Path, rows: pd.DataFrame, fps: float) -> Iterator[tuple[int, Frame]]:
+def nearest_frames(media: MediaFile, rows: pd.DataFrame) -> Iterator[tuple[int, Frame]]:
     """Decode a video once and give (row position, the frame whose time is nearest the row's), in order of time.
 
     Args:
-        video: video file.
+        media: the open video.
         rows: with time_s, in seconds.
-        fps: the video's average frames per second.
 
     Raises:
         MediaError: as `extract_crops`.
     """
     times = rows["time_s"].to_numpy()
     order = np.argsort(times, kind="stable").tolist()
-    # A row may lie a little outside the picture: annotation grids and frame grids are not the same.
-    tolerance = 1.5 / fps
+    # A row may lie a little outside the video: annotation grids and frame grids are not the same.
+    tolerance = 1.5 / media.info.fps
     next_row, before = 0, None
-    for frame in read_frames(video, float(times[order[0]]), float(times[order[-1]])):
+    for frame in read_frames(media, float(times[order[0]]), float(times[order[-1]])):
         while next_row < len(order):
             row = order[next_row]
             time_s = times[row]
             if time_s > frame.time_s:
                 break  # the next frame may be nearer
             if before is None and frame.time_s - time_s > tolerance:
-                raise MediaError(f"{video}: the picture begins at {frame.time_s:.2f} s, {_row_text(rows, row)}")
+                raise MediaError(f"{media.path}: the video begins at {frame.time_s:.2f} s, {_row_text(rows, row)}")
             nearer_before = before is not None and time_s - before.time_s <= frame.time_s - time_s
             yield row, before if nearer_before else frame
             next_row += 1
@@ -104,24 +106,8 @@ def nearest_frames(video: str | Path, rows: pd.DataFrame, fps: float) -> Iterato
     for row in order[next_row:]:
         if before is None or times[row] - before.time_s > tolerance:
             end = f"ends at {before.time_s:.2f} s" if before else "has no frames there"
-            raise MediaError(f"{video}: the picture {end}, {_row_text(rows, row)}")
+            raise MediaError(f"{media.path}: the video {end}, {_row_text(rows, row)}")
         yield row, before
-
-
-def _pixel_edges(boxes: np.ndarray, width: int, height: int) -> list[list[int]]:
-    """Boxes (row, 4) as fractions -> x1, y1, x2, y2 of each in whole pixels of the frame, at least one pixel wide."""
-    edges = (np.clip(boxes, 0, 1) * (width, height, width, height)).astype(int)
-    edges[:, :2] = np.minimum(edges[:, :2], (width - 1, height - 1))
-    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2] + 1)
-    return edges.tolist()
-
-
-def _crop_jpeg(frame: Frame, edges: list[int], size: int) -> bytes:
-    crop = frame.bgr_region(*edges)
-    if size:
-        crop = resize(crop, size)
-    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    return cv2.imencode(".jpg", crop, flags)[1].tobytes()
 
 
 def _row_text(rows: pd.DataFrame, row: int) -> str:
@@ -131,7 +117,7 @@ def _row_text(rows: pd.DataFrame, row: int) -> str:
 
 def box_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
     """The box itself, clamped to the frame: (112, 112) uint8, grey (Light-ASD's and LR-ASD's AVA protocol)."""
-    return cv2.resize(frame.grey_region(*clamped(box, frame)), (FACE_SIZE, FACE_SIZE))
+    return cv2.resize(frame.grey_region(*_edges(box, frame)), (FACE_SIZE, FACE_SIZE))
 
 
 def lower_face_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
@@ -142,7 +128,7 @@ def lower_face_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
     square = np.array([x - BESIDE * half, y - ABOVE * half, x + BESIDE * half, y + BELOW * half])
     edges = np.round(square).astype(int)
     edges[2:] = np.maximum(edges[2:], edges[:2] + 1)
-    inside = clamped(edges, frame)
+    inside = _edges(edges, frame)
     region = frame.grey_region(*inside)
     if (edges != inside).any():
         left, top = np.maximum(0, inside[:2] - edges[:2])
@@ -155,27 +141,26 @@ def lower_face_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
 
 def colour_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
     """The box itself, clamped to the frame: (144, 144, [r, g, b]) uint8 (the Short-Term Encoder's input)."""
-    return resize(frame.bgr_region(*clamped(box, frame))[:, :, ::-1], CROP_SIZE)
+    return resize(frame.bgr_region(*_edges(box, frame))[:, :, ::-1], CROP_SIZE)
 
 
 def thumbnail(frame: Frame, box: np.ndarray) -> bytes:
-    """The face with a margin around it, for people to look at: a JPEG of 72 x 72 pixels."""
+    """The face with a margin around it, for people to see: a JPEG of 72 x 72 pixels."""
     half = (1 + 2 * THUMBNAIL_MARGIN) * max(box[2] - box[0], box[3] - box[1]) / 2
     centre = (box[:2] + box[2:]) / 2
     half = min(half, frame.width / 2, frame.height / 2)
     centre = np.clip(centre, half, np.array([frame.width, frame.height]) - half)
-    region = frame.bgr_region(*clamped(np.concatenate([centre - half, centre + half]), frame))
-    small = cv2.resize(region, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])[1].tobytes()
+    region = frame.bgr_region(*_edges(np.concatenate([centre - half, centre + half]), frame))
+    return _jpeg(cv2.resize(region, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA), THUMBNAIL_QUALITY)
 
 
 CROPS: dict[str, CropFunction] = {"box": box_crop, "lower_face": lower_face_crop, "colour": colour_crop}
 
 
-def clamped(box: np.ndarray, frame: Frame) -> np.ndarray:
-    """Whole pixels of a box within the frame, at least one pixel wide and high: (x1, y1, x2, y2) int."""
-    size = np.array([frame.width, frame.height])
-    edges = np.empty(4, np.int64)
-    edges[:2] = np.clip(box[:2], 0, size - 1)
-    edges[2:] = np.clip(box[2:], edges[:2] + 1, size)
-    return edges
+def _edges(box: np.ndarray, frame: Frame) -> np.ndarray:
+    return pixel_edges(box, frame.width, frame.height)
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """(height, width, [b, g, r]) uint8 -> JPEG, quality 0 to 100."""
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

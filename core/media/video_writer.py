@@ -1,4 +1,4 @@
-"""Encode videos: H.264 pictures at any times, and AAC sound. Memory grows by the container's index only.
+"""Encode videos: H.264 frames at any times, and AAC audio. Memory grows by the container's index only.
 
 For mp4 that is 10 to 20 MB an hour of video, until the file is closed; for mkv nothing.
 """
@@ -29,65 +29,65 @@ def write_video(
     sample_rate: int = SAMPLE_RATE,
     crf: int = 20,
 ) -> None:
-    """Encode frames at a constant rate and sound that begin together at time 0.
+    """Encode frames at a constant rate, and audio, that begin together at time 0.
 
     Args:
         path: file to write; the extension chooses the container. The caller makes the writing atomic.
-        frames: pictures (height, width, [r, g, b]) uint8, all of one size with even sides.
+        frames: (height, width, [r, g, b]) uint8, all of one size with even sides.
         fps: frames per second.
-        audio: mono samples, (samples,) int16, or None for a video without sound.
+        audio: mono samples, (samples,) int16, or None for a video without audio.
         sample_rate: samples per second of `audio`.
         crf: x264's constant rate factor, 0 (lossless) to 51.
     """
     timed = ((number / fps, pixels) for number, pixels in enumerate(frames))
-    sound = () if audio is None else (audio[at : at + sample_rate] for at in range(0, len(audio), sample_rate))
-    write_timed_video(path, timed, fps, sound, sample_rate, crf)
+    blocks = () if audio is None else (audio[at : at + sample_rate] for at in range(0, len(audio), sample_rate))
+    write_timed_video(path, timed, fps, blocks, sample_rate, crf)
 
 
 def write_timed_video(
     path: str | Path,
     frames: Iterable[tuple[float, np.ndarray]],
     fps: float,
-    sound: Iterable[np.ndarray] = (),
+    audio: Iterable[np.ndarray] = (),
     sample_rate: int = SAMPLE_RATE,
     crf: int = 20,
     *,
     index_first: bool = False,
     pixel_aspect: Fraction | None = None,
 ) -> None:
-    """Encode frames (H.264), each at its own time, and sound (AAC) that begins at time 0.
+    """Encode frames (H.264), each at its own time, and audio (AAC) that begins at time 0.
 
-    Frames and sound are taken in turns, as their times come, so that both can be streams of any length.
+    Frames and audio are taken in turns, as their times come, so that both can be streams of any length.
 
     Args:
         path, sample_rate, crf: as `write_video`.
-        frames: (time in seconds, picture), by time; pictures as for `write_video`.
+        frames: (time in seconds, pixels), by time; pixels as for `write_video`.
         fps: average frames per second, which guides the spending of bits.
-        sound: blocks that follow each other without gaps, (samples,) int16 of one channel or (samples, 2) of two;
-            none for a video without sound.
+        audio: blocks that follow each other without gaps, (samples,) int16 of one channel or (samples, 2) of two;
+            none for a video without audio.
         index_first: in mp4, put the index before the rest ("fast start"), so that a player can begin before it has
             the whole file; the file is copied once for it.
         pixel_aspect: width of a pixel over its height; None for square ones.
     """
     options = {"movflags": "faststart"} if index_first and Path(path).suffix.lower() in MP4_LIKE else {}
     with av.open(str(path), "w", options=options) as container:
-        pictures = _Pictures(container, fps, crf, pixel_aspect)
-        samples = _Samples(container, sound, sample_rate)
+        video = _VideoStream(container, fps, crf, pixel_aspect)
+        samples = _AudioStream(container, audio, sample_rate)
         for time_s, pixels in frames:
-            pictures.encode(time_s, pixels)
+            video.encode(time_s, pixels)
             samples.encode_until(time_s)
-        pictures.finish()
+        video.finish()
         samples.finish()
 
 
-class _Pictures:
+class _VideoStream:
     def __init__(self, container: av.container.OutputContainer, fps: float, crf: int, pixel_aspect: Fraction | None):
         options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(fps * KEY_FRAME_S)))}
         self.container = container
         self.stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.time_base = Fraction(1, CLOCK)
-        # Untagged, players would take large pictures for BT.709.
+        # Untagged, players would take large frames for BT.709.
         self.stream.codec_context.colorspace, self.stream.codec_context.color_range = SMPTE_170M, LIMITED_RANGE
         if pixel_aspect is not None:
             self.stream.codec_context.sample_aspect_ratio = pixel_aspect
@@ -99,16 +99,16 @@ class _Pictures:
             self.ticks = round(time_s * CLOCK) - 1
         self.ticks = max(self.ticks + 1, round(time_s * CLOCK))  # x264 takes no two frames at one time
         # OpenCV converts ten times as fast as FFmpeg's scaler.
-        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
-        picture.pts, picture.time_base = self.ticks, Fraction(1, CLOCK)
-        self.container.mux(self.stream.encode(picture))
+        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+        frame.pts, frame.time_base = self.ticks, Fraction(1, CLOCK)
+        self.container.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
         self.container.mux(self.stream.encode(None))
 
 
-class _Samples:
-    """Makes a stream only if there is sound."""
+class _AudioStream:
+    """Makes a stream only if there is audio."""
 
     def __init__(self, container: av.container.OutputContainer, blocks: Iterable[np.ndarray], sample_rate: int):
         self.container, self.sample_rate, self.given = container, sample_rate, 0

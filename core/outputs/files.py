@@ -1,20 +1,14 @@
-"""All files that tell people and the next tool what detection found."""
+"""All files about what detection found, for people and for other programs."""
 
-import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from core.detection.results import DetectedVideo
-from core.outputs.overlay import write_overlay
-from core.outputs.report import write_report
-from core.outputs.speakers_json import write_speakers_json
-from core.outputs.speech import write_rttm, write_vtt
-from core.outputs.tables import write_ava_predictions, write_tracks_csv
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 
-# Format -> file name, in the order of writing: the overlay before the report, which plays it where no browser plays
-# the video itself; AVA predictions last, for they are refused for want of sound.
+# Format -> file name, in the order of writing: the overlay before the report, which plays it where browsers do not play
+# the video itself; AVA predictions last, as a video without audio has none.
 FILE_NAMES = {
     "csv": "tracks.csv",
     "json": "speakers.json",
@@ -25,14 +19,6 @@ FILE_NAMES = {
     "ava": "{stem}-predictions.csv",
 }
 FORMATS = tuple(FILE_NAMES)
-WRITERS: dict[str, Callable[[Path, DetectedVideo], None]] = {
-    "csv": write_tracks_csv,
-    "json": write_speakers_json,
-    "rttm": write_rttm,
-    "vtt": write_vtt,
-    "overlay": write_overlay,
-    "ava": write_ava_predictions,
-}
 
 
 class MissingOutputsError(MediaError):
@@ -65,14 +51,14 @@ def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[
         The files, in the order of writing.
 
     Raises:
-        MissingOutputsError: some cannot be made, such as "ava" of a video without sound; all others are there then.
+        MissingOutputsError: some cannot be made, such as "ava" of a video without audio; all others are there then.
         UserError: a format is unknown, or a file cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise UserError(f"unknown format {', '.join(unknown)}: expected some of {', '.join(FORMATS)}")
     paths = output_paths(folder, video.path, formats)
-    writers = WRITERS | {"report": functools.partial(write_report, media=paths.get("overlay"))}
+    writers = _writers(paths.get("overlay"))
     reasons = {}
     for name, path in paths.items():
         try:
@@ -82,3 +68,22 @@ def write_outputs(folder: str | Path, video: DetectedVideo, formats: Collection[
     if reasons:
         raise MissingOutputsError(reasons)
     return list(paths.values())
+
+
+def _writers(overlay: Path | None) -> dict[str, Callable[[Path, DetectedVideo], None]]:
+    """Format -> what writes it. Imported here, so that `FORMATS` can be known without FFmpeg, OpenCV and pandas."""
+    from core.outputs.overlay import write_overlay
+    from core.outputs.report import write_report
+    from core.outputs.speakers_json import write_speakers_json
+    from core.outputs.speech import write_rttm, write_vtt
+    from core.outputs.tables import write_ava_predictions, write_tracks_csv
+
+    return {
+        "csv": write_tracks_csv,
+        "json": write_speakers_json,
+        "rttm": write_rttm,
+        "vtt": write_vtt,
+        "overlay": write_overlay,
+        "report": lambda path, video: write_report(path, video, media=overlay),
+        "ava": write_ava_predictions,
+    }

@@ -4,7 +4,6 @@ import bisect
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +12,8 @@ import numpy as np
 
 from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo
 from core.media.audio import decode_audio
-from core.media.container import Damage, open_media, sound_stream
-from core.media.video import Frame, VideoInfo, probe, read_frames
+from core.media.container import MediaFile
+from core.media.video import Frame, read_frames
 from core.media.video_writer import write_timed_video
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import written_whole
@@ -22,9 +21,9 @@ from core.runtime.readahead import read_ahead
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
 SILENT_COLOUR = (215, 60, 50)
-UNHEARD_COLOUR = (128, 128, 128)
+NO_SCORE_COLOUR = (128, 128, 128)
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
-OTHER_RATE = 48_000  # for sound of rates that AAC has not
+OTHER_RATE = 48_000  # where AAC does not have the audio's own
 FRAMES_AHEAD = 4
 Item = TypeVar("Item")
 
@@ -36,7 +35,7 @@ class Faces:
     Attributes:
         boxes: (face, [x1, y1, x2, y2]) float, fractions of width and height.
         probabilities: (face,) float, 0 to 1; NaN where it is not known.
-        names: what stands before each probability; none for nothing.
+        names: what precedes each probability; empty for nothing.
     """
 
     boxes: np.ndarray
@@ -60,58 +59,51 @@ def draw_faces(pixels: np.ndarray, faces: Faces) -> np.ndarray:
     Returns:
         (height, width, 3) uint8.
     """
-    picture = np.ascontiguousarray(pixels).copy()
-    height, width = picture.shape[:2]
+    marked = np.ascontiguousarray(pixels).copy()
+    height, width = marked.shape[:2]
     names = faces.names or [""] * len(faces.boxes)
     for box, probability, name in zip(faces.boxes, faces.probabilities, names, strict=True):
         corners = np.round(box * (width, height, width, height)).astype(int).tolist()
         known = "" if np.isnan(probability) else f"{probability:.2f}"
-        _draw_box(picture, corners, ": ".join(filter(None, [name, known])), _colour(probability))
-    return picture
+        _draw_box(marked, corners, ": ".join(filter(None, [name, known])), _colour(probability))
+    return marked
 
 
 def write_overlay(path: str | Path, video: DetectedVideo) -> None:
     """Write a video with the boxes of its tracks drawn on it: `<track id>: <probability>`, as `draw_faces` does.
 
     H.264 and AAC, in mp4 with the index first. Frames are displayed upright, at their own times also where the rate
-    varies, with their sound; of a file that is cut off, the part that could be decoded.
+    varies, with their audio; of a file that is cut off, the part that could be decoded.
 
     Raises:
         MediaError: the video cannot be read.
     """
     ends = {} if video.complete else {"end_s": video.end_of_frame(len(video.frame_times_s) - 1)}
-    write_marked_video(
-        path,
-        video.path,
-        _faces_by_frame(video),
-        **ends,
-        with_sound=video.sound_s is not None,
-        tolerant=not video.complete,
-    )
+    with MediaFile(video.path, tolerant=not video.complete) as media:
+        write_marked_video(path, media, _faces_by_frame(video), **ends, with_audio=video.audio_s is not None)
 
 
 def write_marked_video(
     path: str | Path,
-    source: str | Path,
+    media: MediaFile,
     faces_at: FacesAt,
     start_s: float = 0.0,
     end_s: float = float("inf"),
     *,
-    with_sound: bool = True,
-    tolerant: bool = False,
+    with_audio: bool = True,
 ) -> None:
     """Write a video, or a part of it, with faces drawn on its frames, in one pass and little memory.
 
-    A picture with odd sides loses a row or a column: the encoder takes even ones only.
+    A frame with odd sides loses a row or a column: the encoder takes even ones only. Of a file that is read tolerantly
+    the video ends, quietly, where decoding fails; else that is an error.
 
     Args:
         path: file to write, whole or not at all; the extension chooses the container.
-        source: the video.
+        media: the open video.
         faces_at: gives the faces of each frame from its number, the first being 0, and its time in seconds; None
             where there is no face.
         start_s, end_s: the part, in seconds of the source; from `start_s` on, and before `end_s`.
-        with_sound: keep the sound, where there is some.
-        tolerant: leave out what fails to decode, quietly; else that is an error.
+        with_audio: keep the audio, where there is some.
 
     Raises:
         MediaError: as `core.media.video.read_frames` and `core.media.audio.decode_audio`.
@@ -119,31 +111,31 @@ def write_marked_video(
     """
     if not start_s < end_s:
         raise UserError(f"no frame from {start_s:g} to {end_s:g} s: expected a part that ends after its beginning")
-    info = probe(source)
-    check_within(source, info, start_s)
-    picture_damage, sound_damage = (Damage(), Damage()) if tolerant else (None, None)
-    sample_rate, sound = OTHER_RATE, iter(())
-    if with_sound and info.has_audio:
-        sample_rate, channels = _sound_format(source)
-        sound = _between(decode_audio(source, sample_rate, channels, sound_damage), sample_rate, start_s, end_s)
-    # One decoding thread: FFmpeg's frame threads, from three on, can end a damaged file without a word.
-    frames = _marked(read_frames(source, start_s, end_s, damage=picture_damage), faces_at, start_s, end_s)
-    if tolerant:
-        frames, sound = _until_failure(frames), _until_failure(sound)
+    check_within(media, start_s)
+    info = media.info
+    sample_rate, audio = OTHER_RATE, iter(())
+    if with_audio and info.audio is not None:
+        sample_rate = info.audio.sample_rate if info.audio.sample_rate in AAC_RATES else OTHER_RATE
+        blocks = decode_audio(media, sample_rate, channels=min(2, info.audio.channels))
+        audio = _between(blocks, sample_rate, start_s, end_s)
+    frames = _marked(read_frames(media, start_s, end_s), faces_at, start_s, end_s)
+    if media.tolerant:
+        frames, audio = _until_failure(frames), _until_failure(audio)
     with written_whole(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
         write_timed_video(
-            temporary, ahead, info.fps, sound, sample_rate, index_first=True, pixel_aspect=_pixel_aspect(source, info)
+            temporary, ahead, info.fps, audio, sample_rate, index_first=True, pixel_aspect=info.pixel_aspect
         )
 
 
-def check_within(source: str | Path, info: VideoInfo, time_s: float) -> None:
+def check_within(media: MediaFile, time_s: float) -> None:
     """Check that a video lasts until a time.
 
     Raises:
         UserError: it does not, as far as is known.
     """
-    if info.duration_s is not None and time_s >= info.duration_s:
-        raise UserError(f"{source} lasts {info.duration_s:.2f} s: there is no frame at {time_s:g} s")
+    length_s = media.info.duration_s
+    if length_s is not None and time_s >= length_s:
+        raise UserError(f"{media.path} lasts {length_s:.2f} s: there is no frame at {time_s:g} s")
 
 
 def _faces_by_frame(video: DetectedVideo) -> FacesAt:
@@ -183,21 +175,6 @@ def _marked(
         yield max(0.0, frame.time_s - start_s), np.ascontiguousarray(pixels[: height // 2 * 2, : width // 2 * 2])
 
 
-def _pixel_aspect(source: str | Path, info: VideoInfo) -> Fraction | None:
-    """Width of a displayed pixel over its height; None where the file does not say."""
-    with open_media(source) as container:
-        aspect = container.streams.video[0].sample_aspect_ratio
-    return 1 / aspect if aspect and info.rotation in (90, 270) else aspect or None
-
-
-def _sound_format(source: str | Path) -> tuple[int, int]:
-    """Samples per second and channels, 1 or 2, in which a file's sound is encoded anew."""
-    with open_media(source) as container:
-        context = sound_stream(container, source).codec_context
-        rate = context.sample_rate if context.sample_rate in AAC_RATES else OTHER_RATE
-        return rate, min(2, context.layout.nb_channels)
-
-
 def _between(blocks: Iterable[np.ndarray], sample_rate: int, start_s: float, end_s: float) -> Iterator[np.ndarray]:
     """The samples from one time to another."""
     at = 0
@@ -216,22 +193,22 @@ def _until_failure(items: Iterable[Item]) -> Iterator[Item]:
 
 def _colour(probability: float) -> tuple[int, int, int]:
     if np.isnan(probability):
-        return UNHEARD_COLOUR
+        return NO_SCORE_COLOUR
     return SPEAKING_COLOUR if probability >= SPEAKING_THRESHOLD else SILENT_COLOUR
 
 
-def _draw_box(picture: np.ndarray, corners: list[int], text: str, colour: tuple[int, int, int]) -> None:
-    """Draw a box and, on its upper edge, a text, into a picture."""
-    height, width = picture.shape[:2]
+def _draw_box(pixels: np.ndarray, corners: list[int], text: str, colour: tuple[int, int, int]) -> None:
+    """Draw a box and, on its upper edge, a text, into a frame."""
+    height, width = pixels.shape[:2]
     line = max(2, round(height / 240))
     scale = height / 720 * 0.9
     x1, y1, x2, y2 = corners
-    cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+    cv2.rectangle(pixels, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
     if not text:
         return
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
     top = max(0, y1 - text_height - 3 * line)
     left = max(0, min(x1, width - text_width - 2 * line))
-    cv2.rectangle(picture, (left, top), (left + text_width + 2 * line, top + text_height + 3 * line), colour, -1)
-    place = (left + line, top + text_height + line)
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, line - 1), cv2.LINE_AA)
+    cv2.rectangle(pixels, (left, top), (left + text_width + 2 * line, top + text_height + 3 * line), colour, -1)
+    origin = (left + line, top + text_height + line)
+    cv2.putText(pixels, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, line - 1), cv2.LINE_AA)

@@ -1,7 +1,7 @@
-"""report.html: a page to look at what was found in a video, without network or server.
+"""report.html: a page that shows what was found in a video, without network or server.
 
-The page is made of the files in `core/outputs/report_page`. What it shows stands in three script elements that are no
-scripts: facts as JSON, the faces of all frames as packed numbers, the video itself as base64 where it is small enough.
+The page is made of the files in `core/outputs/report_page`. Its data are in three script elements that are no scripts:
+facts as JSON, the faces of all frames as packed numbers, the video itself as base64 where it is small enough.
 """
 
 import base64
@@ -23,10 +23,10 @@ from core.outputs.tables import face_frames
 from core.runtime.files import printable, written_whole
 
 SCRIPTS = ("data.js", "media.js", "player.js", "lane.js", "timeline.js", "page.js")  # each uses those before it
-PLACE = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
+PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
 TIME_UNITS = 10_000  # of a second
 BOX_UNITS = 2  # of a pixel
-PROBABILITY_UNITS = 255  # 0.5 lies between 127 and 128, so that speaking and silent stay apart
+PROBABILITY_UNITS = 255  # 0.5 is between 127 and 128, so that speaking and silent stay apart
 
 
 def write_report(path: str | Path, video: DetectedVideo, media: str | Path | None = None) -> None:
@@ -41,10 +41,10 @@ def write_report(path: str | Path, video: DetectedVideo, media: str | Path | Non
         media: the same video with boxes drawn in, shown where browsers do not play the video itself.
 
     Raises:
-        MediaError: the video cannot be opened.
+        MediaError: the video is gone.
     """
     path = Path(path)
-    shown = find_media(path, video.path, None if media is None else Path(media))
+    shown = find_media(path, video.path, video.info, None if media is None else Path(media))
     parts = {
         "title": [html.escape(printable(video.path.name))],
         "style": [_part("style.css")],
@@ -54,8 +54,8 @@ def write_report(path: str | Path, video: DetectedVideo, media: str | Path | Non
         "video": in_base64(shown.file),
     }
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        # Texts and names of places take turns; what stands in one part is never taken for the place of another.
-        for number, text in enumerate(PLACE.split(_part("page.html"))):
+        # Texts and names of placeholders alternate; the content of one part is never taken for another's placeholder.
+        for number, text in enumerate(PLACEHOLDER.split(_part("page.html"))):
             file.writelines(parts[text] if number % 2 else [text])
 
 
@@ -73,14 +73,14 @@ def pack_faces(video: DetectedVideo) -> str:
     Returns:
         Base64 of zlib's deflate of: (frames,) int32, differences of times in 0.1 ms; then for each of x1, y1, x2, y2
         of all tracks laid end to end the differences in half pixels as uint16 (modulo 2^16), low bytes before high
-        bytes; then, where there is sound, the differences of probabilities in 1/255 as uint8 (modulo 2^8).
+        bytes; then, where there is audio, the differences of probabilities in 1/255 as uint8 (modulo 2^8).
     """
     faces = face_frames(video)
     packed = [_steps(video.frame_times_s * TIME_UNITS).astype("<i4").tobytes()]
     for edge in faces.boxes.T:
         steps = _steps(edge * BOX_UNITS)
         packed += [(steps & 255).astype(np.uint8).tobytes(), (steps >> 8 & 255).astype(np.uint8).tobytes()]
-    if video.sound_s is not None:
+    if video.audio_s is not None:
         steps = _steps(faces.probabilities.astype(np.float64) * PROBABILITY_UNITS)
         packed.append((steps & 255).astype(np.uint8).tobytes())
     return base64.b64encode(zlib.compress(b"".join(packed))).decode("ascii")
@@ -101,7 +101,7 @@ def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
         "fps": info.fps,
         "frames": len(video.frame_times_s),
         "endS": video.end_of_frame(len(video.frame_times_s) - 1),
-        "soundS": video.sound_s,
+        "audioS": video.audio_s,
         "speechS": _covered_s([segment for segments in speech for segment in segments]),
         "complete": video.complete,
         "notes": video.notes,

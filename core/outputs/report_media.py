@@ -1,4 +1,4 @@
-"""The video in a report: whether browsers play it, and how the page comes by it."""
+"""The video in a report: whether browsers play it, and how the page gets it."""
 
 import base64
 import os
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.media.container import open_media, picture_stream
+from core.media.container import VideoInfo
+from core.runtime.errors import MediaError
 from core.runtime.files import printable
 
 EMBED_BYTES = 32 * 1024 * 1024  # a page of 43 MB, which browsers still open in a second or two
@@ -16,21 +17,21 @@ PART_BYTES = 3 << 20  # a multiple of three, so that the parts of base64 can be 
 # "Media container formats". Matroska is read as WebM, of which it is the general form.
 MP4, WEBM = "video/mp4", "video/webm"
 TYPES = {".mp4": MP4, ".m4v": MP4, ".mov": MP4, ".webm": WEBM, ".mkv": WEBM}
-PICTURE_CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d")
-SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")
+VIDEO_CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d")
+AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")
 PIXEL_FORMATS = ("yuv420p", "yuvj420p")  # 8 bits: all that H.264 decoders of browsers and phones know
 
 
 @dataclass(frozen=True)
 class Media:
-    """How a page comes by its video.
+    """How a page gets its video.
 
     Attributes:
         name: of the file, for people; empty where there is none to show.
         type: MIME type; empty where there is none to show.
         url: relative to the page; empty where the video is in the page.
-        file: to be put into the page; None where it is only referred to, or there is none to show.
-        has_boxes: boxes are in the picture already.
+        file: to be embedded in the page; None where it is only referred to, or there is none to show.
+        has_boxes: boxes are drawn in its frames.
         fault: why the video itself is not shown, a sentence; empty where it is.
     """
 
@@ -42,18 +43,21 @@ class Media:
     fault: str = ""
 
 
-def find_media(page: Path, video: Path, overlay: Path | None) -> Media:
+def find_media(page: Path, video: Path, info: VideoInfo, overlay: Path | None) -> Media:
     """The video where browsers play it, else the overlay where there is one, else nothing but the reason.
 
     Args:
         page: where the report will be.
-        video: the video that was worked on.
+        video: the video that was processed.
+        info: what its file says of itself.
         overlay: the same with boxes drawn into it, in a form that browsers play; None where there is none.
 
     Raises:
-        MediaError: the video cannot be opened.
+        MediaError: the video is gone.
     """
-    fault = why_not_played(video)
+    if not video.is_file():
+        raise MediaError(f"no file {video}")
+    fault = why_not_played(video, info)
     if not fault:
         return _media(page, video)
     if overlay is not None and overlay.is_file():
@@ -61,26 +65,19 @@ def find_media(page: Path, video: Path, overlay: Path | None) -> Media:
     return Media(fault=fault)
 
 
-def why_not_played(path: Path) -> str:
-    """A sentence on why browsers do not play a file; empty where they do.
-
-    Raises:
-        MediaError: the file cannot be opened.
-    """
-    with open_media(path) as container:
-        picture = picture_stream(container, path).codec_context
-        contexts = [stream.codec_context for stream in container.streams.audio[:1]]
-        sounds = [context.name if context else "unknown" for context in contexts]
-        if path.suffix.lower() not in TYPES:
-            what = f"{path.suffix.lower() or 'such'} files"
-        elif picture.name not in PICTURE_CODECS:
-            what = f"{picture.name} pictures"
-        elif picture.name == "h264" and picture.pix_fmt not in PIXEL_FORMATS:
-            what = f"H.264 pictures of the form {picture.pix_fmt}"
-        elif sounds and sounds[0] not in SOUND_CODECS:
-            what = f"{sounds[0]} sound"
-        else:
-            return ""
+def why_not_played(path: Path, info: VideoInfo) -> str:
+    """A sentence on why browsers do not play a file; empty where they do."""
+    suffix = path.suffix.lower()
+    if suffix not in TYPES:
+        what = f"{suffix or 'such'} files"
+    elif info.codec not in VIDEO_CODECS:
+        what = f"{info.codec} video"
+    elif info.codec == "h264" and info.pixel_format not in PIXEL_FORMATS:
+        what = f"H.264 video of the pixel format {info.pixel_format}"
+    elif info.audio is not None and info.audio.codec not in AUDIO_CODECS:
+        what = f"{info.audio.codec or 'unknown'} audio"
+    else:
+        return ""
     return f"Browsers do not play {what}."
 
 

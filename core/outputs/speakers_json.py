@@ -34,8 +34,8 @@ def schema() -> dict[str, Any]:
 def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
     """Write a video's results as JSON, as `core/outputs/speakers.schema.json` describes field by field.
 
-    Times are seconds with 4 decimals, boxes pixels of the displayed picture with 1, probabilities have 4. The file is
-    UTF-8; every shot and every track stands in a line of its own.
+    Times are seconds with 4 decimals, boxes pixels of the displayed frame with 1, probabilities have 4. The file is
+    UTF-8; every shot and every track has a line of its own.
     """
     facts = {
         "schema": schema()["$id"],
@@ -75,9 +75,7 @@ def _facts(video: DetectedVideo) -> dict[str, Any]:
         "duration_s": None if info.duration_s is None else _time(info.duration_s),
         "frames": len(video.frame_times_s),
         "rotation": info.rotation,
-        "sound": None
-        if video.sound_s is None
-        else dict(zip(("start_s", "end_s"), map(_time, video.sound_s), strict=True)),
+        "sound": video.audio_s and {"start_s": _time(video.audio_s[0]), "end_s": _time(video.audio_s[1])},
         "complete": video.complete,
     }
 
@@ -101,7 +99,7 @@ def _track(track: Track, video: DetectedVideo) -> dict[str, Any]:
         ],
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
         "boxes": _rounded(track.boxes, BOX_DECIMALS),
-        "probabilities": None if video.sound_s is None else _probabilities(track),
+        "probabilities": None if video.audio_s is None else _probabilities(track),
     }
 
 

@@ -1,4 +1,4 @@
-"""Stretches of speech, for people and for programs: found in the scores, written as RTTM and WebVTT."""
+"""Segments of speech: found in the scores, written as RTTM and WebVTT."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ROUNDING_S = 1e-6  # presentation times are multiples of a time base, kept as bi
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of speech.
+    """One segment of speech.
 
     Attributes:
         start_s, end_s: seconds from the container's start; the end is where the last frame gives way to the next.
@@ -32,9 +32,9 @@ class Segment:
 def speech_segments(
     track: Track, video: DetectedVideo, min_speech_s: float = MIN_SPEECH_S, max_pause_s: float = MAX_PAUSE_S
 ) -> list[Segment]:
-    """The stretches in which a face speaks, in order; none where the video has no sound.
+    """The segments in which a face speaks, in order; none where the video has no audio.
 
-    A frame lasts until the next one appears. First pauses of at most `max_pause_s` are closed, then stretches shorter
+    A frame lasts until the next one appears. First pauses of at most `max_pause_s` are closed, then segments shorter
     than `min_speech_s` are dropped.
     """
     speaking = track.speaking
@@ -88,12 +88,12 @@ def write_vtt(path: str | Path, video: DetectedVideo) -> None:
     probability. A note at the beginning says so to the reader.
     """
     note = (
-        "NOTE Each cue is a stretch in which a face speaks. The number in brackets is the mean probability of\n"
+        "NOTE Each cue is a segment in which a face speaks. The number in brackets is the mean probability of\n"
         f"speaking over its frames, 0 to 1; a frame counts as speaking from {SPEAKING_THRESHOLD} on.\n"
         "Faces are numbered in order of appearance; one person in two shots has two numbers."
     )
-    if video.sound_s is None:
-        note += "\nThis video has no sound, so that nobody can be told to speak."
+    if video.audio_s is None:
+        note += "\nThis video has no audio, so its faces have no probability of speaking."
     cues = [
         f"{_clock(segment.start_s)} --> {_clock(segment.end_s)}\n"
         f"<v Face {track_id}>Face {track_id} speaks ({segment.probability:.2f})"

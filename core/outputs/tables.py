@@ -28,8 +28,8 @@ class FaceFrames:
     Attributes:
         track_ids, frames: (n,) int64.
         times_s: (n,) float64.
-        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed picture.
-        scores, probabilities: (n,) float32; NaN without sound.
+        boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed frame.
+        scores, probabilities: (n,) float32; NaN without audio.
         speaking: (n,) bool.
     """
 
@@ -49,7 +49,7 @@ def face_frames(video: DetectedVideo) -> FaceFrames:
         return np.concatenate([np.empty(shape, dtype), *(getattr(track, name) for track in video.tracks)], dtype=dtype)
 
     return FaceFrames(
-        track_ids=np.repeat(_integers(track.id for track in video.tracks), _lengths(video)),
+        track_ids=np.repeat(np.fromiter((track.id for track in video.tracks), np.int64), _lengths(video)),
         frames=joined("frames", np.int64),
         times_s=joined("times_s", np.float64),
         boxes=joined("boxes", np.float32, (0, 4)),
@@ -63,9 +63,9 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
     """Write every face at every frame as a csv with header, sorted by track, then frame.
 
     Columns: frame (number of the video's own, from 0), time_s (presentation time), track_id, x1, y1, x2, y2 (pixels of
-    the displayed picture), score (log odds of speaking; 0 is as likely as not), probability (1 / (1 + exp(-score))),
-    speaking (1 from a probability of 0.5 on, else 0). Score and probability have as many digits as tell their float32
-    values. The last three are empty where the video has no sound.
+    the displayed frame), score (log odds of speaking; 0 is as likely as not), probability (1 / (1 + exp(-score))),
+    speaking (1 from a probability of 0.5 on, else 0). Score and probability have as many digits as their float32
+    values need. The last three are empty where the video has no audio.
     """
     rows = face_frames(video)
     unheard = np.isnan(rows.scores)
@@ -88,16 +88,14 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
     Columns as in `core.formats.official_csv.PREDICTION_COLUMNS`: the video's name without extension ("_" for characters
     that the format forbids), timestamp, box as fractions with 6 decimals, SPEAKING_AUDIBLE,
     `<video_id>_<start>_<end>:<track id>` with the whole seconds around the track's shot, the probability. Timestamps
-    have AVA's 2 decimals where that is exact for all frames of the video and tells them apart (25 or 50 frames per
+    have AVA's 2 decimals where that is exact for all frames of the video and keeps them apart (25 or 50 frames per
     second, for example), else 6.
 
     Raises:
-        MediaError: the video has no sound, so that there are no scores.
+        MediaError: the video has no audio, so that there are no scores.
     """
-    if video.sound_s is None:
-        raise MediaError(
-            f"{video.path} has no sound, so its faces have no scores to predict with: leave the format ava out"
-        )
+    if video.audio_s is None:
+        raise MediaError(f"{video.path} has no audio, so its faces have no scores to predict with: omit the format ava")
     rows = face_frames(video)
     video_id = re.sub(r'[/,"\x00-\x1f]', "_", printable(video.path.stem))
     entities = []
@@ -106,11 +104,11 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
         entities.append(f"{video_id}_{math.floor(shot.start_s):04d}_{math.ceil(shot.end_s):04d}:{track.id}")
     fractions = rows.boxes.astype(np.float64) / np.tile([video.info.width, video.info.height], 2)
     columns = {
-        "video_id": np.repeat(_texts([video_id]), len(rows.frames)),
+        "video_id": video_id,
         "frame_timestamp": _fixed_text(rows.times_s, _timestamp_decimals(video.frame_times_s)),
         **{name: _fixed_text(fractions[:, side], FRACTION_DECIMALS) for side, name in enumerate(ava.BOX_COLUMNS)},
-        "label": np.repeat(_texts([ava.SPEAKING]), len(rows.frames)),
-        "entity_id": np.repeat(_texts(entities), _lengths(video)),
+        "label": ava.SPEAKING,
+        "entity_id": np.repeat(np.array(entities, object), _lengths(video)),
     }
     ava.write_predictions(path, pd.DataFrame(columns), rows.probabilities)
 
@@ -121,11 +119,9 @@ def _timestamp_decimals(frame_times_s: np.ndarray) -> int:
     return AVA_TIME_DECIMALS if exact and (np.diff(rounded) > 0).all() else TIME_DECIMALS
 
 
-def _fixed(values: np.ndarray, decimals: int) -> pa.Decimal128Array:
+def _fixed(values: np.ndarray, decimals: int) -> pa.Array:
     """Numbers as decimals, which Arrow writes with all their digits: 1.5 as 1.50."""
-    units = np.rint(values.astype(np.float64) * 10**decimals).astype(np.int64)
-    words = np.stack([units, units >> 63], axis=1)  # 128 bits, the low ones first
-    return pa.Decimal128Array.from_buffers(pa.decimal128(18, decimals), len(units), [None, pa.py_buffer(words)])
+    return pa.array(values.astype(np.float64)).cast(pa.decimal128(18, decimals))
 
 
 def _fixed_text(values: np.ndarray, decimals: int) -> np.ndarray:
@@ -133,12 +129,4 @@ def _fixed_text(values: np.ndarray, decimals: int) -> np.ndarray:
 
 
 def _lengths(video: DetectedVideo) -> np.ndarray:
-    return _integers(len(track.frames) for track in video.tracks)
-
-
-def _integers(values) -> np.ndarray:
-    return np.array(list(values), dtype=np.int64)
-
-
-def _texts(values: list[str]) -> np.ndarray:
-    return np.array(values, dtype=object)
+    return np.fromiter((len(track.frames) for track in video.tracks), np.int64)

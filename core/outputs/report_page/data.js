@@ -28,8 +28,8 @@ function lastAtMost(sorted, value) {
 
 /**
  * The report's data.
- * timesS: presentation time of each frame. tracks: as in the JSON, with startS, endS and `first`, the place of the
- * track's first frame in edges[0..3] (x1, y1, x2, y2 in pixels) and probabilities (null without sound), which hold
+ * timesS: presentation time of each frame. tracks: as in the JSON, with startS, endS and `first`, the index of the
+ * track's first frame in edges[0..3] (x1, y1, x2, y2 in pixels) and probabilities (null without audio), which hold
  * all tracks end to end.
  */
 async function readReport() {
@@ -56,7 +56,7 @@ async function readReport() {
   });
 
   report.probabilities = null;
-  if (report.soundS) {
+  if (report.audioS) {
     report.probabilities = new Float32Array(faces);
     for (let i = 0, value = 0; i < faces; i++) {
       value = (value + bytes[at + i]) & 0xff;
@@ -75,7 +75,7 @@ async function readReport() {
   return report;
 }
 
-/** The faces seen at a time: [track, place in edges and probabilities] each. */
+/** The faces seen at a time: [track, index into edges and probabilities] each. */
 function facesAt(report, timeS) {
   const frame = lastAtMost(report.timesS, timeS + 1e-3); // players round times to their own clock
   const faces = [];

@@ -9,7 +9,7 @@ const CURVE = { top: 4, bottom: LANE_HEIGHT - SPEECH_HEIGHT - 5 };
 /** Colours of the style sheet, which a canvas cannot read by itself. */
 const COLOURS = [
   "speaking", "silent", "speech", "seen", "cut", "text", "quiet", "line", "window",
-  "box-speaking", "box-silent", "box-unheard", "box-text", "box-shade",
+  "box-speaking", "box-silent", "box-no-score", "box-text", "box-shade",
 ];
 const colours = {};
 
@@ -42,12 +42,12 @@ class Lane {
     face.className = "face";
     face.title = `Face ${track.id}, shot ${track.shot}, ${clock(track.startS)} to ${clock(track.endS)}: go to ${
       track.speech.length ? "its first words" : "where it appears"}`;
-    const said = report.soundS ? (track.speakingS ? length(track.speakingS) : "silent") : length(track.endS - track.startS);
+    const said = report.audioS ? (track.speakingS ? length(track.speakingS) : "silent") : length(track.endS - track.startS);
     face.append(thumbnail(track), faceName(track, said));
     face.addEventListener("click", () => onFace(track));
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `Face ${track.id}: ${track.speech.length} stretches of speech, ${
+    this.canvas.setAttribute("aria-label", `Face ${track.id}: ${track.speech.length} segments of speech, ${
       length(track.speakingS)} in all, seen from ${clock(track.startS)} to ${clock(track.endS)}`);
     this.row.append(face, this.canvas);
   }
@@ -103,8 +103,8 @@ class Lane {
     };
     const columnsAFrame = (x(timesS[firstFrame + to]) - x(timesS[firstFrame + from])) / Math.max(1, to - from);
     for (let i = from; i <= to; i++) {
-      const place = x(timesS[firstFrame + i]), value = probabilities[first + i];
-      const own = columnsAFrame > 1 ? place : Math.round(place); // a column each, where frames are wider than pixels
+      const position = x(timesS[firstFrame + i]), value = probabilities[first + i];
+      const own = columnsAFrame > 1 ? position : Math.round(position); // a column each, where frames are wider than pixels
       if (own !== column) {
         flush();
         column = own;
@@ -130,10 +130,10 @@ class Lane {
 
 /** Lines where shots change; where they would only be a grey field, none. */
 function drawCuts(context, cutsS, x, width, height) {
-  const places = cutsS.map(x).filter((place) => place >= 0 && place <= width);
-  if (places.length * LEAST_CUT_PX > width) return;
+  const positions = cutsS.map(x).filter((position) => position >= 0 && position <= width);
+  if (positions.length * LEAST_CUT_PX > width) return;
   context.fillStyle = colours.cut;
-  for (const place of places) context.fillRect(Math.round(place), 0, 1, height);
+  for (const position of positions) context.fillRect(Math.round(position), 0, 1, height);
 }
 
 function thumbnail(track) {

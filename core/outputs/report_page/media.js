@@ -1,7 +1,7 @@
 // Where the video comes from: the page itself, a file beside it, or one that the reader chooses.
 
 const MESSAGES = {
-  none: "The report works without the picture; to see it, choose a file that your browser plays.",
+  none: "The report works without the video; to see it, choose a file that your browser plays.",
   absent: (url) => `The video could not be loaded from “${url}”.`,
   refused: (name) => `Your browser does not play “${name}”.`,
 };

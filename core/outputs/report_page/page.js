@@ -20,7 +20,7 @@ function describe(report) {
     `${+report.fps.toFixed(2)} fps`,
     clock(report.endS, 0),
     `${report.frames.toLocaleString("en")} frames`,
-    report.soundS ? "with sound" : "no sound",
+    report.audioS ? "with audio" : "no audio",
     ...(report.complete ? [] : ["in part"]),
   ]);
   items(element("notes"), report.notes);
@@ -29,7 +29,7 @@ function describe(report) {
   fill(element("summary"), [
     ["Face tracks", report.tracks.length],
     ["Shots", report.cutsS.length + 1],
-    ...(report.soundS ? [
+    ...(report.audioS ? [
       ["Tracks that speak", speaking.length],
       ["Speech", length(report.speechS)],
     ] : []),
@@ -37,17 +37,17 @@ function describe(report) {
   fill(element("meaning"), Object.entries(report.meaning));
   fill(element("settings"), Object.entries(report.settings).map(([name, value]) => [name, String(value)]));
   element("threshold").textContent = report.threshold;
-  element("legend").hidden = !report.soundS;
-  element("no-sound").hidden = Boolean(report.soundS);
+  element("legend").hidden = !report.audioS;
+  element("no-audio").hidden = Boolean(report.audioS);
   element("no-faces").hidden = report.tracks.length > 0;
   for (const key of document.querySelectorAll(".key")) {
-    key.hidden = key.classList.contains("unheard-key") === Boolean(report.soundS);
+    key.hidden = key.classList.contains("no-score-key") === Boolean(report.audioS);
   }
 }
 
 /** A bar a face, those who spoke longest first. */
 function listSpeakers(report, onFace) {
-  if (!report.soundS) return;
+  if (!report.audioS) return;
   const tracks = [...report.tracks].sort((a, b) => b.speakingS - a.speakingS || a.id - b.id);
   const longest = Math.max(...tracks.map((track) => track.speakingS), 1e-3);
   for (const track of tracks) {

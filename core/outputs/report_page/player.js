@@ -28,14 +28,14 @@ class Player {
     this.watch();
   }
 
-  /** The picture's width by its height, as displayed. */
+  /** The frame's width by its height, as displayed. */
   setAspect(aspect) {
     this.aspect = aspect;
     element("stage").style.setProperty("--aspect", aspect);
     this.draw();
   }
 
-  /** Follow the frames that the browser shows; where it does not tell them, the screen's refreshes. */
+  /** Follow the frames that the browser shows; where it does not report them, the screen's refreshes. */
   watch() {
     if ("requestVideoFrameCallback" in this.video) {
       const frameShown = (now, frame) => {
@@ -50,7 +50,7 @@ class Player {
       };
       requestAnimationFrame(refreshed);
     }
-    // A seek is shown at once, before its frame is decoded, or where there is no picture at all.
+    // A seek is shown at once, before its frame is decoded, or where there is no video at all.
     this.video.addEventListener("seeking", () => this.show(this.video.currentTime));
     this.video.addEventListener("seeked", () => this.arrive());
   }
@@ -120,15 +120,15 @@ class Player {
 
   drawFace(context, track, probability, x1, y1, x2, y2) {
     const speaks = probability !== null && probability >= this.report.threshold;
-    const kind = probability === null ? "unheard" : speaks ? "speaking" : "silent";
+    const kind = probability === null ? "no-score" : speaks ? "speaking" : "silent";
     const line = speaks ? BOX_TEXT.line + 1 : BOX_TEXT.line;
-    context.strokeStyle = colours["box-shade"]; // around the line, so that it shows on any picture
+    context.strokeStyle = colours["box-shade"]; // around the line, so that it shows on any frame
     context.lineWidth = line + 2;
     context.setLineDash([]);
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     context.strokeStyle = context.fillStyle = colours[`box-${kind}`];
     context.lineWidth = line;
-    context.setLineDash(speaks ? [] : [6, 4]); // tells silent from speaking without colour, too
+    context.setLineDash(speaks ? [] : [6, 4]); // silent and speaking differ without colour, too
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     const text = probability === null ? `${track.id}` : `${track.id} · ${probability.toFixed(2)}`;
     context.font = `600 ${BOX_TEXT.size}px system-ui, sans-serif`;

@@ -112,11 +112,11 @@ class Timeline {
     context.font = "12px system-ui, sans-serif";
     context.textBaseline = "middle";
     for (let tick = Math.ceil(startS / stepS); tick * stepS <= endS; tick++) {
-      const place = Math.round(x(tick * stepS)), text = clock(tick * stepS, stepS < 1 ? 1 : 0);
+      const position = Math.round(x(tick * stepS)), text = clock(tick * stepS, stepS < 1 ? 1 : 0);
       context.fillStyle = colours.line;
-      context.fillRect(place, RULER_HEIGHT - 6, 1, 6);
+      context.fillRect(position, RULER_HEIGHT - 6, 1, 6);
       context.fillStyle = colours.quiet;
-      if (place + 4 + context.measureText(text).width < width) context.fillText(text, place + 4, RULER_HEIGHT / 2);
+      if (position + 4 + context.measureText(text).width < width) context.fillText(text, position + 4, RULER_HEIGHT / 2);
     }
   }
 

@@ -1,0 +1,124 @@
+"""Videos made for tests: frames at any times, audio beside them, packets that can be changed."""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from tiny import FPS, HEIGHT, WIDTH
+
+BRIGHTNESS_STEP = 4
+
+
+def grey(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """A frame whose brightness shows its number, 0 <= number < 59: (height, width, 3) uint8."""
+    return np.full((height, width, 3), 20 + BRIGHTNESS_STEP * number, np.uint8)
+
+
+def number_of(pixels: np.ndarray) -> int:
+    """The number of a `grey` frame, whatever compression did to it."""
+    return round((float(pixels.mean()) - 20) / BRIGHTNESS_STEP)
+
+
+def encode(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    times_s: Iterable[float] | None = None,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    scale: int | None = None,
+    *,
+    audio: np.ndarray | None = None,
+    rate: int = 16_000,
+    audio_codec: str = "aac",
+    audio_start_s: float = 0.0,
+    gap: tuple[float, float] | None = None,
+    aspect: Fraction | None = None,
+    **options: str,
+) -> Path:
+    """Write a video with frames, and audio, at any container times.
+
+    Args:
+        path: its extension chooses the container.
+        frames: (height, width, [r, g, b]) uint8.
+        times_s: of the frames; by default 25 a second.
+        scale: ticks a second of the video; by default 6,000 for H.264, else 25.
+        audio: (samples,) or (channel, samples) int16.
+        gap: (second of the audio at which it stops, seconds for which nothing is stored).
+        aspect: width of a pixel over its height.
+        options: of the video's codec.
+    """
+    scale = scale or (6000 if codec == "libx264" else FPS)
+    packets = []
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=FPS, options=options)
+        video.pix_fmt = pixel_format
+        video.codec_context.time_base = Fraction(1, scale)
+        if aspect is not None:
+            video.codec_context.sample_aspect_ratio = aspect
+        sound = None
+        if audio is not None:
+            audio = np.atleast_2d(audio)
+            layout = "mono" if len(audio) == 1 else "stereo"
+            sound = container.add_stream(audio_codec, rate=rate, layout=layout)
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                video.height, video.width = pixels.shape[:2]
+                times = iter(times_s) if times_s is not None else None
+            time_s = number / FPS if times is None else next(times)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(time_s * scale), Fraction(1, scale)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        if sound is not None:
+            for start in range(0, audio.shape[1], 1024):
+                late_s = gap[1] if gap and start / rate >= gap[0] else 0.0
+                block = audio_frame(audio[:, start : start + 1024].T, rate)
+                block.pts = start + round((audio_start_s + late_s) * rate)
+                packets += sound.encode(block)
+            packets += sound.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            container.mux(packet)
+    return path
+
+
+def audio_frame(samples: np.ndarray, rate: int, first: int = 0) -> av.AudioFrame:
+    """(samples,) or (samples, channel) int16 as a frame that begins `first` samples after time 0."""
+    samples = samples.reshape(len(samples), -1)
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.reshape(1, -1)), format="s16", layout=layout)
+    frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), first
+    return frame
+
+
+def audio_frames(samples: np.ndarray, rate: int, first: int = 0, step: int = 1152) -> Iterable[av.AudioFrame]:
+    """Samples as frames of `step` samples."""
+    return [audio_frame(samples[at : at + step], rate, first + at) for at in range(0, len(samples), step)]
+
+
+def with_packets(source: Path, path: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
+    """A copy of a file whose packets are changed, by their number in the file; None drops one."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for number, packet in enumerate(old.demux()):
+            content = edit(number, bytes(packet)) if packet.size else None
+            if content is not None:
+                copy = av.Packet(content)
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.is_keyframe, copy.stream = packet.is_keyframe, streams[packet.stream.index]
+                new.mux(copy)
+    return path
+
+
+def turn(path: Path, clockwise_quarter_turns: int) -> None:
+    """Write a rotation into the header of an mp4 (its display matrix), which PyAV cannot do."""
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4  # version 0: flags 4, times and ids 20, reserved 8, layer to volume 8
+    fixed = 1 << 16
+    cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][clockwise_quarter_turns]
+    matrix = [cosine * fixed, sine * fixed, 0, -sine * fixed, cosine * fixed, 0, 0, 0, 1 << 30]
+    start = header + 4 + 20 + 8 + 8
+    assert int.from_bytes(data[start : start + 4]) == fixed
+    data[start : start + 36] = b"".join(value.to_bytes(4, signed=True) for value in matrix)
+    path.write_bytes(data)
