@@ -124,9 +124,8 @@ def context_training(store: FeatureStore, loss: LossFunction | None = None, **ar
 # ---------------------------------------------------------------- learning
 
 
-def losses_on_one_batch(model: nn.Module, loss, batch, learning_rate: float, steps: int) -> tuple[float, float]:
-    optimizer = make_optimizer("Adam", model.parameters(), learning_rate)
-    model.train()
+def losses_on_one_batch(model: nn.Module, loss: LossFunction, batch, learning_rate: float, steps: int) -> list[float]:
+    optimizer = make_optimizer("Adam", model.train().parameters(), learning_rate)
     values = []
     for _ in range(steps):
         result = loss(model, batch, None)
@@ -134,7 +133,7 @@ def losses_on_one_batch(model: nn.Module, loss, batch, learning_rate: float, ste
         result.loss.backward()
         optimizer.step()
         values.append(result.loss.item())
-    return values[0], values[-1]
+    return values
 
 
 def test_the_encoder_learns_a_batch_by_heart(prepared):
@@ -144,8 +143,8 @@ def test_the_encoder_learns_a_batch_by_heart(prepared):
     torch.manual_seed(0)
     loss = EncoderLoss(nn.CrossEntropyLoss(), dataset.mfcc_windows)
     batch = dataset.__getitems__([(0, item) for item in range(6)])
-    before, after = losses_on_one_batch(resnet18_two_streams(rgb_stack_size=3), loss, batch, 1e-3, 6)
-    assert after < 0.7 * before
+    losses = losses_on_one_batch(resnet18_two_streams(rgb_stack_size=3), loss, batch, 1e-3, 6)
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_the_context_network_learns_a_batch_by_heart(tmp_path):
@@ -153,9 +152,8 @@ def test_the_context_network_learns_a_batch_by_heart(tmp_path):
     torch.manual_seed(0)
     batch = dataset.__getitems__([(0, item) for item in range(0, 60, 5)])
     assert 0 < batch.labels.sum() < len(batch.labels)
-    loss = ContextLoss(nn.CrossEntropyLoss())
-    before, after = losses_on_one_batch(ASC_Net(3, 3, 32), loss, batch, 1e-2, 40)
-    assert after < 0.3 * before
+    losses = losses_on_one_batch(ASC_Net(3, 3, 32), ContextLoss(nn.CrossEntropyLoss()), batch, 1e-2, 40)
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_training_lowers_the_loss_and_keeps_its_log(tmp_path):
@@ -279,20 +277,23 @@ def interrupt_at_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(optimization.EpochTotals, "add", interrupted)
 
 
-def assert_resumed_run_is_the_uninterrupted_one(main, whole: list[str], parts: list[str], models: Path, patch) -> None:
-    """Train 3 epochs at once in models/whole, and in models/parts with an interrupt in the middle of the third."""
-    assert exit_status(main, *whole) == 0
-    expected, state = log_lines(models / "whole" / "a"), models / "parts" / "a" / "last.pt"
-    with patch.context() as context:
-        interrupt_at_batch(context, 2 * 5 + 2)  # epochs have 3 batches of training and 2 of validation
-        assert exit_status(main, *parts) == 130
-    assert torch.load(state, weights_only=True)["epoch"] == 2
-    assert log_lines(models / "parts" / "a") == expected[:2]
-    assert exit_status(main, *parts, "--resume") == 0
+def assert_resumed_run_is_the_uninterrupted_one(
+    main, whole: list[str], parts: list[str], models: Path, patch: pytest.MonkeyPatch, interrupt: int = 2 * 5 + 2
+) -> None:
+    """Train at once in models/whole, and in models/parts with an interrupt in the middle of the last epoch.
 
-    assert len(expected) == 3
-    assert log_lines(models / "parts" / "a") == expected
-    for name in ("1.pth", "2.pth", "3.pth", "best.pth", "last.pt"):
+    `interrupt` is the number of its batch: epochs have 3 batches of training and 2 of validation, if not given.
+    """
+    assert exit_status(main, *whole) == 0
+    expected, run = log_lines(models / "whole" / "a"), models / "parts" / "a"
+    with patch.context() as context:
+        interrupt_at_batch(context, interrupt)
+        assert exit_status(main, *parts) == 130
+    assert torch.load(run / "last.pt", weights_only=True)["epoch"] == len(expected) - 1
+    assert log_lines(run) == expected[:-1]
+    assert exit_status(main, *parts, "--resume") == 0
+    assert log_lines(run) == expected
+    for name in (*(f"{line['epoch']:.0f}.pth" for line in expected), "best.pth", "last.pt"):
         one, other = (torch.load(models / part / "a" / name, weights_only=True) for part in ("whole", "parts"))
         assert_same_tensors(one, other, name)
 
