@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import functools
 import json
 from pathlib import Path
 
@@ -180,93 +179,74 @@ def test_the_file_is_absent_broken_or_no_python(tmp_path):
 
 
 def test_classes_and_callables_as_old_configurations_have_them(tmp_path):
+    """They are used as they are, and kept as JSON by their names."""
     path = config_file(
         tmp_path,
+        "import functools\n"
+        "from pathlib import Path\n"
         "from torch import nn, optim\n"
         "import core.models as models\n"
-        "STE_optimization_params = {\n"
-        "    'backbone': models.resnet18_two_streams,\n"
-        "    'optimizer': optim.Adam,\n"
-        "    'criterion': nn.CrossEntropyLoss(),\n"
-        "}\n",
+        "STE_inputs = {'models_out': Path('runs') / 'a'}\n"
+        "STE_optimization_params = {'backbone': models.resnet18_two_streams, 'criterion': nn.CrossEntropyLoss()}\n"
+        "STE_optimization_params['optimizer'] = functools.partial(optim.SGD, momentum=0.9)\n"
+        "ASC_optimization_params = {'optimizer': optim.Adam, 'criterion': nn.CrossEntropyLoss}\n",
     )
-    config = settings.load(path, FILLED, STE)
-    params = config["STE_optimization_params"]
-    assert params["backbone"] is BACKBONES["resnet18_two_streams"]
-    assert params["optimizer"] is torch.optim.Adam
-    assert isinstance(params["criterion"], torch.nn.CrossEntropyLoss)
-    plain = config.plain()["STE_optimization_params"]
-    names = [plain[key] for key in ("backbone", "optimizer", "criterion")]
-    assert names == ["resnet18_two_streams", "Adam", "CrossEntropyLoss"]
-
-
-def test_settings_of_any_kind_can_be_kept_as_json():
-    values = {
-        "path": Path("runs") / "a",
-        "optimizer": functools.partial(torch.optim.SGD, momentum=0.9),
-        "crop_scale": (0.5, 1.0),
-        "criterion": torch.nn.CrossEntropyLoss,
-        "backbone": lambda pretrained, frames: None,
-        "epochs": 3,
-    }
-    plain = json.loads(json.dumps(settings.Settings({"STE_inputs": values}).plain()))["STE_inputs"]
-    assert plain["path"] == str(Path("runs") / "a")
-    assert plain["crop_scale"] == [0.5, 1.0]
-    assert "SGD" in plain["optimizer"]
-    assert "momentum=0.9" in plain["optimizer"]
-    assert (plain["criterion"], plain["epochs"]) == ("CrossEntropyLoss", 3)
+    config = settings.load(path, FILLED[:1], {**STE, "ASC_optimization_params": []})
+    ste, asc = config["STE_optimization_params"], config["ASC_optimization_params"]
+    assert ste["backbone"] is BACKBONES["resnet18_two_streams"]
+    assert asc["optimizer"] is torch.optim.Adam
+    assert isinstance(ste["criterion"], torch.nn.CrossEntropyLoss)
+    plain = json.loads(json.dumps(config.plain()))
+    assert plain["STE_inputs"]["models_out"] == str(Path("runs") / "a")
+    ste, asc = plain["STE_optimization_params"], plain["ASC_optimization_params"]
+    assert (ste["backbone"], ste["criterion"], ste["crop_scale"]) == (
+        "resnet18_two_streams",
+        "CrossEntropyLoss",
+        [0.5, 1.0],
+    )
+    assert (asc["optimizer"], asc["criterion"], asc["epochs"]) == ("Adam", "CrossEntropyLoss", 15)
+    assert "SGD" in ste["optimizer"]
+    assert "momentum=0.9" in ste["optimizer"]
 
 
 # ---------------------------------------------------------------- command line words
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "4"])
-def test_even_numbers_are_no_clip_length(text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: expected an odd number"):
-        settings.odd(text)
-
-
-def test_numbers_of_the_context():
-    assert (settings.odd("1"), settings.odd("11"), settings.at_least_one("1")) == (1, 11, 1)
-    with pytest.raises(argparse.ArgumentTypeError, match="0: expected a whole number of at least 1"):
-        settings.at_least_one("0")
-
-
-@pytest.mark.parametrize("arguments", [["10", "4", "3"], ["11", "0", "3"], ["11", "4", "0"], ["x", "4", "3"]])
-def test_contexts_of_another_shape_end_with_status_2(arguments, capsys):
+@pytest.mark.parametrize("words", ["10 4 3", "0 4 3", "-1 4 3", "11 0 3", "11 4 0", "x 4 3", "1 1 1", "11 4 3"])
+def test_the_shape_of_a_context(words, capsys):
+    """An odd number of time steps; at least one row to the next, and one speaker."""
     parser = argparse.ArgumentParser()
     settings.add_context_arguments(parser)
+    if words in ("1 1 1", "11 4 3"):
+        assert " ".join(map(str, vars(parser.parse_args(words.split())).values())) == words
+        return
     with pytest.raises(SystemExit) as end:
-        parser.parse_args(arguments)
+        parser.parse_args(words.split())
     assert end.value.code == 2
-    assert "error: argument" in capsys.readouterr().err
 
 
 def test_splits():
     assert [settings.splits(choice) for choice in ("train", "val", "both")] == [["train"], ["val"], ["train", "val"]]
 
 
-def test_cuda_device_words(monkeypatch, capsys):
+def test_cuda_devices(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert settings.device("cpu") == torch.device("cpu")
     assert capsys.readouterr().out == ""
     assert settings.device("0") == torch.device("cpu")
-    assert "no CUDA device here: cuda_device 0 becomes the CPU" in capsys.readouterr().out
+    assert "cuda_device 0 becomes the CPU" in capsys.readouterr().out
     for word in ("cuda", "-1", "0,1", "gpu0", ""):
-        with pytest.raises(UserError, match="expected the index of a CUDA device, such as 0, or cpu"):
+        with pytest.raises(UserError, match=f"cuda_device {word}: .*or cpu"):
             settings.device(word)
-
-
-def test_cuda_device_where_there_are_some(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert settings.device("1") == torch.device("cuda", 1)
-    with pytest.raises(UserError, match="cuda_device 2: this machine has the CUDA devices 0 to 1"):
+    with pytest.raises(UserError, match=r"cuda_device 2: .*0 to 1"):
         settings.device("2")
 
 
 def test_run_names():
     assert settings.run_name("mine", "STE", resume=True) == "mine"
     assert settings.run_name(None, "STE", resume=False).startswith("STE_2")
-    with pytest.raises(UserError, match="--resume: say which run with --name"):
+    with pytest.raises(UserError, match="--name"):
         settings.run_name(None, "STE", resume=True)
