@@ -3,7 +3,7 @@
     python benchmarks/clips.py
     python benchmarks/clips.py --device 0    # augmentation and MFCC on a CUDA device, as in training there
 
-Clips of 11 frames of 144 pixels, batches of 16, from packed crops and wavs. "Decoding and sound" is what the loader
+Clips of 11 frames of 144 pixels, batches of 16, from packed crops and wavs. "Decoding and audio" is what the loader
 does, and all that the CPU does when the network is on a GPU; "augmented, with MFCC" adds what is done in batch on the
 network's device, in the training process. The published loader does all of it on the CPU.
 """
@@ -49,7 +49,7 @@ def results(folder: Path, repeats: int = 3, device: str = "cpu") -> list[Result]
     dataset = ClipDataset(rows, folder / "crops", folder / "sounds", CLIP_LENGTH, random_centres=True)
     where = settings.device(device)
     lines = []
-    for name, whole in (("decoding and sound", False), (f"augmented, with MFCC, on {where.type}", True)):
+    for name, whole in (("decoding and audio", False), (f"augmented, with MFCC, on {where.type}", True)):
         for threads, published in PUBLISHED.items():
 
             def batches(threads: int = threads, whole: bool = whole) -> Generator[int, None, None]:
@@ -75,7 +75,7 @@ def _batches(dataset: ClipDataset, threads: int, device: torch.device, whole: bo
 
 
 def _no_network(audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-    """What stands in for the network: nothing but the shapes of its outputs."""
+    """In place of the network: nothing but the shapes of its outputs."""
     if video.is_cuda:
         torch.cuda.synchronize()
     logits = video.new_zeros(len(video), 2)

@@ -74,7 +74,7 @@ def results(folder: Path, repeats: int = 3, rows: int = ROWS) -> list[Result]:
             return (len(batch.labels) for batch in load_batches(dataset, _epochs(len(dataset)), threads, CPU))
 
         runs = measure.rates(sizes, repeats)
-        lines.append(Result(f"made ahead by {threads} threads, contexts/s", runs, PUBLISHED_LOADER, target))
+        lines.append(Result(f"prepared ahead by {threads} threads, contexts/s", runs, PUBLISHED_LOADER, target))
     return lines
 
 

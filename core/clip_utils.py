@@ -1,4 +1,4 @@
-"""Index arithmetic of clips and contexts, pure functions on arrays of row numbers; and the sizes that networks share.
+"""Index arithmetic of clips and contexts, as pure functions on row numbers; and the sizes that networks share.
 
 A track is an entity's rows, contiguous and in time order, `first` to `last` inclusive. Windows that reach over a
 track's end repeat its end row (published behaviour).
@@ -16,13 +16,13 @@ def clip_window(centre: np.ndarray, first: np.ndarray, last: np.ndarray, length:
     """Rows of the windows around `centre`, clamped to their tracks.
 
     Args:
-        centre: (windows,) int row numbers.
-        first, last: (windows,) int, the ends of each window's track.
+        centre: (window,) int row numbers.
+        first, last: (window,) int, the ends of each window's track.
         length: rows in a window, odd.
         stride: rows between neighbours in the window.
 
     Returns:
-        (windows, length) int64: centre - (length // 2) * stride ... centre + (length // 2) * stride, clamped.
+        (window, length) int64: centre - (length // 2) * stride ... centre + (length // 2) * stride, clamped.
     """
     offsets = (np.arange(length) - length // 2) * stride
     rows = np.asarray(centre)[..., None] + offsets
@@ -33,17 +33,17 @@ def track_bounds(entity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last row of each row's track.
 
     Args:
-        entity: (rows,) labels whose equal values are contiguous.
+        entity: (row,) labels, equal ones contiguous.
 
     Returns:
-        Two (rows,) int64 arrays.
+        Two (row,) int64 arrays.
     """
     starts, lengths = run_lengths(entity)
     return np.repeat(starts, lengths), np.repeat(starts + lengths - 1, lengths)
 
 
 def run_lengths(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the runs of equal neighbours, each (runs,) int64."""
+    """Starts and lengths of the runs of equal neighbours, each (run,) int64."""
     values = np.asarray(values)
     if len(values) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -59,12 +59,12 @@ def speaker_slots(others: np.ndarray, speakers: int, rng: np.random.Generator | 
     fewer, the remaining slots repeat them (the published multiset rule); alone, the target fills all slots.
 
     Args:
-        others: (targets,) int, how many other entities are visible with each target.
+        others: (target,) int, how many other entities are visible with each target.
         speakers: slots S, at least 1.
         rng: generator for training; None makes the choice deterministic (evaluation).
 
     Returns:
-        (targets, speakers) int64: -1 for the target, else the number of the other, 0 <= n < others.
+        (target, speaker) int64: -1 for the target, else the number of the other, 0 <= n < others.
     """
     others = np.asarray(others)
     targets, most = len(others), int(others.max(initial=0))
@@ -76,7 +76,7 @@ def speaker_slots(others: np.ndarray, speakers: int, rng: np.random.Generator | 
         order = np.where(present, np.arange(most), most)
     else:
         order = np.where(present, rng.random((targets, most)), 2.0)
-    ranked = np.argsort(order, axis=1, kind="stable")  # (targets, most): those present first, in their drawn order
+    ranked = np.argsort(order, axis=1, kind="stable")  # (target, most): those present first, in their drawn order
     fill = np.arange(speakers - 1)
     accompanied = others > 0
     count = np.maximum(others, 1)[:, None]

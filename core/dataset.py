@@ -1,8 +1,8 @@
 """Data sets of both stages: clips (crops and audio) for the encoder, contexts (features) for the context network.
 
-One class serves training and forwarding of a stage: what differs is which centres are asked for, and that is the
-sampler's business (`core.inputs.sampling`). Items are asked for as (epoch, number), so that what is drawn at random
-depends on nothing but the seed, the epoch and the number: not on workers, processes or what was drawn before.
+One class serves training and forwarding of a stage, which differ in the centres that they request
+(`core.inputs.sampling`). Items are requested by (epoch, number), so that what is drawn at random depends on nothing but
+the seed, the epoch and the number: not on threads, processes or earlier draws.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from core.inputs.mfcc import clip_samples, fitted_length, join_clips, mfcc_windo
 from core.runtime.errors import UserError
 
 Key = tuple[int, int]  # (epoch, number of the item)
-ROWS_PER_CHOICE = 65536  # rows whose context speakers are chosen at once: bounds the memory that it takes
+ROWS_PER_CHOICE = 65536  # context speakers are chosen for so many rows at once: bounds the memory that it takes
 
 
 @dataclass
@@ -187,7 +187,7 @@ class ContextDataset:
         entities: (row,) int64, equal for rows of one track, contiguous, in order of time.
         time_steps: (row,) int64, equal for rows that are visible together.
         gather: gives the feature vectors of rows: (n,) int64, ascending -> (n, feature) float16 or float32.
-        labels: (row,) int64, 1 where the row's face is heard speaking; None where no batches are asked for.
+        labels: (row,) int64, 1 where the row's face is heard speaking; None where only `contexts` is used.
         clip_length: L, time steps of a context, odd.
         stride: rows between them, at least 1 (the published `skip_frames`).
         speakers: S, at least 1.
@@ -232,7 +232,7 @@ class ContextDataset:
         return clip_window(rows, self.first[rows], self.last[rows], self.clip_length, self.stride).transpose(0, 2, 1)
 
     def __getitems__(self, keys: list[Key]) -> ContextBatch:
-        """The batch of the items `keys`, whose epochs are equal."""
+        """The batch of the items `keys`, all of one epoch."""
         targets = np.array([number for _, number in keys], np.int64)
         index = self.contexts(targets, keys[0][0])
         # np.unique with its inverse, but without sorting positions: three times as fast for some thousand numbers.

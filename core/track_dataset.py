@@ -1,7 +1,7 @@
 """Whole face tracks with their audio, for encoders that read them from end to end (LR-ASD, Light-ASD).
 
-Tracks are asked for as (epoch, number, frames): what is drawn at random, the piece of the track and how it is
-augmented, depends on nothing but the seed and these.
+Tracks are requested by (epoch, number, frames): what is drawn at random, the piece of the track and its augmentation,
+depends on nothing but the seed and these.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class TrackDataset(AnnotatedTracks):
         return len(self.starts)
 
     def __getitems__(self, keys: list[TrackKey]) -> TrackBatch:
-        """The batch of the tracks `keys`, whose epochs and frames are equal."""
+        """The batch of the tracks `keys`, all of one epoch and one number of frames."""
         rows, faces, mfcc = zip(*(self._piece(*key) for key in keys), strict=True)
         rows = np.stack(rows)
         return TrackBatch(
@@ -102,7 +102,7 @@ class TrackDataset(AnnotatedTracks):
         return cv2.resize(cv2.cvtColor(self.crops.decode(row), cv2.COLOR_RGB2GRAY), (FACE_SIZE, FACE_SIZE))
 
     def _mixed(self, samples: np.ndarray, track: int, rng: np.random.Generator) -> np.ndarray:
-        """The audio, by chance with that of a track of another video: those of its own may sound the same."""
+        """The audio, by chance mixed with that of a track of another video: those of its own may sound the same."""
         if rng.random() >= self.mix_chance:
             return samples
         others = np.flatnonzero(self.video_of_track != self.video_of_track[track])

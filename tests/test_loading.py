@@ -1,4 +1,4 @@
-"""Batches made ahead by threads: in order, each once, with errors in their own words."""
+"""Batches prepared ahead by threads: in order, each once, with errors as they were raised."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class Slow:
         self.threads.add(threading.get_ident())
         time.sleep(0.01 / (1 + keys[0][1]))
         if keys[0][1] == 13:
-            raise UserError("crop 13 is no picture")
+            raise UserError("crop 13 is not an image")
         return Numbers(torch.tensor([number for _, number in keys]))
 
 
@@ -53,5 +53,5 @@ def test_threads_work_ahead_but_not_without_bound() -> None:
 
 
 def test_an_error_keeps_its_words() -> None:
-    with pytest.raises(UserError, match=r"^crop 13 is no picture$"):
+    with pytest.raises(UserError, match=r"^crop 13 is not an image$"):
         list(load_batches(Slow(), [[(0, n)] for n in (1, 13, 2)], 2, CPU))

@@ -1,7 +1,7 @@
 """Face crops on disk: stored packed (Arrow) or in the published folders, read back by row.
 
 Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text),
-jpeg (bytes). Folders: `<entity_id>/<frame_timestamp>.jpg`, as the published preparation leaves them.
+jpeg (bytes). Folders: `<entity_id>/<frame_timestamp>.jpg`, as the published preparation writes them.
 """
 
 import tempfile
@@ -102,7 +102,7 @@ class Crops:
         return self.folder / f"{rows['video_id'].iloc[0]}.arrow"
 
     def _open_packed(self, rows: pd.DataFrame) -> pa.Table:
-        """The packed crops of one video, whose keys are those of its rows."""
+        """The packed crops of one video; checks that their keys are those of its rows."""
         path = self._packed_file(rows)
         if not path.is_file():
             raise UserError(f"no crops of video {path.stem} ({path}): run data/extract_face_crops_time.py")

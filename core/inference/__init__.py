@@ -1,1 +1,1 @@
-"""Each kind of network over a split, and over crops as they come."""
+"""Each kind of network over a split, and over crops as they arrive."""

@@ -1,4 +1,4 @@
-"""A two-stream encoder on every row of a split, and on one face's crops as they come in."""
+"""A two-stream encoder on every row of a split, and on one face's crops as they arrive."""
 
 from collections.abc import Callable, Iterator
 
@@ -78,15 +78,15 @@ class ClipScorer:
     ):
         self.encode, self.clip_length, self.audio, self.first_s = encode, clip_length, audio, first_s
         self.device, self.with_features = device, with_features
-        self.crops: list[np.ndarray] = []  # those that clips to come still need
-        self.forgotten = 0  # how many came before them
+        self.crops: list[np.ndarray] = []  # those that later clips still need
+        self.forgotten = 0  # how many arrived before them
         self.scored = 0  # how many crops have their logits
         self.logits: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
 
     @property
     def count(self) -> int:
-        """How many crops have come."""
+        """How many crops have arrived."""
         return self.forgotten + len(self.crops)
 
     def push(self, crop: np.ndarray) -> None:

@@ -90,12 +90,13 @@ def score_shot(
             random_speakers=False,
         )
         scored = score_contexts(scorer, dataset, slice(0, len(features)), batch_size=BATCH_SIZE, device=device)
-        wanted = (time_steps >= piece) & (time_steps < piece + PIECE)
+        own = (time_steps >= piece) & (time_steps < piece + PIECE)
         for number in present:
-            logits[number].append(scored[wanted & (entities == number)])
+            logits[number].append(scored[own & (entities == number)])
     return [np.concatenate(parts) for parts in logits]
 
 
 def _between(track: TrackFeatures, first: int, end: int) -> TrackFeatures:
+    """The time steps `first` to `end` (exclusive) of a track, as far as it has them."""
     first, end = max(first, track.first), min(end, track.end)
     return TrackFeatures(first, track.features[first - track.first : max(first, end) - track.first])

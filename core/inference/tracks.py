@@ -1,4 +1,4 @@
-"""A whole-track encoder on every track of a split, and on one face's crops as they come in."""
+"""A whole-track encoder on every track of a split, and on one face's crops as they arrive."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Batches made ahead of time by threads.
+"""Batches prepared ahead of time by threads.
 
 Threads, not processes: what a batch takes (JPEG decoding, copying features) runs outside Python's lock, nothing has to
 be copied between processes, an error keeps its own words, and nothing depends on how a system starts processes.
@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import torch
 
-AHEAD = 2  # batches made ahead by each thread
+AHEAD = 2  # batches prepared ahead by each thread
 
 
 class Batch:
@@ -43,7 +43,7 @@ def load_batches(
     Args:
         dataset: makes a batch from the keys of its items.
         batches: keys of each batch.
-        threads: how many batches are made at once, beside the caller's work; 0 makes each when it is asked for.
+        threads: how many batches are prepared at once, beside the caller's work; 0 prepares each on request.
         device: where batches go; to a CUDA device the copy runs beside the computation.
     """
 

@@ -28,7 +28,7 @@ FILTERS = 26
 LIFTER = 22
 PREEMPHASIS = 0.97
 
-WINDOWS_AT_ONCE = 500  # of a track: five seconds, whose float64 values stay in a processor's cache
+WINDOWS_AT_ONCE = 500  # of a track, five seconds: their float64 values stay in a processor's cache
 
 
 # ---------------------------------------------------------------- clips
@@ -62,11 +62,11 @@ def fit(samples: np.ndarray, length: int) -> np.ndarray:
 
     Args:
         samples: (sample,), at least one.
-        length: wanted.
+        length: samples to fit to.
 
     Returns:
-        (sample,) of the same type: `length` of them, one fewer where padding leaves an odd number over, one or two
-        more where trimming does.
+        (sample,) of the same type: `length` of them, one fewer after padding by an odd number, one or two more after
+        trimming.
     """
     if len(samples) <= length:
         pad = (length - len(samples)) // 2
@@ -96,7 +96,7 @@ def clip_mfcc(clips: Tensor, lengths: Tensor, windows: int) -> Tensor:
     """MFCCs of many clips at once, equal to python_speech_features' within float32 rounding, on any device.
 
     Args:
-        clips: (clip, sample) int16, whatever stands after each clip's own end.
+        clips: (clip, sample) int16; what follows each clip's own end is ignored.
         lengths: (clip,) int64, each clip's own number of samples.
         windows: analysis windows to return; where a clip has none left they are those of silence.
 
@@ -193,7 +193,7 @@ def _mfcc(windows: Tensor, own: Tensor, fft: int = FFT) -> Tensor:
     spectrum = torch.fft.rfft(emphasised, fft)
     power = (spectrum.real.square() + spectrum.imag.square()) / fft  # (..., bin)
     filters, cosines = _matrices(fft)
-    smallest = torch.finfo(torch.float64).eps  # stands for zero before a logarithm, as in python_speech_features
+    smallest = torch.finfo(torch.float64).eps  # replaces zero before a logarithm, as in python_speech_features
     energy = power.sum(-1)
     bands = power @ filters.to(windows.device)
     bands = bands.masked_fill_(bands == 0, smallest).log_()

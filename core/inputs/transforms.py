@@ -107,7 +107,14 @@ def _colour_map(mean: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def zoom(images: Tensor, side: Tensor, corner: Tensor, flip: Tensor) -> Tensor:
-    """Resize boxes to the full size, bilinear, mirrored where asked: images (batch, channel, height, width)."""
+    """Resize boxes to the full size, bilinear, mirrored where `flip` is true.
+
+    Args:
+        images: (batch, channel, height, width) float32.
+        side: (batch,) sides of the boxes, as a share of the image's.
+        corner: (batch, [left, top]) of the boxes, as shares of the image's sides.
+        flip: (batch,) bool.
+    """
     scale = torch.where(flip, -side, side)
     centre = 2 * corner + side[:, None] - 1  # in grid_sample's coordinates, -1 to 1
     theta = torch.zeros(len(images), 2, 3, device=images.device)
