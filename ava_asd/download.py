@@ -1,7 +1,7 @@
 """Fetch AVA-ActiveSpeaker: the annotations, and the videos that are annotated.
 
-    ava-download annotations configs/config.yaml data
-    ava-download videos      configs/config.yaml data --jobs 4
+    ava-download annotations configs/config.yaml ava_data
+    ava-download videos      configs/config.yaml ava_data --jobs 4
 
 (or `python -m ava_asd.download ...`). The annotations go to train_ann_dir and test_ann_dir (AVA's validation split),
 the videos to vid_save_path; the archives and lists that they come from stay in download_path.

@@ -1,9 +1,9 @@
 """Evaluate weights of a static model on the test samples.
 
-    ava-evaluate configs/config.yaml data --weights-file best.pth
-    ava-evaluate configs/config.yaml data --weights-file example.hdf5 --show
-    ava-evaluate configs/config.yaml data --weights-file best.pth --legacy
-    ava-evaluate configs/config.yaml data --weights-path data/experiments/a1B2c3D
+    ava-evaluate configs/config.yaml ava_data --weights-file best.pth
+    ava-evaluate configs/config.yaml ava_data --weights-file example.hdf5 --show
+    ava-evaluate configs/config.yaml ava_data --weights-file best.pth --legacy
+    ava-evaluate configs/config.yaml ava_data --weights-path ava_data/experiments/a1B2c3D
 
 (or `python -m ava_asd.evaluate ...`). Weights are PyTorch state dicts (.pth, .pt) or Keras files (.hdf5, .h5).
 

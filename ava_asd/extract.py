@@ -1,8 +1,8 @@
 """Make what a training reads: frames and sound, then MFCCs, then windows.
 
-    ava-extract videos      configs/config.yaml data --jobs 2
-    ava-extract mfccs       configs/config.yaml data --jobs 2
-    ava-extract annotations configs/config.yaml data
+    ava-extract videos      configs/config.yaml ava_data --jobs 2
+    ava-extract mfccs       configs/config.yaml ava_data --jobs 2
+    ava-extract annotations configs/config.yaml ava_data
 
 (or `python -m ava_asd.extract ...`), in this order. Each works on the annotated videos of both splits; a broken or
 absent video does not stop the others, and is listed at the end. A video is left out that was finished before with the

@@ -1,6 +1,6 @@
 """Make the subsets of both splits: filtered, and with as many speaking samples as others.
 
-    ava-subset configs/config.yaml data
+    ava-subset configs/config.yaml ava_data
 
 (or `python -m ava_asd.subset ...`). Reads train_annotations_full and test_annotations_full, leaves out what filter_out
 and remove_small_faces say, draws as many samples of each class (train_keep_ratio and test_keep_ratio of the class that

@@ -1,8 +1,8 @@
 """Train a static model.
 
-    ava-train configs/config.yaml data
-    ava-train configs/config.yaml data --bot-config configs/telegram.yaml
-    ava-train configs/config.yaml data --name first --resume     # go on with the experiment `first`
+    ava-train configs/config.yaml ava_data
+    ava-train configs/config.yaml ava_data --bot-config configs/telegram.yaml
+    ava-train configs/config.yaml ava_data --name first --resume     # go on with the experiment `first`
 
 (or `python -m ava_asd.train ...`). Reads what ava-extract wrote. Writes <data>/experiments/<name>/: a checkpoint after
 each epoch, <name>-<mode>-weights-<epoch>-<validation accuracy>.pth (PyTorch state dicts, for ava-evaluate), log.csv

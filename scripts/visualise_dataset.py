@@ -1,7 +1,7 @@
 """Show samples of ava_asd as a network gets them: the face's box on the frame, the crops of the window, its MFCCs.
 
-    python scripts/visualise_dataset.py configs/config.yaml data                        # sample 0 of the test split
-    python scripts/visualise_dataset.py configs/config.yaml data --split train --sample 10 --out sample.png --show
+    python scripts/visualise_dataset.py configs/config.yaml ava_data                        # sample 0 of the test split
+    python scripts/visualise_dataset.py configs/config.yaml ava_data --split train --sample 10 --out sample.png --show
 
 Writes a picture; --show opens a window as well.
 """
