@@ -9,18 +9,27 @@ from ava_asd.config import Config, read_config
 from core import settings
 from core.runtime.errors import UserError
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 GREATEST_SEED = 2**63 - 1  # PyTorch's generators take no greater one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The positional arguments of every command."""
     parser.add_argument("config", type=Path, help="settings, such as configs/config.yaml")
-    parser.add_argument("data", type=Path, help="folder that the relative paths of the settings are under")
+    parser.add_argument("data", type=data_folder, help="folder of the settings' relative paths, such as ava_data")
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """The option of commands that run a network."""
     parser.add_argument("--device", help="index of a CUDA device, or cpu; default: device 0 if there is one, else cpu")
+
+
+def data_folder(text: str) -> Path:
+    """An argparse type: a folder for data, not one of this repository's code."""
+    path = Path(text)
+    if path.resolve().is_relative_to(REPOSITORY) and any(path.glob("*.py")):
+        raise argparse.ArgumentTypeError(f"{text} holds this repository's code: give another folder, such as ava_data")
+    return path
 
 
 def seed(text: str) -> int:

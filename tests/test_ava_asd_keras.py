@@ -1,6 +1,11 @@
-"""Keras files: the published outputs, every layout of the file, and what each refusal says."""
+"""Keras files: the published outputs, every layout of the file, and what each refusal says.
+
+fixtures/published_keras.npz holds the softmax outputs of the published networks in TensorFlow 2.21 (Keras 3.15), with
+the weights of `hash_weights` ("<mode>.weights" lists them) and the seeded inputs that the test draws.
+"""
 
 import itertools
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -16,8 +21,8 @@ VIDEO = (1, 2, 9, 9)  # small enough for tests of names and shapes
 
 
 @pytest.fixture(scope="module")
-def published(shared):
-    return np.load(shared / "reference" / "keras.npz")
+def published():
+    return np.load(Path(__file__).parent / "fixtures" / "published_keras.npz")
 
 
 @pytest.fixture(scope="module")
