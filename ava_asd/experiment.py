@@ -23,7 +23,7 @@ class Experiment(Run):
         settings: with the configuration as "config".
 
     Attributes:
-        bot: is told each epoch's numbers, if there is one.
+        bot: gets each epoch's numbers, if there is one.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], resume: bool):
@@ -43,11 +43,11 @@ class Experiment(Run):
             raise UserError(f"{self.log} lacks the numbers of {name}: restore it, or start another --name") from error
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save` was given last, as `core.training.runs.Run.load_state`.
+        """The last state that was saved, as `core.training.runs.Run.load_state`.
 
         Raises:
-            UserError: it cannot be read, or the log has not the epochs before it, which early stopping and
-                save_best_only go by.
+            UserError: it cannot be read, or the log lacks epochs before it, on which early stopping and
+                save_best_only depend.
         """
         state = super().load_state()
         if state is not None:
@@ -69,8 +69,8 @@ class Experiment(Run):
     def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
         """Write an epoch's checkpoint, then the state to resume from.
 
-        With save_best_only the checkpoint is written where the validation accuracy, the log's last, has risen; what is
-        best by average precision (`best`) matters not here.
+        With save_best_only the checkpoint is written where the validation accuracy, the log's last, has risen;
+        `best`, which goes by average precision, is not used.
         """
         *before, accuracy = self.logged("val_accuracy")
         if not self.best_only or accuracy > max(before, default=-1.0):
