@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from torchvision import models
-
 from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
 from core.runtime.errors import UserError
@@ -34,6 +32,8 @@ def resnet50_two_streams(pretrained: bool | str | Path = False, rgb_stack_size: 
 
 
 def _two_streams(resnet: str, pretrained: bool | str | Path, rgb_stack_size: int) -> TwoStreamResNet:
+    from torchvision import models  # here: it takes a second to import
+
     trunk = models.get_model(resnet)
     if pretrained is True:
         imagenet = models.get_model_weights(resnet).IMAGENET1K_V1

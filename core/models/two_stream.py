@@ -5,13 +5,16 @@ published weights; they must not change.
 """
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from core.clip_utils import CLASSES
 from core.runtime.errors import UserError
+
+if TYPE_CHECKING:  # it takes a second to import
+    from torchvision.models import ResNet
 
 EMBEDDING_SIZE = 128  # per stream, between the pooled features and the classifiers
 
@@ -32,7 +35,7 @@ class TwoStreamResNet(nn.Module):
             bottlenecks).
     """
 
-    def __init__(self, trunk: models.ResNet, rgb_stack_size: int = 11, trained: bool = False):
+    def __init__(self, trunk: "ResNet", rgb_stack_size: int = 11, trained: bool = False):
         super().__init__()
         if rgb_stack_size < 1 or rgb_stack_size % 2 == 0:
             raise UserError(
@@ -113,6 +116,6 @@ def _first_convolution(channels: int, weight: Tensor | None) -> nn.Conv2d:
     return convolution
 
 
-def _stages(trunk: models.ResNet) -> list[nn.Module]:
+def _stages(trunk: "ResNet") -> list[nn.Module]:
     stages = (trunk.bn1, trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
     return [copy.deepcopy(stage) for stage in stages]
