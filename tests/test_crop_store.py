@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tiny import annotated
 
-from core.formats import ava
 from core.formats.crop_store import Crops, is_extracted, resize, write_packed
 from core.runtime.errors import UserError
 
@@ -20,12 +20,7 @@ LAYOUTS = ("packed", "folders")
 
 def annotations(times: dict[str, list[str]], video: str = "v") -> pd.DataFrame:
     """Rows of a video's entities: entity id -> timestamps."""
-    rows = [
-        (video, time, "0.1", "0.1", "0.5", "0.5", "NOT_SPEAKING", entity)
-        for entity, texts in times.items()
-        for time in texts
-    ]
-    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    return annotated((video, entity, time, "NOT_SPEAKING") for entity, texts in times.items() for time in texts)
 
 
 def grey_of(row: int) -> int:

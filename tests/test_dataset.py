@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import annotated
 
 from core.dataset import ClipDataset, ContextDataset
 from core.formats import ava
@@ -25,12 +26,11 @@ Track = tuple[str, str, int, int, tuple[str, ...]]  # video, entity, first frame
 
 
 def annotations(tracks: list[Track]) -> pd.DataFrame:
-    rows = [
-        (video, f"{(first + n) * 0.04:.2f}", "0.1", "0.1", "0.5", "0.5", labels[n % len(labels)], entity)
+    return annotated(
+        (video, entity, f"{(first + n) * 0.04:.2f}", labels[n % len(labels)])
         for video, entity, first, length, labels in tracks
         for n in range(length)
-    ]
-    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    )
 
 
 def make_media(folder: Path, tracks: list[Track]) -> pd.DataFrame:
@@ -208,10 +208,10 @@ def published_material(folder: Path) -> pd.DataFrame:
             noise = rng.integers(0, 256, (90 + n, 70 - n, 3)).astype(np.float32)
             image = np.clip(128 + 6 * (cv2.GaussianBlur(noise, (0, 0), 3) - 128), 0, 255).astype(np.uint8)
             cv2.imwrite(str(folder / "crops" / entity / f"{timestamp}.jpg"), image)
-            rows.append(("v", timestamp, "0", "0", "1", "1", "SPEAKING_AUDIBLE", entity))
+            rows.append(("v", entity, timestamp, "SPEAKING_AUDIBLE"))
         samples = rng.standard_normal((count - 1) * STEP_SAMPLES) * 3000
         write_wav(folder / "audio" / f"{entity}.wav", samples.astype(np.int16))
-    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    return annotated(rows)
 
 
 def test_clips_are_those_of_the_published_loader(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from tiny import annotated
 
 from core.formats import ava, feature_store
 from core.formats.feature_store import FeatureStore, VideoFeatures, is_written, write_features
@@ -17,12 +18,11 @@ MADE_BY = {"weights": "abc", "clip_length": 3}
 
 def annotations(video_id: str, lengths: dict[str, int], start_s: float = 1.0) -> pd.DataFrame:
     """Rows of a video's entities, one every 0.04 s from `start_s`, labels in turn."""
-    rows = [
-        (video_id, f"{start_s + 0.04 * n:.2f}", "0.1", "0.1", "0.5", "0.5", list(ava.LABEL_IDS)[n % 3], entity)
+    return annotated(
+        (video_id, entity, f"{start_s + 0.04 * n:.2f}", list(ava.LABEL_IDS)[n % 3])
         for entity, length in lengths.items()
         for n in range(length)
-    ]
-    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    )
 
 
 def video_features(rows: pd.DataFrame, size: int = 8, dtype: str = "float16", seed: int = 0) -> VideoFeatures:
@@ -185,25 +185,22 @@ def test_a_damaged_file_is_named(two_videos, share):
         FeatureStore(two_videos[0])
 
 
-def test_features_of_two_encoders(two_videos):
-    folder, _ = two_videos
-    write_features(folder, video_features(annotations("v3", {"v3:1": 2}), size=16), MADE_BY)
-    with pytest.raises(UserError, match=r"\[8, 16\]"):
-        FeatureStore(folder)
-
-
-@pytest.mark.parametrize("order", [[1, 0, 2, 3], [0, 2, 1, 3]])
-def test_rows_out_of_order(tmp_path, order):
-    rows = annotations("v", {"v:1": 2, "v:2": 2}).iloc[order].reset_index(drop=True)
-    write_features(tmp_path, video_features(rows), MADE_BY)
-    with pytest.raises(UserError, match="not sorted"):
-        FeatureStore(tmp_path)
-
-
-def test_an_entity_in_two_videos(tmp_path):
-    for video_id in ("v1", "v2"):
-        write_features(tmp_path, video_features(annotations(video_id, {"same:1": 2})), MADE_BY)
-    with pytest.raises(UserError, match="two videos"):
+@pytest.mark.parametrize(
+    ("videos", "size", "fault"),
+    [
+        ([annotations("v", {"v:1": 2, "v:2": 2}).iloc[order].reset_index(drop=True)], 8, "not sorted")
+        for order in ([1, 0, 2, 3], [0, 2, 1, 3])
+    ]
+    + [
+        ([annotations(name, {"same:1": 2}) for name in ("v1", "v2")], 8, "two videos"),
+        ([annotations("v", {"v:1": 2}), annotations("w", {"w:1": 2})], 16, r"\[8, 16\]"),  # of two encoders
+    ],
+)
+def test_features_that_do_not_go_together(tmp_path, videos, size, fault):
+    write_features(tmp_path, video_features(videos[0]), MADE_BY)
+    for rows in videos[1:]:
+        write_features(tmp_path, video_features(rows, size), MADE_BY)
+    with pytest.raises(UserError, match=fault):
         FeatureStore(tmp_path)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import annotated
 
-from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
 from core.inputs.mfcc import track_mfcc
 from core.track_dataset import TrackDataset, augmented, mixed
@@ -31,13 +31,13 @@ def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     for number, (video, entity, first, count) in enumerate(TRACKS):
         for row in range(count):
             time = f"{(first + row) / FPS:.2f}"
-            rows.append((video, time, "0.1", "0.1", "0.5", "0.5", SPEAKING[row // 3 % 3], entity))
+            rows.append((video, entity, time, SPEAKING[row // 3 % 3]))
             path = folder / "crops" / entity / f"{time}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.full((40, 30, 3), brightness(number, row), np.uint8))
         samples = np.random.default_rng(number).standard_normal((count - 1) * SAMPLE_RATE // FPS) * 10 ** (number + 1)
         write_wav(folder / "audio" / f"{entity}.wav", samples)
-    return folder, ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+    return folder, annotated(rows)
 
 
 def tracks(media, **options) -> TrackDataset:
@@ -86,12 +86,11 @@ def test_rounded_timestamps_at_30_frames_a_second(tmp_path):
     times = [f"{5 + n / 30:.2f}" for n in range(90)]
     for time in times:
         cv2.imwrite(str(tmp_path / "crops" / "v:1" / f"{time}.jpg"), np.zeros((8, 8, 3), np.uint8))
-    rows = [("v", time, "0.1", "0.1", "0.5", "0.5", "NOT_SPEAKING", "v:1") for time in times]
     samples = np.zeros(3 * SAMPLE_RATE, np.int16)
     samples[round(60.5 / 30 * SAMPLE_RATE)] = 30_000
     write_wav(tmp_path / "audio" / "v:1.wav", samples)
-    annotated = ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
-    batch = tracks((tmp_path, annotated)).__getitems__([(0, 0, 90)])
+    rows = annotated(("v", "v:1", time, "NOT_SPEAKING") for time in times)
+    batch = tracks((tmp_path, rows)).__getitems__([(0, 0, 90)])
     heard = np.flatnonzero(batch.mfcc[0, :, 0] > -30) / 4
     assert 59.9 < heard.mean() < 60.9
     assert np.ptp(heard) < 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
@@ -101,6 +102,12 @@ def picture(number: int, faces: int = len(BOXES)) -> np.ndarray:
 def annotation_row(video_id: str, timestamp: str, box: Iterable[float], label: str, entity_id: str) -> str:
     """One line of an AVA csv; `box` as fractions of the frame."""
     return ",".join([video_id, timestamp, *(f"{side:.6f}" for side in box), label, entity_id])
+
+
+def annotated(faces: Iterable[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Augmented rows of (video, entity, timestamp, label), each with the same box."""
+    rows = [(video, time, "0.1", "0.1", "0.5", "0.5", label, entity) for video, entity, time, label in faces]
+    return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
 
 
 def face_rows(clip: Clip) -> list[str]:
