@@ -98,8 +98,8 @@ def clip_forward(
             rows,
             f"{inputs['video_dir']}/{split}",
             f"{inputs['audio_dir']}/{split}",
-            clip_length,
-            params["crop_size"],
+            clip_length=clip_length,
+            size=params["crop_size"],
             random_centres=False,
         )
         return encode_videos(

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 def results(folder: Path, repeats: int = 3, device: str = "cpu") -> list[Result]:
     """The benchmark's lines; the data set is made in `folder`."""
     rows = material.prepared(folder, VIDEO_S)
-    dataset = ClipDataset(rows, folder / "crops", folder / "sounds", CLIP_LENGTH, random_centres=True)
+    dataset = ClipDataset(rows, folder / "crops", folder / "sounds", clip_length=CLIP_LENGTH, random_centres=True)
     where = settings.device(device)
     lines = []
     for name, whole in (("decoding and audio", False), (f"augmented, with MFCC, on {where.type}", True)):

@@ -53,7 +53,7 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     torch.manual_seed(0)
     rows = material.prepared(folder / "short", VIDEO_S)
     dataset = ClipDataset(
-        rows, folder / "short" / "crops", folder / "short" / "sounds", CLIP_LENGTH, random_centres=False
+        rows, folder / "short" / "crops", folder / "short" / "sounds", clip_length=CLIP_LENGTH, random_centres=False
     )
     model = resnet18_two_streams(rgb_stack_size=CLIP_LENGTH)
     batch = dataset.__getitems__([(0, row) for row in range(0, len(rows), len(rows) // 32)])

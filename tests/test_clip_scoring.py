@@ -33,7 +33,7 @@ class Encode:
 def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
     rows = ava.read_augmented(prepared / "csv" / "train.csv")
     folders = (prepared / "crops" / "train", prepared / "audio" / "train")
-    dataset = ClipDataset(rows, *folders, CLIP_LENGTH, CROP_SIZE, random_centres=False)
+    dataset = ClipDataset(rows, *folders, clip_length=CLIP_LENGTH, size=CROP_SIZE, random_centres=False)
     index = np.flatnonzero(dataset.entity == entity)
     batch = dataset.__getitems__([(0, int(row)) for row in index])
     expected_video = stack(batch.frames[batch.windows])

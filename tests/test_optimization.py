@@ -139,7 +139,7 @@ def losses_on_one_batch(model: nn.Module, loss: LossFunction, batch, learning_ra
 def test_the_encoder_learns_a_batch_by_heart(prepared):
     rows = ava.read_augmented(prepared / "csv" / "train.csv")
     folders = prepared / "crops" / "train", prepared / "audio" / "train"
-    dataset = ClipDataset(rows, *folders, 3, CROP_SIZE, random_centres=True, mismatched_sounds=1)
+    dataset = ClipDataset(rows, *folders, clip_length=3, size=CROP_SIZE, random_centres=True, mismatched_sounds=1)
     torch.manual_seed(0)
     loss = EncoderLoss(nn.CrossEntropyLoss(), dataset.mfcc_windows)
     batch = dataset.__getitems__([(0, item) for item in range(6)])
