@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
-from test_detection import joined
 from tiny import exit_status
-from videos import encode, turn
+from videos import encode, joined, turn
 
 from core.detection.results import DetectedVideo
 from core.formats import ava

@@ -5,8 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
-from tiny import FPS, HEIGHT, WIDTH
+from tiny import FPS, HEIGHT, WIDTH, picture
 
 BRIGHTNESS_STEP = 4
 
@@ -105,7 +106,8 @@ def with_packets(source: Path, path: Path, edit: Callable[[int, bytes], bytes | 
             content = edit(number, bytes(packet)) if packet.size else None
             if content is not None:
                 copy = av.Packet(content)
-                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+                copy.time_base = packet.time_base
                 copy.is_keyframe, copy.stream = packet.is_keyframe, streams[packet.stream.index]
                 new.mux(copy)
     return path
@@ -122,3 +124,22 @@ def turn(path: Path, clockwise_quarter_turns: int) -> None:
     assert int.from_bytes(data[start : start + 4]) == fixed
     data[start : start + 36] = b"".join(value.to_bytes(4, signed=True) for value in matrix)
     path.write_bytes(data)
+
+
+def joined(folder: Path, sizes: list[tuple[int, int]], starts_s: list[float]) -> Path:
+    """`tiny.picture` in MPEG transport streams of one second each, one behind the other in one file."""
+    with (folder / "joined.ts").open("wb") as out:
+        for number, (size, start_s) in enumerate(zip(sizes, starts_s, strict=True)):
+            part = folder / f"{number}.ts"
+            with av.open(str(part), "w", options={"mpegts_copyts": "1"}) as container:
+                stream = container.add_stream("libx264", rate=FPS, options={"crf": "8", "bf": "0"})
+                (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+                stream.codec_context.time_base = Fraction(1, 90_000)
+                for frame_number in range(FPS):
+                    frame = av.VideoFrame.from_ndarray(cv2.resize(picture(frame_number, 1), size), format="rgb24")
+                    frame.pts = round((start_s + frame_number / FPS) * 90_000)
+                    frame.time_base = Fraction(1, 90_000)
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+            out.write(part.read_bytes())
+    return folder / "joined.ts"

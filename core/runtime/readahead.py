@@ -1,11 +1,12 @@
 """Items made ahead by a thread, so that steps of a stream run side by side."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
+END = object()
 
 
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
@@ -14,38 +15,12 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     An exception of the iterable is raised here, after the items before it. When the caller stops early, the thread
     ends after the item that it is making.
     """
-    made: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(more: bool, value: Item | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put((more, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put(True, item):
-                    return
-        except BaseException as error:
-            put(False, error)
-        else:
-            put(False, None)
-
-    thread = threading.Thread(target=work, name="read ahead", daemon=True)
-    thread.start()
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(1, "read ahead")
+    waiting = deque(thread.submit(next, iterator, END) for _ in range(depth))
     try:
-        while True:
-            more, value = made.get()
-            if not more:
-                if value is not None:
-                    raise value
-                return
-            yield value
+        while (item := waiting.popleft().result()) is not END:
+            waiting.append(thread.submit(next, iterator, END))
+            yield item
     finally:
-        stopped.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
