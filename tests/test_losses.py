@@ -18,18 +18,19 @@ from core.training.losses import ContextLoss, EncoderLoss, TrackLoss
 CLIPS, FRAMES, SIZE, SAMPLES = 2, 3, 8, 1800
 
 
-def cross_entropy(logits: list[float], label: int) -> float:
-    return float(np.log(np.exp(logits).sum()) - logits[label])
+def cross_entropy(logits: np.ndarray, labels: list[int]) -> float:
+    logits = np.asarray(logits, np.float64)
+    return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[range(len(labels)), labels]))
 
 
-def clip_batch(sounds: int = 1) -> ClipBatch:
+def clip_batch(pieces: int = 1) -> ClipBatch:
     source = torch.Generator().manual_seed(0)
-    audio_labels = torch.tensor([[1, 1], [0, 1], [1, 0]])[:sounds]
+    audio_labels = torch.tensor([[1, 1], [0, 1], [1, 0]])[:pieces]
     return ClipBatch(
         frames=torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8, generator=source),
         windows=torch.tensor([[0, 0, 1], [2, 3, 3]]),
-        audio=torch.randint(-1000, 1000, (sounds, CLIPS, SAMPLES), dtype=torch.int16, generator=source),
-        audio_lengths=torch.full((sounds, CLIPS), SAMPLES),
+        audio=torch.randint(-1000, 1000, (pieces, CLIPS, SAMPLES), dtype=torch.int16, generator=source),
+        audio_lengths=torch.full((pieces, CLIPS), SAMPLES),
         labels=torch.tensor([1, 0]),
         audio_labels=audio_labels,
         rows=torch.arange(CLIPS),
@@ -39,54 +40,42 @@ def clip_batch(sounds: int = 1) -> ClipBatch:
 class FixedLogits(nn.Module):
     """An encoder that answers with given logits and remembers what it was shown."""
 
-    def __init__(self, joint: list, audio: list, video: list):
+    def __init__(self, *logits: np.ndarray):
         super().__init__()
-        self.answer = [torch.tensor(part, dtype=torch.float32) for part in (joint, audio, video)]
+        self.answer = [torch.tensor(part, dtype=torch.float32) for part in logits]
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
         self.seen = audio, video
         return *self.answer, torch.zeros(len(video), 1)
 
 
-def test_the_encoders_loss_is_the_sum_of_three_cross_entropies():
-    joint, audio, video = [[1.0, 2.0], [0.5, -1.0]], [[0.0, 3.0], [1.0, 1.0]], [[2.0, 0.0], [-1.0, 1.0]]
-    model = FixedLogits(joint, audio, video)
-    result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10)(model, clip_batch(), None)
-    # The faces' labels are 1 and 0; of the sounds both are 1: in the second frame somebody else speaks.
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_encoders_loss_is_the_sum_of_its_classifiers_cross_entropies(pieces):
+    """Of the faces' labels 1 and 0, and of whether anybody in the audio's frame speaks; 0 with mismatched audio."""
+    source = np.random.default_rng(0)
+    joint, audio, video = (source.standard_normal((n, 2)) for n in (2 * pieces, 2 * pieces, 2))
+    loss = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10, mismatch_weight=0.5)
+    result = loss(FixedLogits(joint, audio, video), clip_batch(pieces), None)
     expected = {
-        "av_loss": (cross_entropy(joint[0], 1) + cross_entropy(joint[1], 0)) / 2,
-        "audio_loss": (cross_entropy(audio[0], 1) + cross_entropy(audio[1], 1)) / 2,
-        "video_loss": (cross_entropy(video[0], 1) + cross_entropy(video[1], 0)) / 2,
+        "av_loss": cross_entropy(joint[:2], [1, 0]),
+        "audio_loss": cross_entropy(audio, [1, 1, 0, 1, 1, 0][: 2 * pieces]),
+        "video_loss": cross_entropy(video, [1, 0]),
     }
+    total = sum(expected.values())
+    if pieces > 1:
+        expected["mismatch_loss"] = cross_entropy(joint[2:], [0] * 4)
+        total += 0.5 * expected["mismatch_loss"]
     assert {name: value.item() for name, value in result.parts.items()} == pytest.approx(expected)
-    assert result.loss.item() == pytest.approx(sum(expected.values()))
-    assert {head: logits.tolist() for head, logits in result.logits.items()} == {
-        "av": joint,
-        "audio": audio,
-        "video": video,
-    }
+    assert result.loss.item() == pytest.approx(total)
+    for head, logits in {"av": joint[:2], "audio": audio[:2], "video": video}.items():
+        np.testing.assert_allclose(result.logits[head], logits, rtol=1e-6)
     assert result.labels.tolist() == [1, 0]
 
 
-def test_mismatched_sounds_are_no_speech_of_the_face():
-    source = np.random.default_rng(0)
-    joint, audio, video = (source.standard_normal((n, 2)).tolist() for n in (6, 6, 2))
-    model = FixedLogits(joint, audio, video)
-    result = EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10, mismatch_weight=0.5)(model, clip_batch(3), None)
-    own = np.mean([cross_entropy(joint[0], 1), cross_entropy(joint[1], 0)])
-    mismatched = np.mean([cross_entropy(logits, 0) for logits in joint[2:]])
-    heard = np.mean([cross_entropy(*pair) for pair in zip(audio, [1, 1, 0, 1, 1, 0], strict=True)])
-    seen = np.mean([cross_entropy(video[0], 1), cross_entropy(video[1], 0)])
-    assert result.parts["mismatch_loss"].item() == pytest.approx(mismatched)
-    assert result.loss.item() == pytest.approx(own + heard + seen + 0.5 * mismatched)
-    assert result.logits["av"].tolist() == pytest.approx(np.array(joint[:2]))
-    assert len(result.logits["audio"]) == len(result.labels) == 2
-
-
-def test_each_picture_meets_the_sounds_that_were_drawn_for_it():
-    """Sound i of clip j is the network's audio i * clips + j, the pictures are given once."""
+def test_each_clip_meets_the_audio_that_was_drawn_for_it():
+    """Piece i of clip j is the network's audio i * clips + j, the frames are given once."""
     batch = clip_batch(3)
-    model = FixedLogits(*(np.zeros((n, 2)).tolist() for n in (6, 6, 2)))
+    model = FixedLogits(*(np.zeros((n, 2)) for n in (6, 6, 2)))
     EncoderLoss(nn.CrossEntropyLoss(), mfcc_windows=10)(model, batch, None)
     audio, video = model.seen
     assert (audio.shape, video.shape) == ((6, 1, 13, 10), (2, 3 * FRAMES, SIZE, SIZE))
@@ -103,7 +92,7 @@ def test_each_picture_meets_the_sounds_that_were_drawn_for_it():
 def test_clips_are_augmented_in_training_only():
     batch = clip_batch()
     loss = EncoderLoss(nn.CrossEntropyLoss(), 10, crop_scale=(0.5, 0.6), jitter=0.3, jitter_frames=False)
-    model = FixedLogits(*(np.zeros((2, 2)).tolist() for _ in range(3)))
+    model = FixedLogits(*np.zeros((3, 2, 2)))
     clips = batch.frames[batch.windows]
     loss(model, batch, Draws(torch.Generator().manual_seed(5), CLIPS))
     expected = losses.augment(clips, Draws(torch.Generator().manual_seed(5), CLIPS), (0.5, 0.6), 0.3, False)
@@ -174,7 +163,7 @@ def test_the_context_networks_loss_and_the_order_of_its_input():
     batch = ContextBatch(features, index, labels=torch.tensor([1, 0]), rows=torch.arange(2))
     model = Remembering()
     result = ContextLoss(nn.CrossEntropyLoss())(model, batch, None)
-    assert result.loss.item() == pytest.approx((cross_entropy([1, 2], 1) + cross_entropy([0.5, -1], 0)) / 2)
+    assert result.loss.item() == pytest.approx(cross_entropy([[1, 2], [0.5, -1]], [1, 0]))
     assert model.seen.shape == (2, 4, 3, 2)  # (batch, feature, clip, speaker)
     assert model.seen.dtype == torch.float32
     for context, clip, speaker in [(0, 0, 1), (0, 2, 0), (1, 1, 1)]:

@@ -24,7 +24,7 @@ def load_weights(model: nn.Module, path: str | Path, what: str = "STE checkpoint
         what: what the user calls this file, for messages.
 
     Raises:
-        UserError: the file is absent or no state dict, or is of another network, clip length or context size.
+        UserError: the file is absent or not a state dict, or is of another network, clip length or context size.
     """
     weights = read_state_dict(path, what)
     compare(weights, model.state_dict(), path, what)
@@ -44,7 +44,7 @@ def read_state_dict(path: str | Path, what: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{what} {path}: it cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # whatever the bytes of a damaged or foreign file lead torch.load into
+    except Exception as error:  # a damaged or foreign file can make torch.load raise anything
         raise UserError(
             f"{what} {path}: not a PyTorch state dict: the file is damaged, cut short, or of another kind; give a file "
             "written with torch.save(model.state_dict(), path)"
@@ -68,43 +68,37 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: s
     """
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
-    if missing or extra:
-        parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)} besides"] * bool(extra)
-        raise UserError(
-            f"{what} {path}: weights of another network: {', and '.join(parts)}; give weights of the network that the "
-            "settings name, or name the network of these weights"
-        )
-    differing = [name for name in expected if found[name].shape != expected[name].shape]
-    if not differing:
+    differing = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if not (missing or extra or differing):
         return
-    if differing == [FIRST_CONVOLUTION]:
+    if differing == [FIRST_CONVOLUTION] and not (missing or extra):
         has, asked = clip_length_of(found), clip_length_of(expected)
-        reason = (
-            f"it was trained with clips of {has} frames, and {asked} were asked for ({FIRST_CONVOLUTION} has "
-            f"{3 * has} channels, not {3 * asked}); use clip length {has} or another checkpoint"
+        raise UserError(
+            f"{what} {path}: it was trained with clips of {has} frames, and {asked} were asked for "
+            f"({FIRST_CONVOLUTION} has {3 * has} channels, not {3 * asked}); use clip length {has} or another "
+            "checkpoint"
         )
-    elif differing == [CONTEXT_CLASSIFIER] and any(name.startswith("lstm.") for name in expected):
+    if differing == [CONTEXT_CLASSIFIER] and "lstm.weight_ih_l0" in expected and not (missing or extra):
         has, asked = (weights[CONTEXT_CLASSIFIER].shape[1] for weights in (found, expected))
-        reason = (
-            f"it was trained with contexts of {has // CONTEXT_STATE} rows (clip length × speakers), and "
+        raise UserError(
+            f"{what} {path}: it was trained with contexts of {has // CONTEXT_STATE} rows (clip length × speakers), and "
             f"{asked // CONTEXT_STATE} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use the "
             "clip length and the number of speakers of its training, or another checkpoint"
         )
-    else:
-        shapes = [f"{n} is {tuple(found[n].shape)}, not {tuple(expected[n].shape)}" for n in differing[:EXAMPLES]]
-        more = f", and {len(differing) - EXAMPLES} more" if len(differing) > EXAMPLES else ""
-        reason = (
-            f"weights of another network: {'; '.join(shapes)}{more}; give weights of the network that the settings "
-            "name, or name the network of these weights"
-        )
-    raise UserError(f"{what} {path}: {reason}")
+    shapes = [f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}" for name in differing]
+    parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)} besides"] * bool(extra)
+    parts += [_some(shapes)] * (bool(shapes) and not parts)
+    raise UserError(
+        f"{what} {path}: weights of another network: {', and '.join(parts)}; give weights of the network that the "
+        "settings name, or name the network of these weights"
+    )
 
 
 def clip_length_of(state_dict: Mapping[str, Tensor]) -> int:
     """Clip length, in frames, of the two-stream encoder that a state dict belongs to.
 
     Raises:
-        UserError: it is no state dict of a two-stream encoder.
+        UserError: it is not the state dict of a two-stream encoder.
     """
     weight = state_dict.get(FIRST_CONVOLUTION)
     if weight is None or weight.ndim != 4 or weight.shape[1] % 3:
