@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import yaml
 
@@ -14,73 +14,109 @@ from ava_asd.mfcc import BANDS
 from ava_asd.models import AUDIO_VISUAL_MODES, MODES
 from ava_asd.optimisers import OPTIMISERS
 from core.formats.ava import LABEL_IDS, SPEAKING
-from core.runtime.checks import Check, flag, is_file_name, number, one_of, whole
+from core.runtime.checks import flag, is_file_name, number, one_of, whole
 from core.runtime.errors import UserError
 
 LABELS = tuple(LABEL_IDS)
 SAMPLES_KEYS = tuple(f"{split}_annotations_{kind}" for kind in ("full", "subset") for split in ("train", "test"))
 # What ava-extract writes into a video's folder besides start_ts (`ava_asd.layout`).
 OWN_FILES = r"\d+\.jpg|audio\.wav|mfcc\.npy|crops\.npy|faces\.arrow|videos\.json|mfccs\.json"
-LEAST_SOUND_S = 0.001  # of MFCC windows and strides: some samples at any sample rate
+LEAST_DURATION_S = 0.001  # of MFCC windows and strides: some samples at any sample rate
+
+
+def _path(value: Any) -> str | None:
+    return None if isinstance(value, str) and value and "\0" not in value else "expected a path"
+
+
+def _start_ts(value: Any) -> str | None:
+    if not is_file_name(value):
+        return "expected the name of a file in each video's folder, without a slash"
+    taken = re.fullmatch(OWN_FILES, value, re.IGNORECASE)
+    return "expected another name: ava-extract writes something else to that file" if taken else None
+
+
+def _labels(value: Any) -> str | None:
+    good = isinstance(value, list | dict) and all(label in LABELS for label in value)
+    return None if good else f"expected a list, empty or with some of {', '.join(LABELS)}"
+
+
+def _classes(value: Any) -> str | None:
+    if not isinstance(value, dict) or sorted(map(str, value)) != sorted(LABELS):
+        return f"expected a class for each of {', '.join(LABELS)}"
+    if any(type(number) is not int or number not in (0, 1) for number in value.values()):
+        return "expected the classes 0 and 1"
+    if any(value[label] == value[SPEAKING] for label in LABELS if label != SPEAKING):
+        return f"expected one class for {SPEAKING} and the other for the other labels"
+    return None
+
+
+PathText = Annotated[str, _path]
+Flag = Annotated[bool, flag]
+Size = Annotated[int, whole(1)]
+Ratio = Annotated[float, number(0, 1)]
+Positive = Annotated[float, number(0)]
+NotNegative = Annotated[float, number(0, or_equal=True)]
+Duration = Annotated[float, number(LEAST_DURATION_S, or_equal=True)]
 
 
 @dataclass(frozen=True)
 class Config:
     """The keys of configs/config.yaml, where each is explained, with their units.
 
-    `filter_classes` is a tuple of labels; every other value is as it stands in the file.
+    Each annotation holds the check of its value. `filter_classes` is a tuple of labels; every other value is as it
+    stands in the file.
     """
 
-    test_ann_dir: str
-    train_ann_dir: str
-    extracted_path: str
-    download_path: str
-    vid_save_path: str
-    start_ts: str
-    fps: float
-    eps: float
-    ann_stride: int
-    mfcc_window_size: float
-    stride: float
-    nmfcc: int
-    apply_mean: bool
-    apply_stddev: bool
-    sequence_size: int
-    vid_frame_size: int
-    mfcc_frame_size: int
-    train_annotations_full: str
-    test_annotations_full: str
-    train_annotations_subset: str
-    test_annotations_subset: str
-    train_keep_ratio: float
-    valid_keep_ratio: float
-    test_keep_ratio: float
-    filter_out: bool
-    filter_classes: tuple[str, ...]
-    remove_small_faces: bool
-    small_face_threshold: float
-    classes: Mapping[str, int]
-    mode: str
-    epochs: int
-    batch_size: int
-    width: int
-    height: int
-    channels: int
-    learning_rate: float
-    main_out_weight: float
-    v_out_weight: float
-    a_out_weight: float
-    load_weights: bool
-    weights_file: str
-    optimiser: str
-    annotation_type: str
-    resample: bool
-    save_best_only: bool
-    augment: bool
-    dtype: str
-    use_earlystopping: bool
-    es_patience: int
-    tb_logdir: str
+    test_ann_dir: PathText
+    train_ann_dir: PathText
+    extracted_path: PathText
+    download_path: PathText
+    vid_save_path: PathText
+    start_ts: Annotated[str, _start_ts]
+    fps: Positive
+    eps: NotNegative
+    ann_stride: Size
+    mfcc_window_size: Duration
+    stride: Duration
+    nmfcc: Annotated[int, whole(1, BANDS)]
+    apply_mean: Flag
+    apply_stddev: Flag
+    sequence_size: Size
+    vid_frame_size: Size
+    mfcc_frame_size: Size
+    train_annotations_full: PathText
+    test_annotations_full: PathText
+    train_annotations_subset: PathText
+    test_annotations_subset: PathText
+    train_keep_ratio: Ratio
+    valid_keep_ratio: Ratio
+    test_keep_ratio: Ratio
+    filter_out: Flag
+    filter_classes: Annotated[tuple[str, ...], _labels]
+    remove_small_faces: Flag
+    small_face_threshold: NotNegative
+    classes: Annotated[Mapping[str, int], _classes]
+    mode: Annotated[str, one_of(*MODES)]
+    epochs: Size
+    batch_size: Size
+    width: Size
+    height: Size
+    channels: Annotated[int, one_of(1, 3)]
+    learning_rate: Positive
+    main_out_weight: NotNegative
+    v_out_weight: NotNegative
+    a_out_weight: NotNegative
+    load_weights: Flag
+    weights_file: PathText
+    optimiser: Annotated[str, one_of(*OPTIMISERS)]
+    annotation_type: Annotated[str, one_of("full", "subset")]
+    resample: Flag
+    save_best_only: Flag
+    augment: Flag
+    dtype: Annotated[str, one_of("float32", "bfloat16")]
+    use_earlystopping: Flag
+    es_patience: Size
+    tb_logdir: PathText
 
     def path(self, data_dir: str | Path, key: str) -> Path:
         """The path that a key holds; a relative one is under the data folder."""
@@ -103,7 +139,7 @@ class Config:
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
-        """(1, coefficient, time), the sound of a sample."""
+        """(1, coefficient, vector), the MFCCs of a sample."""
         return 1, self.nmfcc, self.audio_window
 
     @property
@@ -127,15 +163,14 @@ def read_config(path: str | Path) -> Config:
             values.
     """
     values = read_mapping(path)
-    names = [field.name for field in fields(Config)]
-    faults = [f"unknown key {key!r}" for key in values if key not in names]
-    faults += [f"missing key {name!r}" for name in names if name not in values]
-    for field in fields(Config):
-        if field.name in values:
-            value = _as_number(values[field.name]) if field.type is float else values[field.name]
-            fault = _CHECKS[field.name](value)
-            faults += [f"{field.name} is {value!r}: {fault}"] if fault else []
-            values[field.name] = value
+    hints = get_type_hints(Config, include_extras=True)
+    faults = [f"unknown key {key!r}" for key in values if key not in hints]
+    faults += [f"missing key {name!r}" for name in hints if name not in values]
+    for name in (name for name in hints if name in values):
+        kind, check = get_args(hints[name])
+        values[name] = _as_number(values[name]) if kind is float else values[name]
+        fault = check(values[name])
+        faults += [f"{name} is {values[name]!r}: {fault}"] if fault else []
     faults = faults or _conflicts(values)
     if faults:
         raise UserError(
@@ -165,13 +200,13 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, and says in which line a value is that cannot be had."""
+    """Refuses a key that is given twice in a mapping, and names the line of a value that cannot be read."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in names:
-                problem = f"the key {key.value!r} stands there twice: take one of them out"
+                problem = f"the key {key.value!r} is given twice: remove one of them"
                 raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
             names.add(key.value)
         return super().construct_mapping(node, deep)
@@ -179,14 +214,14 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # what looks like a date or a number, and is none
+        except ValueError as error:  # what looks like a date or a number, but is not one
             raise yaml.constructor.ConstructorError(
-                problem=f"{error}; put a text between quotes", problem_mark=node.start_mark
+                problem=f"{error}; put text between quotes", problem_mark=node.start_mark
             ) from error
 
 
 def _conflicts(values: Mapping[str, Any]) -> list[str]:
-    """The faults of values that are good alone, and not together."""
+    """The faults of values that are valid alone, but not together."""
     faults = [
         f"{first} and {second} are both {values[first]!r}: expected a file for each, or one would replace the other"
         for first, second in combinations(SAMPLES_KEYS, 2)
@@ -201,92 +236,8 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
 
 
 def _as_number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 (without a point) for text; it is a number to everybody else."""
+    """YAML 1.1 reads 1e-3 (without a point) as text; users mean a number."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
-
-
-def _path(value: Any) -> str | None:
-    return None if isinstance(value, str) and value and "\0" not in value else "expected a path"
-
-
-def _start_ts(value: Any) -> str | None:
-    if not is_file_name(value):
-        return "expected the name of a file in each video's folder, without a slash"
-    taken = re.fullmatch(OWN_FILES, value, re.IGNORECASE)
-    return "expected another name: ava-extract writes something else to that file" if taken else None
-
-
-def _labels(value: Any) -> str | None:
-    good = isinstance(value, list | dict) and all(label in LABELS for label in value)
-    return None if good else f"expected a list, empty or with some of {', '.join(LABELS)}"
-
-
-def _classes(value: Any) -> str | None:
-    if not isinstance(value, dict) or sorted(map(str, value)) != sorted(LABELS):
-        return f"expected a class for each of {', '.join(LABELS)}"
-    if any(type(number) is not int or number not in (0, 1) for number in value.values()):
-        return "expected the classes 0 and 1"
-    if any(value[label] == value[SPEAKING] for label in LABELS if label != SPEAKING):
-        return f"expected one class for {SPEAKING} and the other for the other labels"
-    return None
-
-
-_ratio = number(0, 1)
-_weight = number(0, or_equal=True)
-_size = whole(1)
-
-_CHECKS: dict[str, Check] = {
-    "test_ann_dir": _path,
-    "train_ann_dir": _path,
-    "extracted_path": _path,
-    "download_path": _path,
-    "vid_save_path": _path,
-    "start_ts": _start_ts,
-    "fps": number(0),
-    "eps": number(0, or_equal=True),
-    "ann_stride": _size,
-    "mfcc_window_size": number(LEAST_SOUND_S, or_equal=True),
-    "stride": number(LEAST_SOUND_S, or_equal=True),
-    "nmfcc": whole(1, BANDS),
-    "apply_mean": flag,
-    "apply_stddev": flag,
-    "sequence_size": _size,
-    "vid_frame_size": _size,
-    "mfcc_frame_size": _size,
-    "train_annotations_full": _path,
-    "test_annotations_full": _path,
-    "train_annotations_subset": _path,
-    "test_annotations_subset": _path,
-    "train_keep_ratio": _ratio,
-    "valid_keep_ratio": _ratio,
-    "test_keep_ratio": _ratio,
-    "filter_out": flag,
-    "filter_classes": _labels,
-    "remove_small_faces": flag,
-    "small_face_threshold": number(0, or_equal=True),
-    "classes": _classes,
-    "mode": one_of(*MODES),
-    "epochs": _size,
-    "batch_size": _size,
-    "width": _size,
-    "height": _size,
-    "channels": one_of(1, 3),
-    "learning_rate": number(0),
-    "main_out_weight": _weight,
-    "v_out_weight": _weight,
-    "a_out_weight": _weight,
-    "load_weights": flag,
-    "weights_file": _path,
-    "optimiser": one_of(*OPTIMISERS),
-    "annotation_type": one_of("full", "subset"),
-    "resample": flag,
-    "save_best_only": flag,
-    "augment": flag,
-    "dtype": one_of("float32", "bfloat16"),
-    "use_earlystopping": flag,
-    "es_patience": _size,
-    "tb_logdir": _path,
-}

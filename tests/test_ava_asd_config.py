@@ -220,17 +220,17 @@ def test_values_that_yaml_cannot_have(write, value):
     path.write_text(path.read_text().replace("start_ts: start_ts", f"start_ts: {value}"))
     told = faults_of(path)
     assert "cannot be read as YAML" in told
-    assert "put a text between quotes" in told
+    assert "put text between quotes" in told
     assert "line " in told
 
 
 def test_a_key_that_stands_there_twice(write):
     path = write()
     path.write_text(path.read_text() + "fps: 12\n")
-    assert "the key 'fps' stands there twice: take one of them out" in faults_of(path)
+    assert "the key 'fps' is given twice: remove one of them" in faults_of(path)
     path = write()
     path.write_text(path.read_text().replace("classes:\n", "classes:\n  NOT_SPEAKING: 0\n"))
-    assert "the key 'NOT_SPEAKING' stands there twice" in faults_of(path)
+    assert "the key 'NOT_SPEAKING' is given twice" in faults_of(path)
 
 
 def test_a_file_that_may_not_be_read(write, monkeypatch):
