@@ -1,18 +1,18 @@
-"""Random changes of training samples, in batch and on the device: faces and sound."""
+"""Random changes of training samples, in batch and on the device: faces and audio."""
 
 import torch
 from torch import Tensor
 
 from core.inputs.transforms import Draws, zoom
 
-CROP_SCALE = (0.8, 1.0)  # side of the box that is cut, as a share of the face crop's
+CROP_SCALE = (0.8, 1.0)  # side of the box that is kept, as a share of the face crop's
 JITTER = 0.3  # brightness and contrast are multiplied by 1 - JITTER to 1 + JITTER
 NOISE = 0.2  # greatest standard deviation of the noise, in those of the normalised coefficients
 GAIN = 0.5  # greatest shift of the first coefficient, in its standard deviations
 
 
 def augment_faces(video: Tensor, draws: Draws) -> Tensor:
-    """Mirror half of the samples, cut a box, change brightness, then contrast; alike in all frames of a sample.
+    """Mirror half of the samples, crop, change brightness, then contrast; alike in all frames of a sample.
 
     Args:
         video: (batch, channel, frame, row, column) float32, 0 to 1.
@@ -26,18 +26,18 @@ def augment_faces(video: Tensor, draws: Draws) -> Tensor:
     corner = draws.rand(2) * (1 - side)[:, None]  # left, top
     flip = draws.rand() < 0.5
     brightness, contrast = (1 + JITTER * (2 * draws.rand(2) - 1)).to(video.device).unbind(1)
-    pictures = video.flatten(1, 2)
-    pictures = zoom(pictures, *(numbers.to(video.device) for numbers in (side, corner, flip)))
-    pictures = pictures * brightness.view(-1, 1, 1, 1)
-    grey = pictures.mean(dim=(1, 2, 3), keepdim=True)
-    pictures = grey + (pictures - grey) * contrast.view(-1, 1, 1, 1)
-    return pictures.clamp(0, 1).view_as(video)
+    frames = video.flatten(1, 2)
+    frames = zoom(frames, *(numbers.to(video.device) for numbers in (side, corner, flip)))
+    frames = frames * brightness.view(-1, 1, 1, 1)
+    grey = frames.mean(dim=(1, 2, 3), keepdim=True)
+    frames = grey + (frames - grey) * contrast.view(-1, 1, 1, 1)
+    return frames.clamp(0, 1).view_as(video)
 
 
-def augment_sound(audio: Tensor, draws: Draws) -> Tensor:
+def augment_audio(audio: Tensor, draws: Draws) -> Tensor:
     """Add noise to all coefficients, and a gain.
 
-    The first coefficient is the sum of the bands' decibels, so that louder sound shifts it, and none of the others.
+    The first coefficient is the sum of the bands' decibels, so louder audio shifts it and no other.
 
     Args:
         audio: (batch, 1, coefficient, vector) float32, normalised MFCCs.
@@ -47,7 +47,7 @@ def augment_sound(audio: Tensor, draws: Draws) -> Tensor:
         The same shape.
     """
     deviation = NOISE * draws.rand(1, 1, 1)
-    # Of two even numbers the normal distribution has one (Box and Muller, 1958).
+    # Two uniform numbers give a normally distributed one (Box and Muller, 1958).
     radius, angle = draws.rand(2, *audio.shape[1:]).unbind(1)
     noise = (-2 * torch.log1p(-radius)).sqrt() * torch.cos(2 * torch.pi * angle)
     change = deviation * noise

@@ -1,4 +1,4 @@
-"""Layers as Keras computes them with padding 'same', over pictures kept channels last."""
+"""Layers as Keras computes them with padding 'same', over maps kept channels last."""
 
 from collections.abc import Callable, Sequence
 
@@ -25,16 +25,16 @@ class SameConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size)
         initialise(self)
 
-    def forward(self, pictures: Tensor, pool: Callable[[Tensor], Tensor] = UNPOOLED) -> Tensor:
+    def forward(self, maps: Tensor, pool: Callable[[Tensor], Tensor] = UNPOOLED) -> Tensor:
         """(batch, in channel, row, column) -> (batch, out channel, row, column), pooled."""
-        return pool(_same_conv2d(pictures, self.weight, self.bias))
+        return pool(_same_conv2d(maps, self.weight, self.bias))
 
 
 class SameConv3d(nn.Conv3d):
     """A convolution over frames, rows and columns of stride 1 whose output has its input's size.
 
-    It is computed frame by frame, over pictures whose channels are those of the frames that the kernel reaches: on a
-    CPU that is faster, and nothing is multiplied with frames that are not there.
+    It is computed frame by frame, over images whose channels are those of the frames that the kernel reaches: on a
+    CPU that is faster, and padding frames are never multiplied.
     Its weight is that of nn.Conv3d: (out channel, in channel, frame, row, column).
 
     Args:
@@ -48,11 +48,11 @@ class SameConv3d(nn.Conv3d):
         self.frames = frames
         initialise(self)
 
-    def forward(self, pictures: Tensor, pool: Callable[[Tensor], Tensor] = UNPOOLED) -> Tensor:
+    def forward(self, maps: Tensor, pool: Callable[[Tensor], Tensor] = UNPOOLED) -> Tensor:
         """Convolve and pool.
 
         Args:
-            pictures: (batch * frame, in channel, row, column).
+            maps: (batch * frame, in channel, row, column).
             pool: of the maps of single frames, which it makes smaller while they are few.
 
         Returns:
@@ -60,8 +60,8 @@ class SameConv3d(nn.Conv3d):
         """
         reach = self.kernel_size[0] // 2
         if reach == 0:
-            return pool(_same_conv2d(pictures, self.weight.flatten(1, 2), self.bias))
-        clips = pictures.unflatten(0, (-1, self.frames))
+            return pool(_same_conv2d(maps, self.weight.flatten(1, 2), self.bias))
+        clips = maps.unflatten(0, (-1, self.frames))
         maps = [pool(self._frame(clips, frame, reach)).permute(0, 2, 3, 1) for frame in range(self.frames)]
         return torch.stack(maps, dim=1).flatten(0, 1).permute(0, 3, 1, 2)  # stays channels last in memory
 
@@ -85,10 +85,10 @@ class SamePool2d(nn.Module):
         super().__init__()
         self.size = size
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, maps: Tensor) -> Tensor:
         """(batch, channel, row, column) -> (batch, channel, ceil(row / size), ceil(column / size))."""
-        before = [-side % self.size // 2 for side in pictures.shape[2:]]
-        return F.max_pool2d(pictures, self.size, self.size, before, ceil_mode=True)  # ceil_mode pads the end
+        before = [-side % self.size // 2 for side in maps.shape[2:]]
+        return F.max_pool2d(maps, self.size, self.size, before, ceil_mode=True)  # ceil_mode pads the end
 
     def extra_repr(self) -> str:
         return f"size={self.size}"
@@ -99,9 +99,9 @@ def pooled(sides: Sequence[int], size: int) -> list[int]:
     return [-(-side // size) for side in sides]
 
 
-def flatten(pictures: Tensor, frames: int = 1) -> Tensor:
+def flatten(maps: Tensor, frames: int = 1) -> Tensor:
     """(batch * frame, channel, row, column) -> (batch, frame * row * column * channel), the order of Keras."""
-    return pictures.permute(0, 2, 3, 1).reshape(len(pictures) // frames, -1)
+    return maps.permute(0, 2, 3, 1).reshape(len(maps) // frames, -1)
 
 
 def initialise(layer: nn.Module) -> None:
@@ -110,17 +110,17 @@ def initialise(layer: nn.Module) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def _same_conv2d(pictures: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _same_conv2d(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     rows, columns = weight.shape[2:]
-    precise = pictures.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if rows == columns == winograd.TAPS and pictures.device.type == "cpu" and precise:
+    precise = maps.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if rows == columns == winograd.TAPS and maps.device.type == "cpu" and precise:
         # 60 % of a step's products are in this layer of the video tower: a CPU is bound by them, a GPU is not. In
         # narrower types than float32 Winograd's products would lose too much.
         weights = [part.contiguous(memory_format=torch.channels_last) for part in winograd.transformed(weight)]
-        return winograd.convolve_rows(pictures, weights, bias)
-    # Only what an even kernel has more at the end is laid around the pictures: the convolution's own padding, alike on
+        return winograd.convolve_rows(maps, weights, bias)
+    # Only what an even kernel has more at the end is padded around the maps: the convolution's own padding, alike on
     # both sides, costs it no multiplications.
-    pictures = F.pad(pictures, (0, 1 - columns % 2, 0, 1 - rows % 2))
-    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    maps = F.pad(maps, (0, 1 - columns % 2, 0, 1 - rows % 2))
+    maps = maps.contiguous(memory_format=torch.channels_last)
     weight = weight.contiguous(memory_format=torch.channels_last)
-    return F.conv2d(pictures, weight, bias, padding=((rows - 1) // 2, (columns - 1) // 2))
+    return F.conv2d(maps, weight, bias, padding=((rows - 1) // 2, (columns - 1) // 2))

@@ -1,27 +1,21 @@
 """Mel-frequency cepstral coefficients as the published system takes them from librosa 0.7, with its defaults.
 
-Not those of `core.media.audio`: the window is Hann's and centred, the 128 mel bands are Slaney's and reach to half of
-the sound's own sample rate, levels are decibels down to 80 below the loudest. Published weights depend on all of it.
+Not those of `core.inputs.mfcc`: the window is Hann's and centred, the 128 mel bands are Slaney's and reach to half of
+the audio's own sample rate, levels are decibels down to 80 below the loudest. Published weights depend on all of it.
 """
 
-import functools
-
 import numpy as np
-import scipy.fft
 import torch
+from torchaudio import functional as AF
 
 BANDS = 128
 RANGE_DB = 80.0
 LEAST_POWER = 1e-10
-WINDOWS_AT_ONCE = 4096  # bounds the memory that the spectra of a long sound take
-# The mel scale of Slaney's Auditory Toolbox: 3 mel each 200 Hz up to 1 kHz, above it 27 mel each factor of 6.4.
-HZ_PER_MEL = 200 / 3
-LINEAR_UP_TO_HZ = 1000.0
-LOG_STEP = np.log(6.4) / 27
+WINDOWS_AT_ONCE = 4096  # limits the memory that the spectra of a long recording take
 
 
 def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: float, stride_s: float) -> np.ndarray:
-    """The MFCCs of a sound; vector i is of the window around sample i * stride.
+    """The MFCCs of audio; vector i is of the window around sample i * stride.
 
     Args:
         samples: (sample,) float, -1 to 1; more than half a window.
@@ -35,11 +29,13 @@ def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: flo
     window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
     padded = np.pad(np.asarray(samples, np.float32), window // 2, mode="reflect")
     windows = torch.from_numpy(padded).unfold(0, window, stride)
-    hann, filters = torch.hann_window(window), torch.from_numpy(mel_filters(sample_rate, window))
-    parts = [torch.fft.rfft(part * hann).abs().square() @ filters.T for part in windows.split(WINDOWS_AT_ONCE)]
-    decibels = 10 * torch.log10(torch.cat(parts).clamp(min=LEAST_POWER))
-    decibels = decibels.clamp(min=float(decibels.max()) - RANGE_DB).numpy()
-    return np.ascontiguousarray(scipy.fft.dct(decibels, norm="ortho")[:, :coefficients].T, np.float32)
+    hann = torch.hann_window(window)
+    filters = AF.melscale_fbanks(
+        window // 2 + 1, 0.0, sample_rate / 2, BANDS, sample_rate, norm="slaney", mel_scale="slaney"
+    )
+    parts = [torch.fft.rfft(part * hann).abs().square() @ filters for part in windows.split(WINDOWS_AT_ONCE)]
+    decibels = AF.amplitude_to_DB(torch.cat(parts), 10.0, LEAST_POWER, 0.0, top_db=RANGE_DB)
+    return (decibels @ AF.create_dct(coefficients, BANDS, "ortho")).T.contiguous().numpy()
 
 
 def vectors(samples: int, sample_rate: int, window_s: float, stride_s: float) -> int:
@@ -49,11 +45,11 @@ def vectors(samples: int, sample_rate: int, window_s: float, stride_s: float) ->
 
 
 def normalised(mfccs: np.ndarray, *, mean: bool, deviation: bool) -> np.ndarray:
-    """Take away each coefficient's mean over time, and divide by its standard deviation, as asked.
+    """Subtract each coefficient's mean over time, and divide by its standard deviation, as asked.
 
     Args:
         mfccs: (coefficient, vector) float32. A coefficient that never changes has no deviation to divide by.
-        mean, deviation: what is done.
+        mean, deviation: whether to subtract the mean, and to divide by the deviation.
 
     Returns:
         (coefficient, vector) float32.
@@ -65,29 +61,5 @@ def normalised(mfccs: np.ndarray, *, mean: bool, deviation: bool) -> np.ndarray:
 
 
 def whole_samples(seconds: float, sample_rate: int) -> int:
-    """How many samples a window or a stride takes: cut off, not rounded, as published."""
+    """How many samples a window or a stride takes: truncated, not rounded, as published."""
     return int(sample_rate * seconds)
-
-
-@functools.cache
-def mel_filters(sample_rate: int, window: int) -> np.ndarray:
-    """Triangles of equal area, evenly spaced in mel from 0 to half of the sample rate: (band, bin) float32."""
-    bins = np.fft.rfftfreq(window, 1 / sample_rate)
-    edges = _hertz(np.linspace(0, _mel(sample_rate / 2), BANDS + 2))
-    widths = np.diff(edges)
-    rising = (bins - edges[:-2, None]) / widths[:-1, None]
-    falling = (edges[2:, None] - bins) / widths[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
-
-
-def _mel(hertz: float) -> float:
-    linear = hertz / HZ_PER_MEL
-    if hertz < LINEAR_UP_TO_HZ:
-        return linear
-    return LINEAR_UP_TO_HZ / HZ_PER_MEL + np.log(hertz / LINEAR_UP_TO_HZ) / LOG_STEP
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    knee = LINEAR_UP_TO_HZ / HZ_PER_MEL
-    return np.where(mel < knee, mel * HZ_PER_MEL, LINEAR_UP_TO_HZ * np.exp(LOG_STEP * (mel - knee)))

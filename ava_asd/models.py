@@ -58,7 +58,7 @@ class Tower(nn.Module):
         layers: `AUDIO_LAYERS` or `VIDEO_LAYERS`.
         channels: of the input.
         sides: rows and columns of the input.
-        frames: pictures that belong together; 1 for sound.
+        frames: frames of a clip; 1 for audio.
         dense: whether the dense layer is there.
 
     Attributes:
@@ -86,106 +86,83 @@ class Tower(nn.Module):
         """The convolutions, in order."""
         return [self.get_submodule(f"conv{number}") for number in range(1, len(self.pools) + 1)]
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(batch, 1, coefficient, time) or (batch, channel, frame, row, column) -> (batch, feature)."""
-        if pictures.ndim == 5:
-            pictures = pictures.transpose(1, 2).flatten(0, 1)
+    def forward(self, maps: Tensor) -> Tensor:
+        """(batch, 1, coefficient, vector) or (batch, channel, frame, row, column) -> (batch, feature)."""
+        if maps.ndim == 5:
+            maps = maps.transpose(1, 2).flatten(0, 1)
         for convolution, pool in zip(self.convolutions, self.pools, strict=True):
-            # The published order is ReLU, pool. The result is the same, for fewer numbers to look at.
-            pictures = F.relu(convolution(pictures, pool), inplace=True)
-        features = flatten(pictures, self.frames)
+            # The published order is ReLU, pool. The result is the same, computed on fewer numbers.
+            maps = F.relu(convolution(maps, pool), inplace=True)
+        features = flatten(maps, self.frames)
         return features if self.fc7 is None else F.relu(self.fc7(features))
 
 
 class StaticNetwork(nn.Module):
-    """What the networks of all modes have in common.
+    """A network of any mode: its towers, in the audio-visual modes an output on each, and an output on top of all.
+
+    Args:
+        mode: one of `MODES`.
+        audio_shape, video_shape: as for `build`.
 
     Attributes:
         mode: one of `MODES`.
         outputs: names of the outputs, in the order of the logits.
     """
 
-    def __init__(self, mode: str):
+    def __init__(self, mode: str, audio_shape: Sequence[int], video_shape: Sequence[int]):
         super().__init__()
         self.mode, self.outputs = mode, MODES[mode]
+        dense = mode != "s_av_fc"
+        channels, *sides = audio_shape
+        self.audio = Tower(AUDIO_LAYERS, channels, sides, dense=dense) if "audio" in self.outputs else None
+        channels, frames, *sides = video_shape
+        self.video = Tower(VIDEO_LAYERS, channels, sides, frames, dense=dense) if "video" in self.outputs else None
+        features = sum(tower.features for tower in self.towers)
+        self.fc1 = _dense(features, JOINT) if mode == "s_av" else None
+        if len(self.towers) == 2:
+            self.a_out = _dense(self.audio.features, CLASSES)
+            self.v_out = _dense(self.video.features, CLASSES)
+        self.main_out = _dense(JOINT if mode == "s_av" else features, CLASSES)
 
-    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
-        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode needs."""
-        raise NotImplementedError
+    @property
+    def towers(self) -> list[Tower]:
+        """The towers of the mode, audio before video."""
+        return [tower for tower in (self.audio, self.video) if tower is not None]
 
-    def penalty(self) -> Tensor:
-        """What the L2 regularisation adds to the loss, a scalar: 0 but in the audio-visual modes."""
-        return torch.zeros((), device=self.main_out.weight.device)
-
-
-class SingleNetwork(StaticNetwork):
-    """Modes s_a and s_v: a tower and the output on it.
-
-    Args:
-        mode: "s_a" or "s_v".
-        tower: with its dense layer.
-    """
-
-    def __init__(self, mode: str, tower: Tower):
-        super().__init__(mode)
-        self.add_module(self.outputs[0], tower)
-        self.main_out = _dense(tower.features, CLASSES)
-
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Logits of a batch.
 
         Args:
-            pictures: (batch, 1, coefficient, time) float32 normalised MFCCs for s_a, (batch, channel, frame, row,
-                column) float32, 0 to 1, for s_v.
+            inputs: what the mode takes, in this order: audio (batch, 1, coefficient, vector) float32, normalised
+                MFCCs; video (batch, channel, frame, row, column) float32, 0 to 1.
 
         Returns:
-            (batch, class) float32.
+            (batch, class) float32: of s_a and s_v one; of the audio-visual modes a_out, v_out, main_out, of the audio,
+            the video and both.
         """
-        return self.main_out(self.get_submodule(self.outputs[0])(pictures))
-
-    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor]:
-        return (self(audio if self.mode == "s_a" else video),)
-
-
-class AudioVisualNetwork(StaticNetwork):
-    """Modes s_av and s_av_fc: both towers, an output on each, and one on both.
-
-    Args:
-        mode: "s_av" or "s_av_fc".
-        audio, video: towers; with their dense layers for s_av, without for s_av_fc.
-    """
-
-    def __init__(self, mode: str, audio: Tower, video: Tower):
-        super().__init__(mode)
-        self.audio, self.video = audio, video
-        joint = audio.features + video.features
-        self.fc1 = _dense(joint, JOINT) if mode == "s_av" else None
-        self.a_out = _dense(audio.features, CLASSES)
-        self.v_out = _dense(video.features, CLASSES)
-        self.main_out = _dense(JOINT if mode == "s_av" else joint, CLASSES)
-
-    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of a batch.
-
-        Args:
-            audio: (batch, 1, coefficient, time) float32, normalised MFCCs.
-            video: (batch, channel, frame, row, column) float32, 0 to 1.
-
-        Returns:
-            a_out, v_out, main_out: the audio, the video and the joint output, (batch, class) float32 each.
-        """
-        audio, video = self.audio(audio), self.video(video)
-        joint = F.dropout(torch.cat([audio, video], dim=1), DROPOUT, self.training)
+        features = [tower(maps) for tower, maps in zip(self.towers, inputs, strict=True)]
+        if len(features) == 1:
+            return self.main_out(features[0])
+        joint = F.dropout(torch.cat(features, dim=1), DROPOUT, self.training)
         if self.fc1 is not None:
             joint = F.dropout(F.relu(self.fc1(joint)), DROPOUT, self.training)
-        return self.a_out(audio), self.v_out(video), self.main_out(joint)
+        return self.a_out(features[0]), self.v_out(features[1]), self.main_out(joint)
 
     def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
-        return self(audio, video)
+        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode takes."""
+        inputs = [maps for tower, maps in ((self.audio, audio), (self.video, video)) if tower is not None]
+        logits = self(*inputs)
+        return logits if len(inputs) == 2 else (logits,)
 
     def penalty(self) -> Tensor:
-        """1e-4 times the sum of the squared kernels of all convolutions, as Keras' l2(1e-4) adds it; no biases."""
-        kernels = [layer.weight for tower in (self.audio, self.video) for layer in tower.convolutions]
+        """What the L2 regularisation adds to the loss, a scalar.
+
+        In the audio-visual modes 1e-4 times the sum of the squared kernels of all convolutions, as Keras' l2(1e-4)
+        adds it, without biases; 0 in the others.
+        """
+        if len(self.towers) == 1:
+            return torch.zeros((), device=self.main_out.weight.device)
+        kernels = [layer.weight for tower in self.towers for layer in tower.convolutions]
         return L2 * sum(kernel.square().sum() for kernel in kernels)
 
 
@@ -207,16 +184,7 @@ def build(
     """
     if mode not in MODES:
         raise UserError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
-    channels, *sides = audio_shape
-    dense = mode != "s_av_fc"
-    if "audio" in MODES[mode]:
-        audio = Tower(AUDIO_LAYERS, channels, sides, dense=dense)
-    channels, frames, *sides = video_shape
-    if "video" in MODES[mode]:
-        video = Tower(VIDEO_LAYERS, channels, sides, frames, dense=dense)
-    if mode in AUDIO_VISUAL_MODES:
-        return AudioVisualNetwork(mode, audio, video)
-    return SingleNetwork(mode, audio if mode == "s_a" else video)
+    return StaticNetwork(mode, audio_shape, video_shape)
 
 
 def load_weights(model: StaticNetwork, path: str | Path) -> None:
@@ -241,7 +209,7 @@ def load_weights(model: StaticNetwork, path: str | Path) -> None:
 
 
 def _mode_of(weights: Mapping[str, Tensor]) -> str | None:
-    """The mode that a state dict's names tell; None where they are of something else."""
+    """The mode that a state dict's names imply; None where they are of something else."""
     towers = {name.split(".")[0] for name in weights} & {"audio", "video"}
     if len(towers) == 2:
         return "s_av" if "fc1.weight" in weights else "s_av_fc"

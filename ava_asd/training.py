@@ -6,7 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ava_asd.augmentation import augment_faces, augment_sound
+from ava_asd.augmentation import augment_audio, augment_faces
 from ava_asd.config import Config
 from ava_asd.models import StaticNetwork
 from ava_asd.samples import balanced, share
@@ -79,7 +79,7 @@ class StaticLoss:
         """Loss, and logits with the column of speaking last; the main output, which is the last one, comes first."""
         audio, video = batch.audio, scaled(batch.video)
         if draws is not None and self.config.augment:
-            audio, video = augment_sound(audio, draws), augment_faces(video, draws)
+            audio, video = augment_audio(audio, draws), augment_faces(video, draws)
         logits = self._outputs(model, audio, video)
         loss, parts = weighted_loss(self.network, logits, batch.labels, self.weights)
         speaking = self.config.speaking_class

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ava_asd.augmentation import GAIN, augment_faces, augment_sound
+from ava_asd.augmentation import GAIN, augment_audio, augment_faces
 from core.inputs.transforms import Draws
 
 
@@ -32,7 +32,7 @@ def test_about_half_of_the_faces_are_mirrored():
 
 def test_gain_shifts_the_first_coefficient_and_noise_all():
     silence = torch.zeros(400, 1, 13, 20)
-    changed = augment_sound(silence, draws(400))
+    changed = augment_audio(silence, draws(400))
     deviations = changed[:, 0, 1:].flatten(1).std(dim=1)
     assert 0.18 < deviations.max() < 0.23
     assert deviations.min() < 0.01
