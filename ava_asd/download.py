@@ -12,14 +12,14 @@ server: it takes the place of scheme and host of every address.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from pathlib import Path
 
 from ava_asd.arguments import add_arguments
-from ava_asd.config import Config, read_config
+from ava_asd.config import read_config
 from ava_asd.layout import ANNOTATION_KEYS, annotated_videos
-from core.download.ava_release import AVA, Sources, at_mirror, name_of, read_md5s, read_video_names, unpack_annotations
+from core.download.ava_release import AVA, Sources, at_mirror, fetch_annotations, find_videos
 from core.download.many import Downloader, Remote, report_missing
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import make_folder
@@ -49,62 +49,22 @@ def main(
         raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
     if arguments.mirror is not None:
         sources = at_mirror(sources, arguments.mirror)
+    if arguments.no_md5:  # the archives' own are left out too
+        sources = dataclasses.replace(
+            sources, annotations={split: Remote(remote.url) for split, remote in sources.annotations.items()}
+        )
     lists = Downloader(make_folder(config.path(data, "download_path")), arguments.jobs, sleep)
     if arguments.what == "annotations":
-        download_annotations(lists, config, data, sources, use_md5=not arguments.no_md5)
-        missing = lists.missing
-    else:
-        videos = Downloader(make_folder(config.path(data, "vid_save_path")), arguments.jobs, sleep)
-        download_videos(lists, videos, config, data, sources, use_md5=not arguments.no_md5)
-        missing = lists.missing + videos.missing
-    return report_missing(missing)
-
-
-def download_annotations(
-    downloader: Downloader, config: Config, data: Path, sources: Sources, *, use_md5: bool
-) -> None:
-    """Fetch the archives and unpack each to the folder of its split."""
-    remotes = {split: sources.annotations[release] for split, release in ARCHIVES.items()}
-    if not use_md5:
-        remotes = {split: Remote(remote.url) for split, remote in remotes.items()}
-    there = downloader.fetch({Path(name_of(remote)): remote for remote in remotes.values()}, "annotations")
-    for split, remote in remotes.items():
-        archive = Path(name_of(remote))
-        if archive in there:
-            folder = config.path(data, ANNOTATION_KEYS[split])
-            count = unpack_annotations(downloader.folder / archive, folder)
-            print(f"{split}: {count} annotated videos in {folder}")
-
-
-def download_videos(
-    lists: Downloader, videos: Downloader, config: Config, data: Path, sources: Sources, *, use_md5: bool
-) -> None:
-    """Fetch the videos that the annotations of both splits are of.
-
-    Args:
-        lists: fetches the lists of names and checksums.
-        videos: fetches the videos.
-        config, data: settings, and the folder that their paths are under.
-        sources: where everything lies.
-        use_md5: whether the videos are checked by the list of checksums, not by their sizes alone.
-
-    Raises:
-        UserError: the annotations are not there.
-    """
-    ids = annotated_videos(config, data)
-    remotes = [sources.video_names, *([sources.video_md5s] if use_md5 else [])]
-    there = lists.fetch({Path(name_of(remote)): remote for remote in remotes}, "lists of videos")
-    if len(there) < len(remotes):
-        lists.missing.append("all videos: without the lists none is fetched (--no-md5: do without the checksums)")
-        return
-    names = read_video_names(lists.folder / name_of(sources.video_names))
-    md5s = read_md5s(lists.folder / name_of(sources.video_md5s)) if use_md5 else {}
-    files = {PurePosixPath(name).stem: name for name in names if PurePosixPath(name).stem in ids}
-    for video_id in sorted(ids.keys() - files.keys()):
-        videos.missing.append(f"{video_id}: annotated, but not listed in {sources.video_names.url}")
-    wanted = {Path(name): Remote(f"{sources.video_folder}/{quote(name)}", md5s.get(name)) for name in files.values()}
+        folders = {release: config.path(data, ANNOTATION_KEYS[split]) for split, release in ARCHIVES.items()}
+        for release, count in fetch_annotations(lists, folders, sources).items():
+            print(f"{release}: {count} annotated videos in {folders[release]}")
+        return report_missing(lists.missing)
+    ids = dict.fromkeys(annotated_videos(config, data), Path())
+    wanted = find_videos(lists, ids, sources, use_md5=not arguments.no_md5)
+    videos = Downloader(make_folder(config.path(data, "vid_save_path")), arguments.jobs, sleep)
     fetched = videos.fetch(wanted, "videos")
     print(f"{len(fetched)} of {len(ids)} annotated videos in {videos.folder}")
+    return report_missing(lists.missing + videos.missing)
 
 
 if __name__ == "__main__":

@@ -17,99 +17,46 @@ server: it takes the place of scheme and host, and the rest of each address is a
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.download.ava_release import (
-    AVA,
-    Sources,
-    at_mirror,
-    name_of,
-    read_archive,
-    read_md5s,
-    read_video_names,
-    unpack_annotations,
-)
-from core.download.many import Downloader, Remote, report_missing
-from core.formats.ava import ANNOTATION_SUFFIX, SPLITS, annotation_files
+from core.download.ava_release import AVA, Sources, at_mirror, fetch_annotations, find_videos, name_of
+from core.download.many import Downloader, report_missing
+from core.formats.ava import SPLITS, annotation_files
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import make_folder
 
 
-def download_annotations(downloader: Downloader, splits: tuple[str, ...], sources: Sources) -> None:
-    """Fetch the archives and unpack each to the folder of its split."""
-    archives = {split: Path(name_of(sources.annotations[split])) for split in splits}
-    there = downloader.fetch({archives[split]: sources.annotations[split] for split in splits}, "annotations")
-    for split, archive in archives.items():
-        if archive in there:
-            count = unpack_annotations(downloader.folder / archive, downloader.folder / split)
-            print(f"{split}: {count} annotated videos in {downloader.folder / split}")
-
-
-def download_utility(downloader: Downloader, splits: tuple[str, ...], sources: Sources) -> None:
-    """Fetch the augmented csvs of the splits; with both of them comes the one of the test split too."""
-    keys = tuple(sources.utility) if set(splits) == set(SPLITS) else splits
-    downloader.fetch({Path(name_of(sources.utility[key])): sources.utility[key] for key in keys}, "utility csvs")
-
-
 def download_videos(
-    downloader: Downloader,
-    splits: tuple[str, ...],
-    sources: Sources,
-    annotations: Path | None = None,
-    use_md5: bool = True,
+    downloader: Downloader, splits: tuple[str, ...], sources: Sources, annotations: Path | None, *, use_md5: bool
 ) -> None:
-    """Fetch the videos that are annotated, each to the folder of its split.
+    """Download the videos that are annotated, each to the folder of its split.
 
     `annotations` holds {train,val}/<video_id>-activespeaker.csv. None takes `annotations` beside the folder of the
-    videos or, where that is absent, the ids in the archives, which are fetched to a temporary folder for it.
+    videos or, where that is absent, the ids in the archives, which are downloaded to a temporary folder for it.
     """
     beside = downloader.folder.resolve().parent / "annotations"
     if annotations is None and beside.is_dir():
         annotations = beside
-    if annotations is not None:
-        ids = {split: set(annotation_files(annotations / split)) for split in splits}
-    else:
-        ids = archived_ids(downloader, splits, sources)
-
-    lists = [sources.video_names, *([sources.video_md5s] if use_md5 else [])]
-    there = downloader.fetch({Path(name_of(remote)): remote for remote in lists}, "lists of videos")
-    names_path, md5s_path = Path(name_of(sources.video_names)), Path(name_of(sources.video_md5s))
-    if use_md5 and md5s_path not in there:
-        downloader.missing.append("all videos: without their checksums none is fetched (--no-md5: check sizes alone)")
-    if len(there) < len(lists) or len(ids) < len(splits):
-        return
-    names = read_video_names(downloader.folder / names_path)
-    md5s = read_md5s(downloader.folder / md5s_path) if use_md5 else {}
-
-    remotes = {}
+    with contextlib.ExitStack() as stack:
+        if annotations is None:
+            annotations = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            archives = Downloader(annotations, downloader.jobs, downloader.sleep)
+            there = fetch_annotations(archives, {split: annotations / split for split in splits}, sources)
+            downloader.missing += archives.missing
+            if len(there) < len(splits):
+                return
+        ids = {video_id: Path(split) for split in splits for video_id in annotation_files(annotations / split)}
+    videos = find_videos(downloader, ids, sources, use_md5=use_md5)
     for split in splits:
-        files = {PurePosixPath(name).stem: name for name in names if PurePosixPath(name).stem in ids[split]}
-        for name in files.values():
-            remotes[Path(split, name)] = Remote(f"{sources.video_folder}/{quote(name)}", md5s.get(name))
-        for video_id in sorted(ids[split] - files.keys()):
-            downloader.missing.append(f"{split}/{video_id}: annotated, but not listed in {sources.video_names.url}")
-        print(f"{split}: {len(files)} videos, {sum(name in md5s for name in files.values())} of them with a known MD5")
-    downloader.fetch(remotes, "videos")
-
-
-def archived_ids(downloader: Downloader, splits: tuple[str, ...], sources: Sources) -> dict[str, set[str]]:
-    """The ids of the annotated videos of each split whose archive can be had."""
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Downloader(Path(folder), downloader.jobs, downloader.sleep)
-        archives = {split: Path(name_of(sources.annotations[split])) for split in splits}
-        there = temporary.fetch({archives[split]: sources.annotations[split] for split in splits}, "annotations")
-        downloader.missing += temporary.missing
-        return {
-            split: {name.removesuffix(ANNOTATION_SUFFIX) for name, _ in read_archive(Path(folder, archive))}
-            for split, archive in archives.items()
-            if archive in there
-        }
+        of_split = [remote for path, remote in videos.items() if path.parent == Path(split)]
+        print(f"{split}: {len(of_split)} videos, {sum(remote.md5 is not None for remote in of_split)} with a known MD5")
+    downloader.fetch(videos, "videos")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -149,11 +96,14 @@ def main(
     splits = SPLITS if args.split == "both" else (args.split,)
     downloader = Downloader(make_folder(args.destination), args.jobs, sleep)
     if args.what == "annotations":
-        download_annotations(downloader, splits, sources)
+        folders = {split: downloader.folder / split for split in splits}
+        for split, count in fetch_annotations(downloader, folders, sources).items():
+            print(f"{split}: {count} annotated videos in {folders[split]}")
     elif args.what == "videos":
         download_videos(downloader, splits, sources, args.annotations, use_md5=not args.no_md5)
-    else:
-        download_utility(downloader, splits, sources)
+    else:  # with both splits comes the csv of the test split too
+        keys = tuple(sources.utility) if set(splits) == set(SPLITS) else splits
+        downloader.fetch({Path(name_of(sources.utility[key])): sources.utility[key] for key in keys}, "utility csvs")
     if not downloader.missing:
         print(f"complete: {args.destination}")
     return report_missing(downloader.missing)

@@ -1,12 +1,18 @@
 """A file server on 127.0.0.1 that remembers what it was asked and misbehaves on order."""
 
 import hashlib
+import io
 import re
 import socket
 import sys
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
+
+from core.download.ava_release import AVA, Sources, at_mirror
+from core.download.many import Remote
 
 
 class Asked(NamedTuple):
@@ -120,3 +126,65 @@ class FaultyServer:
             self.go_on.wait(timeout=30)
             return
         handler.wfile.write(body)
+
+
+# ---- a small AVA at the paths of the real one ---------------------------------------------------------------------
+
+IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
+VIDEOS = {"-a_1.mkv": b"first" * 30_000, "b-2.mp4": b"second" * 30_000, "--c3.webm": b"third" * 30_000}
+ARCHIVE = "/ava/download/ava_activespeaker_{}_v1.0.tar.bz2"
+VIDEO = "/ava-dataset/trainval/{}"
+NAMES = "/ava-dataset/annotations/ava_speech_file_names_v1.txt"
+MD5S = "/tuanchien/asd/master/ava_speech_file_names_v1.csv"
+UTILITY = "/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/ava_activespeaker_{}_augmented.csv"
+
+
+def csv_of(video_id: str) -> bytes:
+    return f"{video_id},900.10,0.1,0.1,0.2,0.2,NOT_SPEAKING,{video_id}_0900_0960:1\n".encode()
+
+
+def member(name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
+    """One entry of an archive."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    info.size = len(content) if kind == tarfile.REGTYPE else 0
+    return info, content
+
+
+def archive_of(*members: tuple) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:bz2") as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def serve_small_ava(server: FaultyServer) -> Sources:
+    """Put archives, lists, videos (all but b-2 with a known MD5) and csvs on a server; where they are."""
+    for split, ids in IDS.items():
+        folder = f"some_folder_{split}"
+        server.files[ARCHIVE.format(split)] = archive_of(
+            member(folder, kind=tarfile.DIRTYPE),
+            member(f"{folder}/README.txt"),
+            *(member(f"{folder}/{name}-activespeaker.csv", csv_of(name)) for name in ids),
+            *(member(f"{folder}/._{name}-activespeaker.csv") for name in ids),
+        )
+    server.files |= {VIDEO.format(name): content for name, content in VIDEOS.items()}
+    server.files[NAMES] = "\r\n".join([*VIDEOS, "of_the_test_split.mkv"]).encode()
+    md5s = "".join(f"{name},{hashlib.md5(VIDEOS[name]).hexdigest()}\n" for name in ("-a_1.mkv", "--c3.webm"))
+    server.files[MD5S] = f"file_name,md5\n{md5s}".encode()
+    server.files |= {UTILITY.format(split): split.encode() for split in ("train", "val", "test")}
+    moved = at_mirror(AVA, server.url)
+
+    def checked(remote: Remote) -> Remote:
+        content = server.files[remote.url.removeprefix(server.url)]
+        return Remote(remote.url, hashlib.md5(content).hexdigest())
+
+    annotations = {split: checked(remote) for split, remote in moved.annotations.items()}
+    md5_list = checked(moved.video_md5s)
+    return Sources(annotations, moved.utility, moved.video_names, md5_list, moved.video_folder)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder: relative path -> content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,68 +1,30 @@
 """ava-download against a server that holds a small AVA at the paths of the real one."""
 
-import hashlib
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
 from ava_asd_set import write_config
-from faulty_server import FaultyServer
+from faulty_server import IDS, MD5S, NAMES, VIDEOS, FaultyServer, csv_of, serve_small_ava, tree
 
 from ava_asd import download
 from ava_asd.config import read_config
-from core.download.ava_release import AVA, Sources, at_mirror
-from core.download.many import Remote
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
 
-IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
 FOLDERS = {"train": "train_ann_dir", "val": "test_ann_dir"}
-VIDEOS = {"-a_1.mkv": b"first" * 3000, "b-2.mp4": b"second" * 3000, "--c3.webm": b"third" * 3000}
-NAMES = "/ava-dataset/annotations/ava_speech_file_names_v1.txt"
-MD5S = "/tuanchien/asd/master/ava_speech_file_names_v1.csv"
-
-
-def archive(folder: str, contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:bz2") as tar:
-        for name, content in contents.items():
-            info = tarfile.TarInfo(f"{folder}/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with FaultyServer() as server:
-        for split, ids in IDS.items():
-            contents = {f"{name}-activespeaker.csv": f"{name}\n".encode() for name in ids}
-            path = f"/ava/download/ava_activespeaker_{split}_v1.0.tar.bz2"
-            server.files[path] = archive(f"published_{split}", contents)
-        server.files |= {f"/ava-dataset/trainval/{name}": content for name, content in VIDEOS.items()}
-        server.files[NAMES] = "\n".join([*VIDEOS, "of_the_test_split.mkv"]).encode()
-        lines = [f"{name},{hashlib.md5(content).hexdigest()}" for name, content in VIDEOS.items()]
-        server.files[MD5S] = "\n".join(["file_name,md5", *lines]).encode()
+        serve_small_ava(server)
         yield server
 
 
 @pytest.fixture
 def run(server, tmp_path):
     """Run the command in `tmp_path`/data; the exit status."""
-    moved = at_mirror(AVA, server.url)
-
-    def checked(remote: Remote) -> Remote:
-        content = server.files[remote.url.removeprefix(server.url)]
-        return Remote(remote.url, hashlib.md5(content).hexdigest())
-
-    sources = Sources(
-        annotations={split: checked(remote) for split, remote in moved.annotations.items()},
-        utility={},
-        video_names=moved.video_names,
-        video_md5s=checked(moved.video_md5s),
-        video_folder=moved.video_folder,
-    )
+    sources = serve_small_ava(server)
     config = write_config(tmp_path / "config.yaml")
 
     def run(what: str, *options: object) -> int:
@@ -80,16 +42,12 @@ def path(tmp_path):
     return lambda key: config.path(tmp_path / "data", key)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_everything_goes_where_the_configuration_says_into_a_new_folder(run, server, path):
     assert run("annotations") == 0
     for split, key in FOLDERS.items():
-        assert files(path(key)) == {f"{name}-activespeaker.csv": f"{name}\n".encode() for name in IDS[split]}
+        assert tree(path(key)) == {f"{name}-activespeaker.csv": csv_of(name) for name in IDS[split]}
     assert run("videos", "--jobs", 2) == 0
-    assert files(path("vid_save_path")) == VIDEOS
+    assert tree(path("vid_save_path")) == VIDEOS
     asked = len(server.paths())
     assert run("annotations") == run("videos") == 0
     assert len(server.paths()) == asked  # nothing is fetched twice
@@ -104,22 +62,22 @@ def test_what_is_missing_is_told_and_fetched_by_the_next_run(run, server, path, 
     assert "2 missing" in told
     assert "-a_1.mkv: 404" in told
     assert "b-2: annotated, but not listed" in told
-    assert files(path("vid_save_path")) == {"--c3.webm": VIDEOS["--c3.webm"]}
+    assert tree(path("vid_save_path")) == {"--c3.webm": VIDEOS["--c3.webm"]}
     server.files["/ava-dataset/trainval/-a_1.mkv"] = first
     server.files[NAMES] = "\n".join(VIDEOS).encode()
     (path("download_path") / Path(NAMES).name).unlink()
     assert run("videos") == 0
-    assert files(path("vid_save_path")) == VIDEOS
+    assert tree(path("vid_save_path")) == VIDEOS
 
 
 def test_without_checksums_no_video_is_fetched_unless_asked_for(run, server, path, capsys):
     assert run("annotations") == 0
     del server.files[MD5S]
     assert run("videos") == EXIT_BROKEN_ITEMS
-    assert "without the lists none is fetched (--no-md5: do without the checksums)" in capsys.readouterr().err
-    assert files(path("vid_save_path")) == {}
+    assert "--no-md5" in capsys.readouterr().err
+    assert tree(path("vid_save_path")) == {}
     assert run("videos", "--no-md5") == 0
-    assert files(path("vid_save_path")) == VIDEOS
+    assert tree(path("vid_save_path")) == VIDEOS
 
 
 def test_user_mistakes(run, capsys):
@@ -142,5 +100,5 @@ def test_a_mirror_with_other_archives(server, tmp_path, path, capsys):
     with pytest.raises(SystemExit) as ended:
         download.main([*command, "--no-md5"])
     assert ended.value.code == 0
-    assert len(files(path("train_ann_dir"))) == 2
+    assert len(tree(path("train_ann_dir"))) == 2
     assert all(asked.startswith("/mirror/ava/download/") for asked in server.paths())

@@ -1,7 +1,5 @@
 """data/download_ava.py and core.download.ava_release against a server that misbehaves."""
 
-import hashlib
-import io
 import signal
 import subprocess
 import sys
@@ -9,11 +7,24 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from faulty_server import FaultyServer
+from faulty_server import (
+    ARCHIVE,
+    IDS,
+    MD5S,
+    NAMES,
+    UTILITY,
+    VIDEO,
+    VIDEOS,
+    FaultyServer,
+    archive_of,
+    csv_of,
+    member,
+    serve_small_ava,
+    tree,
+)
 
 from core.download.ava_release import (
     AVA,
-    Sources,
     at_mirror,
     read_archive,
     read_md5s,
@@ -25,71 +36,18 @@ from core.runtime.errors import UserError
 from data.download_ava import main
 
 ROOT = Path(__file__).resolve().parents[1]
-IDS = {"train": ("-a_1", "b-2"), "val": ("--c3",)}
-VIDEOS = {"-a_1.mkv": b"first" * 30_000, "b-2.mp4": b"second" * 30_000, "--c3.webm": b"third" * 30_000}
-ARCHIVE = "/ava/download/ava_activespeaker_{}_v1.0.tar.bz2"
-VIDEO = "/ava-dataset/trainval/{}"
-
-
-def csv_of(video_id: str) -> bytes:
-    return f"{video_id},900.10,0.1,0.1,0.2,0.2,NOT_SPEAKING,{video_id}_0900_0960:1\n".encode()
-
-
-def member(name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    info.size = len(content) if kind == tarfile.REGTYPE else 0
-    return info, content
-
-
-def archive_of(*members: tuple) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:bz2") as tar:
-        for info, content in members:
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A small AVA at the paths of the real one."""
     monkeypatch.setenv("no_proxy", "*")
     with FaultyServer() as server:
-        for split, ids in IDS.items():
-            folder = f"some_folder_{split}"
-            server.files[ARCHIVE.format(split)] = archive_of(
-                member(folder, kind=tarfile.DIRTYPE),
-                member(f"{folder}/README.txt"),
-                *(member(f"{folder}/{name}-activespeaker.csv", csv_of(name)) for name in ids),
-                *(member(f"{folder}/._{name}-activespeaker.csv") for name in ids),
-            )
-        server.files |= {VIDEO.format(name): content for name, content in VIDEOS.items()}
-        listed = [*VIDEOS, "of_the_test_split.mkv"]
-        server.files["/ava-dataset/annotations/ava_speech_file_names_v1.txt"] = "\r\n".join(listed).encode()
-        md5s = "".join(f"{name},{hashlib.md5(VIDEOS[name]).hexdigest()}\n" for name in ("-a_1.mkv", "--c3.webm"))
-        server.files["/tuanchien/asd/master/ava_speech_file_names_v1.csv"] = f"file_name,md5\n{md5s}".encode()
-        for split in ("train", "val", "test"):
-            name = f"ava_activespeaker_{split}_augmented.csv"
-            server.files[f"/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/{name}"] = split.encode()
         yield server
 
 
 @pytest.fixture
 def sources(server):
-    """The real table at the test server, with the checksums of its small files."""
-    moved = at_mirror(AVA, server.url)
-
-    def checked(remote: Remote) -> Remote:
-        content = server.files[remote.url.removeprefix(server.url)]
-        return Remote(remote.url, hashlib.md5(content).hexdigest())
-
-    return Sources(
-        annotations={split: checked(remote) for split, remote in moved.annotations.items()},
-        utility=moved.utility,
-        video_names=moved.video_names,
-        video_md5s=checked(moved.video_md5s),
-        video_folder=moved.video_folder,
-    )
+    return serve_small_ava(server)
 
 
 @pytest.fixture
@@ -100,10 +58,6 @@ def run(sources):
         return ended.value.code
 
     return run
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def csvs(split: str) -> dict[str, bytes]:
@@ -166,7 +120,7 @@ def test_videos_with_annotations_beside(run, server, tmp_path, capsys):
         "train/b-2.mp4": VIDEOS["b-2.mp4"],
         "val/--c3.webm": VIDEOS["--c3.webm"],
     }
-    assert "train: 2 videos, 1 of them with a known MD5" in capsys.readouterr().out
+    assert "train: 2 videos, 1 with a known MD5" in capsys.readouterr().out
     assert not any("test_split" in path or path.endswith(".bz2") for path in server.paths())
     server.asked.clear()
     assert run("videos", tmp_path / "videos") == 0
@@ -210,7 +164,7 @@ def test_videos_that_are_missing_are_listed(run, server, tmp_path, capsys):
 
 
 def test_videos_without_the_checksums(run, server, tmp_path, capsys):
-    del server.files["/tuanchien/asd/master/ava_speech_file_names_v1.csv"]
+    del server.files[MD5S]
     assert run("videos", tmp_path) == 1
     shown = capsys.readouterr().err
     assert "ava_speech_file_names_v1.csv: 404" in shown
@@ -221,7 +175,7 @@ def test_videos_without_the_checksums(run, server, tmp_path, capsys):
 
 
 def test_videos_without_the_list_or_the_annotations(run, server, tmp_path, capsys):
-    for lost in ("/ava-dataset/annotations/ava_speech_file_names_v1.txt", ARCHIVE.format("train")):
+    for lost in (NAMES, ARCHIVE.format("train")):
         server.faults[lost] = ["404"]
         assert run("videos", tmp_path) == 1
         assert f"{Path(lost).name}: 404" in capsys.readouterr().err
@@ -234,7 +188,7 @@ def test_utility(run, server, tmp_path, capsys):
     assert tree(tmp_path / "both") == {name.format(split): split.encode() for split in ("train", "val", "test")}
     assert run("utility", tmp_path / "one", "--split", "val") == 0
     assert tree(tmp_path / "one") == {name.format("val"): b"val"}
-    server.faults["/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/" + name.format("test")] = ["html"]
+    server.faults[UTILITY.format("test")] = ["html"]
     assert run("utility", tmp_path / "html") == 1
     assert f"  {name.format('test')}: the server answers with a web page" in capsys.readouterr().err
 
@@ -326,7 +280,7 @@ def test_checksums_of_another_kind(tmp_path, text):
 def test_ctrl_c_leaves_parts_that_are_continued(run, server, tmp_path):
     """A real interrupt of the real script, while one server is silent; then `scripts/downloads.sh` goes on."""
     content = bytes(range(256)) * 2000
-    path = "/l0kNCNuXuEq70c3iUHsXxJ7/active-speakers-context/ava_activespeaker_val_augmented.csv"
+    path = UTILITY.format("val")
     server.files[path] = content
     server.faults[path] = ["silent"]
     arguments = [str(tmp_path), "--split", "val", "--mirror", server.url]

@@ -6,11 +6,11 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tqdm import tqdm
 
-from core.download.many import Remote
+from core.download.many import Downloader, Remote
 from core.formats.ava import ANNOTATION_SUFFIX
 from core.runtime.errors import UserError
 from core.runtime.files import written_whole
@@ -132,6 +132,53 @@ def read_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{archive} cannot be read ({error}): delete it and fetch it again") from error
     if not seen:
         raise UserError(f"{archive} holds no <video_id>{ANNOTATION_SUFFIX}: delete it and fetch it again")
+
+
+def fetch_annotations(downloader: Downloader, folders: Mapping[str, Path], sources: Sources) -> dict[str, int]:
+    """Download the archive of each split and write its csvs to the split's folder; split -> number of csvs."""
+    archives = {split: Path(name_of(sources.annotations[split])) for split in folders}
+    there = downloader.fetch({archives[split]: sources.annotations[split] for split in folders}, "annotations")
+    return {
+        split: unpack_annotations(downloader.folder / archive, folders[split])
+        for split, archive in archives.items()
+        if archive in there
+    }
+
+
+def find_videos(
+    lists: Downloader, video_ids: Mapping[str, Path], sources: Sources, *, use_md5: bool
+) -> dict[Path, Remote]:
+    """The files of some videos on the server, by the release's list of names; what is missing is noted in `lists`.
+
+    Args:
+        lists: downloads the lists of names and checksums.
+        video_ids: id -> the folder that its file is meant for.
+        sources: where everything is.
+        use_md5: take the list of checksums too, and no video without it.
+
+    Returns:
+        folder / file name -> the file; empty where a list could not be downloaded.
+
+    Raises:
+        UserError: a list is not of its form.
+    """
+    remotes = [sources.video_names, *([sources.video_md5s] if use_md5 else [])]
+    there = lists.fetch({Path(name_of(remote)): remote for remote in remotes}, "lists of videos")
+    if len(there) < len(remotes):
+        lists.missing.append("all videos: without the lists none is downloaded (--no-md5: do without the checksums)")
+        return {}
+    names = {PurePosixPath(name).stem: name for name in read_video_names(lists.folder / name_of(sources.video_names))}
+    md5s = read_md5s(lists.folder / name_of(sources.video_md5s)) if use_md5 else {}
+    lists.missing += [
+        f"{folder / video_id}: annotated, but not listed in {sources.video_names.url}"
+        for video_id, folder in sorted(video_ids.items())
+        if video_id not in names
+    ]
+    return {
+        folder / names[video_id]: Remote(f"{sources.video_folder}/{quote(names[video_id])}", md5s.get(names[video_id]))
+        for video_id, folder in video_ids.items()
+        if video_id in names
+    }
 
 
 def read_video_names(path: Path) -> list[str]:

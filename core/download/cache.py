@@ -3,10 +3,11 @@
 import contextlib
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 from core.download.fetch import DownloadError, check, fetch
 from core.runtime.errors import UserError
@@ -46,12 +47,7 @@ def cache_folder(given: str | Path | None = None) -> Path:
         return Path(given)
     if os.environ.get(FOLDER_VARIABLE):
         return Path(os.environ[FOLDER_VARIABLE])
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / FOLDER_NAME
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / FOLDER_NAME
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / FOLDER_NAME
+    return platformdirs.user_cache_path(FOLDER_NAME, appauthor=False)
 
 
 def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
