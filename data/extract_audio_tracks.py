@@ -1,4 +1,4 @@
-"""The audio of every annotated video as 16 kHz mono wav, one file a video, aligned with the frames.
+"""The audio of every annotated video as 16 kHz mono wav, one file per video, aligned with its frames.
 
     python data/extract_audio_tracks.py videos/train csv/train_augmented.csv tracks/train --jobs 2
 
@@ -36,12 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     video_ids = ava.read_augmented(arguments.csv)["video_id"].unique()
-    tasks = {
-        video_id: (arguments.videos, video_id, arguments.out / f"{video_id}.wav")
-        for video_id in parallel.shard(video_ids, arguments.shard)
-    }
-    broken = parallel.map_videos(extract, tasks, arguments.jobs, "audio of videos", arguments.cluster)
-    return parallel.report(broken, len(tasks), arguments.out)
+    tasks = {name: (arguments.videos, name, arguments.out / f"{name}.wav") for name in video_ids}
+    return parallel.run(extract, tasks, arguments, "audio of videos")
 
 
 if __name__ == "__main__":

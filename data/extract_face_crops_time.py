@@ -43,13 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.size < 0:
         raise UserError(f"--size {arguments.size}: expected pixels, or 0 for the size in the video")
 
-    of_video = dict(list(ava.read_augmented(arguments.csv).groupby("video_id")))
-    tasks = {
-        video_id: (arguments.videos, of_video[video_id], arguments.out, arguments.size, arguments.layout)
-        for video_id in parallel.shard(list(of_video), arguments.shard)
-    }
-    broken = parallel.map_videos(extract, tasks, arguments.jobs, "face crops", arguments.cluster)
-    return parallel.report(broken, len(tasks), arguments.out)
+    of_video = ava.read_augmented(arguments.csv).groupby("video_id")
+    how = arguments.out, arguments.size, arguments.layout
+    return parallel.run(
+        extract, {name: (arguments.videos, rows, *how) for name, rows in of_video}, arguments, "face crops"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The sound of every entity, cut from its video's wav: from its first to its last timestamp.
+"""The audio of every entity, cut from its video's wav: from its first to its last timestamp.
 
     python data/slice_audio_tracks.py tracks/train csv/train_augmented.csv audio/train --jobs 2
 
-Writes OUT/<entity_id>.wav; entities whose wav is there, with just this sound, are skipped.
+Writes OUT/<entity_id>.wav; entities whose wav is there, with exactly this audio, are skipped.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
 from core.runtime import parallel
 from core.runtime.errors import MediaError, exits_cleanly
 
-# Encoders drop up to some tens of milliseconds at a file's end; beyond this the sound is truncated.
+# Encoders drop up to some tens of milliseconds at a file's end; beyond this the audio is truncated.
 MISSING_END_S = 1.0
 
 
@@ -27,7 +27,7 @@ def slice_video(task: tuple[Path, pd.DataFrame, Path]) -> None:
     """Cut one video's entities; `task` is (wav of the video, its entities with first and last second, folder)."""
     wav, entities, out = task
     if not wav.is_file():
-        raise MediaError(f"no sound {wav}: data/extract_audio_tracks.py must have finished this video first")
+        raise MediaError(f"no audio {wav}: data/extract_audio_tracks.py must have finished this video first")
     samples = read_wav(wav)
     length_s = len(samples) / SAMPLE_RATE
     for entity, first_s, last_s in entities.itertuples(index=False):
@@ -35,7 +35,7 @@ def slice_video(task: tuple[Path, pd.DataFrame, Path]) -> None:
         if length_s < last_s - MISSING_END_S:
             raise MediaError(f"{wav} ends at {length_s:.2f} s, but entity {entity} is annotated until {last_s:.2f} s")
         wanted = samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
-        # Compared, not just looked for: the annotations may have changed since, and a shifted sound shows nowhere.
+        # Compared, not only searched for: the annotations may have changed since, and shifted audio shows nowhere.
         if not (path.is_file() and np.array_equal(read_wav(path), wanted)):
             write_wav(path, wanted)
 
@@ -52,12 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     rows = ava.read_augmented(arguments.csv)
     spans = rows.groupby(["video_id", "entity_id"], sort=True)["time_s"].agg(["min", "max"]).reset_index()
     of_video = dict(list(spans.groupby("video_id")[["entity_id", "min", "max"]]))
-    tasks = {
-        video_id: (arguments.tracks / f"{video_id}.wav", of_video[video_id], arguments.out)
-        for video_id in parallel.shard(list(of_video), arguments.shard)
-    }
-    broken = parallel.map_videos(slice_video, tasks, arguments.jobs, "sound of entities", arguments.cluster)
-    return parallel.report(broken, len(tasks), arguments.out)
+    wavs = {name: arguments.tracks / f"{name}.wav" for name in of_video}
+    tasks = {name: (wavs[name], entities, arguments.out) for name, entities in of_video.items()}
+    return parallel.run(slice_video, tasks, arguments, "audio of entities")
 
 
 if __name__ == "__main__":

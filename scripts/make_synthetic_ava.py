@@ -1,4 +1,4 @@
-"""A synthetic set in AVA layout: drawn talking heads, their sound, and annotations with all three labels.
+"""A synthetic set in AVA layout: drawn talking heads, their audio, and annotations with all three labels.
 
     python scripts/make_synthetic_ava.py demo/ava --videos 24 --val-videos 8 --seconds 12 --seed 0 --jobs 2
     python scripts/make_synthetic_ava.py /tmp/toy --videos 2 --val-videos 1 --seconds 4 --size 320x180
@@ -9,25 +9,22 @@ that are there already are skipped, so that an interrupted run can be taken up a
 """
 
 import argparse
-import concurrent.futures
+import functools
 import json
-import multiprocessing
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.formats import ava
 from core.media.video_writer import write_video
+from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import make_folder, write_json, written_whole
-from core.synthetic.picture import render_frames
+from core.synthetic.frames import render_frames
 from core.synthetic.scenes import annotation_rows, compose_scene
 
 SETTINGS_NAME = "synthetic.json"
@@ -46,16 +43,16 @@ class Settings:
     val_videos: int
 
 
-def make_video(out: Path, settings: Settings, split: str, index: int) -> None:
-    """Write one video, then its annotations, unless both are there."""
-    cv2.setNumThreads(1)  # the videos are worked on side by side
+def make_video(out: Path, settings: Settings, task: tuple[str, int]) -> None:
+    """Write one video, then its annotations, unless both are there; the task is (split, number)."""
+    split, index = task
     scene = compose_scene(settings.seed, split, index, settings.seconds, settings.fps, settings.size)
     video = out / "videos" / split / f"{scene.video_id}.mp4"
     annotations = out / "annotations" / split / f"{scene.video_id}{ava.ANNOTATION_SUFFIX}"
     if video.is_file() and annotations.is_file():
         return
     with written_whole(video) as temporary:
-        write_video(temporary, render_frames(scene), settings.fps, scene.sound, crf=CRF)
+        write_video(temporary, render_frames(scene), settings.fps, scene.audio, crf=CRF)
     ava.write_groundtruth(annotations, annotation_rows(scene))
 
 
@@ -87,27 +84,11 @@ def claim_folder(out: Path, settings: Settings) -> None:
 
 
 def make_set(out: Path, settings: Settings, jobs: int) -> None:
-    """Make all videos of a set, `jobs` of them at a time, each in a process of its own."""
+    """Make all videos of a set, `jobs` of them at a time."""
     claim_folder(out, settings)
-    tasks = [("train", index) for index in range(settings.videos)]
-    tasks += [("val", index) for index in range(settings.val_videos)]
-    with tqdm(total=len(tasks), desc="synthetic videos", unit="video", disable=None) as bar:
-        if jobs == 1:
-            for task in tasks:
-                make_video(out, settings, *task)
-                bar.update()
-            return
-        # "spawn": forking a process that holds OpenCV's and FFmpeg's threads can deadlock
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
-            futures = [pool.submit(make_video, out, settings, *task) for task in tasks]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-                    bar.update()
-            except BaseException:  # an interrupt too: what has not begun is not begun
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    counts = {"train": settings.videos, "val": settings.val_videos}
+    tasks = {f"{split} {index}": (split, index) for split in counts for index in range(counts[split])}
+    parallel.map_videos(functools.partial(make_video, out, settings), tasks, jobs, "synthetic videos")
 
 
 def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable[[str], float]:

@@ -14,9 +14,9 @@ from core.formats import ava
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames
-from core.synthetic.picture import render_frames
+from core.synthetic.audio import SAMPLE_RATE, Syllables, contours, mouth, speaking_spans
+from core.synthetic.frames import render_frames
 from core.synthetic.scenes import Scene, annotation_rows, compose_scene
-from core.synthetic.sound import SAMPLE_RATE, Syllables, contours, mouth, speaking_spans
 from scripts import make_synthetic_ava
 
 SMALL = (320, 180)
@@ -27,15 +27,15 @@ def scenes(count: int, seconds: float = 12) -> list[Scene]:
     return [compose_scene(3, "train", index, seconds, 25.0, SMALL) for index in range(count)]
 
 
-def loudness_per_frame(sound: np.ndarray, frames: int) -> np.ndarray:
+def loudness_per_frame(audio: np.ndarray, frames: int) -> np.ndarray:
     """RMS of the 40 ms around each frame's time, (frame,)."""
     half = SAMPLE_RATE // 50
-    padded = np.pad(sound.astype(np.float64), half)
+    padded = np.pad(audio.astype(np.float64), half)
     return np.sqrt((padded[: frames * 2 * half].reshape(frames, -1) ** 2).mean(1))
 
 
 def tracks_with_loudness(scene: Scene):
-    loudness = loudness_per_frame(scene.sound, sum(shot.frames for shot in scene.shots))
+    loudness = loudness_per_frame(scene.audio, sum(shot.frames for shot in scene.shots))
     for shot in scene.shots:
         for track in shot.tracks:
             yield track, loudness[shot.first : shot.first + shot.frames]
@@ -44,7 +44,7 @@ def tracks_with_loudness(scene: Scene):
 def test_a_scene_depends_on_its_arguments_only():
     one, again = (compose_scene(1, "val", 2, 4, 25.0, SMALL) for _ in range(2))
     assert annotation_rows(one).equals(annotation_rows(again))
-    assert np.array_equal(one.sound, again.sound)
+    assert np.array_equal(one.audio, again.audio)
     pairs = list(zip(render_frames(one), render_frames(again), strict=True))
     assert len(pairs) == 100
     assert all(np.array_equal(a, b) for a, b in pairs)
@@ -54,7 +54,7 @@ def test_a_scene_depends_on_its_arguments_only():
 def test_another_seed_split_or_number_gives_another_scene(other):
     one, two = compose_scene(1, "val", 2, 4, 25.0, SMALL), compose_scene(*other, 4, 25.0, SMALL)
     assert one.video_id != two.video_id
-    assert not np.array_equal(one.sound, two.sound)
+    assert not np.array_equal(one.audio, two.audio)
     assert not np.array_equal(next(render_frames(one)), next(render_frames(two)))
 
 
@@ -100,11 +100,11 @@ def test_neither_sound_nor_picture_alone_tells_who_speaks_but_their_agreement_do
     for scene in scenes(25):
         for track, loudness in tracks_with_loudness(scene):
             for start in range(0, len(loudness) - 11, 5):
-                sound, mouth_open = loudness[start : start + 11] / loudness.max(), track.opening[start : start + 11]
+                audio, mouth_open = loudness[start : start + 11] / loudness.max(), track.opening[start : start + 11]
                 # The constants keep the trembling of a shut mouth and the noise of a room from counting as agreement.
-                covariance = np.mean((sound - sound.mean()) * (mouth_open - mouth_open.mean()))
-                agreement.append(covariance / (0.02 + sound.std()) / (0.04 + mouth_open.std()))
-                loud.append(sound.mean())
+                covariance = np.mean((audio - audio.mean()) * (mouth_open - mouth_open.mean()))
+                agreement.append(covariance / (0.02 + audio.std()) / (0.04 + mouth_open.std()))
+                loud.append(audio.mean())
                 moving.append(mouth_open.std())
                 labels.append(track.labels[start + 5])
     agreement, loud, moving, labels = map(np.array, (agreement, loud, moving, labels))
@@ -113,7 +113,7 @@ def test_neither_sound_nor_picture_alone_tells_who_speaks_but_their_agreement_do
     assert average_precision(heard, loud) < chance + 0.25
     assert average_precision(heard, moving) < chance + 0.3
     assert average_precision(heard, agreement) > 0.8
-    # A mouth that mimes moves as one that is heard does; beside a sound of somebody else it is out of step.
+    # A mouth that mimes moves as one that is heard does; beside a audio of somebody else it is out of step.
     assert 0.4 < roc_auc(heard[heard | mimed], moving[heard | mimed]) < 0.6
     doubtful = heard | (mimed & (loud > np.quantile(loud[heard], 0.1)))
     assert mimed[doubtful].sum() > 50
@@ -121,12 +121,12 @@ def test_neither_sound_nor_picture_alone_tells_who_speaks_but_their_agreement_do
 
 
 def test_sound_and_mouth_agree_best_without_lag(tmp_path):
-    """Through the file: the decoded sound against the opening that was drawn, frame by frame."""
+    """Through the file: the decoded audio against the opening that was drawn, frame by frame."""
     settings = make_synthetic_ava.Settings(seed=3, seconds=12, fps=25.0, size=SMALL, videos=1, val_videos=1)
-    make_synthetic_ava.make_video(tmp_path, settings, "train", 1)
+    make_synthetic_ava.make_video(tmp_path, settings, ("train", 1))
     scene = compose_scene(3, "train", 1, 12, 25.0, SMALL)
     decoded = np.concatenate(list(decode_audio(MediaFile(tmp_path / "videos" / "train" / f"{scene.video_id}.mp4"))))
-    assert len(decoded) >= len(scene.sound)
+    assert len(decoded) >= len(scene.audio)
     loudness = loudness_per_frame(decoded, 300)
     products = dict.fromkeys(range(-4, 5), 0.0)
     speaking_frames = 0

@@ -7,7 +7,6 @@ The bytes of `<name>` gather in `<name>.part`. A part that an earlier try left i
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core.runtime.errors import UserError
-from core.runtime.files import make_folder
+from core.runtime.files import fingerprint, make_folder
 
 BLOCK_BYTES = 1 << 18
 FIRST_DELAY_S = 1.0  # before the second try; doubles with every further one
@@ -109,13 +108,9 @@ def check(path: str | Path, *, md5: str | None = None, sha256: str | None = None
     Raises:
         OSError: the file cannot be read.
     """
-    for name, expected in (("md5", md5), ("sha256", sha256)):
-        if expected is not None:
-            with open(path, "rb") as file:
-                # Not for security: MD5 is what the AVA files have, and hardened builds refuse it otherwise.
-                found = hashlib.file_digest(file, lambda name=name: hashlib.new(name, usedforsecurity=False))
-            if found.hexdigest() != expected.lower():
-                return f"its {name.upper()} is {found.hexdigest()}, expected {expected.lower()}"
+    for algorithm, expected in (("md5", md5), ("sha256", sha256)):
+        if expected is not None and (found := fingerprint(path, algorithm)) != expected.lower():
+            return f"its {algorithm.upper()} is {found}, expected {expected.lower()}"
     return None
 
 

@@ -95,6 +95,12 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     return EXIT_BROKEN_ITEMS
 
 
+def run(function: Callable[[Item], object], items: dict[str, Item], arguments: argparse.Namespace, title: str) -> int:
+    """A preparation step: `map_videos` as the options of `add_arguments` ask for, then `report`; the exit status."""
+    mine = {name: items[name] for name in shard(list(items), arguments.shard)}
+    return report(map_videos(function, mine, arguments.jobs, title, arguments.cluster), len(mine), arguments.out)
+
+
 def _outcomes(
     function: Callable[[Item], object], items: dict[str, Item], jobs: int, cluster: str | None
 ) -> Iterator[tuple[str, str | None]]:

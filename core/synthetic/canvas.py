@@ -14,12 +14,12 @@ Extent = tuple[float, float, float, float]  # u1, v1, u2, v2
 
 
 class Canvas:
-    """A picture of 4 channels (r, g, b, opacity) that is drawn on in face units.
+    """An image of 4 channels (r, g, b, opacity) that is drawn on in face units.
 
     Attributes:
         pixels: (height, width, 4) uint8, both sides multiples of SUPERSAMPLING; premultiplied once averaged.
         origin: [u, v] of the upper left corner.
-        scale: pixels of the averaged picture per face unit.
+        scale: pixels of the averaged image per face unit.
     """
 
     def __init__(self, pixels: np.ndarray, origin: np.ndarray, scale: float):
@@ -35,13 +35,13 @@ class Canvas:
         return cls(np.zeros((*shape, 4), np.uint8), np.array([u1, v1]), scale)
 
     def part(self, rows: slice, columns: slice) -> "Canvas":
-        """A copy of some rows and columns of the averaged picture, to be drawn on with the same coordinates."""
+        """A copy of some rows and columns of the averaged image, to be drawn on with the same coordinates."""
         big_rows, big_columns = (slice(s.start * SUPERSAMPLING, s.stop * SUPERSAMPLING) for s in (rows, columns))
         origin = self.origin + np.array([columns.start, rows.start]) / self.scale
         return Canvas(self.pixels[big_rows, big_columns].copy(), origin, self.scale)
 
     def averaged(self) -> np.ndarray:
-        """The finished picture, (height, width, [r, g, b, opacity]) uint8, colours premultiplied by the opacity."""
+        """The finished image, (height, width, [r, g, b, opacity]) uint8, colours premultiplied by the opacity."""
         height, width = (side // SUPERSAMPLING for side in self.pixels.shape[:2])
         return cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -66,7 +66,7 @@ class Canvas:
         cv2.copyTo(other.pixels, within, self.pixels)
 
     def copy(self) -> "Canvas":
-        """A canvas of its own with the same picture."""
+        """A canvas of its own with the same image."""
         return Canvas(self.pixels.copy(), self.origin, self.scale)
 
     def _fixed(self, points: np.ndarray) -> np.ndarray:

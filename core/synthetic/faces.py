@@ -97,7 +97,7 @@ class Head:
         """The pixel (x, y) of the sprite where the middle of the face lies."""
         return -HEAD_EXTENT[0] * self.height_px, -HEAD_EXTENT[1] * self.height_px
 
-    def picture(self, opening: float, width: float, lid: float, gaze: float) -> np.ndarray:
+    def drawn(self, opening: float, width: float, lid: float, gaze: float) -> np.ndarray:
         """The head with its moving parts in place.
 
         Args:

@@ -1,4 +1,4 @@
-"""Scenes of the synthetic set: who is in the picture when and where, with what sound, and the labels that follow."""
+"""Scenes of the synthetic set: who is in the frame when and where, with what audio, and the labels that follow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from core.formats.ava import BOX_COLUMNS, COLUMNS, LABEL_IDS, SPLITS
-from core.synthetic.faces import FACE_BOTTOM, FACE_TOP, Look, draw_look
-from core.synthetic.sound import (
+from core.synthetic.audio import (
     SAMPLE_RATE,
     Syllables,
     Voice,
@@ -18,8 +17,9 @@ from core.synthetic.sound import (
     mouth,
     speaking_spans,
     utter,
-    voiced_sound,
+    voiced_audio,
 )
+from core.synthetic.faces import FACE_BOTTOM, FACE_TOP, Look, draw_look
 from core.synthetic.turns import OFF_SCREEN, heard_turns, mimed_turns
 
 HEADS_PER_SHOT = (0.34, 0.4, 0.17, 0.09)  # probability of 1, 2, 3, 4 heads
@@ -74,7 +74,7 @@ class Scene:
         size: width and height in pixels.
         fps: frames per second; frame n is shown at n / fps.
         shots: in order, without gaps.
-        sound: (samples,) int16, 16 kHz mono.
+        audio: (samples,) int16, 16 kHz mono.
     """
 
     video_id: str
@@ -82,7 +82,7 @@ class Scene:
     size: tuple[int, int]
     fps: float
     shots: tuple[Shot, ...]
-    sound: np.ndarray
+    audio: np.ndarray
 
 
 def compose_scene(seed: int, split: str, index: int, seconds: float, fps: float, size: tuple[int, int]) -> Scene:
@@ -101,13 +101,13 @@ def compose_scene(seed: int, split: str, index: int, seconds: float, fps: float,
     letters = rng.choice(ID_LETTERS, 11)
     letters[0] = "-" if index % 4 == 3 else rng.choice(ID_LETTERS[:-2])
     people = [(draw_look(rng), draw_voice(rng)) for _ in range(PEOPLE_PER_VIDEO)]
-    shots, sounds, first = [], [], 0
+    shots, audios, first = [], [], 0
     for frames in _shot_lengths(rng, round(seconds * fps), fps):
-        tracks, sound = _compose_shot(rng, people, frames, fps, size)
+        tracks, audio = _compose_shot(rng, people, frames, fps, size)
         shots.append(Shot(first, frames, tracks))
-        sounds.append(sound)
+        audios.append(audio)
         first += frames
-    return Scene("".join(letters), key, size, fps, tuple(shots), mixed(rng, np.concatenate(sounds)))
+    return Scene("".join(letters), key, size, fps, tuple(shots), mixed(rng, np.concatenate(audios)))
 
 
 def annotation_rows(scene: Scene) -> pd.DataFrame:
@@ -151,19 +151,19 @@ def _compose_shot(
     heads = 1 + int(rng.choice(4, p=HEADS_PER_SHOT))
     cast = [people[number] for number in rng.permutation(len(people))[: heads + 1]]  # the last one is off screen
     turns = heard_turns(rng, seconds, heads)
-    sound = np.zeros(samples)
+    audio = np.zeros(samples)
     tracks = []
     places = _places(rng, heads, size)
     for head, (look, voice) in enumerate(cast):
         own = [turn[:2] for turn in turns if turn[2] == (head if head < heads else OFF_SCREEN)]
         heard = Syllables.joined([utter(rng, voice, *turn) for turn in own])
         if len(heard.start_s):
-            sound += voiced_sound(rng, voice, contours(heard, seconds), samples)
+            audio += voiced_audio(rng, voice, contours(heard, seconds), samples)
         if head < heads:
             unheard = mimed_turns(rng, seconds, [turn[:2] for turn in turns], own)
             mimed = Syllables.joined([utter(rng, voice, *turn) for turn in unheard])
             tracks.append(_track(rng, look, heard, mimed, places[head], frames, fps, size))
-    return tuple(tracks), sound
+    return tuple(tracks), audio
 
 
 def _places(rng: np.random.Generator, heads: int, size: tuple[int, int]) -> list[tuple[float, float, float]]:

@@ -1,10 +1,10 @@
 """Who speaks when in the synthetic set, heard and unheard; the difficulty of the set lies here.
 
 At any time at most one voice is heard: that of a visible head, or of somebody off screen. Heads that are not heard may
-mime: move their mouths to speech of their own that is not in the sound. So the sound does not tell which head speaks,
-nor the picture whether a moving mouth is heard.
+mime: move their mouths to speech of their own that is not in the audio. So the audio does not tell which head speaks,
+nor the video whether a moving mouth is heard.
 
-Most miming lies in silences of the sound, for the encoder adds the evidence of its two streams: it can learn that a
+Most miming lies in silences of the audio, for the encoder adds the evidence of its two streams: it can learn that a
 mouth moves AND somebody is heard, but not whether the two are in step. A mimed turn reaches into the heard turns around
 it, and sometimes lasts through one: those moments look like speech within a clip, and only the frames before and after,
 or the other heads, tell them apart.
@@ -22,7 +22,7 @@ SILENCES = 0.65  # probability of the former
 STILL_HEADS = 0.1  # share of heads that never mime
 MIMED_SILENCE = 0.95  # probability that another head mimes in a silence
 MIMED_TURN = 0.06  # and that it does so throughout a turn of somebody else
-SPILL_S = (0.0, 0.7)  # how far a mimed turn reaches into the sound before and after
+SPILL_S = (0.0, 0.7)  # how far a mimed turn reaches into the audio before and after
 REST_S = 0.35  # between a head's heard and mimed speech
 
 
@@ -54,7 +54,7 @@ def mimed_turns(
     starts = [*(start for start, _ in heard), seconds]
     silences = [(a, b) for a, b in zip(ends, starts, strict=True) if b - a >= SILENCE_S[0]]
     mimed = [silence for silence in silences if rng.random() < MIMED_SILENCE]
-    # They begin before the sound ends and end after it begins: for a moment they look like the speech that is heard.
+    # They begin before the audio ends and end after it begins: for a short time they look like speech that is heard.
     turns = [(a - rng.uniform(*SPILL_S), b + rng.uniform(*SPILL_S)) for a, b in mimed]
     turns += [turn for turn in heard if rng.random() < MIMED_TURN]
     for start_s, end_s in own:

@@ -13,7 +13,7 @@ NOISE_MARGIN = 32  # pixels by which the sensor noise may be shifted from frame 
 
 
 def render_frames(scene: Scene) -> Iterator[np.ndarray]:
-    """The pictures of a scene in order, each (height, width, [r, g, b]) uint8."""
+    """The frames of a scene in order, each (height, width, [r, g, b]) uint8."""
     rng = np.random.default_rng((*scene.seed, 1))  # 1: apart from the stream that composed the scene
     width, height = scene.size
     # One field of noise, shifted at random: the eye cannot tell, and drawing it anew would cost most of the time.
@@ -38,7 +38,7 @@ def render_frames(scene: Scene) -> Iterator[np.ndarray]:
 
 
 def _head_picture(head: Head, track: Track, number: int) -> np.ndarray:
-    return head.picture(track.opening[number], track.width[number], track.lid[number], track.gaze[number])
+    return head.drawn(track.opening[number], track.width[number], track.lid[number], track.gaze[number])
 
 
 def _paint(frame: np.ndarray, sprite: np.ndarray, anchor: tuple[float, float], pose: np.ndarray) -> None:

@@ -1,8 +1,8 @@
-"""Speech-like sound for the synthetic set: syllables, what they do to loudness and mouth, and how a voice sounds.
+"""Speech-like audio for the synthetic set: syllables, what they do to loudness and mouth, and how a voice sounds.
 
 A syllable is a bump of loudness with one of three vowels. Loudness opens the mouth; the vowel sets both the mouth's
-width and the formants, so that picture and sound agree in level and in spectrum. Who speaks cannot be told from the
-sound alone: pitch and vocal tract length are drawn per voice, independent of looks.
+width and the formants, so that video and audio agree in level and in spectrum. Who speaks cannot be told from the
+audio alone: pitch and vocal tract length are drawn per voice, independent of looks.
 """
 
 from dataclasses import dataclass
@@ -139,20 +139,20 @@ def mouth(curves: Contours, frames: int, fps: float) -> tuple[np.ndarray, np.nda
     return np.interp(times, control_times, opening), np.interp(times, control_times, width)
 
 
-def voiced_sound(rng: np.random.Generator, voice: Voice, curves: Contours, samples: int) -> np.ndarray:
-    """The sound of a voice that follows the curves: (samples,) float64 with an RMS of 1 at loudness 1."""
+def voiced_audio(rng: np.random.Generator, voice: Voice, curves: Contours, samples: int) -> np.ndarray:
+    """The audio of a voice that follows the curves: (samples,) float64 with an RMS of 1 at loudness 1."""
     source = _glottal_pulses(rng, voice.pitch_hz, samples)
     vowels = _at_sample_rate(curves.vowels, samples)
-    sound = np.zeros(samples)
+    audio = np.zeros(samples)
     for vowel, formants in enumerate(VOWEL_FORMANTS_HZ):
         filtered = scipy.signal.sosfilt(_formant_filter(np.multiply(formants, voice.tract)), source)
-        sound += vowels[:, vowel] * filtered / np.sqrt(np.mean(filtered**2))
-    sound *= _at_sample_rate(curves.loudness, samples)
+        audio += vowels[:, vowel] * filtered / np.sqrt(np.mean(filtered**2))
+    audio *= _at_sample_rate(curves.loudness, samples)
     if curves.hiss.any():
         bands = scipy.signal.butter(2, (3000, 7000), "bandpass", fs=SAMPLE_RATE, output="sos")
         noise = scipy.signal.sosfilt(bands, rng.standard_normal(samples))
-        sound += 0.2 * _at_sample_rate(curves.hiss, samples) * noise / np.sqrt(np.mean(noise**2))
-    return sound
+        audio += 0.2 * _at_sample_rate(curves.hiss, samples) * noise / np.sqrt(np.mean(noise**2))
+    return audio
 
 
 def room_tone(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -170,7 +170,7 @@ def mixed(rng: np.random.Generator, speech: np.ndarray) -> np.ndarray:
     """Speech in a room as 16-bit samples: noise 12 to 30 dB below the speech, overall level drawn.
 
     Args:
-        speech: (samples,) float64, scaled as `voiced_sound` gives it.
+        speech: (samples,) float64, scaled as `voiced_audio` gives it.
 
     Returns:
         (samples,) int16.
