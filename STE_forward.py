@@ -21,9 +21,9 @@ from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.feature_store import VideoFeatures, is_written, write_features
 from core.inference.clips import encode_videos
+from core.inference.engine import in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
 from core.models import make_encoder, make_track_encoder, reads_whole_tracks
-from core.models.fast_two_stream import fast_encoder
 from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
@@ -91,7 +91,7 @@ def clip_forward(
     """An encoder of clips around every row."""
     model = make_encoder(params["backbone"], False, clip_length)
     load_weights(model, weights, "STE checkpoint")
-    encode = fast_encoder(model.to(device), dtype=getattr(torch, DTYPES[params["precision"]]))
+    encode = in_pytorch(model, device, getattr(torch, DTYPES[params["precision"]]))
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         dataset = ClipDataset(

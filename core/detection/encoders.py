@@ -14,12 +14,12 @@ from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
+from core.inference.engine import in_pytorch
+from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass, SixPasses
 from core.media.cropping import CROPS, CropFunction
 from core.media.video_audio import VideoAudio
 from core.models.fast_context import ContextScorer
-from core.models.fast_track_encoder import FastTrackEncoder
-from core.models.fast_two_stream import fast_encoder
 from core.models.weights import clip_length_of, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
@@ -99,7 +99,7 @@ def open_encoder(
 def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device):
     model = models.TRACK_ENCODERS[name]()
     load_weights(model, path, f"{name} weights")
-    encoder = FastTrackEncoder(model, device)
+    encoder = TrackEmbedder(model, device)
     make = SixPasses if ensemble else OnePass
     return model.feature_size, lambda audio, first_s: make(encoder, audio, first_s)
 
@@ -108,7 +108,7 @@ def _two_stream(name: str, path: Path, device: torch.device, *, with_features: b
     clip_length = clip_length_of(read_state_dict(path, "STE checkpoint"))
     model = models.make_encoder(name, False, clip_length)
     load_weights(model, path, "STE checkpoint")
-    encode = fast_encoder(model.to(device))
+    encode = in_pytorch(model, device)
 
     def start(audio: VideoAudio, first_s: float) -> ClipScorer:
         return ClipScorer(encode, clip_length, audio, first_s, device=device, with_features=with_features)

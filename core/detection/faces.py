@@ -1,6 +1,6 @@
 """Face detectors, all behind one small interface: a picture in, boxes with scores out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +11,12 @@ import numpy as np
 from core.detection.shots import ShotFrame
 from core.download.cache import NotDownloadedError, cached
 from core.download.weights_catalogue import YUNET
+from core.inference.engine import onnx_network
 from core.media.video import Frame
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
-NON_MAXIMUM_SUPPRESSION = 0.3  # overlap from which two boxes are one face; OpenCV's default for YuNet
-MOST_CANDIDATES = 5000  # OpenCV's default
+STRIDES = (8, 16, 32)  # pixels between the positions at which YuNet looks for faces, of three sizes
 HAAR_FILE = "haarcascade_frontalface_default.xml"  # shipped with OpenCV
 HAAR_CERTAIN = 10.0  # level weight of a face that is hardly ever a mistake; its share of this is the score
 
@@ -39,12 +39,14 @@ class FaceDetector(Protocol):
 
 
 class YuNet:
-    """OpenCV's `FaceDetectorYN` with the YuNet network (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector",
-    Machine Intelligence Research 2023).
+    """The YuNet network (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research
+    2023); boxes and scores are those of OpenCV's `FaceDetectorYN`, as are the defaults.
 
     Args:
         weights: ONNX file.
         threshold: least score of a face.
+        nms_threshold: two boxes of greater intersection over union are one face.
+        top_k: at most so many boxes, those of the highest scores, are compared with each other.
 
     Raises:
         UserError: the file is absent or no YuNet network.
@@ -52,29 +54,48 @@ class YuNet:
 
     name = "YuNet"
 
-    def __init__(self, weights: str | Path, threshold: float = 0.6):
+    def __init__(self, weights: str | Path, threshold: float = 0.6, nms_threshold: float = 0.3, top_k: int = 5000):
         if not Path(weights).is_file():
             raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
         self.weights_sha256 = fingerprint(weights)
-        try:
-            self.network = cv2.FaceDetectorYN.create(
-                str(weights), "", (320, 320), threshold, NON_MAXIMUM_SUPPRESSION, MOST_CANDIDATES
-            )
-            self(np.zeros((64, 64, 3), np.uint8))
-        except cv2.error as error:
+        self.threshold, self.nms_threshold, self.top_k = threshold, nms_threshold, top_k
+        self.network = onnx_network(weights)
+        outputs = self.network(np.zeros((1, 3, 64, 64), np.float32))
+        missing = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES} - set(outputs)
+        if missing:
             raise UserError(
-                f"detector weights {weights}: OpenCV cannot run them as YuNet ({error.err}); give a YuNet file (.onnx)"
-            ) from error
+                f"detector weights {weights}: not a YuNet network, which gives {', '.join(sorted(missing))}; "
+                "give a YuNet file (.onnx)"
+            )
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
-        height, width = picture.shape[:2]
-        self.network.setInputSize((width, height))
-        _, found = self.network.detect(picture)
-        if found is None:
-            return np.zeros((0, 5), np.float32)
-        x, y, w, h = found[:, :4].T
-        return np.stack([x, y, x + w, y + h, found[:, -1]], axis=1).astype(np.float32)
+        height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in picture.shape[:2])
+        padded = np.zeros((height, width, 3), np.float32)
+        padded[: picture.shape[0], : picture.shape[1]] = picture
+        outputs = self.network(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+        faces = np.concatenate([_faces(outputs, stride, width // stride, self.threshold) for stride in STRIDES])
+        # OpenCV compares boxes in whole pixels: x, y, width, height.
+        boxes = np.trunc(np.concatenate([faces[:, :2], faces[:, 2:4] - faces[:, :2]], axis=1))
+        kept = cv2.dnn.NMSBoxes(boxes, faces[:, 4], self.threshold, self.nms_threshold, top_k=self.top_k)
+        return faces[np.asarray(kept, int)]
+
+
+def _faces(outputs: Mapping[str, np.ndarray], stride: int, columns: int, threshold: float) -> np.ndarray:
+    """Boxes and scores, as `FaceDetector` has them, of the positions whose score reaches the threshold.
+
+    Args:
+        outputs: of the network: at each position, row by row, `cls` and `obj`, whose geometric mean is the score, and
+            `bbox`: offset of the centre, x and y, and logarithm of width and height, in strides.
+        stride: pixels between the positions.
+        columns: positions in a row.
+    """
+    cls, obj, box = (outputs[f"{kind}_{stride}"][0] for kind in ("cls", "obj", "bbox"))
+    scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+    found = np.flatnonzero(scores >= threshold)
+    position = np.stack([found % columns, found // columns], axis=1)
+    centre, size = (position + box[found, :2]) * stride, np.exp(box[found, 2:4]) * stride
+    return np.concatenate([centre - size / 2, centre + size / 2, scores[found, None]], axis=1).astype(np.float32)
 
 
 class HaarCascade:

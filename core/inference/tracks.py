@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.feature_store import VideoFeatures
+from core.inference.track_embedding import TrackEmbedder
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_mfcc, track_samples
 from core.inputs.sampling import WholeTracks
 from core.media.video_audio import VideoAudio
-from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import TrackEncoder
 from core.track_dataset import TrackDataset
 
@@ -35,13 +35,13 @@ def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype 
         device: where it runs.
         dtype: of the visual encoder, torch.float32 or torch.bfloat16.
     """
-    fast = FastTrackEncoder(model, device, dtype)
+    embedder = TrackEmbedder(model, device, dtype)
     video_classifier = model.lossV.to(device).eval()
 
     @torch.inference_mode()
     def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        visual = fast.visual(faces)
-        logits, features = fast.score(fast.audio(mfcc), visual)
+        visual = embedder.visual(faces)
+        logits, features = embedder.score(embedder.audio(mfcc), visual)
         return logits, video_classifier.FC(visual), features
 
     return encode
@@ -84,9 +84,9 @@ class OnePass:
         first_s: time of the first crop, seconds; the others follow at 25 a second.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, audio: VideoAudio, first_s: float):
+    def __init__(self, encoder: TrackEmbedder, audio: VideoAudio, first_s: float):
         self.encoder, self.audio, self.first_s = encoder, audio, first_s
-        self.faces = _Embedded(encoder.stream().push, encoder.block)
+        self.faces = encoder.stream()
 
     def push(self, crop: np.ndarray) -> None:
         """Take the next crop, (112, 112) uint8, grey."""
@@ -98,9 +98,9 @@ class OnePass:
         There must have been a crop.
         """
         visual = self.faces.finish()
-        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual)))
-        logits, features = self.encoder.score(audio, visual)
-        return logits.cpu().numpy(), features.cpu().numpy()
+        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual))[None])
+        logits, features = self.encoder.score(audio, visual[None])
+        return logits[0].cpu().numpy(), features[0].cpu().numpy()
 
 
 class SixPasses:
@@ -115,11 +115,11 @@ class SixPasses:
         encoder, audio, first_s: as `OnePass`.
     """
 
-    def __init__(self, encoder: FastTrackEncoder, audio: VideoAudio, first_s: float):
+    def __init__(self, encoder: TrackEmbedder, audio: VideoAudio, first_s: float):
         self.encoder, self.audio, self.first_s = encoder, audio, first_s
         self.context = max(encoder.visual_context, encoder.audio_context)
-        self.faces = _Embedded(encoder.stream().push, encoder.block)
-        self.seconds = _Embedded(lambda faces, ends: encoder.visual(faces), GRID_FPS)
+        self.faces = encoder.stream()
+        self.seconds = encoder.stream_windows(GRID_FPS)
 
     def push(self, crop: np.ndarray) -> None:
         """Take the next crop, (112, 112) uint8, grey."""
@@ -134,7 +134,7 @@ class SixPasses:
         """
         visual, visual_seconds = self.faces.finish(), self.seconds.finish()
         mfcc = _mfcc(self.audio, self.first_s, len(visual))
-        audio = self.encoder.audio(mfcc)
+        audio = self.encoder.audio(mfcc[None])[0]
         parts = []
         for start in range(0, len(visual), STRETCH):
             frames = slice(start, start + STRETCH)
@@ -171,36 +171,6 @@ class SixPasses:
         if not ends:
             edged[:, -self.context :] = seconds[:, -self.context :]
         return edged
-
-
-class _Embedded:
-    """Faces that come one by one, embedded block by block.
-
-    Args:
-        embed: (faces (n, 112, 112), ends: these are the last) -> embeddings (m, 128).
-        block: faces to a block; the last one may have fewer.
-    """
-
-    def __init__(self, embed: Callable[..., Tensor], block: int):
-        self.embed, self.block = embed, block
-        self.waiting: list[np.ndarray] = []
-        self.embeddings: list[Tensor] = []
-
-    def push(self, face: np.ndarray) -> None:
-        if len(self.waiting) == self.block:  # only now is it known not to be the last
-            self._embed(ends=False)
-        self.waiting.append(face)
-
-    def finish(self) -> Tensor:
-        """The embeddings of all faces, (n, 128)."""
-        self._embed(ends=True)
-        embeddings = torch.cat(self.embeddings)
-        self.embeddings.clear()
-        return embeddings
-
-    def _embed(self, ends: bool) -> None:
-        self.embeddings.append(self.embed(torch.from_numpy(np.stack(self.waiting)), ends=ends))
-        self.waiting.clear()
 
 
 def _mfcc(audio: VideoAudio, first_s: float, frames: int) -> Tensor:

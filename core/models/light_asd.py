@@ -3,8 +3,6 @@
 1.02 M parameters; published: 94.06 mAP on AVA-ActiveSpeaker's validation split.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,28 +23,25 @@ class _Model(nn.Module):
         super().__init__()
         self.visualEncoder = VisualEncoder(VisualBlock)
         self.audioEncoder = AudioEncoder(AudioBlock)
-        self.GRU = _Readers()
+        self.GRU = _GRUs()
 
     def fuse(self, audio: Tensor, visual: Tensor) -> Tensor:
         """See `TrackEncoder`."""
         return audio + visual
 
-    def onward(self, fused: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward_gru(self, fused: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `TrackEncoder`."""
         output, state = self.GRU.gru_forward(fused, state)
         return F.gelu(output), state
 
-    def backward(self, fused: Tensor, onward: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `TrackEncoder`; this reader reads what the first one made of the track."""
-        output, state = self.GRU.gru_backward(onward.flip(1), state)
+    def backward_gru(self, fused: Tensor, forward: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `TrackEncoder`; this one runs over the output of the first, not over the track itself."""
+        output, state = self.GRU.gru_backward(forward.flip(1), state)
         return F.gelu(output.flip(1)), state
 
 
 class VisualBlock(nn.Module):
     """Two paths, of spatial then temporal convolutions of sizes 3 and 5, added and mixed."""
-
-    # Convolution over time -> frames on either side that its path reaches over; the paths are as long as each other.
-    reach: ClassVar = {"t_3": 2, "t_5": 2}
 
     def __init__(self, inputs: int, outputs: int, down: bool = False):
         super().__init__()
@@ -86,8 +81,8 @@ class AudioBlock(nn.Module):
         return torch.relu_(self.bn_last(self.last(x3 + x5)))
 
 
-class _Readers(nn.Module):
-    """One recurrent layer forwards, and one backwards over what the first made of the track."""
+class _GRUs(nn.Module):
+    """One GRU runs forward, and one backward over the output of the first."""
 
     def __init__(self) -> None:
         super().__init__()

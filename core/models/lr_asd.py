@@ -3,15 +3,13 @@
 0.84 M parameters; published: 94.45 mAP on AVA-ActiveSpeaker's validation split.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from core.models.track_encoder import FEATURE_SIZE, NORM, AudioEncoder, TrackEncoder, VisualEncoder, convolution
 
 DROPOUT = 0.5
-STATE_SIZE = 64  # of each recurrent layer
+STATE_SIZE = 64  # of each GRU
 
 
 def lr_asd() -> TrackEncoder:
@@ -34,20 +32,18 @@ class _Model(nn.Module):
         """See `TrackEncoder`."""
         return self.fusion(torch.cat((audio, visual), dim=2))
 
-    def onward(self, fused: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward_gru(self, fused: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `TrackEncoder`."""
         return self.detector.gru_forward(self.detector.dropout(fused), state)
 
-    def backward(self, fused: Tensor, onward: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `TrackEncoder`; this reader reads the track itself, and a gate weighs what both made of it."""
+    def backward_gru(self, fused: Tensor, forward: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `TrackEncoder`; this one runs over the track itself, and a gate weighs the outputs of both."""
         output, state = self.detector.gru_backward(self.detector.dropout(fused.flip(1)), state)
-        return self.detector.attention(torch.cat((onward, output.flip(1)), dim=2)), state
+        return self.detector.attention(torch.cat((forward, output.flip(1)), dim=2)), state
 
 
 class VisualBlock(nn.Module):
     """Two spatial convolutions, of sizes 5 and 3, then two over time."""
-
-    reach: ClassVar = {"t_1": 2, "t_2": 1}  # convolution over time -> frames on either side that it reaches over
 
     def __init__(self, inputs: int, outputs: int, down: bool = False):
         super().__init__()
@@ -93,7 +89,7 @@ class AudioBlock(nn.Module):
 
 
 class Gate(nn.Module):
-    """Each channel weighed by how much all of them, at that time, say it matters."""
+    """Each channel is weighed by a sigmoid of a linear map of all channels at its time step."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -107,7 +103,7 @@ class Gate(nn.Module):
 
 
 class _Detector(nn.Module):
-    """A recurrent layer forwards and one backwards over the track, side by side, and a gate over both."""
+    """A GRU forward and one backward over the track, side by side, and a gate over both."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """What LR-ASD and Light-ASD share: whole face tracks in, scores and features of every frame out.
 
-Both run a small convolutional encoder over the faces and one over the sound's MFCCs, put the two together, and read
-the sequence forwards and backwards with recurrent units. State-dict names are those of the published weights.
+Both run a small convolutional encoder over the faces and one over the audio's MFCCs, fuse the two, and run a GRU over
+the sequence forward and another one backward. State-dict names are those of the published weights.
 """
 
 from torch import Tensor, nn
@@ -18,12 +18,13 @@ class TrackEncoder(nn.Module):
 
     Args:
         model: holds, under the published names,
-            `visualEncoder` (batch, 1, time, height, width) -> embeddings (batch, time, 128);
-            `audioEncoder` (batch, 1, coefficient, 4 * time) -> embeddings (batch, time, 128);
-            `fuse(audio, visual)`, the two put together, frame by frame;
-            `onward(fused, state)`, what the reader from first to last makes of it, and its state at the end;
-            `backward(fused, onward, state)`, the features (batch, time, 128) by the reader from last to first, and its
-            state at the beginning. States begin as None, and lead over from a stretch of the track to the next.
+            `visualEncoder`, faces (batch, time, 112, 112) -> embeddings (batch, time, 128);
+            `audioEncoder`, MFCCs (batch, 4 * time, 13) -> embeddings (batch, time, 128);
+            `fuse(audio, visual)`, both embeddings in one, frame by frame;
+            `forward_gru(fused, state)`, the output of the GRU that runs from first to last, and its state at the end;
+            `backward_gru(fused, forward, state)`, the features (batch, time, 128) by the GRU that runs from last to
+            first, and its state at the beginning. `forward` is the output of the other one; states begin as None, and
+            connect the blocks of a long track.
             `visual_context`, `audio_context`: frames on either side that an embedding depends on.
     """
 
@@ -39,19 +40,18 @@ class TrackEncoder(nn.Module):
         """Score every frame of tracks of one length.
 
         Args:
-            mfcc: (batch, 4 * time, 13) float32, `core.inputs.mfcc.track_mfcc` of the tracks' sound at 25 frames a
-            second.
+            mfcc: (batch, 4 * time, 13) float32, `core.inputs.mfcc.track_mfcc` of the tracks' audio at 25 frames a
+                second.
             faces: (batch, time, 112, 112), grey, 0 to 255, of any type.
 
         Returns:
-            Logits of (not speaking, speaking), (batch, time, 2); the same from the picture alone, which serves
+            Logits of (not speaking, speaking), (batch, time, 2); the same from the faces alone, which serve
             training; and the features, (batch, time, 128).
         """
-        visual = self.model.visualEncoder(normalise(faces).unsqueeze(1))
-        audio = self.model.audioEncoder(mfcc.unsqueeze(1).transpose(2, 3))
-        fused = self.model.fuse(audio, visual)
-        onward, _ = self.model.onward(fused, None)
-        features, _ = self.model.backward(fused, onward, None)
+        visual = self.model.visualEncoder(faces)
+        fused = self.model.fuse(self.model.audioEncoder(mfcc), visual)
+        forward, _ = self.model.forward_gru(fused, None)
+        features, _ = self.model.backward_gru(fused, forward, None)
         return self.lossAV.FC(features), self.lossV.FC(visual), features
 
 
@@ -66,8 +66,9 @@ class VisualEncoder(nn.Module):
         self.pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
 
     def forward(self, faces: Tensor) -> Tensor:
-        """(batch, 1, time, height, width) -> (batch, time, 128)."""
-        maps = self.block3(self.pool(self.block2(self.pool(self.block1(faces)))))
+        """(batch, time, height, width), grey, 0 to 255, of any type -> (batch, time, 128)."""
+        maps = ((faces.float() / 255 - FACE_MEAN) / FACE_STD).unsqueeze(1)
+        maps = self.block3(self.pool(self.block2(self.pool(self.block1(maps)))))
         return maps.permute(0, 2, 3, 4, 1).flatten(2, 3).amax(dim=2)
 
 
@@ -82,8 +83,9 @@ class AudioEncoder(nn.Module):
         self.pool = nn.MaxPool2d((1, 3), stride=(1, 2), padding=(0, 1))
 
     def forward(self, mfcc: Tensor) -> Tensor:
-        """(batch, 1, coefficient, 4 * time) -> (batch, time, 128)."""
-        maps = self.block3(self.pool(self.block2(self.pool(self.block1(mfcc)))))
+        """(batch, 4 * time, coefficient) -> (batch, time, 128)."""
+        maps = mfcc.transpose(1, 2).unsqueeze(1)
+        maps = self.block3(self.pool(self.block2(self.pool(self.block1(maps)))))
         return maps.mean(dim=2).transpose(1, 2)
 
 
@@ -93,11 +95,6 @@ class _Classifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.FC = nn.Linear(FEATURE_SIZE, CLASSES)
-
-
-def normalise(faces: Tensor) -> Tensor:
-    """Grey faces of 0 to 255 to the network's range, float32."""
-    return (faces.float() / 255 - FACE_MEAN) / FACE_STD
 
 
 def convolution(inputs: int, outputs: int, size: tuple[int, ...], stride: tuple[int, ...] | int = 1) -> nn.Module:

@@ -1,0 +1,134 @@
+"""Networks in evaluation as plain functions, run by OpenVINO on a CPU and by PyTorch on a GPU.
+
+Where OpenVINO cannot be imported PyTorch and OpenCV take its place: the same numbers, but slower.
+"""
+
+import copy
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.runtime.errors import UserError
+
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}  # PyTorch's name -> OpenVINO's
+
+
+def runtime_name(device: torch.device) -> str:
+    """What `compiled` networks run in on a device, with its version, for the settings of results."""
+    openvino = _openvino()
+    if device.type == "cpu" and openvino is not None:
+        return f"OpenVINO {openvino.__version__.partition('-')[0]}"
+    return f"PyTorch {torch.__version__.partition('+')[0]}"
+
+
+def compiled(
+    network: nn.Module, example: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
+    """A copy of a network of one input and one output as a function: what is fastest on the device.
+
+    Args:
+        network: not changed, and later changes to it have no effect. What it does must not depend on its input's
+            values, and on the input's shape only by PyTorch's own operations: it is traced.
+        example: an input, of the type of all inputs; each axis may have another length later.
+        device: where it runs, on as many threads as PyTorch uses now.
+        dtype: of the products: torch.float32, or torch.bfloat16, faster where the processor or GPU has it.
+
+    Returns:
+        A function of a tensor on any device; its result is float32, on `device`.
+    """
+    openvino = _openvino()
+    if device.type != "cpu" or openvino is None:
+        return in_pytorch(network, device, dtype)
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # torch.export, which PyTorch recommends instead, takes seconds where tracing takes 0.04 s.
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = torch.jit.trace(copy.deepcopy(network).eval(), example, check_trace=False)
+    decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    run = _compile(openvino, frontend.convert(frontend.load(decoder)), dtype)
+    return lambda x: torch.from_numpy(run(x.cpu().numpy())[0])
+
+
+def in_pytorch(
+    network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[..., Tensor | tuple[Tensor, ...]]:
+    """A copy of a network as a function run by PyTorch; arguments as `compiled`.
+
+    Returns:
+        A function of the network's tensors, on any device. Its results, as many as the network's, are float32.
+    """
+    network = copy.deepcopy(network).eval().to(device)
+
+    @torch.inference_mode()
+    def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            outputs = network(*(x.to(device) for x in inputs))
+        return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)
+
+    return run
+
+
+def onnx_network(path: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """An ONNX file of a network of images as a function, on the CPU.
+
+    Returns:
+        A function of images, (batch, channel 3, height, width) float32 of any height and width that the network can
+        work with, that gives the network's outputs by name.
+
+    Raises:
+        UserError: the file is no ONNX network.
+    """
+    openvino = _openvino()
+    try:
+        if openvino is None:
+            network = cv2.dnn.readNetFromONNX(str(path))
+        else:
+            network = openvino.Core().read_model(path)
+            network.reshape([1, 3, -1, -1])
+            run = _compile(openvino, network, torch.float32)
+    except (RuntimeError, cv2.error) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path}: not a network of images in ONNX format ({reason})") from error
+    if openvino is not None:
+        return lambda images: {name: value for output, value in run(images).items() for name in output.names}
+    names = network.getUnconnectedOutLayersNames()
+
+    def in_opencv(images: np.ndarray) -> dict[str, np.ndarray]:
+        network.setInput(images)
+        return dict(zip(names, network.forward(names), strict=True))
+
+    return in_opencv
+
+
+@functools.cache
+def _openvino() -> ModuleType | None:
+    """OpenVINO, or None where it cannot be imported."""
+    # At its import OpenVINO reports its use to Intel by this package; without the package it does not.
+    sys.modules.setdefault("openvino_telemetry", None)
+    try:
+        import openvino
+    except ImportError:
+        return None
+    return openvino
+
+
+def _compile(openvino: ModuleType, model: Any, dtype: torch.dtype) -> Callable[[np.ndarray], Any]:
+    """An OpenVINO model as a function from an array to its outputs."""
+    options = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # several processes would share one core
+    }
+    return openvino.Core().compile_model(model, "CPU", options)
