@@ -1,5 +1,6 @@
 """What the benchmarks share: repetition, memory, a process of one's own, and the table that they print."""
 
+import argparse
 import multiprocessing
 import resource
 import statistics
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.runtime.allocation import reuse_freed_memory
 
 HEADER = ("what", "ours, best run", "median run", "published", "better by", "target", "met")
 MB = 1e6  # bytes
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,44 @@ def seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def network_options(argv: list[str] | None, about: str, threads: int, why: str) -> tuple[float, int, torch.device]:
+    """Seconds for each row, CPU threads and device, as the command line of a benchmark of networks has them.
+
+    Args:
+        argv: the command line.
+        about: what the benchmark is, for --help.
+        threads: the default, and `why` it is that.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="time for each row (default 5)")
+    parser.add_argument("--threads", type=int, default=threads, help=f"CPU threads (default {threads}: {why})")
+    parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device")
+    args = parser.parse_args(argv)
+    if args.threads < 1:
+        parser.error(f"--threads {args.threads}: give 1 or more")
+    if args.device != "cpu" and not (args.device.isdecimal() and int(args.device) < torch.cuda.device_count()):
+        parser.error(f"--device {args.device}: give cpu or an index below {torch.cuda.device_count()}")
+    device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
+    print(f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device), end=", ")
+    return args.seconds, args.threads, device
+
+
+def repeated(items: int, call: Callable[[], object], run_s: float) -> list[float]:
+    """Repeat a call, on whichever device, for some seconds; items per second of each repetition."""
+
+    def timed() -> None:
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    for _ in range(2):
+        timed()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < run_s:
+        times.append(seconds(timed))
+    return [items / value for value in times]
 
 
 def rates(

@@ -18,15 +18,15 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import material, measure
-from benchmarks.measure import Result
+from benchmarks.measure import CPU, Result
 from core.config import STE_forward_params
 from core.dataset import ClipDataset
 from core.formats.feature_store import write_features
 from core.inference.clips import Encode, encode_videos
+from core.inference.engine import in_pytorch
 from core.inputs.mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.models import resnet18_two_streams
-from core.models.fast_two_stream import fast_encoder
 from core.runtime.errors import exits_cleanly
 
 VIDEO_S = 8  # 600 faces
@@ -62,11 +62,11 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     _settle_batch_norms(model, audio, video)
     with torch.inference_mode():
         eager = model(audio, video)
-    deviation = max(float((a - b).abs().max()) for a, b in zip(fast_encoder(model)(audio, video), eager, strict=True))
+    deviation = max(float((a - b).abs().max()) for a, b in zip(in_pytorch(model, CPU)(audio, video), eager, strict=True))
 
     lines = []
     for dtype, target in ((torch.float32, TARGET_FACES_PER_S), (torch.bfloat16, None)):
-        encode = fast_encoder(model, dtype=dtype)
+        encode = in_pytorch(model, CPU, dtype)
         name = f"crops to features, {str(dtype).removeprefix('torch.')}, {threads} threads, faces/s"
         runs = [_forward(encode, dataset, folder / "features") for _ in range(repeats)]
         lines.append(Result(name, runs, PUBLISHED_FACES_PER_S, target))
@@ -83,7 +83,7 @@ def _forward(encode: Encode, dataset: ClipDataset, folder: Path) -> float:
     params = STE_forward_params
     options = {name: params[name] for name in ("batch_size", "threads", "feature_type")}
     start = time.perf_counter()
-    for video in encode_videos(encode, dataset, device=torch.device("cpu"), description="STE", **options):
+    for video in encode_videos(encode, dataset, device=CPU, description="STE", **options):
         write_features(folder, video, {"weights": "random"})
     return len(dataset) / (time.perf_counter() - start)
 

@@ -1,14 +1,15 @@
-"""Speed of LR-ASD and Light-ASD on face tracks, on one CPU thread, beside the published code's.
+"""Speed of LR-ASD and Light-ASD on face tracks, on one CPU thread, beside PyTorch's plain networks and published code.
 
     python benchmarks/track_encoders.py
     python benchmarks/track_encoders.py --seconds 2 --threads 2
     python benchmarks/track_encoders.py --device 0
 
-Random weights and input: the speed does not depend on them. A line counts sound, faces and the readers over both; that
-of six passes also the sound's MFCCs. Each repeats one call for some seconds; on a busy machine the best run tells most.
+Random weights and input: the speed does not depend on them. A line counts audio, faces and the GRUs over both; that of
+six passes also the audio's MFCCs. Each repeats one call for some seconds; on a busy machine the best run counts.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,19 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.measure import Result
-from benchmarks.networks import line, parse
+from benchmarks.measure import CPU, Result, network_options, repeated
 from core.clip_utils import FACE_SIZE, GRID_FPS
 from core.formats.wav import SAMPLE_RATE
+from core.inference.engine import PRECISIONS, in_pytorch, runtime_name
+from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import SixPasses
 from core.inputs.mfcc import track_samples
 from core.media.video_audio import VideoAudio
-from core.models import light_asd, lr_asd
-from core.models.fast_track_encoder import FastTrackEncoder
-from core.models.track_encoder import TrackEncoder
+from core.models import TRACK_ENCODERS
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 
 TRACK_S = 12
-CHUNKS_S = (1, 6)
-CPU = torch.device("cpu")
 # Published Light-ASD on one thread, face-frames per second: chunk in seconds -> one pass, and the six passes of its
 # own-video script. Ours has to be twice as fast.
 PUBLISHED = {1: 123, 6: 67}
@@ -42,66 +40,53 @@ BETTER_BY = 2
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    seconds, threads, device = parse(argv, __doc__, 1, "as the published figures")
+    seconds, threads, device = network_options(argv, __doc__, 1, "as the published figures")
     reuse_freed_memory()
-    print(f"faces of {FACE_SIZE}×{FACE_SIZE}, tracks of {TRACK_S} s")
+    print(f"{runtime_name(device)}, faces of {FACE_SIZE}×{FACE_SIZE}, tracks of {TRACK_S} s")
     measure.print_table(results(seconds, threads, device))
 
 
 def results(seconds: float, threads: int = 1, device: torch.device = CPU) -> list[Result]:
     """The benchmark's lines, each measured for some seconds."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return encoder_lines("Light-ASD", light_asd(), device, seconds) + encoder_lines("LR-ASD", lr_asd(), device, seconds)
+    return [result for name in TRACK_ENCODERS for result in encoder_lines(name, device, seconds)]
 
 
-def encoder_lines(name: str, model: TrackEncoder, device: torch.device, seconds: float) -> list[Result]:
+def encoder_lines(name: str, device: torch.device, seconds: float) -> list[Result]:
     """One encoder's lines; the published figures are Light-ASD's, as is the target."""
+    torch.manual_seed(0)
     frames = TRACK_S * GRID_FPS
-    faces = torch.randint(0, 256, (frames, FACE_SIZE, FACE_SIZE), dtype=torch.uint8)
-    mfcc = torch.randn(4 * frames, 13)
-    model = model.eval().to(device)
-    fast, coarse = FastTrackEncoder(model, device), FastTrackEncoder(model, device, torch.bfloat16)
+    faces = torch.randint(0, 256, (1, frames, FACE_SIZE, FACE_SIZE), dtype=torch.uint8)
+    mfcc = torch.randn(1, 4 * frames, 13)
+    model = TRACK_ENCODERS[name]()
+    plain = in_pytorch(model, device)
+    embedders = {dtype: TrackEmbedder(model, device, dtype) for dtype in PRECISIONS}
 
-    @torch.inference_mode()
-    def plain(time: int) -> None:
-        model(mfcc[None, : 4 * time].to(device), faces[None, :time].to(device))
-
-    def one_pass(encoder: FastTrackEncoder, time: int) -> None:
-        encoder.score(encoder.audio(mfcc[: 4 * time]), encoder.visual(faces[:time]))
+    def one_pass(embedder: TrackEmbedder, time: int) -> None:
+        embedder.score(embedder.audio(mfcc[:, : 4 * time]), embedder.visual(faces[:, :time]))
 
     samples = np.random.default_rng(0).integers(-9000, 9000, track_samples(frames)).astype(np.int16)
-    sound = VideoAudio(samples, 0.0, len(samples) / SAMPLE_RATE)
+    audio = VideoAudio(samples, 0.0, len(samples) / SAMPLE_RATE)
 
     def six_passes() -> None:
-        scorer = SixPasses(fast, sound, 0.0)
-        for face in faces.numpy():
+        scorer = SixPasses(embedders[torch.float32], audio, 0.0)
+        for face in faces[0].numpy():
             scorer.push(face)
         scorer.finish()
 
-    published = PUBLISHED if name == "Light-ASD" else {}
+    published = (PUBLISHED | {"six passes": PUBLISHED_SIX_PASSES}) if name == "light_asd" else {}
     lines = []
-    for chunk_s in CHUNKS_S:
+    for chunk_s in (*PUBLISHED, TRACK_S):
         time, stated = chunk_s * GRID_FPS, published.get(chunk_s)
-        what = f"{name}, {chunk_s} s chunks"
-        lines.append(line(f"{what}, plain, faces/s", time, lambda: plain(time), seconds, stated))  # noqa: B023
-        lines.append(
-            line(
-                f"{what}, fast, faces/s",
-                time,
-                lambda: one_pass(fast, time),  # noqa: B023
-                seconds,
-                stated,
-                stated and BETTER_BY * stated,
-            )
-        )
-    six = PUBLISHED_SIX_PASSES if published else None
-    return [
-        *lines,
-        line(f"{name}, whole track, fast, faces/s", frames, lambda: one_pass(fast, frames), seconds),
-        line(f"{name}, whole track, fast, bfloat16, faces/s", frames, lambda: one_pass(coarse, frames), seconds),
-        line(f"{name}, six passes, fast, faces/s", frames, six_passes, seconds, six, six and BETTER_BY * six),
-    ]
+        calls = {"plain PyTorch": partial(plain, mfcc[:, : 4 * time], faces[:, :time])}
+        calls |= {str(dtype)[6:]: partial(one_pass, embedder, time) for dtype, embedder in embedders.items()}
+        for how, call in calls.items():
+            target = BETTER_BY * stated if stated and how == "float32" else None
+            what = f"{name}, {chunk_s} s chunks, {how}, faces/s"
+            lines.append(Result(what, repeated(time, call, seconds), stated, target))
+    stated = published.get("six passes")
+    runs = repeated(frames, six_passes, seconds)
+    return [*lines, Result(f"{name}, six passes, float32, faces/s", runs, stated, stated and BETTER_BY * stated)]
 
 
 if __name__ == "__main__":
