@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.models import winograd
+from ava_asd import winograd
 
 UNPOOLED = nn.Identity()
 
@@ -116,8 +116,7 @@ def _same_conv2d(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if rows == columns == winograd.TAPS and maps.device.type == "cpu" and precise:
         # 60 % of a step's products are in this layer of the video tower: a CPU is bound by them, a GPU is not. In
         # narrower types than float32 Winograd's products would lose too much.
-        weights = [part.contiguous(memory_format=torch.channels_last) for part in winograd.transformed(weight)]
-        return winograd.convolve_rows(maps, weights, bias)
+        return winograd.convolve(maps, weight, bias)
     # Only what an even kernel has more at the end is padded around the maps: the convolution's own padding, alike on
     # both sides, costs it no multiplications.
     maps = F.pad(maps, (0, 1 - columns % 2, 0, 1 - rows % 2))

@@ -62,7 +62,9 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     _settle_batch_norms(model, audio, video)
     with torch.inference_mode():
         eager = model(audio, video)
-    deviation = max(float((a - b).abs().max()) for a, b in zip(in_pytorch(model, CPU)(audio, video), eager, strict=True))
+    deviation = max(
+        float((a - b).abs().max()) for a, b in zip(in_pytorch(model, CPU)(audio, video), eager, strict=True)
+    )
 
     lines = []
     for dtype, target in ((torch.float32, TARGET_FACES_PER_S), (torch.bfloat16, None)):

@@ -6,11 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ava_asd import models
+from ava_asd import models, winograd
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten
 from ava_asd.optimisers import OPTIMISERS
 from ava_asd.training import weighted_loss
-from core.models import winograd
 from core.optimization import make_optimizer
 from core.runtime.errors import UserError
 
@@ -77,8 +76,8 @@ def test_a_convolution_over_frames_is_that_of_pytorch(kernel):
     ],
 )
 def test_only_float32_goes_by_winograd(monkeypatch, type_, autocast, expected, by_winograd):
-    calls, original = [], winograd.convolve_rows
-    monkeypatch.setattr(winograd, "convolve_rows", lambda *arguments: calls.append(1) or original(*arguments))
+    calls, original = [], winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda *arguments: calls.append(1) or original(*arguments))
     torch.manual_seed(3)
     layer, pictures = SameConv2d(4, 8, (5, 5)).to(type_), torch.randn(2, 4, 9, 7).to(type_)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):

@@ -1,5 +1,7 @@
 """Face detectors behind one interface, and what happens without YuNet's weights."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -16,56 +18,87 @@ from core.runtime.errors import UserError
 def picture(shared):
     """A frame with two faces, and their boxes in pixels."""
     video = sorted((shared / "mini-ava" / "videos" / "val").glob("*.mp4"))[2]
-    rows = [
-        line.split(",")
-        for line in (shared / "mini-ava" / "annotations" / "val" / f"{video.stem}-activespeaker.csv")
-        .read_text()
-        .splitlines()
-    ]
+    annotations = shared / "mini-ava" / "annotations" / "val" / f"{video.stem}-activespeaker.csv"
+    rows = [line.split(",") for line in annotations.read_text().splitlines()]
     boxes = np.array([row[2:6] for row in rows if row[1] == rows[0][1]], float)
     pixels = next(iter(read_frames(MediaFile(video)))).bgr()
     return pixels, boxes * np.tile(pixels.shape[1::-1], 2)
 
 
-def test_yunet_finds_the_faces(shared, picture):
+@pytest.fixture(params=["OpenVINO", "OpenCV"])
+def yunet(request, shared, monkeypatch) -> YuNet:
+    if request.param == "OpenCV":
+        monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed
+    return YuNet(shared / "models" / "yunet_n_640_640.onnx")
+
+
+def test_yunet_finds_opencvs_boxes_and_scores(yunet, shared, picture):
+    opencv = cv2.FaceDetectorYN.create(str(shared / "models" / "yunet_n_640_640.onnx"), "", (320, 320), 0.6)
     pixels, boxes = picture
-    found = YuNet(shared / "models" / "yunet_n_640_640.onnx")(pixels)
-    assert found.dtype == np.float32
-    assert len(found) == len(boxes)
-    order = np.argsort(found[:, 0])
-    np.testing.assert_allclose(found[order, :4], boxes[np.argsort(boxes[:, 0])], atol=0.15 * np.ptp(boxes))
-    assert (found[:, 4] > 0.8).all()
+    for scale in (1, 0.5, 0.37):  # the picture may change its size
+        scaled = cv2.resize(pixels, None, fx=scale, fy=scale)
+        opencv.setInputSize(scaled.shape[1::-1])
+        expected = opencv.detect(scaled)[1]
+        found = yunet(scaled)
+        assert found.dtype == np.float32
+        assert len(found) == len(expected) == len(boxes)
+        np.testing.assert_allclose(found[:, :2], expected[:, :2], atol=0.1)
+        np.testing.assert_allclose(found[:, 2:4] - found[:, :2], expected[:, 2:4], atol=0.1)
+        np.testing.assert_allclose(found[:, 4], expected[:, -1], atol=1e-3)
+        order = np.argsort(found[:, 0])
+        np.testing.assert_allclose(
+            found[order, :4], scale * boxes[np.argsort(boxes[:, 0])], atol=0.15 * scale * np.ptp(boxes)
+        )
+    assert yunet(np.zeros((200, 300, 3), np.uint8)).shape == (0, 5)
 
 
-def test_the_cascade_finds_them_too(picture):
+def test_yunet_reads_positions_offsets_and_sizes_and_drops_doubles(tmp_path, monkeypatch):
+    """A network of 96 by 64 pixels that sees one face twice, another one, and a third below the threshold."""
+
+    def network(images: np.ndarray) -> dict[str, np.ndarray]:
+        _, _, height, width = images.shape
+        outputs = {}
+        for stride in (8, 16, 32):
+            positions = (height // stride) * (width // stride)
+            outputs |= {f"{kind}_{stride}": np.zeros((1, positions, size)) for kind, size in sizes.items()}
+        if width == 96:  # 12, 6 and 3 positions in a row
+            for name, position, cls, obj, box in seen:
+                outputs[f"cls_{name}"][0, position], outputs[f"obj_{name}"][0, position] = cls, obj
+                outputs[f"bbox_{name}"][0, position] = box
+        return outputs
+
+    sizes = {"cls": 1, "obj": 1, "bbox": 4}
+    seen = [
+        (8, 15, 0.81, 1.2, (0.5, 0.25, np.log(2), np.log(4))),  # row 1, column 3; a score above 1 counts as 1
+        (8, 16, 0.64, 1.0, (-0.5, 0.25, np.log(2), np.log(4))),  # the same box from the next position
+        (32, 5, 0.64, 0.64, (0, 0, 0, np.log(0.5))),  # row 1, column 2
+        (16, 0, 0.36, 0.9, (0, 0, 0, 0)),
+    ]
+    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path: network)
+    (tmp_path / "faces.onnx").write_bytes(b"")
+    found = YuNet(tmp_path / "faces.onnx")(np.zeros((60, 90, 3), np.uint8))
+    np.testing.assert_allclose(found, [[20, -6, 36, 26, 0.9], [48, 24, 80, 40, 0.64]], atol=1e-5)
+
+
+def test_wrong_weights_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"absent\.onnx"):
+        YuNet(tmp_path / "absent.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    with pytest.raises(UserError, match=r"broken\.onnx.*YuNet"):
+        YuNet(tmp_path / "broken.onnx")
+    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path: lambda images: {"cls_8": images})
+    with pytest.raises(UserError, match=r"broken\.onnx.*obj_32"):
+        YuNet(tmp_path / "broken.onnx")
+
+
+def test_the_cascade_finds_faces(picture):
     pixels, boxes = picture
     found = HaarCascade()(pixels)
-    assert len(found)
     centres = (found[:, :2] + found[:, 2:4]) / 2
     inside = (centres[:, None] > boxes[None, :, :2]) & (centres[:, None] < boxes[None, :, 2:])
     assert inside.all(axis=2).any()
     assert ((found[:, 4] >= 0) & (found[:, 4] <= 1)).all()
-
-
-def test_an_empty_picture_has_no_faces(shared):
-    blank = np.zeros((200, 300, 3), np.uint8)
-    assert HaarCascade()(blank).shape == (0, 5)
-    assert YuNet(shared / "models" / "yunet_n_640_640.onnx")(blank).shape == (0, 5)
-
-
-def test_the_picture_may_change_its_size(shared, picture):
-    pixels, boxes = picture
-    detector = YuNet(shared / "models" / "yunet_n_640_640.onnx")
-    assert len(detector(pixels)) == len(boxes)
-    assert len(detector(cv2.resize(pixels, None, fx=0.5, fy=0.5))) == len(boxes)
-
-
-def test_wrong_weights_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no detector weights"):
-        YuNet(tmp_path / "absent.onnx")
-    (tmp_path / "broken.onnx").write_bytes(b"not a network")
-    with pytest.raises(UserError, match="cannot run them as YuNet"):
-        YuNet(tmp_path / "broken.onnx")
+    assert HaarCascade()(np.zeros((200, 300, 3), np.uint8)).shape == (0, 5)
 
 
 def test_without_network_and_weights_the_cascade_serves_and_says_so(tmp_path, monkeypatch):
@@ -86,5 +119,5 @@ def test_a_detector_of_ones_own_is_taken_as_it_is():
 
 def test_another_file_in_the_place_of_the_weights_is_refused(tmp_path):
     (tmp_path / YUNET.name).write_bytes(b"something else")
-    with pytest.raises(UserError, match="is not the YuNet face detector"):
+    with pytest.raises(UserError, match=YUNET.name):
         find_detector(None, tmp_path)

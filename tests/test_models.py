@@ -2,7 +2,6 @@
 
 import json
 import urllib.error
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
+from track_models import hash_weights
 
 from core.models import BACKBONES, ASC_Net, resnet18_two_streams
 from core.models.two_stream import start_from_motion
@@ -24,25 +24,6 @@ def encoder_inputs() -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(1)
     audio = 10 * rng.standard_normal((3, 1, 13, 40), np.float32)
     return torch.from_numpy(audio), torch.from_numpy(rng.standard_normal((3, 33, 144, 144), np.float32))
-
-
-def hash_weights(model: nn.Module) -> None:
-    """The weights of the reference numbers: drawn from a generator seeded by each tensor's name."""
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(tensor.shape)).astype(np.float32)
-        if name.endswith("num_batches_tracked"):
-            draw = np.zeros((), np.int64)
-        elif name.endswith("running_var"):
-            draw = 0.5 + np.abs(draw)
-        elif name.endswith("running_mean"):
-            draw = 0.1 * draw
-        elif draw.ndim == 1:
-            draw = 0.1 * draw + (1 if name.endswith("weight") else 0)
-        else:
-            draw = draw * np.sqrt(2 / np.prod(draw.shape[1:]))
-        weights[name] = torch.from_numpy(np.asarray(draw)).to(tensor.dtype)
-    model.load_state_dict(weights)
 
 
 def assert_published(model: nn.Module, stage: str, outputs: dict[str, Tensor], losses: list[Tensor]) -> None:

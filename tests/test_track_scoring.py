@@ -6,11 +6,11 @@ import torch
 from track_models import SIDE, used
 
 from core.inference import tracks
+from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass, SixPasses
 from core.inputs.mfcc import track_mfcc, track_samples
 from core.media.video_audio import VideoAudio
 from core.models import light_asd, lr_asd
-from core.models.fast_track_encoder import FastTrackEncoder
 from core.models.track_encoder import TrackEncoder
 
 
@@ -51,11 +51,10 @@ def published_six_passes(model: TrackEncoder, mfcc: np.ndarray, faces: np.ndarra
     return np.stack([mean[max(0, row - 2) : row + 3].mean(axis=0) for row in range(time)])
 
 
-@pytest.mark.parametrize("frames", [1, 2, 23, 24, 25, 48, 61])
+@pytest.mark.parametrize("frames", [1, 2, 25, 175])
 def test_blocks_give_what_the_whole_track_gives(model, frames):
     faces, audio = material(frames)
-    scorer = OnePass(FastTrackEncoder(model), audio, 0.5)
-    assert scorer.encoder.block == 24
+    scorer = OnePass(TrackEmbedder(model), audio, 0.5)
     logits, features = run(scorer, faces)
     expected = plain(model, track_mfcc(audio.samples[8000:], np.arange(frames)), faces)
     np.testing.assert_allclose(logits, expected[0], atol=1e-4)
@@ -63,19 +62,11 @@ def test_blocks_give_what_the_whole_track_gives(model, frames):
     assert (logits.dtype, features.dtype) == (np.float32, np.float32)
 
 
-def test_crops_are_let_go_when_they_are_embedded(model):
-    faces, audio = material(60)
-    scorer = OnePass(FastTrackEncoder(model), audio, 0.0)
-    for face in faces:
-        scorer.push(face)
-        assert len(scorer.faces.waiting) <= scorer.encoder.block
-
-
 # Less than a window, one; a last window of one frame, of a few, of more than an embedding depends on.
 @pytest.mark.parametrize("frames", [12, 25, 51, 130, 171])
 def test_six_passes_are_the_published_protocol(model, frames):
     faces, audio = material(frames)
-    logits, features = run(SixPasses(FastTrackEncoder(model), audio, 0.25), faces)
+    logits, features = run(SixPasses(TrackEmbedder(model), audio, 0.25), faces)
     expected = published_six_passes(model, track_mfcc(audio.samples[4000:], np.arange(frames)), faces)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert features.shape == (frames, 128)
@@ -88,7 +79,7 @@ def test_six_passes_are_the_published_protocol(model, frames):
 def test_six_passes_stretch_by_stretch(model, monkeypatch):
     monkeypatch.setattr(tracks, "PASSES_S", (1, 2, 3))
     faces, audio = material(330)
-    encoder = FastTrackEncoder(model)
+    encoder = TrackEmbedder(model)
     expected = run(SixPasses(encoder, audio, 0.0), faces)
     monkeypatch.setattr(tracks, "STRETCH", 6 * 25)
     np.testing.assert_allclose(run(SixPasses(encoder, audio, 0.0), faces)[0], expected[0], atol=1e-4)
@@ -96,7 +87,7 @@ def test_six_passes_stretch_by_stretch(model, monkeypatch):
 
 def test_a_second_is_longer_than_two_contexts(model):
     """What lets six passes encode each face twice only: the two edges of a window do not meet."""
-    encoder = FastTrackEncoder(model)
+    encoder = TrackEmbedder(model)
     assert 2 * max(encoder.visual_context, encoder.audio_context) <= 25
 
 

@@ -59,14 +59,15 @@ class YuNet:
             raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
         self.weights_sha256 = fingerprint(weights)
         self.threshold, self.nms_threshold, self.top_k = threshold, nms_threshold, top_k
-        self.network = onnx_network(weights)
-        outputs = self.network(np.zeros((1, 3, 64, 64), np.float32))
-        missing = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES} - set(outputs)
-        if missing:
+        try:
+            self.network = onnx_network(weights)
+            outputs = self.network(np.zeros((1, 3, 64, 64), np.float32))
+            for stride in STRIDES:
+                _faces(outputs, stride, 64 // stride, threshold)
+        except Exception as error:  # no network, one of other inputs or outputs, ...
             raise UserError(
-                f"detector weights {weights}: not a YuNet network, which gives {', '.join(sorted(missing))}; "
-                "give a YuNet file (.onnx)"
-            )
+                f"detector weights {weights} cannot be run as YuNet ({error}); give a YuNet file"
+            ) from error
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""

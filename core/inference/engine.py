@@ -4,7 +4,6 @@ Where OpenVINO cannot be imported PyTorch and OpenCV take its place: the same nu
 """
 
 import copy
-import functools
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,7 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}  # PyTorch's name ->
 
 def runtime_name(device: torch.device) -> str:
     """What `compiled` networks run in on a device, with its version, for the settings of results."""
-    openvino = _openvino()
+    openvino = import_openvino()
     if device.type == "cpu" and openvino is not None:
         return f"OpenVINO {openvino.__version__.partition('-')[0]}"
     return f"PyTorch {torch.__version__.partition('+')[0]}"
@@ -45,10 +44,8 @@ def compiled(
     Returns:
         A function of a tensor on any device; its result is float32, on `device`.
     """
-    openvino = _openvino()
-    if device.type != "cpu" or openvino is None:
+    if device.type != "cpu" or import_openvino() is None:
         return in_pytorch(network, device, dtype)
-    from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with warnings.catch_warnings(), torch.no_grad():
@@ -56,8 +53,7 @@ def compiled(
         warnings.simplefilter("ignore", FutureWarning)
         traced = torch.jit.trace(copy.deepcopy(network).eval(), example, check_trace=False)
     decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    run = _compile(openvino, frontend.convert(frontend.load(decoder)), dtype)
+    run = _in_openvino("pytorch", decoder, dtype)
     return lambda x: torch.from_numpy(run(x.cpu().numpy())[0])
 
 
@@ -90,30 +86,17 @@ def onnx_network(path: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarra
     Raises:
         UserError: the file is no ONNX network.
     """
-    openvino = _openvino()
     try:
-        if openvino is None:
-            network = cv2.dnn.readNetFromONNX(str(path))
-        else:
-            network = openvino.Core().read_model(path)
-            network.reshape([1, 3, -1, -1])
-            run = _compile(openvino, network, torch.float32)
-    except (RuntimeError, cv2.error) as error:
+        if import_openvino() is None:
+            return _in_opencv(cv2.dnn.readNetFromONNX(str(path)))
+        run = _in_openvino("onnx", path, torch.float32, [1, 3, -1, -1])
+    except Exception as error:  # whatever the bytes of a damaged or foreign file lead the libraries into
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path}: not a network of images in ONNX format ({reason})") from error
-    if openvino is not None:
-        return lambda images: {name: value for output, value in run(images).items() for name in output.names}
-    names = network.getUnconnectedOutLayersNames()
-
-    def in_opencv(images: np.ndarray) -> dict[str, np.ndarray]:
-        network.setInput(images)
-        return dict(zip(names, network.forward(names), strict=True))
-
-    return in_opencv
+        raise UserError(f"{path} is no network of images in ONNX format ({reason})") from error
+    return lambda images: {name: value for output, value in run(images).items() for name in output.names}
 
 
-@functools.cache
-def _openvino() -> ModuleType | None:
+def import_openvino() -> ModuleType | None:
     """OpenVINO, or None where it cannot be imported."""
     # At its import OpenVINO reports its use to Intel by this package; without the package it does not.
     sys.modules.setdefault("openvino_telemetry", None)
@@ -124,11 +107,36 @@ def _openvino() -> ModuleType | None:
     return openvino
 
 
-def _compile(openvino: ModuleType, model: Any, dtype: torch.dtype) -> Callable[[np.ndarray], Any]:
-    """An OpenVINO model as a function from an array to its outputs."""
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers, and OpenVINO is there to make use of it."""
+    openvino = import_openvino()
+    return openvino is not None and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _in_openvino(
+    framework: str, source: Any, dtype: torch.dtype, shape: list[int] | None = None
+) -> Callable[[np.ndarray], Any]:
+    """A framework's network as a function from its input to its outputs; `shape` of the input, -1 for any length."""
+    import openvino
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework(framework)
+    model = frontend.convert(frontend.load(source))
+    if shape is not None:
+        model.reshape(shape)
     options = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several processes would share one core
     }
     return openvino.Core().compile_model(model, "CPU", options)
+
+
+def _in_opencv(network: cv2.dnn.Net) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    names = network.getUnconnectedOutLayersNames()
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        network.setInput(images)
+        return dict(zip(names, network.forward(names), strict=True))
+
+    return run
