@@ -62,12 +62,15 @@ class YuNet:
         try:
             self.network = onnx_network(weights)
             outputs = self.network(np.zeros((1, 3, 64, 64), np.float32))
-            for stride in STRIDES:
-                _faces(outputs, stride, 64 // stride, threshold)
-        except Exception as error:  # no network, one of other inputs or outputs, ...
+        except Exception as error:  # no network, or one of another input
             raise UserError(
                 f"detector weights {weights} cannot be run as YuNet ({error}); give a YuNet file"
             ) from error
+        missing = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES} - set(outputs)
+        if missing:
+            raise UserError(
+                f"detector weights {weights} are not YuNet's: no output {', '.join(sorted(missing))}; give a YuNet file"
+            )
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
