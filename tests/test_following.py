@@ -1,12 +1,11 @@
 """Faces followed through shots, with a detector that knows where they are."""
 
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from videos import encode, grey, number_of
 
 from core.clip_utils import GRID_FPS
 from core.detection.face_tracks import ShotFollower, scores_at
@@ -16,22 +15,16 @@ from core.media.container import MediaFile
 from core.media.cropping import box_crop
 from core.media.video import read_frames
 
-WIDTH, HEIGHT, STEP = 96, 64, 3
+FRAME = (96, 64)  # width and height
+FACE = [20, 10, 50, 40, 0.9]
+FACES = np.array([FACE], np.float32)
+NOBODY = np.zeros((0, 5), np.float32)
 
 
-def encode(path: Path, times_s: list[float]) -> Path:
-    """A video whose frame n is grey of brightness 15 + 3 n, at the given times."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 6000)
-        for number, time_s in enumerate(times_s):
-            picture = np.full((HEIGHT, WIDTH, 3), 15 + STEP * number, np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(time_s * 6000), Fraction(1, 6000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+def video(folder: Path, times_s: list[float] | int) -> Path:
+    """A video whose frames show their numbers, at given times or so many at 25 a second."""
+    times_s = np.arange(times_s) / 25 if isinstance(times_s, int) else times_s
+    return encode(folder / "a.mp4", (grey(n, *FRAME) for n in range(len(times_s))), times_s, crf="0")
 
 
 class Recorder:
@@ -42,7 +35,7 @@ class Recorder:
 
     def push(self, crop: np.ndarray) -> None:
         assert crop.shape == (112, 112)
-        self.frames.append(round((float(crop.mean()) - 15) / STEP))
+        self.frames.append(number_of(crop))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.frames), np.array([self.first_s])
@@ -56,10 +49,10 @@ class OneFace:
     def __init__(self, frames: range):
         self.frames, self.asked = frames, []
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        number = round((float(picture.mean()) - 15) / STEP)
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        number = number_of(pixels)
         self.asked.append(number)
-        return np.array([[20, 10, 50, 40, 0.9]] * (number in self.frames), np.float32).reshape(-1, 5)
+        return FACES.copy() if number in self.frames else NOBODY
 
 
 def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...] = (0,)) -> list:
@@ -77,7 +70,7 @@ def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...]
 
 
 def test_at_25_fps_each_frame_is_cut_once(tmp_path):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    path = video(tmp_path, 60)
     [(_, face)] = follow(path, OneFace(range(10, 41)))
     assert face.frames == list(range(10, 41))
     assert face.logits.tolist() == list(range(10, 41))
@@ -89,15 +82,15 @@ def test_at_25_fps_each_frame_is_cut_once(tmp_path):
 
 @pytest.mark.parametrize("every", [2, 3, 7])
 def test_frames_between_detections_belong_to_the_track(tmp_path, every):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    path = video(tmp_path, 60)
     detector = OneFace(range(60))
     [(_, face)] = follow(path, detector, every)
-    assert face.frames == list(range(60))  # to the last frame, which is always looked at
+    assert face.frames == list(range(60))  # to the last frame, in which faces are always detected
     assert detector.asked == sorted({*range(0, 60, every), 59})
 
 
-def test_tracks_end_at_cuts_and_faces_are_looked_for_on_both_sides(tmp_path):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(40)])
+def test_tracks_end_at_cuts_and_faces_are_detected_on_both_sides(tmp_path):
+    path = video(tmp_path, 40)
     detector = OneFace(range(40))
     first, second = follow(path, detector, every=5, shots=(0, 17))
     assert (first[0], first[1].frames) == (0, list(range(17)))
@@ -107,7 +100,7 @@ def test_tracks_end_at_cuts_and_faces_are_looked_for_on_both_sides(tmp_path):
 
 def test_a_faster_video_gives_every_grid_point_its_nearest_frame(tmp_path):
     times = [number / 60 for number in range(75)]
-    path = encode(tmp_path / "a.mp4", times)
+    path = video(tmp_path, times)
     [(_, face)] = follow(path, OneFace(range(75)))
     grid = np.arange(face.crops) / GRID_FPS
     assert face.crops == 32  # 74 / 60 s is grid point 30.8, nearest to 31
@@ -121,7 +114,7 @@ def test_a_faster_video_gives_every_grid_point_its_nearest_frame(tmp_path):
 
 def test_a_slow_and_varying_video_repeats_frames(tmp_path):
     times = [0.0, 0.1, 0.2, 0.5, 0.52, 0.6, 0.9]
-    path = encode(tmp_path / "a.mp4", times)
+    path = video(tmp_path, times)
     [(_, face)] = follow(path, OneFace(range(7)))
     expected = [int(np.abs(np.array(times) - k / 25).argmin()) for k in range(23)]  # 0.9 s is grid point 22.5
     assert len(face.logits) in (23, 24)
@@ -129,7 +122,7 @@ def test_a_slow_and_varying_video_repeats_frames(tmp_path):
 
 
 def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
-    path = encode(tmp_path / "a.mp4", [0.5 + number / 25 for number in range(30)])
+    path = video(tmp_path, 0.5 + np.arange(30) / 25)
     [(_, face)] = follow(path, OneFace(range(5, 30)))
     assert face.logits.tolist() == list(range(5, 30))
     first = next(iter(read_frames(MediaFile(path)))).time_s
@@ -137,18 +130,18 @@ def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
 
 
 def test_a_gap_of_detection_is_filled(tmp_path):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(40)])
+    path = video(tmp_path, 40)
     detector = OneFace(range(40))
     detector.frames = [number for number in range(40) if not 15 <= number < 22]
     [(_, face)] = follow(path, detector)
     assert face.frames == list(range(40))
 
 
-def test_without_sound_nothing_is_cut(tmp_path):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(20)])
+def test_without_audio_nothing_is_cut(tmp_path):
+    path = video(tmp_path, 20)
     follower = ShotFollower(0.0, box_crop, None)
     for number, frame in enumerate(read_frames(MediaFile(path))):
-        follower.add(SeenFrame(number, frame, number == 0, np.array([[20, 10, 50, 40, 0.9]], np.float32)))
+        follower.add(SeenFrame(number, frame, number == 0, FACES))
     [face] = follower.finish()
     assert face.logits is None
     assert face.crops == 0
@@ -156,12 +149,11 @@ def test_without_sound_nothing_is_cut(tmp_path):
 
 
 def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
-    path = encode(tmp_path / "a.mp4", [number / 25 for number in range(60)])
+    path = video(tmp_path, 60)
     follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5, with_features=False)
     for number, frame in enumerate(read_frames(MediaFile(path))):
         there = 3 <= number < 6 or 10 <= number < 20 or number >= 50
-        faces = np.array([[20, 10, 50, 40, 0.9]] * there, np.float32).reshape(-1, 5)
-        follower.add(SeenFrame(number, frame, number == 0, faces))
+        follower.add(SeenFrame(number, frame, number == 0, FACES if there else NOBODY))
         assert len(follower.followed) <= 1
         assert len(follower.waiting) <= 17  # 0.4 s for the track to end, and 0.24 s of smoothing
     kept = follower.finish()
@@ -173,12 +165,11 @@ def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
 @pytest.mark.parametrize("off_s", [-2e-6, -5e-7, -1e-8, 0.0, 1e-8, 5e-7, 1e-6, 2e-6])
 def test_a_face_of_one_frame_is_cut_once(tmp_path, off_s):
     """Also midway between two points of the grid, whatever rounding makes of its time."""
-    frames = list(read_frames(MediaFile(encode(tmp_path / "a.mp4", [0.0, 0.5, 1.02, 1.5]))))
+    frames = list(read_frames(MediaFile(video(tmp_path, [0.0, 0.5, 1.02, 1.5]))))
     follower = ShotFollower(0.0, box_crop, Recorder)
     for number, frame in enumerate(frames):
         moved = replace(frame, time_s=frame.time_s + off_s * (number == 2))
-        faces = np.array([[20, 10, 50, 40, 0.9]] * (number == 2), np.float32).reshape(-1, 5)
-        follower.add(SeenFrame(number, moved, number == 0, faces))
+        follower.add(SeenFrame(number, moved, number == 0, FACES if number == 2 else NOBODY))
     [face] = follower.finish()
     assert face.logits.tolist() == [2]
     assert face.first_grid in (25, 26)

@@ -1,6 +1,7 @@
-"""Shots: cuts are found on the frame, moving pictures are none, all frames come through in order."""
+"""Shots: cuts are found on the frame, a moving camera makes none, all frames come through in order."""
 
 import numpy as np
+import pytest
 
 from core.detection.shots import find_shots
 from core.media.container import MediaFile
@@ -11,38 +12,33 @@ FPS, WIDTH, HEIGHT = 25, 96, 64
 
 
 def scene(seed: int) -> np.ndarray:
-    """A picture of coloured blocks."""
+    """A frame of coloured blocks."""
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
     return np.kron(blocks, np.ones((HEIGHT // 4, WIDTH // 6, 1), np.uint8))
 
 
-def shots_of(path) -> list:
-    return list(find_shots(read_frames(MediaFile(path)), FPS))
+def begins(folder, frames: list[np.ndarray]) -> list[int]:
+    """The frames that begin a shot; all frames must come through, in order, at their times."""
+    write_video(folder / "a.mp4", frames, FPS)
+    found = list(find_shots(read_frames(MediaFile(folder / "a.mp4")), FPS))
+    assert [frame.number for frame in found] == list(range(len(frames)))
+    np.testing.assert_allclose([frame.frame.time_s for frame in found], np.arange(len(frames)) / FPS, atol=1e-3)
+    return [frame.number for frame in found if frame.begins_shot]
 
 
-def test_cuts_are_found_where_they_are(tmp_path):
-    frames = [scene(0)] * 20 + [scene(1)] * 15 + [scene(2)] * 25
-    write_video(tmp_path / "cuts.mp4", frames, FPS)
-    shots = shots_of(tmp_path / "cuts.mp4")
-    assert [frame.number for frame in shots] == list(range(60))
-    np.testing.assert_allclose([frame.frame.time_s for frame in shots], np.arange(60) / FPS, atol=1e-3)
-    assert [frame.number for frame in shots if frame.begins_shot] == [0, 20, 35]
+WIDE = np.concatenate([scene(0), scene(0)], axis=1)
+WHITE = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
 
 
-def test_a_moving_camera_is_no_cut(tmp_path):
-    wide = np.concatenate([scene(0), scene(0)], axis=1)
-    frames = [wide[:, 4 * step % WIDTH :][:, :WIDTH] for step in range(23)]
-    write_video(tmp_path / "pan.mp4", frames, FPS)
-    assert [frame.number for frame in shots_of(tmp_path / "pan.mp4") if frame.begins_shot] == [0]
-
-
-def test_a_flash_and_what_follows_it_are_one_shot(tmp_path):
-    frames = [scene(0)] * 20 + [np.full((HEIGHT, WIDTH, 3), 255, np.uint8)] + [scene(0)] * 20
-    write_video(tmp_path / "flash.mp4", frames, FPS)
-    begins = [frame.number for frame in shots_of(tmp_path / "flash.mp4") if frame.begins_shot]
-    assert begins == [0, 20]
-
-
-def test_one_frame_is_one_shot(tmp_path):
-    write_video(tmp_path / "one.mp4", [scene(0)], FPS)
-    assert [(frame.number, frame.begins_shot) for frame in shots_of(tmp_path / "one.mp4")] == [(0, True)]
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        ([scene(0)] * 20 + [scene(1)] * 15 + [scene(2)] * 25, [0, 20, 35]),
+        ([WIDE[:, 4 * step % WIDTH :][:, :WIDTH] for step in range(23)], [0]),  # a moving camera
+        ([scene(0)] * 20 + [WHITE] + [scene(0)] * 20, [0, 20]),  # a flash and what follows it are one shot
+        ([scene(0)], [0]),
+    ],
+    ids=["cuts", "pan", "flash", "one frame"],
+)
+def test_shots_begin_at_cuts(tmp_path, frames, expected):
+    assert begins(tmp_path, frames) == expected

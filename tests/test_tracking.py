@@ -44,7 +44,7 @@ def test_a_gap_is_bridged_up_to_its_limit():
 
 
 @pytest.mark.parametrize("step_s", [0.5, 1.0, 3.0])
-def test_looks_that_are_far_apart_end_no_track(step_s):
+def test_detections_that_are_far_apart_end_no_track(step_s):
     found = [face(0)[None], face(1)[None], NOBODY, face(2)[None], NOBODY, NOBODY, face(2)[None]]
     tracks = tracks_of([(step_s * number, faces) for number, faces in enumerate(found)])
     assert [track.times_s for track in tracks] == [[0, step_s, 3 * step_s], [6 * step_s]]  # two misses end it
@@ -76,30 +76,23 @@ def test_a_moving_face_is_expected_ahead():
     track.add(0.0, face(0))
     track.add(0.1, face(1))
     assert track.expected(0.2) == pytest.approx([2, 0, 12, 10])
-    assert track.expected(0.4) == pytest.approx([2, 0, 12, 10])  # no further than it was seen to move
+    assert track.expected(0.4) == pytest.approx([2, 0, 12, 10])  # no further than it has moved before
 
 
-def test_boxes_between_detections_are_interpolated():
-    track = FaceTrack()
-    for step in range(11):
-        track.add(0.12 * step, face(3.0 * step))
-    assert track.box_at(0.6) == pytest.approx([15, 0, 25, 10], abs=1e-4)
-    assert track.box_at(0.64) == pytest.approx([16, 0, 26, 10], abs=1e-4)
-
-
-def test_a_single_wrong_box_is_smoothed_away():
-    track = FaceTrack()
-    for step in range(25):
-        track.add(0.04 * step, face(40 if step == 12 else 0))
-    assert track.box_at(0.48) == pytest.approx([0, 0, 10, 10])
-
-
-def test_the_ends_of_a_track_are_its_own_boxes():
+@pytest.mark.parametrize(
+    ("step_s", "x", "expected"),
+    [
+        (0.12, lambda step: 3.0 * step, {0.6: 15, 0.64: 16}),  # between detections boxes are interpolated
+        (0.04, lambda step: 40 * (step == 12), {0.48: 0}),  # a single wrong box is smoothed away
+        (0.04, lambda step: step, {0.0: 0, 0.96: 24}),  # the ends of a track are its own boxes
+    ],
+)
+def test_smoothed_boxes(step_s, x, expected):
     track = FaceTrack()
     for step in range(25):
-        track.add(0.04 * step, face(step))
-    assert track.box_at(0.0) == pytest.approx([0, 0, 10, 10])
-    assert track.box_at(track.last_s) == pytest.approx([24, 0, 34, 10])
+        track.add(step_s * step, face(x(step)))
+    for time_s, left in expected.items():
+        assert track.box_at(time_s) == pytest.approx([left, 0, left + 10, 10], abs=1e-4)
 
 
 def test_confidence_is_the_mean_score():

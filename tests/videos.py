@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from tiny import FPS, HEIGHT, WIDTH, picture
 
-BRIGHTNESS_STEP = 4
+BRIGHTNESS_STEP = 3
 
 
 def grey(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A frame whose brightness shows its number, 0 <= number < 59: (height, width, 3) uint8."""
+    """A frame whose brightness shows its number, 0 <= number < 78: (height, width, 3) uint8."""
     return np.full((height, width, 3), 20 + BRIGHTNESS_STEP * number, np.uint8)
 
 
