@@ -1,4 +1,4 @@
-"""Files that are downloaded once and kept: where, and what to do where they cannot be had."""
+"""Files that are downloaded once and kept: where, and what to do where they could not be downloaded."""
 
 import contextlib
 import fcntl
@@ -25,13 +25,13 @@ class NotDownloadedError(UserError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of somebody else's, at an address whose content does not change.
+    """A file of another owner, at an address whose content does not change.
 
     Attributes:
         what: for messages.
         name: of the file in the cache folder.
-        url, sha256: where it is and what it must be.
-        licence: of the file, as its owner gives it.
+        url, sha256: where it is, and its content.
+        licence: of the file, as its owner states it.
     """
 
     what: str
@@ -60,36 +60,25 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
     Raises:
         NotDownloadedError: it cannot be downloaded or kept; the message says where to get it and where to put it by
             hand.
-        UserError: what lies in the cache is another file.
+        UserError: the cache holds another file of that name.
     """
     path = cache_folder(cache) / remote.name
-    by_hand = f"fetch {remote.url} (SHA-256 {remote.sha256}) on any machine and put it at {path}"
+    by_hand = f"download {remote.url} (SHA-256 {remote.sha256}) on any machine and put it at {path}"
     if not path.is_file():
-        _check_room(path.parent, f"{remote.what} cannot be kept", by_hand)
         try:
-            with _alone_in(path.parent):
+            with _alone_in(make_folder(path.parent)):
                 return fetch(remote.url, path, sha256=remote.sha256, tries=TRIES, timeout=TIMEOUT_S)
         except DownloadError as error:
+            raise NotDownloadedError(f"{error}. Without network: {by_hand}") from error
+        except UserError as error:
             raise NotDownloadedError(
-                f"{remote.what} could not be downloaded: {error.reason}. Without network: {by_hand}"
+                f"{remote.what}: {error}; another cache folder can be given with --cache or the variable "
+                f"{FOLDER_VARIABLE}, or {by_hand}"
             ) from error
     fault = check(path, sha256=remote.sha256)
     if fault is not None:
         raise UserError(f"{path} is not {remote.what}: {fault}; delete it to have it downloaded again, or {by_hand}")
     return path
-
-
-def _check_room(folder: Path, what: str, by_hand: str) -> None:
-    try:
-        make_folder(folder)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except UserError:
-        writable = False
-    if not writable:
-        raise NotDownloadedError(
-            f"{what}: {folder} cannot be written to; give another folder with --cache or the variable "
-            f"{FOLDER_VARIABLE}, or {by_hand}"
-        )
 
 
 @contextlib.contextmanager

@@ -1,24 +1,26 @@
-"""Published weights that detection can use: where their owners keep them, and how faces were cut in their training."""
+"""Published weights that detection can use: where their owners keep them, their licences, how faces were cut for them.
+
+Each address holds a commit, so that its content never changes, and each file is pinned by its SHA-256.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.download.cache import RemoteFile, cached
-from core.download.fetch import check
 from core.runtime.errors import UserError
+from core.runtime.files import fingerprint
 
-LIGHT_ASD = "https://raw.githubusercontent.com/Junhua-Liao/Light-ASD/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight"
-LR_ASD = "https://raw.githubusercontent.com/Junhua-Liao/LR-ASD/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight"
-LIBFACEDETECTION = (
-    "https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx"
-)
+GITHUB = "https://raw.githubusercontent.com"
+LIGHT_ASD = "Junhua-Liao/Light-ASD/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight"
+LR_ASD = "Junhua-Liao/LR-ASD/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight"
+LIBFACEDETECTION = "ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx"
 
 YUNET = RemoteFile(
-    "the YuNet face detector",
-    "yunet_n_640_640.onnx",
-    f"{LIBFACEDETECTION}/yunet_n_640_640.onnx",
-    "25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
-    "Apache-2.0",
+    what="the YuNet face detector",
+    name="yunet_n_640_640.onnx",
+    url=f"{GITHUB}/{LIBFACEDETECTION}/yunet_n_640_640.onnx",
+    sha256="25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
+    licence="Apache-2.0",
 )
 
 
@@ -35,24 +37,21 @@ class PublishedWeights:
     crop: str
 
 
-def _weights(encoder: str, data: str, url: str, sha256: str, crop: str) -> PublishedWeights:
-    name = f"{encoder.replace('_', '-')}_{url.rsplit('/', 1)[1]}"
-    return PublishedWeights(RemoteFile(f"{encoder}'s {data} weights", name, url, sha256, "MIT"), crop)
+def _weights(path: str, sha256: str, crop: str) -> PublishedWeights:
+    repository, file = path.split("/")[1], path.rsplit("/", 1)[1]
+    name = f"{repository.lower()}_{file}"
+    return PublishedWeights(RemoteFile(f"{repository}'s {file}", name, f"{GITHUB}/{path}", sha256, "MIT"), crop)
 
 
 # Encoder -> name of the weights -> the weights; the first are the default.
 WEIGHTS = {
     "light_asd": {
         "ava": _weights(
-            "light_asd",
-            "AVA",
             f"{LIGHT_ASD}/pretrain_AVA_CVPR.model",
             "d44bc3ea7baa8e0946fa3921311714a630ed8b90a1928fab0dbe30d918909317",
             "box",
         ),
         "talkset": _weights(
-            "light_asd",
-            "TalkSet",
             f"{LIGHT_ASD}/finetuning_TalkSet.model",
             "efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5",
             "lower_face",
@@ -60,15 +59,11 @@ WEIGHTS = {
     },
     "lr_asd": {
         "ava": _weights(
-            "lr_asd",
-            "AVA",
             f"{LR_ASD}/pretrain_AVA.model",
             "85e6c77fc981595234790d1e128ebb60352d37726b2445e0ef8891e2512fe9e3",
             "box",
         ),
         "talkset": _weights(
-            "lr_asd",
-            "TalkSet",
             f"{LR_ASD}/finetuning_TalkSet.model",
             "6b4ef53694e874e96cf630198dc479c78aebb3993bbf166aee3d926dfe7d9342",
             "lower_face",
@@ -80,7 +75,7 @@ WEIGHTS = {
 def find_weights(encoder: str, weights: str | Path | None, cache: str | Path | None = None) -> tuple[Path, str | None]:
     """The file of an encoder's weights, and how faces were cut in their training where that is known.
 
-    Published weights are known by their content, also where they are given by their path.
+    Published weights are recognised by their content, also where they are given by their path.
 
     Args:
         encoder: a name of `WEIGHTS`.
@@ -88,7 +83,7 @@ def find_weights(encoder: str, weights: str | Path | None, cache: str | Path | N
         cache: folder for downloads; None for the user's.
 
     Raises:
-        UserError: there is neither such a name nor such a file, or published weights cannot be had.
+        UserError: there is neither such a name nor such a file, or published weights could not be downloaded.
     """
     published = WEIGHTS[encoder]
     if weights is None or str(weights) in published:
@@ -99,8 +94,5 @@ def find_weights(encoder: str, weights: str | Path | None, cache: str | Path | N
             f"no {encoder} weights {weights}: give {' or '.join(published)} (published, downloaded once) or the path "
             "of a state dict"
         )
-    return Path(weights), next((one.crop for one in published.values() if _is(weights, one.file)), None)
-
-
-def _is(path: str | Path, file: RemoteFile) -> bool:
-    return check(path, sha256=file.sha256) is None
+    crops = {one.file.sha256: one.crop for one in published.values()}
+    return Path(weights), crops.get(fingerprint(weights))
