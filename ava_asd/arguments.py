@@ -56,6 +56,6 @@ def device(arguments: argparse.Namespace) -> torch.device:
     """The device that a command line names.
 
     Raises:
-        UserError: it is none of this machine's.
+        UserError: this machine has no such device.
     """
     return settings.device(arguments.device or ("0" if torch.cuda.is_available() else "cpu"))

@@ -26,7 +26,6 @@ import numpy as np
 from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
 from ava_asd.config import Config
 from ava_asd.evaluation import (
-    Windows,
     as_text,
     evaluate_outputs,
     nearest_windows,
@@ -37,6 +36,7 @@ from ava_asd.evaluation import (
 from ava_asd.keras_metrics import evaluate_keras
 from ava_asd.keras_weights import HDF5_SUFFIXES
 from ava_asd.models import StaticNetwork, build, load_weights
+from ava_asd.windows import Windows
 from core.evaluation.official import read_groundtruth
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
@@ -56,13 +56,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     weights.add_argument("--weights-path", type=Path, help="folder whose weights files are evaluated, in natural order")
     parser.add_argument("--legacy", action="store_true", help="the numbers of Keras' evaluation, for --weights-file")
     parser.add_argument("--show", action="store_true", help="show the confusion matrices, too, of --weights-file")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and pictures (default: this one)")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and images (default: the current one)")
     add_device_argument(parser)
     arguments = parser.parse_args(argv)
     if arguments.legacy and arguments.weights_path:
         parser.error("--legacy can only be used with --weights-file, not with --weights-path")
     if arguments.show and (arguments.legacy or arguments.weights_path):
-        parser.error("--show can only be used with --weights-file, and not with --legacy: only then pictures are drawn")
+        parser.error("--show can only be used with --weights-file, and not with --legacy: only then images are drawn")
     return arguments
 
 
@@ -77,22 +77,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model = build(config.mode, config.audio_shape, config.video_shape)
     files = weight_files(arguments.weights_path) if arguments.weights_path else [arguments.weights_file]
-    for path in files:  # all of them at once, before hours of work
+    for path in files:  # check all of them before hours of work
         load_weights(model, path)
 
     for folder in dict.fromkeys(path.parent for path in files):
         warn_of_other_classes(folder, config)
 
-    windows = load_windows(config, arguments.data)
+    windows = Windows(config, arguments.data, "test")
     speaking = np.asarray(windows.class_id) == config.speaking_class
     if speaking.all() or not speaking.any():
         raise UserError(
-            f"all {len(speaking):,} test samples are of one class, so that nothing can be told apart: raise "
+            f"all {len(speaking):,} test samples are of one class, so that nothing can be ranked: raise "
             "test_keep_ratio, or extract more videos"
         )
     print(f"{len(speaking):,} test samples, {speaking.sum():,} of them speaking; mode {config.mode}, on {where}")
-    if windows.without_sound:
-        print(f"left out: {windows.without_sound:,} samples whose sound reaches over an end of their video's")
+    if windows.without_audio:
+        print(f"left out: {windows.without_audio:,} samples whose audio would reach beyond their video's")
     if arguments.legacy:
         scores = predict(model, windows, where, config.batch_size, arguments.weights_file)
         print_legacy(arguments.weights_file, model, scores, windows.class_id, config)
@@ -115,9 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     for name, result in outputs.items():
         print(f"\nclassification report, {name}:\n{result.report}")
-        picture = arguments.out / f"{path.stem}-confusion-{name}.png"
-        plot_confusion(picture, result.confusion, f"{path.stem}, {name}", keep=arguments.show)
-        print(f"confusion matrix: {picture}")
+        image = arguments.out / f"{path.stem}-confusion-{name}.png"
+        plot_confusion(image, result.confusion, f"{path.stem}, {name}", keep=arguments.show)
+        print(f"confusion matrix: {image}")
     if arguments.show:
         from matplotlib import pyplot  # loads a window system's backend where there is one
 
@@ -144,11 +144,11 @@ def weight_files(folder: Path) -> list[Path]:
 def natural_order(path: Path) -> list[str | int]:
     """A sort key in which runs of digits count as numbers."""
     text, *rest = re.split(r"(\d+)", path.name)
-    return [text, *(int(part) if place % 2 == 0 else part for place, part in enumerate(rest))]
+    return [text, *(int(part) if position % 2 == 0 else part for position, part in enumerate(rest))]
 
 
 def warn_of_other_classes(folder: Path, config: Config) -> None:
-    """Say where a training's settings beside its weights have other classes: the weights themselves do not tell."""
+    """Warn where the settings beside the weights have other classes; the weights alone do not show it."""
     try:
         classes = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["config"]["classes"]
     except (OSError, ValueError, KeyError, TypeError):  # weights from elsewhere
@@ -159,13 +159,6 @@ def warn_of_other_classes(folder: Path, config: Config) -> None:
             f"{dict(config.classes)}: scores of speaking and of not speaking are mixed up",
             file=sys.stderr,
         )
-
-
-def load_windows(config: Config, data: Path) -> Windows:
-    """The samples of the test split."""
-    from ava_asd.windows import Windows as StoredWindows  # here: it loads OpenCV, which a refused command need not
-
-    return StoredWindows(config, data, "test")
 
 
 def print_legacy(path: Path, model: StaticNetwork, scores: np.ndarray, classes: np.ndarray, config: Config) -> None:

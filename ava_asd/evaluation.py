@@ -1,20 +1,19 @@
 """Scores of windows, and the numbers that are made of them."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import torch
 from sklearn.metrics import ConfusionMatrixDisplay, average_precision_score, classification_report, confusion_matrix
-from torch import Tensor
 from tqdm import tqdm
 
 from ava_asd.models import StaticNetwork
+from ava_asd.windows import Windows
 from core.evaluation import metrics
 from core.evaluation.official import Groundtruth
 from core.runtime.errors import UserError
@@ -39,28 +38,6 @@ COLUMNS = (
     *(f"{output}_{number}" for number in ("accuracy", "map", "ap_sp", "ap_ns", "auc") for output in OUTPUTS),
     *(f"orig_{output}_map" for output in reversed(OUTPUTS)),
 )
-
-
-class Windows(Protocol):
-    """The samples of a split, as `ava_asd.windows` stores them.
-
-    Attributes:
-        video_id, entity_id: (window,) text.
-        timestamp: (window,) float64, seconds, of the window's labelled frame.
-        class_id: (window,) int64, class of that frame's label.
-        without_sound: how many samples were left out for want of sound.
-    """
-
-    video_id: np.ndarray
-    entity_id: np.ndarray
-    timestamp: np.ndarray
-    class_id: np.ndarray
-    without_sound: int
-
-    def __len__(self) -> int: ...
-
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """In order: audio (batch, 1, coefficient, time), video (batch, channel, frame, row, column), classes."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,7 @@ def predict(
         (window, output, class) float64, 0 to 1.
 
     Raises:
-        UserError: the model gives something else than finite numbers.
+        UserError: the scores are not finite.
     """
     model.to(device).eval()
     scores = []
@@ -112,8 +89,8 @@ def predict(
             logits = torch.stack(model.logits(audio.to(device), video.to(device)), dim=1)
             if not logits.isfinite().all():
                 raise UserError(
-                    f"{weights}: its scores are no finite numbers: the weights are none, or are too great; give those "
-                    "of a training that has not diverged"
+                    f"{weights}: its scores are not finite: the weights are not finite or too large; give those of a "
+                    "training that has not diverged"
                 )
             scores.append(torch.softmax(logits.cpu().double(), dim=2).numpy())
             bar.update(len(classes))
@@ -135,7 +112,7 @@ def nearest_windows(
         was never evaluated.
 
     Raises:
-        UserError: no window's entity stands in the annotations.
+        UserError: no window's entity is in the annotations.
     """
     rows = groundtruth.rows
     video, entity = (
@@ -147,22 +124,22 @@ def nearest_windows(
     entity = np.where((video >= 0) & (entity >= 0), video * entities + entity, -1)
     if not (entity >= 0).any():
         raise UserError(
-            f"no evaluated face stands in the original annotations ({rows.sources[0]}, ...): the windows were made "
+            f"no evaluated face is in the original annotations ({rows.sources[0]}, ...): the windows were made "
             "from others; check test_ann_dir, or run 'ava-extract annotations' again"
         )
     face = rows.codes("video_id").astype(np.int64) * entities + rows.codes("entity_id")
     time = rows.numbers("frame_timestamp")
     # A whole number for each (entity, time), in their order: one binary search serves all faces.
-    moments, moment = np.unique(np.concatenate([time, timestamps]), return_inverse=True)
-    keys = np.concatenate([face, entity]) * len(moments) + moment
+    instants, instant = np.unique(np.concatenate([time, timestamps]), return_inverse=True)
+    keys = np.concatenate([face, entity]) * len(instants) + instant
     faces, windows = keys[: len(time)], keys[len(time) :]
     order = np.argsort(windows, kind="stable")
     entity, timestamps = entity[order], timestamps[order]
     after = np.searchsorted(windows[order], faces, side="right")
 
-    def distance(place: np.ndarray) -> np.ndarray:
-        inside = place.clip(0, len(order) - 1)
-        same = (place == inside) & (entity[inside] == face)
+    def distance(position: np.ndarray) -> np.ndarray:
+        inside = position.clip(0, len(order) - 1)
+        same = (position == inside) & (entity[inside] == face)
         return np.where(same, np.round(np.abs(timestamps[inside] - time), TIME_DIGITS), np.inf)
 
     to_before, to_after = distance(after - 1), distance(after)
@@ -216,13 +193,13 @@ def evaluate_outputs(
         groundtruth, nearest: as in `evaluate_output`.
     """
     return {
-        name: evaluate_output(speaking, scores[:, place, speaking_class], groundtruth, nearest)
-        for place, name in enumerate(model.outputs)
+        name: evaluate_output(speaking, scores[:, position, speaking_class], groundtruth, nearest)
+        for position, name in enumerate(model.outputs)
     }
 
 
 def write_results(path: str | Path, results: Mapping[str, Mapping[str, OutputResult]]) -> None:
-    """Write the numbers of several weight files as a csv with `COLUMNS`; outputs that a mode has not stay empty.
+    """Write the numbers of several weight files as a csv with `COLUMNS`; outputs that a mode lacks stay empty.
 
     Args:
         path: csv to write.
@@ -249,23 +226,33 @@ def as_text(results: Mapping[str, OutputResult]) -> str:
     return "\n".join(lines)
 
 
+def new_figure(title: str, size: tuple[float, float] | None = None, *, show: bool = False):
+    """A figure of matplotlib.
+
+    Args:
+        title: of its window.
+        size: width and height in inches; by default matplotlib's.
+        show: keep it for pyplot.show().
+    """
+    if show:
+        from matplotlib import pyplot  # loads a window system's backend where there is one
+
+        return pyplot.figure(title, figsize=size, layout="constrained")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
 def plot_confusion(path: str | Path, confusion: np.ndarray, title: str, *, keep: bool = False) -> None:
     """Draw a confusion matrix, each row (true class) as shares of its windows.
 
     Args:
-        path: picture to write.
+        path: image to write.
         confusion: (true class, predicted class) numbers of windows.
         title: says which output it is of.
         keep: leave the figure open, for pyplot.show().
     """
-    if keep:
-        from matplotlib import pyplot  # loads a window system's backend where there is one
-
-        figure = pyplot.figure(title, layout="constrained")
-    else:
-        from matplotlib.figure import Figure
-
-        figure = Figure(layout="constrained")
+    figure = new_figure(title, show=keep)
     axes = figure.add_subplot()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     ConfusionMatrixDisplay(shares, display_labels=CLASS_NAMES).plot(

@@ -1,16 +1,16 @@
-"""Make what a training reads: frames and sound, then MFCCs, then windows.
+"""Extract what a training reads: frames and audio, then MFCCs, then windows.
 
     ava-extract videos      configs/config.yaml ava_data --jobs 2
     ava-extract mfccs       configs/config.yaml ava_data --jobs 2
     ava-extract annotations configs/config.yaml ava_data
 
 (or `python -m ava_asd.extract ...`), in this order. Each works on the annotated videos of both splits; a broken or
-absent video does not stop the others, and is listed at the end. A video is left out that was finished before with the
-same settings, annotations and video file, if all that was written is there and can be read; else it is made anew.
+absent video does not stop the others, and is listed at the end. A video is skipped if it was finished before with
+the same settings, annotations and video file, and all that was written can be read; else it is extracted again.
 
-videos       writes <extracted_path>/<video_id>/: frames (jpg) and sound (wav) from the first to the last annotated
+videos       writes <extracted_path>/<video_id>/: frames (jpg) and audio (wav) from the first to the last annotated
              time and eps seconds to either side, start_ts, and the faces at network size (see ava_asd/layout.py)
-mfccs        writes the normalised MFCCs of each sound
+mfccs        writes the normalised MFCCs of each video's audio
 annotations  writes train_annotations_full and test_annotations_full, the windows of both splits
 """
 
@@ -33,7 +33,7 @@ from core.runtime.errors import MediaError, UserError, exits_cleanly
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    for name, text in (("videos", "frames, sound and faces"), ("mfccs", "MFCCs"), ("annotations", "windows")):
+    for name, text in (("videos", "frames, audio and faces"), ("mfccs", "MFCCs"), ("annotations", "windows")):
         command = commands.add_parser(name, help=text)
         add_arguments(command)
         if name != "annotations":
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def extract_videos(config: Config, arguments: argparse.Namespace) -> int:
-    """Frames, sound and faces of all annotated videos; the exit status."""
+    """Frames, audio and faces of all annotated videos; the exit status."""
     data, videos = arguments.data, config.path(arguments.data, "vid_save_path")
     if not videos.is_dir():
         raise UserError(f"no videos: there is no folder {videos}; run 'ava-download videos', or set vid_save_path")
@@ -59,7 +59,7 @@ def extract_videos(config: Config, arguments: argparse.Namespace) -> int:
         name: VideoTask(videos, annotations[name], video_folder(config, data, name), config)
         for name in parallel.shard(list(annotations), arguments.shard)
     }
-    broken = parallel.map_videos(extract_video, tasks, arguments.jobs, "frames and sound", arguments.cluster)
+    broken = parallel.map_videos(extract_video, tasks, arguments.jobs, "frames and audio", arguments.cluster)
     return parallel.report(broken, len(tasks), config.path(data, "extracted_path"))
 
 
@@ -82,7 +82,7 @@ def extract_split(config: Config, data: Path, split: str) -> int:
     """The windows of a split; the exit status.
 
     Raises:
-        UserError: there is none.
+        UserError: the split has no window.
     """
     key = f"{split}_annotations_full"
     files = annotation_files(config.path(data, ANNOTATION_KEYS[split]))

@@ -1,4 +1,4 @@
-"""The MFCCs of one video's sound: computed once, and mapped into memory by every training."""
+"""The MFCCs of one video's audio: computed once, and mapped into memory by every training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, mfcc_settings
 from ava_asd.mfcc import mfcc, normalised, vectors, whole_samples
-from ava_asd.stores import open_mfccs, read_sound
+from ava_asd.stores import open_mfccs, read_audio
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import written_whole
 
@@ -17,15 +17,15 @@ LEAST_WINDOW = 2  # samples
 
 
 def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
-    """Write the MFCCs of the sound in a folder, unless they are there already; `task` is (folder, settings).
+    """Write the MFCCs of the audio in a folder, unless they are there already; `task` is (folder, settings).
 
     Raises:
-        MediaError: the sound or start_ts is absent or unreadable, or the sound is shorter than a window, or has fewer
-            samples a second than the settings need.
+        MediaError: the audio or start_ts is absent or unreadable, or the audio is shorter than a window, or too
+            low a sample rate for the settings.
     """
     folder, config = task
     try:
-        rate, samples = read_sound(folder.sound)
+        rate, samples = read_audio(folder.audio)
         made_with = settings_of(config, folder, rate)
     except UserError as error:
         raise MediaError(str(error)) from error
@@ -33,14 +33,14 @@ def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
         return
     if whole_samples(config.stride, rate) < 1 or whole_samples(config.mfcc_window_size, rate) < LEAST_WINDOW:
         raise MediaError(
-            f"{folder.sound} has {rate} samples a second: for a mfcc_window_size of {config.mfcc_window_size:g} s and "
+            f"{folder.audio} has {rate} samples a second: for a mfcc_window_size of {config.mfcc_window_size:g} s and "
             f"a stride of {config.stride:g} s these are too few; make both longer"
         )
     if len(samples) <= whole_samples(config.mfcc_window_size, rate):
-        raise MediaError(f"{folder.sound} has {len(samples) / rate:.3f} s, less than a window of MFCCs")
-    sound = samples.astype(np.float32) / 32768
-    sound = sound if sound.ndim == 1 else sound.mean(axis=1)
-    values = mfcc(sound, rate, config.nmfcc, config.mfcc_window_size, config.stride)
+        raise MediaError(f"{folder.audio} has {len(samples) / rate:.3f} s, less than a window of MFCCs")
+    audio = samples.astype(np.float32) / 32768
+    audio = audio if audio.ndim == 1 else audio.mean(axis=1)
+    values = mfcc(audio, rate, config.nmfcc, config.mfcc_window_size, config.stride)
     folder.begin(STEP)
     with written_whole(folder.mfccs) as temporary:
         np.save(temporary, normalised(values, mean=config.apply_mean, deviation=config.apply_stddev))
@@ -48,15 +48,15 @@ def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
 
 
 def settings_of(config: Config, folder: VideoFolder, sample_rate: int) -> dict[str, Any]:
-    """What a video's MFCCs depend on: the settings, and which sound it is; and hop_s, the seconds between vectors.
+    """What a video's MFCCs depend on: the settings, and the audio; and hop_s, the seconds between vectors.
 
     The stride becomes a whole number of samples, so that at 22,050 samples a second vectors asked for each 0.01 s are
-    9.977 ms apart: 2 s in a quarter of an hour, if it were forgotten.
+    9.977 ms apart: 2 s in a quarter of an hour, if this were ignored.
     """
     return {
         **mfcc_settings(config),
         "start_ts": folder.start_s(),
-        "sound_bytes": folder.sound.stat().st_size,
+        "sound_bytes": folder.audio.stat().st_size,
         "hop_s": whole_samples(config.stride, sample_rate) / sample_rate,
     }
 

@@ -1,4 +1,4 @@
-"""One video's frames, face crops and sound, from the first to the last annotated time; the picture is decoded once."""
+"""One video's frames, face crops and audio, from the first to the last annotated time; frames are decoded once."""
 
 import math
 import os
@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings, digest_of
-from ava_asd.stores import open_crops, read_faces, read_sound
+from ava_asd.layout import VideoFolder, crop_settings
+from ava_asd.stores import open_crops, read_audio, read_faces
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core.boxes import pixel_edges
 from core.formats import ava
@@ -23,7 +23,7 @@ from core.media.audio import decode_audio
 from core.media.container import MediaFile, find_video
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import written_whole
+from core.runtime.files import fingerprint, written_whole
 
 STEP = "videos"
 JPEG_QUALITY = 90
@@ -48,12 +48,12 @@ class VideoTask:
 
 
 def extract_video(task: VideoTask) -> None:
-    """Write frames, sound, start_ts, the table of the faces and their crops, unless they are there, whole.
+    """Write frames, audio, start_ts, the table of the faces and their crops, unless they are there, whole.
 
-    MFCCs made before count as unfinished after it, for they are of another sound.
+    MFCCs made before count as unfinished after it, since their audio may be another.
 
     Raises:
-        MediaError: the video is absent, unreadable or has no sound, or a face lies outside its picture's time.
+        MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time.
         UserError: the annotations are faulty.
     """
     folder, config = task.folder, task.config
@@ -70,7 +70,7 @@ def extract_video(task: VideoTask) -> None:
     folder.begin(STEP)
     folder.begin("mfccs")
     with MediaFile(video) as media:
-        extract_sound(media, folder.sound, start_s, end_s)
+        extract_audio(media, folder.audio, start_s, end_s)
         sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
     with written_whole(folder.path / folder.start_ts) as temporary:
@@ -79,19 +79,19 @@ def extract_video(task: VideoTask) -> None:
 
 
 def settings_of(config: Config, annotations: Path) -> dict[str, Any]:
-    """What a video's frames, sound and faces depend on, beside the video itself."""
-    return {**crop_settings(config), "eps": config.eps, "annotations": digest_of(annotations)}
+    """What a video's frames, audio and faces depend on, beside the video itself."""
+    return {**crop_settings(config), "eps": config.eps, "annotations": fingerprint(annotations)}
 
 
 def identity_of(video: Path) -> list[int]:
-    """By what a video is known from another of the same name: bytes, and when it was changed, in nanoseconds."""
+    """What distinguishes videos of the same name: size in bytes, and time of change in nanoseconds."""
     return [video.stat().st_size, video.stat().st_mtime_ns]
 
 
 def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
     """Whether a video is finished, with these settings, from the video that is there now, and all can be read.
 
-    A video that was removed after its extraction is not asked for.
+    The video itself may have been removed since.
     """
     folder, found = task.folder, task.folder.made_with(STEP)
     if found is None or any(found[name] != value for name, value in made_with.items()):
@@ -104,7 +104,7 @@ def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
         return False
     try:
         folder.start_s()
-        read_sound(folder.sound)
+        read_audio(folder.audio)
         open_crops(folder, task.config, len(read_faces(folder.faces)))
     except UserError:
         return False
@@ -112,7 +112,7 @@ def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether a file begins and ends as a jpg does; whole videos of them are looked at, so they are not decoded."""
+    """Whether a file begins and ends as a jpg does; there are many, so they are not decoded."""
     try:
         with path.open("rb") as file:
             begin = file.read(len(JPEG_BEGIN))
@@ -122,11 +122,11 @@ def is_jpeg(path: Path) -> bool:
         return False
 
 
-def extract_sound(media: MediaFile, wav: Path, start_s: float, end_s: float) -> None:
-    """Write the sound of a time span as a mono wav at the video's own sample rate, which its MFCCs depend on.
+def extract_audio(media: MediaFile, wav: Path, start_s: float, end_s: float) -> None:
+    """Write the audio of a time span as a mono wav at the video's own sample rate, which its MFCCs depend on.
 
     Raises:
-        MediaError: the video has no sound, or none at that time.
+        MediaError: the video has no audio, or none at that time.
     """
     if media.audio is None:
         raise MediaError(f"{media.path} has no audio stream")
@@ -155,19 +155,18 @@ def extract_frames(
         (face, [width, height]) int32, pixels of the video; and how many frames there are.
 
     Raises:
-        MediaError: the video is unreadable, or its picture does not reach over all faces.
+        MediaError: the video is unreadable, or its frames do not span all faces.
     """
-    pictures = read_frames(media, start_s, end_s)
     count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
     with written_whole(folder.crops) as temporary, temporary.open("wb") as file:
         cutter = FaceCutter(file, faces, config)
-        for number, frame in sampled(pictures, start_s, config.fps, count):
+        for number, frame in sampled(read_frames(media, start_s, end_s), start_s, config.fps, count):
             if number in cutter.of_frame and frame.time_s > start_s + (number + 0.5) / config.fps:
                 raise MediaError(
-                    f"{media.path}: the picture begins at {frame.time_s:.2f} s, after a face that is annotated"
+                    f"{media.path}: the frames begin at {frame.time_s:.2f} s, after a face that is annotated"
                 )
-            with written_whole(folder.frame(number)) as picture:
-                picture.write_bytes(_jpeg(frame))
+            with written_whole(folder.frame(number)) as temporary_jpeg:
+                temporary_jpeg.write_bytes(_jpeg(frame))
             cutter.cut(number, frame)
         cutter.check_all(media.path)
     frames = number
@@ -185,7 +184,7 @@ def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> 
         frames: in order of time.
         start_s: time of frame 1 in seconds.
         fps: frames per second to give.
-        count: how many to give; fewer where the picture ends before.
+        count: how many to give; fewer where the frames end before.
     """
     number, latest = 1, None
     for frame in frames:
@@ -240,7 +239,7 @@ class FaceCutter:
             faces = min(self.of_frame.items())[1]
             face = faces[0]
             raise MediaError(
-                f"{video}: the picture ends before {self.time_s[face]:.2f} s, where entity {self.entity[face]} is "
+                f"{video}: the frames end before {self.time_s[face]:.2f} s, where entity {self.entity[face]} is "
                 "annotated"
             )
 

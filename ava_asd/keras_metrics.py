@@ -31,10 +31,10 @@ def evaluate_keras(
     """
     rows = np.arange(len(classes))
     entropies = [
-        -np.log(np.maximum(scores[rows, place, classes], np.finfo(float).tiny)).mean()
-        for place, _ in enumerate(outputs)
+        -np.log(np.maximum(scores[rows, position, classes], np.finfo(float).tiny)).mean()
+        for position, _ in enumerate(outputs)
     ]
-    accuracies = [float(np.mean(scores[:, place].argmax(axis=1) == classes)) for place, _ in enumerate(outputs)]
+    accuracies = [float(np.mean(scores[:, position].argmax(axis=1) == classes)) for position, _ in enumerate(outputs)]
     targets = np.eye(2, dtype=bool)[classes].ravel()
     counts = count_at_thresholds(targets, scores[:, -1].ravel())
     loss = sum(weights[name] * entropy for name, entropy in zip(outputs, entropies, strict=True)) + penalty

@@ -1,18 +1,18 @@
-"""What lies where: the folder of a video's frames, sound, MFCCs and face crops, and which of them are finished.
+"""The folder of a video's frames, audio, MFCCs and face crops, and which of them are finished.
 
     <extracted_path>/<video_id>/1.jpg, 2.jpg, ...   frames, `fps` a second; frame n is that of start_ts + (n - 1) / fps
-                                audio.wav           sound from start_ts on, mono, at the video's own sample rate
+                                audio.wav           audio from start_ts on, mono, at the video's own sample rate
                                 start_ts            the time of the first frame and the first sample, in seconds
                                 mfcc.npy            (coefficient, vector) float32
                                 faces.arrow         the faces whose crops are stored, by track and time
                                 crops.npy           (face, channel, row, column) uint8
-                                videos.json         what frames, sound and faces were made with
+                                videos.json         what frames, audio and faces were made with
                                 mfccs.json          what the MFCCs were made with
 
-Frames, sound and start_ts are the published layout. The json files are written last: what they stand for is whole.
+Frames, audio and start_ts are the published layout. Each json file is written last, once
+its step is finished.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class VideoFolder:
     start_ts: str
 
     @property
-    def sound(self) -> Path:
+    def audio(self) -> Path:
         return self.path / "audio.wav"
 
     @property
@@ -65,7 +65,7 @@ class VideoFolder:
         return self.path / "crops.npy"
 
     def frame(self, number: int) -> Path:
-        """The picture of a frame, counted from 1."""
+        """The image of a frame, counted from 1."""
         return self.path / f"{number}.jpg"
 
     def start_s(self) -> float:
@@ -106,11 +106,6 @@ class VideoFolder:
     def finish(self, step: str, made_with: Mapping[str, Any]) -> None:
         """Mark a step as finished."""
         write_json(self.path / f"{step}.json", made_with)
-
-
-def digest_of(annotations: Path) -> str:
-    """What annotations are known by: the SHA-256 of their file."""
-    return hashlib.sha256(annotations.read_bytes()).hexdigest()
 
 
 def video_folder(config: Config, data: Path, video_id: str) -> VideoFolder:

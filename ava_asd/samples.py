@@ -111,10 +111,10 @@ def read_samples(
 
 
 def usable(samples: Samples, config: Config) -> np.ndarray:
-    """(sample,) bool: what filter_out and remove_small_faces leave.
+    """(sample,) bool: which samples filter_out and remove_small_faces keep.
 
-    With filter_out a sample goes whose label is one of filter_classes; with remove_small_faces one with a face that is
-    narrower or lower than small_face_threshold.
+    filter_out removes samples with a label of filter_classes, remove_small_faces those with a face narrower or lower
+    than small_face_threshold.
     """
     kept = np.ones(len(samples), bool)
     if config.filter_out:
@@ -125,7 +125,7 @@ def usable(samples: Samples, config: Config) -> np.ndarray:
 
 
 def selection_settings(config: Config, split: str) -> dict[str, Any]:
-    """What a split's subset depends on, beside its windows and the seed; settings without effect are left out.
+    """What a split's subset depends on, beside its windows and the seed; settings without effect are omitted.
 
     Args:
         config: settings.

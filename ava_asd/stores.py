@@ -1,4 +1,4 @@
-"""What is stored of each video, mapped into memory and checked: faces, their crops, sound, MFCCs."""
+"""What is stored of each video, mapped into memory and checked: faces, their crops, audio, MFCCs."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ import pyarrow as pa
 import scipy.io.wavfile
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings, digest_of, mfcc_settings, video_folder
+from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
 from core.formats import ava
 from core.runtime.errors import UserError
+from core.runtime.files import fingerprint
 
 FAULTS_SHOWN = 5
 FACE_COLUMNS = {"entity_id", "frame_timestamp", "label", "time_s", "track", "frame", "width", "height"}
@@ -117,14 +118,14 @@ def open_mfccs(folder: VideoFolder, config: Config) -> np.memmap:
     return _open_array(folder.mfccs, np.float32, (config.nmfcc, None), "mfccs")
 
 
-def read_sound(path: Path) -> tuple[int, np.ndarray]:
-    """A video's sound: samples per second, and (sample,) or (sample, channel) int16, mapped into memory.
+def read_audio(path: Path) -> tuple[int, np.ndarray]:
+    """A video's audio: samples per second, and (sample,) or (sample, channel) int16, mapped into memory.
 
     Raises:
         UserError: it is absent, unreadable, cut off or not of 16 bit.
     """
     if not path.is_file():
-        raise UserError(f"no sound {path}: run 'ava-extract videos'")
+        raise UserError(f"no audio {path}: run 'ava-extract videos'")
     try:
         with warnings.catch_warnings():
             # Of a file that ends too early, or of one with parts that no extraction writes.
@@ -152,7 +153,7 @@ def check_annotations(stores: Sequence[Store], samples: Mapping[str, str], files
     """
     for store in stores:
         name, extracted = store.folder.path.name, store.folder.annotations()
-        if name in files and digest_of(files[name]) != extracted:
+        if name in files and fingerprint(files[name]) != extracted:
             raise UserError(
                 f"{files[name]} has changed since {store.folder.path} was extracted: run 'ava-extract videos', "
                 "'ava-extract mfccs' and 'ava-extract annotations' again (and 'ava-subset', if you use it)"

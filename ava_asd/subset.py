@@ -2,8 +2,8 @@
 
     ava-subset configs/config.yaml ava_data
 
-(or `python -m ava_asd.subset ...`). Reads train_annotations_full and test_annotations_full, leaves out what filter_out
-and remove_small_faces say, draws as many samples of each class (train_keep_ratio and test_keep_ratio of the class that
+(or `python -m ava_asd.subset ...`). Reads train_annotations_full and test_annotations_full, applies filter_out
+and remove_small_faces, draws as many samples of each class (train_keep_ratio and test_keep_ratio of the class that
 has fewer), and writes train_annotations_subset and test_annotations_subset. With `annotation_type: subset` training
 and evaluation use these; the two ratios are not applied again, and a subset that was chosen with other settings than
 those of the configuration is refused.

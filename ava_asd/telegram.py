@@ -1,4 +1,4 @@
-"""Reports of a training by Telegram's bot API; a training never fails for want of them.
+"""Reports of a training by Telegram's bot API; a failed report never stops a training.
 
 API: https://core.telegram.org/bots/api#sendmessage
 """
@@ -33,7 +33,7 @@ class TelegramBot:
         chat_id: the chat's number, or @channel.
         api_url: address of the API, without the token.
         timeout_s: longest wait for the server.
-        warned: whether a failure was told already.
+        warned: whether a failure was reported already.
     """
 
     api_key: str = field(repr=False)

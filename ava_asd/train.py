@@ -141,9 +141,9 @@ def describe(config: Config, run: Experiment, train_set: TrainingSet, val_window
         f"{', half of them speaking' if config.resample else ''}",
         f"validation: {len(val_windows):,} samples",
     ]
-    silent = windows.without_sound + val_windows.without_sound
+    silent = windows.without_audio + val_windows.without_audio
     if silent:
-        lines.append(f"left out: {silent:,} samples whose sound reaches over an end of their video's")
+        lines.append(f"left out: {silent:,} samples whose audio would reach beyond their video's")
     return "\n".join(lines)
 
 

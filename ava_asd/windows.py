@@ -1,4 +1,4 @@
-"""The samples of a split with their sound and faces, read from what ava-extract stored, mapped into memory."""
+"""The samples of a split with their audio and faces, read from what ava-extract stored, mapped into memory."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ class WindowBatch(Batch):
 
 
 def scaled(video: Tensor) -> Tensor:
-    """Pictures as the networks take them: uint8 -> float32, 0 to 1."""
+    """Faces as the networks take them: uint8 -> float32, 0 to 1."""
     return video.to(torch.float32).div_(255)
 
 
@@ -47,7 +47,7 @@ class Windows:
     """The samples of a split.
 
     "train" has those that the filters leave, "valid" and "test" a share (valid_keep_ratio, test_keep_ratio) of the test
-    samples, the same at every time. Samples whose sound reaches over an end of the video's are left out.
+    samples, the same at every time. Samples whose audio would reach beyond the video's are left out.
 
     Args:
         config: settings; annotation_type says which of the files is read.
@@ -61,7 +61,7 @@ class Windows:
         class_id: (window,) int64.
         label: (window,) text.
         first: (window,) int64, row of the window's first face in its video's table of faces.
-        without_sound: how many samples were left out for want of sound.
+        without_audio: how many samples were left out since their audio would reach beyond the video's.
 
     Raises:
         UserError: files are absent, were made with other settings, or leave no sample; one message for all videos.
@@ -77,19 +77,19 @@ class Windows:
         time_s, first = samples.column("time_s"), samples.column("first").astype(np.int64)
         check_annotations(self._stores, samples.made_with[ANNOTATIONS], self._annotation_files())
         check_faces(self._stores, code, first + config.video_window - 1, time_s)
-        sound = self._sound_starts(code, time_s)
+        audio = self._audio_starts(code, time_s)
         length = np.array([store.mfccs.shape[1] for store in self._stores])
-        heard = (sound >= 0) & (sound + config.audio_window <= length[code])
-        self.without_sound = int(np.sum(~heard))
+        heard = (audio >= 0) & (audio + config.audio_window <= length[code])
+        self.without_audio = int(np.sum(~heard))
         if not heard.any():
             raise UserError(
-                f"no {split} sample has {config.audio_window} vectors of sound before its time: the videos' sound is "
+                f"no {split} sample has {config.audio_window} vectors of audio before its time: the videos' audio is "
                 "too short; lower mfcc_frame_size, or extract other videos"
             )
         self.video_id, self.entity_id = self.video_id[heard], samples.column("entity_id")[heard]
         self.label, self.class_id = samples.column("label")[heard], samples.classes(config)[heard]
         self.timestamp, self.first = time_s[heard], first[heard]
-        self._code, self._sound = code[heard], sound[heard]
+        self._code, self._audio = code[heard], audio[heard]
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -99,10 +99,10 @@ class Windows:
         config = self.config
         audio = np.empty((len(rows), *config.audio_shape), np.float32)
         video = np.empty((len(rows), *config.video_shape), np.uint8)
-        for place, row in enumerate(rows):
-            store, first, begin = self._stores[self._code[row]], self.first[row], self._sound[row]
-            audio[place, 0] = store.mfccs[:, begin : begin + config.audio_window]
-            video[place] = store.crops[first : first + config.video_window].swapaxes(0, 1)
+        for position, row in enumerate(rows):
+            store, first, begin = self._stores[self._code[row]], self.first[row], self._audio[row]
+            audio[position, 0] = store.mfccs[:, begin : begin + config.audio_window]
+            video[position] = store.crops[first : first + config.video_window].swapaxes(0, 1)
         return WindowBatch(torch.from_numpy(audio), torch.from_numpy(video), torch.from_numpy(self.class_id[rows]))
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> WindowBatch:
@@ -121,13 +121,13 @@ class Windows:
             yield batch.audio, scaled(batch.video), batch.labels
 
     def digest(self) -> str:
-        """What the samples, their order, classes and annotations are known by."""
+        """An identifier of the samples, their order, classes and annotations: 16 hexadecimal digits."""
         parts = [self.timestamp, self.class_id, self.first, self._code]
         videos = [(store.folder.path.name, store.folder.annotations()) for store in self._stores]
         return hashlib.sha256(b"".join([repr(videos).encode(), *(part.tobytes() for part in parts)])).hexdigest()[:16]
 
     def folder(self, row: int) -> VideoFolder:
-        """Where a sample's frames and sound lie."""
+        """Where a sample's frames and audio lie."""
         return self._stores[self._code[row]].folder
 
     def hop_s(self, row: int) -> float:
@@ -136,7 +136,7 @@ class Windows:
 
     @property
     def _of(self) -> str:
-        """Whose samples they are, "train" or "test"."""
+        """The split of the annotations, "train" or "test"."""
         return "train" if self.split == "train" else "test"
 
     def _read(self) -> Samples:
@@ -169,11 +169,11 @@ class Windows:
             )
         return samples.take(rows)
 
-    def _sound_starts(self, code: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    def _audio_starts(self, code: np.ndarray, time_s: np.ndarray) -> np.ndarray:
         """The first MFCC vector of each sample, (sample,) int64, by the published rule.
 
-        Vectors count from one window of sound after start_ts; those of a sample end before its time. The published code
-        takes them to be `stride` apart; the sound drifts off the faces where that is no whole number of samples.
+        Vectors count from one window of audio after start_ts; those of a sample end before its time. The published code
+        takes them to be `stride` apart; the audio drifts off the faces where that is no whole number of samples.
         """
         origin = np.array([store.start_s for store in self._stores])[code] + self.config.mfcc_window_size
         hop_s = np.array([store.hop_s for store in self._stores])[code]

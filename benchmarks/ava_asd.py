@@ -114,7 +114,7 @@ def evaluation(folder: Path, repeats: int, rows: int) -> Result:
 
 
 def extracted(folder: Path) -> Config:
-    """Extract a textured video with sound as the shipped configuration says; its samples serve both splits."""
+    """Extract a textured video with audio as the shipped configuration says; its samples serve both splits."""
     config = read_config(ROOT / "configs" / "config.yaml")
     silent, rows = material.textured_video(folder, VIDEO_S)
     videos = config.path(folder, "vid_save_path")
@@ -170,7 +170,7 @@ def run_there(python: Path, *arguments: object) -> str:
     """What a Python of another environment prints.
 
     Raises:
-        UserError: it is none, or it fails.
+        UserError: it is no Python, or it fails.
     """
     try:
         done = subprocess.run([python, *map(str, arguments)], capture_output=True, text=True)
@@ -181,7 +181,7 @@ def run_there(python: Path, *arguments: object) -> str:
         ) from error
     if done.returncode:
         *_, last = ["", *done.stderr.strip().splitlines()]
-        raise UserError(f"--tensorflow {python}: {last or 'no word of why'} (exit status {done.returncode})")
+        raise UserError(f"--tensorflow {python}: {last or 'no reason given'} (exit status {done.returncode})")
     return done.stdout
 
 

@@ -1,9 +1,9 @@
-"""Show samples of ava_asd as a network gets them: the face's box on the frame, the crops of the window, its MFCCs.
+"""Show samples of ava_asd as a network receives them: the face's box on the frame, the crops of the window, its MFCCs.
 
     python scripts/visualise_dataset.py configs/config.yaml ava_data                        # sample 0 of the test split
     python scripts/visualise_dataset.py configs/config.yaml ava_data --split train --sample 10 --out sample.png --show
 
-Writes a picture; --show opens a window as well.
+Writes an image; --show opens a window as well.
 """
 
 import argparse
@@ -17,13 +17,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.arguments import add_arguments, configuration
+from ava_asd.evaluation import new_figure
 from ava_asd.stores import read_faces
 from ava_asd.windows import SPLITS, Windows
 from core.formats import ava
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import written_whole
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 GREEN, RED = "#21c321", "#e03131"  # speaking, not speaking
 
 
@@ -32,7 +33,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--sample", type=int, default=0, help="number of the sample (default 0)")
-    parser.add_argument("--out", type=Path, default=Path("sample.png"), help="picture to write (default sample.png)")
+    parser.add_argument("--out", type=Path, default=Path("sample.png"), help="image to write (default sample.png)")
     parser.add_argument("--show", action="store_true", help="show it in a window, too")
     return parser.parse_args(argv)
 
@@ -40,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    check_picture(arguments.out)
+    check_image(arguments.out)
     windows = Windows(configuration(arguments), arguments.data, arguments.split)
     if not 0 <= arguments.sample < len(windows):
         raise UserError(f"--sample {arguments.sample}: there are the samples 0 to {len(windows) - 1:,}")
@@ -57,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         pyplot.show()
 
 
-def check_picture(path: Path) -> None:
-    """Check that a picture of that name can be written, before the work of drawing it.
+def check_image(path: Path) -> None:
+    """Check that an image of that name can be written, before the work of drawing it.
 
     Raises:
-        UserError: its ending is none of a picture's.
+        UserError: it does not end as an image's name does.
     """
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise UserError(f"--out {path}: the name must end with one of {', '.join(PICTURE_SUFFIXES)}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(f"--out {path}: the name must end with one of {', '.join(IMAGE_SUFFIXES)}")
 
 
 def draw(windows: Windows, sample: int, *, show: bool = False):
@@ -75,14 +76,7 @@ def draw(windows: Windows, sample: int, *, show: bool = False):
         sample: number of the sample.
         show: make the figure for pyplot.show().
     """
-    if show:
-        from matplotlib import pyplot
-
-        figure = pyplot.figure(figsize=(9, 8), layout="constrained")
-    else:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = new_figure("sample", (9, 8), show=show)
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(5, 2, 2))
     batch = windows.load([sample])
     label = windows.label[sample]
@@ -104,8 +98,8 @@ def draw_frame(axes, windows: Windows, sample: int, colour: str) -> None:
     path = folder.frame(face["frame"])
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if pixels is None:
-        first = "delete it and " if path.is_file() else ""  # only its ends are looked at by ava-extract
-        raise UserError(f"{path} is no readable picture: {first}run 'ava-extract videos' again")
+        first = "delete it and " if path.is_file() else ""  # ava-extract checks only its first and last bytes
+        raise UserError(f"{path} is no readable image: {first}run 'ava-extract videos' again")
     height, width = pixels.shape[:2]
     x1, y1, x2, y2 = np.array([face[name] for name in ava.BOX_COLUMNS]) * (width, height, width, height)
     axes.imshow(pixels)
@@ -126,11 +120,11 @@ def draw_crops(figure, video: np.ndarray) -> None:
 
 
 def draw_mfccs(axes, mfccs: np.ndarray, hop_s: float, unit: str) -> None:
-    """The sound of a window, (coefficient, vector) MFCCs in a unit, a vector each `hop_s` seconds."""
+    """The audio of a window, (coefficient, vector) MFCCs in a unit, a vector each `hop_s` seconds."""
     end_s = mfccs.shape[1] * hop_s
-    picture = axes.imshow(mfccs, origin="lower", aspect="auto", extent=(-end_s, 0, -0.5, len(mfccs) - 0.5))
+    image = axes.imshow(mfccs, origin="lower", aspect="auto", extent=(-end_s, 0, -0.5, len(mfccs) - 0.5))
     axes.set(xlabel="seconds before the labelled time", ylabel="MFCC")
-    axes.figure.colorbar(picture, ax=axes, label=unit)
+    axes.figure.colorbar(image, ax=axes, label=unit)
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_a_bad_value_is_refused_alone(write, key, value):
 
 def test_start_ts_is_no_file_of_another_kind(write):
     folder = VideoFolder(Path("v"), "start_ts")
-    own = (folder.sound, folder.mfccs, folder.faces, folder.crops, folder.frame(12))
+    own = (folder.audio, folder.mfccs, folder.faces, folder.crops, folder.frame(12))
     for name in (*(path.name for path in own), "videos.json", "mfccs.json", "Audio.WAV"):
         (line,) = faults_of(write(start_ts=name)).splitlines()[1:]
         assert (

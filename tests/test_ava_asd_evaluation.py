@@ -27,7 +27,7 @@ class ToyWindows:
     entity_id: np.ndarray
     timestamp: np.ndarray
     class_id: np.ndarray
-    without_sound: int = 0
+    without_audio: int = 0
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -200,7 +200,7 @@ def command(tmp_path, monkeypatch):
         np.array([time for _, time, _ in picked]),
         np.array([0 if speaking else 1 for _, _, speaking in picked]),
     )
-    monkeypatch.setattr(evaluate, "load_windows", lambda config, data: windows)
+    monkeypatch.setattr(evaluate, "Windows", lambda config, data, split: windows)
 
     def run(*arguments: object, out: Path = tmp_path, **changes: object) -> int:
         values = {**yaml.safe_load(SHIPPED.read_text()), "test_ann_dir": "annotations", "mode": "s_av"}
@@ -349,7 +349,7 @@ def test_weights_that_are_no_numbers(command, tmp_path, capsys, number, options)
     weights["main_out.weight"][0, 0] = number
     torch.save(weights, path)
     assert command("--weights-file", path, *options) == EXIT_USER_ERROR
-    assert "diverged.pth: its scores are no finite numbers" in capsys.readouterr().err
+    assert "diverged.pth: its scores are not finite" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_cannot_be(command, tmp_path, monkeypatch, capsys):
@@ -359,15 +359,15 @@ def test_an_output_folder_that_cannot_be(command, tmp_path, monkeypatch, capsys)
     assert "cannot create the folder" in capsys.readouterr().err
 
 
-def test_samples_without_sound_are_counted(command, tmp_path, capsys):
+def test_samples_without_audio_are_counted(command, tmp_path, capsys):
     path = save(tmp_path / "best.pth")
     command("--weights-file", path)
     assert "left out" not in capsys.readouterr().out
-    command.windows.without_sound = 1234
+    command.windows.without_audio = 1234
     for options in ((), ("--legacy",)):
         assert command("--weights-file", path, *options) == 0
         said = capsys.readouterr().out
-        assert "left out: 1,234 samples whose sound reaches over an end of their video's" in said
+        assert "left out: 1,234 samples whose audio would reach beyond their video's" in said
 
 
 @pytest.mark.parametrize("option", ["--weights-file", "--weights-path"])
@@ -398,7 +398,7 @@ def test_samples_of_one_class(command, tmp_path, capsys):
 def test_annotations_of_other_videos(command, tmp_path, capsys):
     command.windows.entity_id[:] = "x:1"
     assert command("--weights-file", save(tmp_path / "best.pth")) == EXIT_USER_ERROR
-    assert "no evaluated face stands in the original annotations" in capsys.readouterr().err
+    assert "no evaluated face is in the original annotations" in capsys.readouterr().err
 
 
 def test_no_data_folder(command, tmp_path, capsys):

@@ -14,7 +14,7 @@ from tiny import BOXES, CLIPS, FPS, HEIGHT, WIDTH, brightness, exit_status
 
 from ava_asd import extract, extract_videos
 from ava_asd.config import read_config
-from ava_asd.extract_videos import FaceCutter, extract_sound, sampled
+from ava_asd.extract_videos import FaceCutter, extract_audio, sampled
 from ava_asd.layout import video_folder
 from ava_asd.mfcc import mfcc, vectors
 from ava_asd.samples import read_samples
@@ -65,7 +65,7 @@ def test_frames_are_numbered_from_the_first_annotated_time_less_eps(static_set, 
 
 @pytest.mark.parametrize("name", CLIP)
 def test_sound_begins_with_the_frames(static_set, config, name):
-    rate, samples = scipy.io.wavfile.read(folders(static_set, config)[name].sound)
+    rate, samples = scipy.io.wavfile.read(folders(static_set, config)[name].audio)
     assert rate == 16000
     whole = np.concatenate(list(decode_audio(MediaFile(static_set / "data" / config.vid_save_path / f"{name}.mp4"))))
     first = FIRST[name] * rate // FPS
@@ -74,7 +74,7 @@ def test_sound_begins_with_the_frames(static_set, config, name):
 
 
 def test_sound_keeps_the_sample_rate_of_the_video(shared, tmp_path):
-    extract_sound(MediaFile(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4"), tmp_path / "a.wav", 0.5, 1.0)
+    extract_audio(MediaFile(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4"), tmp_path / "a.wav", 0.5, 1.0)
     rate, samples = scipy.io.wavfile.read(tmp_path / "a.wav")
     assert rate == 44100
     assert samples.shape == (22050,)
@@ -139,7 +139,7 @@ def test_frames_are_sampled(times, fps, count, expected):
 def test_mfccs_are_those_of_the_sound_normalised(static_set, config):
     folder = folders(static_set, config)["-tinyTrain1"]
     found = np.load(folder.mfccs)
-    _, samples = scipy.io.wavfile.read(folder.sound)
+    _, samples = scipy.io.wavfile.read(folder.audio)
     expected = mfcc(samples / np.float32(32768), 16000, 13, 0.025, 0.01)
     assert found.shape == expected.shape == (13, 1 + len(samples) // 160)
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-5)
@@ -290,7 +290,7 @@ def test_stored_files_that_do_not_fit_are_refused_and_made_anew(static_set, tmp_
     refused("faces.arrow has no column track: run 'ava-extract videos' again")
     np.save(folder.mfccs, np.load(folder.mfccs)[:, :-1])  # of a shorter sound
     assert run_extract(path, data, "mfccs") == [0]
-    assert np.load(folder.mfccs).shape[1] == 1 + len(scipy.io.wavfile.read(folder.sound)[1]) // 160
+    assert np.load(folder.mfccs).shape[1] == 1 + len(scipy.io.wavfile.read(folder.audio)[1]) // 160
 
 
 def test_an_interrupted_extraction_is_made_anew(laid_out):
@@ -313,7 +313,7 @@ def test_broken_and_absent_videos_do_not_stop_the_others(laid_out, capsys):
     told = capsys.readouterr().err
     assert "no video -tinyTrain1 in" in told
     assert "tinyTrain_2.mp4 cannot be opened" in told
-    assert "no sound" in told
+    assert "no audio" in told
     assert "no samples for train_annotations_full" in told
 
 
@@ -338,7 +338,7 @@ def test_a_stride_or_window_of_less_than_a_sample(laid_out, capsys):
     write_config(config, stride=0.001)
     assert run_extract(config, data, "videos") == [0]
     folder = video_folder(read_config(config), data, "tinyVal_001")
-    scipy.io.wavfile.write(folder.sound, 500, np.zeros(1000, np.int16))
+    scipy.io.wavfile.write(folder.audio, 500, np.zeros(1000, np.int16))
     assert run_extract(config, data, "mfccs") == [EXIT_BROKEN_ITEMS]
     assert "has 500 samples a second: for a mfcc_window_size of 0.025 s and a stride of 0.001 s these are too few" in (
         capsys.readouterr().err
@@ -352,7 +352,7 @@ def test_a_video_that_ends_before_its_faces(laid_out, capsys):
     row[1] = "7.00"
     csv.write_text(csv.read_text() + ",".join(row) + "\n")
     assert run_extract(config, data, "videos") == [EXIT_BROKEN_ITEMS]
-    assert "tinyVal_001.mp4: the picture ends before 7.00 s, where entity tinyVal_001_0000_0060:3" in (
+    assert "tinyVal_001.mp4: the frames end before 7.00 s, where entity tinyVal_001_0000_0060:3" in (
         capsys.readouterr().err
     )
     assert not (video_folder(read_config(config), data, "tinyVal_001").path / "videos.json").exists()
@@ -367,7 +367,7 @@ def test_a_picture_that_begins_after_a_face(laid_out, monkeypatch, capsys):
 
     monkeypatch.setattr(extract_videos, "read_frames", late)
     assert run_extract(config, data, "videos") == [EXIT_BROKEN_ITEMS]
-    assert "tinyVal_001.mp4: the picture begins at 0.52 s, after a face that is annotated" in capsys.readouterr().err
+    assert "tinyVal_001.mp4: the frames begin at 0.52 s, after a face that is annotated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan"])

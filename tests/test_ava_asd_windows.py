@@ -54,7 +54,7 @@ def test_columns(config, data):
     table = read_samples(config.path(data, "test_annotations_full"), config, COMMAND)
     # Of 35, 25 and 17 faces: 11, 7 and 5 windows of 5, 3 faces apart.
     assert len(windows) == len(table) == 23
-    assert windows.without_sound == 0
+    assert windows.without_audio == 0
     assert set(windows.video_id) == {"tinyVal_001"}
     assert windows.entity_id.tolist() == table.column("entity_id").tolist()
     assert windows.timestamp.tolist() == table.column("time_s").tolist()
@@ -102,7 +102,7 @@ def test_sound_stays_with_the_faces_where_the_stride_is_no_whole_number_of_sampl
         writer.write_table(faces)
     sound = np.zeros(103 * 22050, np.int16)
     sound[10036 * 220] = 32767
-    scipy.io.wavfile.write(folder.sound, 22050, sound)
+    scipy.io.wavfile.write(folder.audio, 22050, sound)
     assert run_extract(path, data, "mfccs") == [0]
 
     # A vector each 220 samples, not 220.5. Of the first sample, at 100.24 s in a video from 0.04 s on, the vectors end
@@ -127,8 +127,8 @@ def test_samples_without_enough_sound_are_left_out(config, data):
     windows = Windows(longer, data, "train")
     whole = Windows(config, data, "train")
     # Of tinyTrain_2, which begins at 0 s, the windows that end at 0.16 s have vectors -1 to 13.
-    assert windows.without_sound == len(whole) - len(windows) == 1
-    with pytest.raises(UserError, match="no train sample has 400 vectors of sound"):
+    assert windows.without_audio == len(whole) - len(windows) == 1
+    with pytest.raises(UserError, match="no train sample has 400 vectors of audio"):
         Windows(replace(config, mfcc_frame_size=400), data, "train")
 
 
@@ -351,7 +351,7 @@ def test_a_picture_of_a_sample_needs_a_suffix(static_set, tmp_path, capsys, name
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", visualise_dataset.PICTURE_SUFFIXES)
+@pytest.mark.parametrize("suffix", visualise_dataset.IMAGE_SUFFIXES)
 def test_pictures_of_a_sample(static_set, tmp_path, suffix):
     out = tmp_path / f"sample{suffix}"
     assert exit_status(visualise_dataset.main, static_set / "config.yaml", static_set / "data", "--out", out) == 0
@@ -369,7 +369,7 @@ def test_a_frame_that_cannot_be_shown(copied, tmp_path, capsys, content):
             frame.write_bytes(content)
     assert exit_status(visualise_dataset.main, path, data, "--out", out) == EXIT_USER_ERROR
     told = capsys.readouterr().err
-    assert "is no readable picture" in told
+    assert "is no readable image" in told
     assert ("delete it and run" in told) == (content is not None)
     if content is not None:
         for frame in folder.path.glob("*.jpg"):

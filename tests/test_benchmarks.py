@@ -11,7 +11,7 @@ def test_the_benchmark_looks_for_tensorflow_first(tmp_path):
     with pytest.raises(UserError, match=r"--tensorflow .*python: No such file or directory; give the Python of"):
         ava_asd.results(tmp_path / "data", tensorflow=python)
     for script, words in (
-        ("exit 3", "no word of why"),
+        ("exit 3", "no reason given"),
         ("echo first >&2; echo 'no module cv2' >&2; exit 3", "no module"),
     ):
         python.write_text(f"#!/bin/sh\n{script}\n")

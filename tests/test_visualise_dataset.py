@@ -27,4 +27,4 @@ def test_visualisation(static_set, tmp_path, capsys):
     for frame in (copied / "extracted" / "10fps" / "tinyVal_001").glob("*.jpg"):
         frame.unlink()
     assert exit_status(visualise_dataset.main, config, copied, "--out", out) == EXIT_USER_ERROR
-    assert "is no readable picture: run 'ava-extract videos' again" in capsys.readouterr().err
+    assert "is no readable image: run 'ava-extract videos' again" in capsys.readouterr().err
