@@ -121,7 +121,12 @@ def test_a_video_packet_that_cannot_be_decoded_is_skipped(tmp_path):
 def test_a_first_packet_that_cannot_be_decoded_is_skipped(tmp_path):
     source = grey_video(tmp_path / "source.mp4", "mjpeg", pixel_format="yuvj420p")
     path = with_packets(source, tmp_path / "a.mkv", lambda number, old: b"no frame" if number == 0 else old)
-    assert MediaFile(path, tolerant=True).info.width == WIDTH
+    for tolerant in (False, True):
+        media = MediaFile(path, tolerant=tolerant)
+        assert media.info.width == WIDTH
+        assert number_of(next(read_frames(media, 1.0)).rgb()) == 25
+    with pytest.raises(MediaError, match="at its first frame"):
+        times_and_numbers(MediaFile(path))
     path = with_packets(source, tmp_path / "b.mkv", lambda number, old: b"no frame")
     with pytest.raises(MediaError, match=r"no frame can be decoded \(40 packet\(s\) cannot be decoded, the first at"):
         _ = MediaFile(path, tolerant=True).info

@@ -37,7 +37,7 @@ class ActiveSpeakerDetector:
         encoder: "light_asd", "lr_asd", or a two-stream encoder of the staged pipeline ("resnet18_two_streams", ...).
         weights: published weights by name ("ava", "talkset": downloaded once), or the path of a state dict; by
             default the published ones that do best on detected tracks.
-        context: state dict of a context network (ASC) trained on the encoder's features; its scores take the place of
+        context: state dict of a context network (ASC) trained on the encoder's features; its scores replace
             the encoder's.
         context_shape: the context network's time steps, stride in frames and speakers, as in its training.
         crop: "box" or "lower_face", how faces are cut for "light_asd" and "lr_asd"; by default as the published

@@ -19,7 +19,7 @@ DRIFT_S = 1.0  # times that differ by more than that from the count of samples, 
 def extract_audio(media: MediaFile, wav: str | Path) -> None:
     """Write a file's audio as 16 kHz mono 16-bit wav whose first sample is the container's time 0.
 
-    Silence stands where the file has no audio: before a stream that starts late and in gaps between packets. The
+    Where the file has no audio there is silence: before a stream that starts late, and in gaps between packets. The
     file is streamed; memory does not grow with its length.
 
     Raises:
@@ -34,11 +34,11 @@ def extract_audio(media: MediaFile, wav: str | Path) -> None:
 
 
 def decode_audio(media: MediaFile, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Iterator[np.ndarray]:
-    """Decode the first audio stream as blocks of int16, contiguous from time 0; silence stands in gaps.
+    """Decode the first audio stream as blocks of int16, contiguous from time 0; gaps are silence.
 
     Args:
-        media: the open file. Its rate and channels may change midway, as in recordings of broadcasts. Silence stands
-            for damaged packets where it is read tolerantly, else they are an error.
+        media: the open file. Its rate and channels may change midway, as in recordings of broadcasts. Damaged
+            packets are silence where it is read tolerantly, else an error.
         sample_rate: samples per second to give, whatever the file has.
         channels: 1 for blocks (samples,), 2 for blocks (samples, [left, right]).
 

@@ -93,5 +93,5 @@ def audio_on_disk(media: MediaFile) -> Iterator[VideoAudio | None]:
             yield None
             return
         if media.damage["audio"]:
-            faults.insert(0, f"Audio: {media.damage['audio']}. Silence stands for what is missing.")
+            faults.insert(0, f"Audio: {media.damage['audio']}. What is missing is silence.")
         yield VideoAudio(SamplesOnDisk(file, length), media.audio.start_s, length / SAMPLE_RATE, tuple(faults))

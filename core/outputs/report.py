@@ -60,7 +60,7 @@ def write_report(path: str | Path, video: DetectedVideo, media: str | Path | Non
 
 
 def as_script_data(value: Any) -> str:
-    """JSON that cannot end the script element it stands in, whatever its texts are."""
+    """JSON that cannot end the script element around it, whatever texts it contains."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

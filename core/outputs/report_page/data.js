@@ -75,7 +75,7 @@ async function readReport() {
   return report;
 }
 
-/** The faces seen at a time: [track, index into edges and probabilities] each. */
+/** The faces visible at a time: [track, index into edges and probabilities] each. */
 function facesAt(report, timeS) {
   const frame = lastAtMost(report.timesS, timeS + 1e-3); // players round times to their own clock
   const faces = [];
