@@ -1,10 +1,11 @@
-"""Speech segments: hand-counted frames at 25 per second, 0.04 s each."""
+"""Speech segments: hand-counted frames at 25 per second, 0.04 s each; and the files that hold them."""
 
 import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.outputs.speech import Segment, speaking_time, speech_segments
+from core.detection.results import DetectedVideo
+from core.outputs.speech import Segment, speaking_time, speech_segments, write_rttm, write_vtt
 
 
 def segments_of(scores: list[float], times_s: np.ndarray | None = None, first: int = 0, **limits) -> list[Segment]:
@@ -17,16 +18,18 @@ def spans(segments: list[Segment]) -> list[tuple[float, float]]:
     return [(round(segment.start_s, 6), round(segment.end_s, 6)) for segment in segments]
 
 
-def test_a_frame_lasts_until_the_next_one_appears():
-    assert spans(segments_of([SILENT] * 5 + [SPEAKS] * 10 + [SILENT] * 5)) == [(0.2, 0.6)]
-
-
-def test_a_segment_may_begin_and_end_with_its_track():
-    assert spans(segments_of([SPEAKS] * 10, first=50)) == [(2.0, 2.4)]
-
-
-def test_the_last_frame_of_the_video_lasts_one_frame():
-    assert spans(segments_of([SPEAKS] * 10, first=190)) == [(7.6, 8.0)]
+@pytest.mark.parametrize(
+    ("scores", "first", "expected"),
+    [
+        ([SILENT] * 5 + [SPEAKS] * 10 + [SILENT] * 5, 0, (0.2, 0.6)),  # a frame lasts until the next one appears
+        ([SPEAKS] * 10, 50, (2.0, 2.4)),  # from a track's beginning to its end
+        ([SPEAKS] * 10, 190, (7.6, 8.0)),  # the last frame of the video lasts one frame
+        ([SPEAKS] * 3 + [SILENT] * 2 + [SPEAKS] * 3, 0, (0.0, 0.32)),  # pauses go before short segments do
+        ([0.0] * 5 + [-1e-6] * 5, 0, (0.0, 0.2)),  # a probability of one half is speaking
+    ],
+)
+def test_where_a_segment_begins_and_ends(scores, first, expected):
+    assert spans(segments_of(scores, first=first)) == [expected]
 
 
 @pytest.mark.parametrize(("pause", "expected"), [(7, [(0.0, 1.08)]), (8, [(0.0, 0.4), (0.72, 1.12)])])
@@ -47,10 +50,6 @@ def test_short_segments_are_dropped(frames, kept):
     assert len(segments_of([SILENT] * 3 + [SPEAKS] * frames + [SILENT] * 3)) == kept
 
 
-def test_pauses_are_closed_before_short_segments_are_dropped():
-    assert spans(segments_of([SPEAKS] * 3 + [SILENT] * 2 + [SPEAKS] * 3)) == [(0.0, 0.32)]
-
-
 def test_limits_can_be_chosen():
     scores = [SPEAKS] * 3 + [SILENT] * 2 + [SPEAKS] * 3
     assert spans(segments_of(scores, min_speech_s=0.1, max_pause_s=0.0)) == [(0.0, 0.12), (0.2, 0.32)]
@@ -68,15 +67,62 @@ def test_times_follow_a_varying_frame_rate():
     assert spans(segments_of([SILENT, SPEAKS, SPEAKS, SILENT, SPEAKS], times_s, max_pause_s=1.0)) == [(0.1, 1.7)]
 
 
-def test_half_counts_as_speaking():
-    assert spans(segments_of([0.0] * 5 + [-1e-6] * 5)) == [(0.0, 0.2)]
-
-
 @pytest.mark.parametrize("scores", [[SILENT] * 20, [np.nan] * 20])
-def test_silence_and_missing_sound_have_no_segments(scores):
+def test_silence_and_missing_audio_have_no_segments(scores):
     assert segments_of(scores) == []
     assert speaking_time([]) == 0.0
 
 
 def test_speaking_time_is_the_sum_of_lengths():
     assert speaking_time([Segment(0.5, 1.0, 0.9), Segment(2.0, 2.25, 0.8)]) == pytest.approx(0.75)
+
+
+# RTTM and WebVTT, line by line
+
+
+def turns(**options) -> DetectedVideo:
+    """Face 2 speaks first, then face 1, with an overlap; then face 1 again, past an hour."""
+    times_s = np.append(steady(100), 3600.0 + steady(100))
+    tracks = [
+        track(1, times_s, 0, [SILENT] * 20 + [SPEAKS] * 30),
+        track(2, times_s, 0, [SPEAKS] * 25 + [SILENT] * 25),
+        track(12, times_s, 110, [SPEAKS] * 50),
+    ]
+    return detected(tracks, times_s, **options)
+
+
+def test_rttm_has_ten_fields_by_start_time(tmp_path):
+    write_rttm(tmp_path / "a.rttm", turns(path="my  talk,\ttake 2.mp4"))
+    assert (tmp_path / "a.rttm").read_text().splitlines() == [
+        "SPEAKER my__talk,_take_2 1 0.000 1.000 <NA> <NA> face_002 <NA> <NA>",
+        "SPEAKER my__talk,_take_2 1 0.800 1.200 <NA> <NA> face_001 <NA> <NA>",
+        "SPEAKER my__talk,_take_2 1 3600.400 2.000 <NA> <NA> face_012 <NA> <NA>",
+    ]
+
+
+def test_vtt_has_a_cue_a_segment(tmp_path):
+    write_vtt(tmp_path / "a.vtt", turns())
+    blocks = (tmp_path / "a.vtt").read_text().split("\n\n")
+    assert blocks[0] == "WEBVTT"
+    assert blocks[1].startswith("NOTE ")
+    assert "mean" in blocks[1]
+    assert "-->" not in blocks[1]
+    assert [block.strip().split("\n") for block in blocks[2:]] == [
+        ["00:00:00.000 --> 00:00:01.000", "<v Face 2>Face 2 speaks (0.95)"],
+        ["00:00:00.800 --> 00:00:02.000", "<v Face 1>Face 1 speaks (0.95)"],
+        ["01:00:00.400 --> 01:00:02.400", "<v Face 12>Face 12 speaks (0.95)"],
+    ]
+
+
+def test_without_speech_there_are_no_lines(tmp_path):
+    times_s = steady(20)
+    video = detected([track(1, times_s, 0, [np.nan] * 20)], times_s, audio_s=None)
+    write_rttm(tmp_path / "a.rttm", video)
+    write_vtt(tmp_path / "a.vtt", video)
+    assert (tmp_path / "a.rttm").read_text() == ""
+    assert " --> " not in (tmp_path / "a.vtt").read_text()
+
+
+def test_a_name_that_is_no_utf_8_can_be_written(tmp_path):
+    write_rttm(tmp_path / "a.rttm", turns(path="caf\udce9.mp4"))
+    assert (tmp_path / "a.rttm").read_text(encoding="utf-8").startswith("SPEAKER caf\N{REPLACEMENT CHARACTER} 1 ")
