@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from core import detection
-from core.detection.options import CROPS, DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX, MIN_TRACK_S
+from core.detection.options import CROPS, DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX, MIN_TRACK_S, PRECISIONS
 from core.detection.results import DetectedVideo
 from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.speech import speaking_time, speech_segments
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         "context_shape": shape,
         "crop": arguments.crop,
         "ensemble": arguments.ensemble,
+        "precision": arguments.precision,
         "detector": arguments.detector_weights,
         "detect_every": arguments.detect_every,
         "min_track_s": arguments.min_track,
@@ -106,6 +107,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--crop", choices=CROPS, help="how faces are cut; by default as the weights were trained")
     parser.add_argument("--ensemble", action="store_true", help="average six passes, as the published scripts do")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the encoder; by default bf16 for whole-track encoders on a processor that has it, else fp32",
+    )
     parser.add_argument(
         "--detector-weights", type=Path, metavar="ONNX", help="YuNet weights; by default downloaded once"
     )

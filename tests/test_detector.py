@@ -47,7 +47,7 @@ def video(tmp_path_factory) -> Path:
 
 def detector(weights: Path, name: str = "light_asd", faces: int = 2, **options) -> ActiveSpeakerDetector:
     return ActiveSpeakerDetector(
-        name, weights / f"{name}.pth", detector=Squares(faces), **{"min_face_px": 10, **options}
+        name, weights / f"{name}.pth", detector=Squares(faces), **{"min_face_px": 10, "precision": "fp32", **options}
     )
 
 
@@ -60,6 +60,7 @@ def test_the_names_of_encoders_are_those_of_the_networks():
     ("name", "options"),
     [
         ("light_asd", {}),
+        ("light_asd", {"precision": "bf16"}),
         ("lr_asd", {"crop": "lower_face"}),
         ("lr_asd", {"ensemble": True}),
         ("lr_asd", {"context": 128}),
@@ -85,6 +86,7 @@ def test_every_encoder_scores_every_frame(weights, video, name, options):
         np.testing.assert_array_equal(track.speaking, track.probabilities >= 0.5)
     assert not np.array_equal(found.tracks[0].scores, found.tracks[1].scores)
     assert found.settings["encoder"] == name
+    assert found.settings["precision"] == options.get("precision", "fp32")
     assert len(found.settings["weights_sha256"]) == 64
 
 

@@ -28,6 +28,7 @@ def test_the_runtime_has_a_name(runtime):
     assert name == runtime
     assert all(part.isdecimal() for part in version.split("."))
     assert engine.runtime_name(torch.device("cuda:0")).startswith("PyTorch ")
+    assert not (runtime == "PyTorch" and engine.has_bfloat16())
 
 
 def test_a_compiled_network_gives_its_numbers_for_any_shape(runtime):

@@ -14,7 +14,7 @@ from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
-from core.inference.engine import in_pytorch
+from core.inference.engine import has_bfloat16, in_pytorch, runtime_name
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass, SixPasses
 from core.media.cropping import CROPS, CropFunction
@@ -58,6 +58,7 @@ def open_encoder(
     *,
     crop: str | None,
     ensemble: bool,
+    precision: str,
     context: str | Path | None,
     context_shape: ContextShape,
     device: torch.device,
@@ -70,7 +71,13 @@ def open_encoder(
     """
     if name not in options.ENCODERS:
         raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(options.ENCODERS)}")
-    if name in options.CLIP_ENCODERS:
+    if precision not in options.PRECISIONS:
+        raise UserError(f"unknown precision {precision!r}: choose one of {', '.join(options.PRECISIONS)}")
+    whole_tracks = name in options.WHOLE_TRACK_ENCODERS
+    if precision == "auto":
+        precision = "bf16" if whole_tracks and device.type == "cpu" and has_bfloat16() else "fp32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if not whole_tracks:
         faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble
         if faults:
             known = " and ".join(options.WHOLE_TRACK_ENCODERS)
@@ -78,7 +85,7 @@ def open_encoder(
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
         path, crop_name = Path(weights), "colour"
-        size, start = _two_stream(name, path, device, with_features=context is not None)
+        size, start = _two_stream(name, path, device, dtype, with_features=context is not None)
     else:
         if crop not in (None, *options.CROPS):
             raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(options.CROPS)}")
@@ -86,29 +93,31 @@ def open_encoder(
             raise UserError("a context network is trained on features of one pass: give context or ensemble, not both")
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
-        size, start = _whole_track(name, path, ensemble, device)
+        size, start = _whole_track(name, path, ensemble, device, dtype)
     scorer = None if context is None else _context(context, context_shape, size, device)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": fingerprint(path), "crop": crop_name}
-    settings |= {"ensemble": ensemble}
+    settings |= {"ensemble": ensemble, "precision": precision}
+    if whole_tracks:
+        settings["runtime"] = runtime_name(device)
     if context is not None:
         settings |= {"context": Path(context).name, "context_sha256": fingerprint(context)}
         settings |= {"context_shape": list(context_shape)}
     return Encoder(CROPS[crop_name], start, settings, scorer, context_shape, device)
 
 
-def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device):
+def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device, dtype: torch.dtype):
     model = models.TRACK_ENCODERS[name]()
     load_weights(model, path, f"{name} weights")
-    encoder = TrackEmbedder(model, device)
+    encoder = TrackEmbedder(model, device, dtype)
     make = SixPasses if ensemble else OnePass
     return model.feature_size, lambda audio, first_s: make(encoder, audio, first_s)
 
 
-def _two_stream(name: str, path: Path, device: torch.device, *, with_features: bool):
+def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, with_features: bool):
     clip_length = clip_length_of(read_state_dict(path, "STE checkpoint"))
     model = models.make_encoder(name, False, clip_length)
     load_weights(model, path, "STE checkpoint")
-    encode = in_pytorch(model, device)
+    encode = in_pytorch(model, device, dtype)
 
     def start(audio: VideoAudio, first_s: float) -> ClipScorer:
         return ClipScorer(encode, clip_length, audio, first_s, device=device, with_features=with_features)
