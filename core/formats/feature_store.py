@@ -139,7 +139,9 @@ class FeatureStore:
         self.label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
         self.labels = (self.label_ids == ava.SPEAKING_ID).astype(np.int64)
         self.entities, self.time_steps = self._group(tables, np.repeat(np.arange(len(tables)), lengths))
-        self._chunks = [_matrix(chunk) for table in tables for chunk in table["features"].chunks]  # mapped, not read
+        # Mapped anew and not read: the pages that were read for the other columns are released.
+        mapped = [_open(path) if path.suffix == ".arrow" else table for path, table in zip(paths, tables, strict=True)]
+        self._chunks = [_matrix(chunk) for table in mapped for chunk in table["features"].chunks]
         self._chunk_starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in self._chunks])])
         for head in HEADS:
             there = all(head in table.column_names for table in tables)
