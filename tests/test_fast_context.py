@@ -6,7 +6,7 @@ from torch import Tensor
 from track_models import used
 
 from core.models import ASC_Net
-from core.models.fast_context import CPU_PLACES, ContextScorer
+from core.models.fast_context import CPU_POSITIONS, ContextScorer
 
 
 def network(clips: int, speakers: int, feature_size: int) -> ASC_Net:
@@ -22,7 +22,7 @@ def expected(network: ASC_Net, features: Tensor, index: Tensor) -> Tensor:
         return network(features[index].permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize(("clips", "speakers", "contexts"), [(1, 1, 7), (3, 2, 5), (11, 3, CPU_PLACES // 33 + 2)])
+@pytest.mark.parametrize(("clips", "speakers", "contexts"), [(1, 1, 7), (3, 2, 5), (11, 3, CPU_POSITIONS // 33 + 2)])
 def test_scorer_gives_the_numbers_of_the_network(clips, speakers, contexts):
     model, features = network(clips, speakers, 48), torch.randn(20, 48)
     index = torch.randint(0, 20, (contexts, clips, speakers))

@@ -56,7 +56,7 @@ AVA = Sources(
 
 
 def at_mirror(sources: Sources, mirror: str) -> Sources:
-    """The same table with `mirror` in place of each address' scheme and host.
+    """The same table with `mirror` instead of each address' scheme and host.
 
     Raises:
         UserError: `mirror` is no address of a web server.
@@ -106,7 +106,7 @@ def read_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
     """Each annotation csv of a tar archive, in whichever of its folders: file name and content.
 
     Nothing is extracted by tarfile, and of a member's path only the last part is used, so that no archive can write
-    beside the place that it is given.
+    outside the folder that it is given.
 
     Raises:
         UserError: the archive cannot be read, has no csvs or the same one twice, or has a link, a device, an absolute

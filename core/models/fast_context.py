@@ -10,9 +10,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from core.models.context import ASC_Net
 
 # Places (of whole contexts) scored at a time, some 6 kB each: what stays in a processor's cache, and what keeps a GPU
-# busy. By trial on two cores, 33 places a context: 13,600 contexts/s with 8192, 9,600 with twice as many.
-CPU_PLACES = 8192
-GPU_PLACES = 131072
+# busy. By trial on two cores, 33 positions a context: 13,600 contexts/s with 8192, 9,600 with twice as many.
+CPU_POSITIONS = 8192
+GPU_POSITIONS = 131072
 CELL_GATE = 2  # PyTorch's order of the LSTM's gates: input, forget, cell, output
 
 
@@ -26,7 +26,7 @@ class Projections(NamedTuple):
 class ContextScorer:
     """A context network for evaluation that projects each feature row once, however many contexts it appears in.
 
-    In evaluation mode everything before the LSTM is linear but the softmax. With p a place of a context, x_p its
+    In evaluation mode everything before the LSTM is linear but the softmax. With p a position of a context, x_p its
     feature row, and batch norms folded, the network computes
 
         attended_p = sum over q of softmax(theta_p . phi_q) gamma_q
@@ -86,35 +86,35 @@ class ContextScorer:
 
         Args:
             projections: of all rows that the contexts draw on, from `project`.
-            index: (context, clip, speaker) int64, the row at each place of a context.
+            index: (context, clip, speaker) int64, the row at each position of a context.
 
         Returns:
             (context, 2) float32 logits of (not speaking, speaking), on the scorer's device.
         """
         index = index.to(self.weight.device).flatten(1)
-        places = CPU_PLACES if index.device.type == "cpu" else GPU_PLACES
-        parts = index.split(max(1, places // index.shape[1]))
+        positions = CPU_POSITIONS if index.device.type == "cpu" else GPU_POSITIONS
+        parts = index.split(max(1, positions // index.shape[1]))
         return torch.cat([self._score(projections, part) for part in parts])
 
     def _score(self, projections: Projections, index: Tensor) -> Tensor:
-        contexts, places = index.shape
-        rows = projections.attention.index_select(0, index.flatten()).unflatten(0, (contexts, places))
-        gates = projections.gates.index_select(0, index.flatten()).unflatten(0, (contexts, places))
+        contexts, positions = index.shape
+        rows = projections.attention.index_select(0, index.flatten()).unflatten(0, (contexts, positions))
+        gates = projections.gates.index_select(0, index.flatten()).unflatten(0, (contexts, positions))
         theta, phi, attended = rows.split(self.attention_sizes, dim=2)
-        affinity = torch.bmm(theta, phi.transpose(1, 2)).flatten(1).softmax(dim=1).view(contexts, places, places)
+        affinity = torch.bmm(theta, phi.transpose(1, 2)).flatten(1).softmax(dim=1).view(contexts, positions, positions)
         return self.classifier(self._lstm(gates.baddbmm_(affinity, attended)).flatten(1))
 
     def _lstm(self, gates: Tensor) -> Tensor:
-        """Run the recurrence over input gates (context, place, gate), overwritten; (context, place, state)."""
+        """Run the recurrence over input gates (context, position, gate), overwritten; (context, position, state)."""
         outputs = gates.new_empty(*gates.shape[:2], self.state_size)
         cell = gates.new_zeros(len(gates), self.state_size)
-        for place in range(gates.shape[1]):
-            gate = gates[:, place]
-            if place > 0:
-                gate.addmm_(outputs[:, place - 1], self.recurrent)
+        for position in range(gates.shape[1]):
+            gate = gates[:, position]
+            if position > 0:
+                gate.addmm_(outputs[:, position - 1], self.recurrent)
             take, keep, new, give = gate.sigmoid_().split(self.state_size, dim=1)
             cell.mul_(keep).addcmul_(take, new, value=2).sub_(take)
-            torch.mul(give, torch.sigmoid(2 * cell).mul_(2).sub_(1), out=outputs[:, place])
+            torch.mul(give, torch.sigmoid(2 * cell).mul_(2).sub_(1), out=outputs[:, position])
         return outputs
 
 

@@ -128,10 +128,10 @@ class Head:
         """The part of the sprite within an extent after `draw`, and the rows and columns where it belongs."""
         corners = (np.array(extent) - np.tile(HEAD_EXTENT[:2], 2)) * self.height_px
         x1, y1, x2, y2 = np.round(corners).astype(int).tolist()
-        place = slice(y1, y2), slice(x1, x2)
-        part = self._canvas.part(*place)
+        region = slice(y1, y2), slice(x1, x2)
+        part = self._canvas.part(*region)
         draw(part, self.look, *position)
-        return self._lit(part.averaged(), *place), place
+        return self._lit(part.averaged(), *region), region
 
     def _lit(self, pixels: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         return cv2.multiply(pixels, self._shade[rows, columns], dtype=cv2.CV_8U)

@@ -70,7 +70,7 @@ class Scene:
 
     Attributes:
         video_id: eleven characters as in AVA; every fourth video of a split has one that begins with `-`.
-        seed: (seed, split, index), from which the drawing derives what is not told here.
+        seed: (seed, split, index), from which the drawing derives what is not kept here.
         size: width and height in pixels.
         fps: frames per second; frame n is shown at n / fps.
         shots: in order, without gaps.
@@ -153,7 +153,7 @@ def _compose_shot(
     turns = heard_turns(rng, seconds, heads)
     audio = np.zeros(samples)
     tracks = []
-    places = _places(rng, heads, size)
+    seats = _places(rng, heads, size)
     for head, (look, voice) in enumerate(cast):
         own = [turn[:2] for turn in turns if turn[2] == (head if head < heads else OFF_SCREEN)]
         heard = Syllables.joined([utter(rng, voice, *turn) for turn in own])
@@ -162,7 +162,7 @@ def _compose_shot(
         if head < heads:
             unheard = mimed_turns(rng, seconds, [turn[:2] for turn in turns], own)
             mimed = Syllables.joined([utter(rng, voice, *turn) for turn in unheard])
-            tracks.append(_track(rng, look, heard, mimed, places[head], frames, fps, size))
+            tracks.append(_track(rng, look, heard, mimed, seats[head], frames, fps, size))
     return tuple(tracks), audio
 
 
@@ -172,14 +172,14 @@ def _places(rng: np.random.Generator, heads: int, size: tuple[int, int]) -> list
     slot = width / heads
     usual = min(rng.uniform(0.2, 0.52) * height, 0.9 * slot)
     chin = rng.uniform(0.55, 0.85) * height
-    places = []
+    seats = []
     for number in range(heads):
         tall = min(usual * rng.uniform(0.8, 1.2), 0.95 * slot, 0.56 * height)
         room = max(0.0, slot / 2 - 0.5 * tall)
         x = (number + 0.5) * slot + rng.uniform(-room, room)
         y = np.clip(chin + rng.uniform(-0.2, 0.2) * tall - 0.5 * tall, 0.78 * tall, height - 0.62 * tall)
-        places.append((x, float(y), tall))
-    return places
+        seats.append((x, float(y), tall))
+    return seats
 
 
 def _track(
@@ -187,12 +187,12 @@ def _track(
     look: Look,
     heard: Syllables,
     mimed: Syllables,
-    place: tuple[float, float, float],
+    seat: tuple[float, float, float],
     frames: int,
     fps: float,
     size: tuple[int, int],
 ) -> Track:
-    x, y, tall = place
+    x, y, tall = seat
     times = np.arange(frames) / fps
     opening, width = mouth(contours(Syllables.joined([heard, mimed]), frames / fps), frames, fps)
     opening = np.clip(np.maximum(rng.uniform(0.7, 1.0) * opening, _resting_mouth(rng, times)), 0, 1)
@@ -220,7 +220,7 @@ def _track(
         pose=pose,
         opening=opening,
         width=width,
-        lid=_bumps(times, _moments(rng, times, 0.35), 0.24),
+        lid=_bumps(times, _random_times(rng, times, 0.35), 0.24),
         gaze=np.clip(1.2 * _drift(rng, times, 0.4), -1, 1).round(),
         boxes=np.clip(boxes, 0, 1),
         labels=labels,
@@ -229,7 +229,7 @@ def _track(
 
 def _resting_mouth(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
     """What a mouth does without speech, (frame,) opening: it trembles a little, and opens once in a while."""
-    gestures = _bumps(times, _moments(rng, times, 0.15), rng.uniform(0.3, 0.8)) * rng.uniform(0.15, 0.45)
+    gestures = _bumps(times, _random_times(rng, times, 0.15), rng.uniform(0.3, 0.8)) * rng.uniform(0.15, 0.45)
     return np.maximum(0.05 * _drift(rng, times, 1.5), gestures)
 
 
@@ -239,12 +239,12 @@ def _drift(rng: np.random.Generator, times: np.ndarray, fastest_hz: float) -> np
     return np.sin(2 * np.pi * rates * times[:, None] + phases).mean(1) * 1.6
 
 
-def _moments(rng: np.random.Generator, times: np.ndarray, per_s: float) -> np.ndarray:
-    """Random moments in seconds, `per_s` of them a second on average."""
+def _random_times(rng: np.random.Generator, times: np.ndarray, per_s: float) -> np.ndarray:
+    """Random times in seconds, `per_s` of them a second on average."""
     return rng.uniform(0, times[-1], rng.poisson(per_s * times[-1]))
 
 
-def _bumps(times: np.ndarray, moments: np.ndarray, length_s: float) -> np.ndarray:
-    """A curve that rises to 1 and falls back within `length_s` around each moment."""
-    phase = np.clip((times - moments[:, None]) / length_s, -0.5, 0.5)
+def _bumps(times: np.ndarray, centres: np.ndarray, length_s: float) -> np.ndarray:
+    """A curve that rises to 1 and falls back within `length_s` around each centre."""
+    phase = np.clip((times - centres[:, None]) / length_s, -0.5, 0.5)
     return (np.cos(np.pi * phase) ** 2).max(0, initial=0.0)

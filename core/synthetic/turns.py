@@ -6,7 +6,7 @@ nor the video whether a moving mouth is heard.
 
 Most miming lies in silences of the audio, for the encoder adds the evidence of its two streams: it can learn that a
 mouth moves AND somebody is heard, but not whether the two are in step. A mimed turn reaches into the heard turns around
-it, and sometimes lasts through one: those moments look like speech within a clip, and only the frames before and after,
+it, and sometimes lasts through one: those times look like speech within a clip, and only the frames before and after,
 or the other heads, tell them apart.
 """
 
