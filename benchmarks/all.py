@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, and one table of all of them: in markdown, as it stands in the README.
+"""Every benchmark, one after the other, and one table of all of them: in markdown, as it stands in the documents.
 
     python benchmarks/all.py                     # seven minutes on two quiet cores
     python benchmarks/all.py --mini-ava DIR      # the bytes of crops also on a data set in AVA's form
