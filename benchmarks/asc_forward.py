@@ -1,14 +1,9 @@
 """Scoring faces with the context network, as ASC_forward.py does: from the feature store to csv files of logits.
 
-    python benchmarks/asc_forward.py
-    python benchmarks/asc_forward.py --rows 5000 --repeats 1
-
 Random weights: the speed does not depend on them. Opening the features and writing are included; contexts of 11
 time steps, every 4th row, 3 speakers; the batch size is that of core/config.py.
 """
 
-import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -16,9 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks import material, measure
+from benchmarks import material
 from benchmarks.measure import Result
 from core.config import ASC_forward_params
 from core.dataset import ContextDataset
@@ -27,7 +20,6 @@ from core.formats.feature_store import FeatureStore
 from core.inference.contexts import score_contexts
 from core.models import ASC_Net
 from core.models.fast_context import ContextScorer
-from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 20_000, 4
 SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
@@ -36,16 +28,6 @@ PUBLISHED_ROWS_PER_S = 228
 TARGET_ROWS_PER_S = 30 * PUBLISHED_ROWS_PER_S
 TARGET_DEVIATION = 1e-4
 CPU = torch.device("cpu")
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default 2)")
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, **vars(arguments))
 
 
 def results(folder: Path, repeats: int = 3, threads: int = 2, rows: int = ROWS) -> list[Result]:
@@ -94,7 +76,3 @@ def _deviation(network: nn.Module, store: FeatureStore) -> float:
         plain = network.eval()(x).numpy()
     logits = score_contexts(ContextScorer(network), dataset, first, batch_size=1024, device=CPU)
     return float(np.abs(logits[targets] - plain).max())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,5 @@
 """ava_asd: samples per second of the training input and of a training step, and how long an evaluation takes.
 
-    python benchmarks/ava_asd.py
-    python benchmarks/ava_asd.py --tensorflow tf/bin/python     # beside Keras, on this machine
-
 A textured 720p video of 30 s with three faces, as ava-extract leaves it: 10 frames a second, grey faces of 100 pixels,
 windows of 5. Mode s_av, batches of 16. `--tensorflow` names the Python of an environment that has tensorflow-cpu and
 opencv-python-headless: there the same samples are read as the published loader does, and the same layers are trained in
@@ -10,18 +7,14 @@ Keras (benchmarks/ava_asd_keras.py). Without it the published column holds what 
 machine. The evaluation is of scores that exist, on a split of the size of AVA's, its annotations read from csv.
 """
 
-import argparse
 import json
 import pickle
 import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.config import Config, read_config
 from ava_asd.evaluation import evaluate_outputs, nearest_windows
@@ -47,7 +40,7 @@ from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_writer import write_video
 from core.optimization import make_optimizer
-from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.errors import UserError
 from core.runtime.files import written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,16 +50,6 @@ PUBLISHED = {"input": 150, "step": 6.36}  # samples per second; Keras 3.15 on Te
 INPUT_TARGET = 5  # times the published one
 ANN_STRIDE = 8  # annotated faces from one evaluated window to the next: about 100,000 of AVA's validation split
 EVALUATION_TARGET_S = 10
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training step (default 2)")
-    parser.add_argument("--tensorflow", type=Path, metavar="PYTHON", help="of an environment with tensorflow-cpu")
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, **vars(arguments))
 
 
 def results(
@@ -201,7 +184,3 @@ def write_published_samples(folder: Path, config: Config) -> None:
         ends=((windows.timestamp - store.start_s()) / config.stride).astype(int) - 3,
         classes=windows.class_id,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,62 +1,44 @@
 """Clips for the encoder's training: clips per second of the input pipeline.
 
-    python benchmarks/clips.py
-    python benchmarks/clips.py --device 0    # augmentation and MFCC on a CUDA device, as in training there
-
 Clips of 11 frames of 144 pixels, batches of 16, from packed crops and wavs. "Decoding and audio" is what the loader
 does, and all that the CPU does when the network is on a GPU; "augmented, with MFCC" adds what is done in batch on the
 network's device, in the training process. The published loader does all of it on the CPU.
 """
 
-import argparse
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import material, measure
 from benchmarks.measure import Result
-from core import settings
 from core.dataset import ClipDataset
 from core.inputs.loading import load_batches
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.transforms import Draws
-from core.runtime.errors import exits_cleanly
 from core.training.losses import EncoderLoss
 
+CPU = torch.device("cpu")
 VIDEO_S = 30
 CLIP_LENGTH, BATCH = 11, 16
 PUBLISHED = {0: 56, 2: 114}  # clips per second, by threads
 TARGET = 8 * PUBLISHED[2]
 
 
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device")
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, repeats=arguments.repeats, device=arguments.device)
-
-
-def results(folder: Path, repeats: int = 3, device: str = "cpu") -> list[Result]:
+def results(folder: Path, repeats: int = 3, device: torch.device = CPU) -> list[Result]:
     """The benchmark's lines; the data set is made in `folder`."""
     rows = material.prepared(folder, VIDEO_S)
     dataset = ClipDataset(rows, folder / "crops", folder / "sounds", clip_length=CLIP_LENGTH, random_centres=True)
-    where = settings.device(device)
     lines = []
-    for name, whole in (("decoding and audio", False), (f"augmented, with MFCC, on {where.type}", True)):
+    for name, whole in (("decoding and audio", False), (f"augmented, with MFCC, on {device.type}", True)):
         for threads, published in PUBLISHED.items():
 
             def batches(threads: int = threads, whole: bool = whole) -> Generator[int, None, None]:
-                return _batches(dataset, threads, where, whole)
+                return _batches(dataset, threads, device, whole)
 
             runs = measure.rates(batches, repeats)
-            target = TARGET if threads == 2 and (not whole or where.type == "cuda") else None
+            target = TARGET if threads == 2 and (not whole or device.type == "cuda") else None
             lines.append(Result(f"{name}, {threads} threads, clips/s", runs, published, target))
     return lines
 
@@ -80,7 +62,3 @@ def _no_network(audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor, N
         torch.cuda.synchronize()
     logits = video.new_zeros(len(video), 2)
     return logits, audio.new_zeros(len(audio), 2), logits, None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,16 @@
 """Contexts for the context network's training: opening the features, and contexts per second from the data set.
 
-    python benchmarks/contexts.py
-    python benchmarks/contexts.py --rows 20000 --repeats 1
-
 100,000 rows of 1,024 float16 features in 20 videos; contexts of 11 time steps, every 4th row, 3 speakers drawn anew, in
 shuffled batches of 64. What comes out is what goes to the device: each feature row once, and the contexts' indices.
 """
 
-import argparse
 import itertools
 import os
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import material, measure
 from benchmarks.measure import Result
@@ -25,7 +18,6 @@ from core.dataset import ContextDataset
 from core.formats.feature_store import FeatureStore
 from core.inputs.loading import load_batches
 from core.inputs.sampling import Key, ShuffledBatches
-from core.runtime.errors import exits_cleanly
 
 ROWS, VIDEOS = 100_000, 20
 SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
@@ -37,15 +29,6 @@ CPU = torch.device("cpu")
 PUBLISHED_LOADER = 3_700  # through a DataLoader
 TARGET_S, TARGET_MB = 1.0, 100.0
 TARGET_CONTEXTS = 30 * PUBLISHED_LOADER
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, repeats=arguments.repeats, rows=arguments.rows)
 
 
 def results(folder: Path, repeats: int = 3, rows: int = ROWS) -> list[Result]:
@@ -96,7 +79,3 @@ def _epoch(items: int, epoch: int) -> ShuffledBatches:
 def _epochs(items: int) -> Iterator[list[Key]]:
     """Batches without end, of one epoch after the other."""
     return (keys for epoch in itertools.count() for keys in _epoch(items, epoch))
-
-
-if __name__ == "__main__":
-    main()

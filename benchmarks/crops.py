@@ -1,30 +1,21 @@
 """Cutting face crops from a 720p video with three faces: speed, disk and memory.
 
-    python benchmarks/crops.py
-    python benchmarks/crops.py --mini-ava DIR    # real clips as well: DIR/videos/val, DIR/annotations/val
-    python benchmarks/crops.py --long            # memory for a video of seven minutes as well
-
 Everything runs in one process on one core, with one decoder thread. Each run decodes the video bare, then extracts its
 crops, so that both see the same machine.
 """
 
-import argparse
 import os
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import material, measure
 from benchmarks.measure import Result
 from core.formats import ava
 from core.media.container import MediaFile, find_video
 from core.media.cropping import extract_crops
-from core.runtime.errors import exits_cleanly
 from core.runtime.parallel import one_thread_each
 
 VIDEO_S = 30
@@ -34,16 +25,6 @@ PUBLISHED_BYTES = 11_300
 TARGET_SHARE = 60  # percent of the bare decoder's frame rate
 TARGET_BYTES = 5 * 1024
 TARGET_MB = 2**30 / measure.MB
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--mini-ava", type=Path, metavar="DIR", help="a data set in AVA's form, for the bytes per crop")
-    parser.add_argument("--long", action="store_true", help="also extract a long video, for the memory")
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, **vars(arguments))
 
 
 def results(folder: Path, repeats: int = 5, mini_ava: Path | None = None, long: bool = False) -> list[Result]:
@@ -141,7 +122,3 @@ def _size(name: str, folder: Path, crops: int) -> Result:
 
 def _memory(name: str, peak: float) -> Result:
     return Result(f"peak memory cutting {name}, MB", [peak], target=TARGET_MB, at_most=True)
-
-
-if __name__ == "__main__":
-    main()

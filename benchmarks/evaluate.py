@@ -1,13 +1,9 @@
 """Seconds and memory of evaluate.py on as many rows as AVA-ActiveSpeaker's validation split has.
 
-    python benchmarks/evaluate.py
-    python benchmarks/evaluate.py --rows 50000 --repeats 1
-
 Writes a ground truth with predictions in its order and in random order to a temporary folder, runs evaluate.py on
 each as its own process, start-up included, and prints the runs beside what is stated of the official tool.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,13 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import measure
+from benchmarks.measure import Result
+from core.formats.ava import LABEL_IDS, SPEAKING
 
-from benchmarks import measure  # noqa: E402
-from benchmarks.measure import Result  # noqa: E402
-from core.formats.ava import LABEL_IDS, SPEAKING  # noqa: E402
-from core.runtime.errors import exits_cleanly  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 VAL_ROWS = 768_000  # face crops of AVA-ActiveSpeaker v1.0's validation split, rounded
 VAL_VIDEOS = 33
@@ -30,16 +24,6 @@ BASELINE_SECONDS = 7.3  # ActivityNet's tool, repaired for NumPy >= 1.24, on 768
 BASELINE_MB = 490
 TARGET_SECONDS = 2.0
 TARGET_MB = 500
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=VAL_ROWS)
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args(argv)
-
-    measure.in_temporary_folder(results, repeats=arguments.repeats, rows=arguments.rows)
 
 
 def results(folder: Path, repeats: int = 5, rows: int = VAL_ROWS) -> list[Result]:
@@ -101,7 +85,3 @@ def evaluated(groundtruth: Path, predictions: Path) -> tuple[float, float]:
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
     # Linux counts in kilobytes, macOS in bytes.
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / measure.MB
-
-
-if __name__ == "__main__":
-    main()

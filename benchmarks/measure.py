@@ -1,11 +1,9 @@
 """What the benchmarks share: repetition, memory, a process of one's own, and the table that they print."""
 
-import argparse
 import multiprocessing
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from core.runtime.allocation import reuse_freed_memory
 
 HEADER = ("what", "ours, best run", "median run", "published", "better by", "target", "met")
 MB = 1e6  # bytes
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -80,13 +75,6 @@ def print_table(results: Iterable[Result]) -> None:
     sys.stdout.flush()
 
 
-def in_temporary_folder(results: Callable[..., list[Result]], **options: Any) -> None:
-    """Run a benchmark in a folder that goes away afterwards, and print its table."""
-    reuse_freed_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        print_table(results(Path(folder), **options))
-
-
 def in_child(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a module's function in a fresh process: its memory is its own, and what it sets does not last."""
     context = multiprocessing.get_context("spawn")
@@ -101,30 +89,10 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def network_options(argv: list[str] | None, about: str, threads: int, why: str) -> tuple[float, int, torch.device]:
-    """Seconds for each row, CPU threads and device, as the command line of a benchmark of networks has them.
-
-    Args:
-        argv: the command line.
-        about: what the benchmark is, for --help.
-        threads: the default, and `why` it is that.
-    """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="time for each row (default 5)")
-    parser.add_argument("--threads", type=int, default=threads, help=f"CPU threads (default {threads}: {why})")
-    parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device")
-    args = parser.parse_args(argv)
-    if args.threads < 1:
-        parser.error(f"--threads {args.threads}: give 1 or more")
-    if args.device != "cpu" and not (args.device.isdecimal() and int(args.device) < torch.cuda.device_count()):
-        parser.error(f"--device {args.device}: give cpu or an index below {torch.cuda.device_count()}")
-    device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
-    print(f"{args.threads} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device), end=", ")
-    return args.seconds, args.threads, device
-
-
 def repeated(items: int, call: Callable[[], object], run_s: float) -> list[float]:
     """Repeat a call, on whichever device, for some seconds; items per second of each repetition."""
+
+    import torch  # here: what a process imports counts as the memory of the programs that it starts
 
     def timed() -> None:
         call()

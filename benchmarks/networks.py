@@ -1,26 +1,18 @@
 """Speed of the two networks for evaluation, beside the published code's.
 
-    python benchmarks/networks.py
-    python benchmarks/networks.py --seconds 2 --device 0
-
 Random weights and input: the speed does not depend on them. Each line repeats one call for some seconds.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks import measure
-from benchmarks.measure import CPU, Result, network_options, repeated
+from benchmarks.measure import Result, repeated
 from core.inference.engine import PRECISIONS, in_pytorch
 from core.models import ASC_Net, resnet18_two_streams
 from core.models.fast_context import ContextScorer
-from core.runtime.errors import exits_cleanly
 
+CPU = torch.device("cpu")
 CLIPS, SPEAKERS, FEATURES = 11, 3, 1024
 CONTEXTS = 2048  # contexts a call
 ROWS = 4096  # feature rows that they draw on
@@ -29,14 +21,7 @@ PUBLISHED_ENCODER = {1: 34, 32: 54}
 PUBLISHED_CONTEXT = 1225
 
 
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    seconds, threads, device = network_options(argv, __doc__, torch.get_num_threads(), "all cores")
-    print(f"clips of {CLIPS} frames of 144×144, contexts of {CLIPS}×{SPEAKERS}")
-    measure.print_table(results(seconds, threads, device))
-
-
-def results(seconds: float, threads: int, device: torch.device = CPU) -> list[Result]:
+def results(seconds: float = 3, threads: int = 2, device: torch.device = CPU) -> list[Result]:
     """The benchmark's lines, each measured for some seconds."""
     torch.set_num_threads(threads)
     return encoder_lines(device, seconds) + context_lines(device, seconds)
@@ -74,7 +59,3 @@ def context_lines(device: torch.device, seconds: float) -> list[Result]:
         Result("context network, projecting, rows/s", projecting),
         Result("context network, of projected rows, contexts/s", scoring, PUBLISHED_CONTEXT),
     ]
-
-
-if __name__ == "__main__":
-    main()

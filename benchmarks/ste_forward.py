@@ -1,24 +1,17 @@
 """Forwarding faces through the encoder, as STE_forward.py does: from packed crops and wavs to the feature store.
 
-    python benchmarks/ste_forward.py
-    python benchmarks/ste_forward.py --threads 1 --repeats 1
-
 Random weights: the speed does not depend on them. Decoding, MFCC and writing are included; batch size and workers are
 those of core/config.py.
 """
 
-import argparse
-import sys
 import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks import material, measure
-from benchmarks.measure import CPU, Result
+from benchmarks import material
+from benchmarks.measure import Result
 from core.config import STE_forward_params
 from core.dataset import ClipDataset
 from core.formats.feature_store import write_features
@@ -27,8 +20,8 @@ from core.inference.engine import in_pytorch
 from core.inputs.mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.models import resnet18_two_streams
-from core.runtime.errors import exits_cleanly
 
+CPU = torch.device("cpu")
 VIDEO_S = 8  # 600 faces
 CLIP_LENGTH = 11
 PUBLISHED_FACES_PER_S = 17.8
@@ -36,15 +29,6 @@ PUBLISHED_BYTES = 10_900  # a row of the published csv
 TARGET_FACES_PER_S = 3 * PUBLISHED_FACES_PER_S
 TARGET_BYTES = 2_200
 TARGET_DEVIATION = 1e-3
-
-
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default 2)")
-    arguments = parser.parse_args(argv)
-    measure.in_temporary_folder(results, repeats=arguments.repeats, threads=arguments.threads)
 
 
 def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
@@ -98,7 +82,3 @@ def _settle_batch_norms(model: nn.Module, *inputs: torch.Tensor) -> None:
     with torch.no_grad():
         model.train()(*inputs)
     model.eval()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,35 +1,25 @@
 """Speed of LR-ASD and Light-ASD on face tracks, on one CPU thread, beside PyTorch's plain networks and published code.
 
-    python benchmarks/track_encoders.py
-    python benchmarks/track_encoders.py --seconds 2 --threads 2
-    python benchmarks/track_encoders.py --device 0
-
 Random weights and input: the speed does not depend on them. A line counts audio, faces and the GRUs over both; that of
 six passes also the audio's MFCCs. Each repeats one call for some seconds; on a busy machine the best run counts.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks import measure
-from benchmarks.measure import CPU, Result, network_options, repeated
+from benchmarks.measure import Result, repeated
 from core.clip_utils import FACE_SIZE, GRID_FPS
 from core.formats.wav import SAMPLE_RATE
-from core.inference.engine import PRECISIONS, in_pytorch, runtime_name
+from core.inference.engine import PRECISIONS, in_pytorch
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import SixPasses
 from core.inputs.mfcc import track_samples
 from core.media.video_audio import VideoAudio
 from core.models import TRACK_ENCODERS
-from core.runtime.allocation import reuse_freed_memory
-from core.runtime.errors import exits_cleanly
 
+CPU = torch.device("cpu")
 TRACK_S = 12
 # Published Light-ASD on one thread, face-frames per second: chunk in seconds -> one pass, and the six passes of its
 # own-video script. Ours has to be twice as fast.
@@ -38,15 +28,7 @@ PUBLISHED_SIX_PASSES = 13.8
 BETTER_BY = 2
 
 
-@exits_cleanly
-def main(argv: list[str] | None = None) -> None:
-    seconds, threads, device = network_options(argv, __doc__, 1, "as the published figures")
-    reuse_freed_memory()
-    print(f"{runtime_name(device)}, faces of {FACE_SIZE}×{FACE_SIZE}, tracks of {TRACK_S} s")
-    measure.print_table(results(seconds, threads, device))
-
-
-def results(seconds: float, threads: int = 1, device: torch.device = CPU) -> list[Result]:
+def results(seconds: float = 3, threads: int = 1, device: torch.device = CPU) -> list[Result]:
     """The benchmark's lines, each measured for some seconds."""
     torch.set_num_threads(threads)
     return [result for name in TRACK_ENCODERS for result in encoder_lines(name, device, seconds)]
@@ -87,7 +69,3 @@ def encoder_lines(name: str, device: torch.device, seconds: float) -> list[Resul
     stated = published.get("six passes")
     runs = repeated(frames, six_passes, seconds)
     return [*lines, Result(f"{name}, six passes, float32, faces/s", runs, stated, stated and BETTER_BY * stated)]
-
-
-if __name__ == "__main__":
-    main()
