@@ -70,7 +70,7 @@ from core.evaluation.matching import MIN_OVERLAP
 from core.evaluation.official import evaluate_given, read_groundtruth, read_predictions, scores_of
 from core.formats.ava import SPLITS
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import write_json, written_whole
+from core.runtime.files import atomic_write, write_json
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -244,7 +244,7 @@ def plot_precision_recall(
     axes.set(xlabel="Recall", ylabel="Precision (monotone)", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color="0.9")
     axes.legend(loc="lower left", fontsize="small", title="average precision")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 

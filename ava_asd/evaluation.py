@@ -17,7 +17,7 @@ from ava_asd.windows import Windows
 from core.evaluation import metrics
 from core.evaluation.official import Groundtruth
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 CLASS_NAMES = ("not speaking", "speaking")
 TIME_DIGITS = 6  # distances are compared to the microsecond, so that rounding errors decide no ties
@@ -205,7 +205,7 @@ def write_results(path: str | Path, results: Mapping[str, Mapping[str, OutputRes
         path: csv to write.
         results: name of a weight file -> output -> numbers.
     """
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for weights, outputs in results.items():
@@ -259,5 +259,5 @@ def plot_confusion(path: str | Path, confusion: np.ndarray, title: str, *, keep:
         ax=axes, cmap="Blues", values_format=".2f", im_kw={"vmin": 0, "vmax": 1}
     )
     axes.set_title(f"{title}, {confusion.sum():,} windows")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)

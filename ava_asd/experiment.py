@@ -9,7 +9,7 @@ import torch
 
 from ava_asd.telegram import TelegramBot
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 from core.training.runs import Run
 
 FOLDER = "experiments"
@@ -75,7 +75,7 @@ class Experiment(Run):
         *before, accuracy = self.logged("val_accuracy")
         if not self.best_only or accuracy > max(before, default=-1.0):
             name = f"{self.folder.name}-{self.mode}-weights-{epoch:02d}-{accuracy:.4f}.pth"
-            with written_whole(self.folder / name) as temporary:
+            with atomic_write(self.folder / name) as temporary:
                 torch.save(dict(weights), temporary)
         self.save_state(state)
 

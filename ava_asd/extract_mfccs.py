@@ -10,7 +10,7 @@ from ava_asd.layout import VideoFolder, mfcc_settings
 from ava_asd.mfcc import mfcc, normalised, vectors, whole_samples
 from ava_asd.stores import open_mfccs, read_audio
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 STEP = "mfccs"
 LEAST_WINDOW = 2  # samples
@@ -42,7 +42,7 @@ def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
     audio = audio if audio.ndim == 1 else audio.mean(axis=1)
     values = mfcc(audio, rate, config.nmfcc, config.mfcc_window_size, config.stride)
     folder.begin(STEP)
-    with written_whole(folder.mfccs) as temporary:
+    with atomic_write(folder.mfccs) as temporary:
         np.save(temporary, normalised(values, mean=config.apply_mean, deviation=config.apply_stddev))
     folder.finish(STEP, made_with)
 

@@ -23,7 +23,7 @@ from core.media.audio import decode_audio
 from core.media.container import MediaFile, find_video
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import fingerprint, written_whole
+from core.runtime.files import atomic_write, fingerprint
 
 STEP = "videos"
 JPEG_QUALITY = 90
@@ -73,7 +73,7 @@ def extract_video(task: VideoTask) -> None:
         extract_audio(media, folder.audio, start_s, end_s)
         sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
-    with written_whole(folder.path / folder.start_ts) as temporary:
+    with atomic_write(folder.path / folder.start_ts) as temporary:
         temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
     folder.finish(STEP, {**made_with, "video": identity, "frames": frames})
 
@@ -133,7 +133,7 @@ def extract_audio(media: MediaFile, wav: Path, start_s: float, end_s: float) -> 
     rate = media.audio.sample_rate
     first, last = round(start_s * rate), round(end_s * rate)
     begin = 0  # of a block, in samples
-    with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:
+    with atomic_write(wav) as temporary, wave.open(str(temporary), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(rate)
@@ -158,14 +158,14 @@ def extract_frames(
         MediaError: the video is unreadable, or its frames do not span all faces.
     """
     count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
-    with written_whole(folder.crops) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder.crops) as temporary, temporary.open("wb") as file:
         cutter = FaceCutter(file, faces, config)
         for number, frame in sampled(read_frames(media, start_s, end_s), start_s, config.fps, count):
             if number in cutter.of_frame and frame.time_s > start_s + (number + 0.5) / config.fps:
                 raise MediaError(
                     f"{media.path}: the frames begin at {frame.time_s:.2f} s, after a face that is annotated"
                 )
-            with written_whole(folder.frame(number)) as temporary_jpeg:
+            with atomic_write(folder.frame(number)) as temporary_jpeg:
                 temporary_jpeg.write_bytes(_jpeg(frame))
             cutter.cut(number, frame)
         cutter.check_all(media.path)
@@ -254,7 +254,7 @@ def write_faces(path: Path, faces: pd.DataFrame, sizes: np.ndarray) -> None:
     columns |= dict(zip(ava.BOX_COLUMNS, ava.boxes(faces).T, strict=True))
     columns |= {"frame": faces["frame"].to_numpy(), "width": sizes[:, 0], "height": sizes[:, 1]}
     table = pa.table({name: np.ascontiguousarray(values) for name, values in columns.items()})
-    with written_whole(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
         writer.write_table(table)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ava_asd.config import Config
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 MADE_WITH = b"made_with"  # key of the schema's metadata
 ANNOTATIONS = "annotations"
@@ -72,7 +72,7 @@ def window_settings(config: Config) -> dict[str, Any]:
 def write_samples(path: Path, samples: Samples) -> None:
     """Write a table of samples, whole or not at all."""
     schema = samples.table.schema.with_metadata({MADE_WITH: json.dumps(dict(samples.made_with))})
-    with written_whole(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_table(samples.table.replace_schema_metadata(schema.metadata))
 
 

@@ -37,7 +37,7 @@ from core.media.video_audio import audio_on_disk
 from core.outputs.tables import write_ava_predictions
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ TRACKS = {"detected": (predict_detected, judge_detected), "annotated": (predict_
 
 def joined(files: Sequence[Path], path: Path) -> Path:
     """The csvs of videos, none of which has a header, as one."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"".join(file.read_bytes() for file in files))
     return path
 

@@ -41,7 +41,7 @@ from core.media.video import read_frames
 from core.media.video_writer import write_video
 from core.optimization import make_optimizer
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDEO_S = 30  # as in the other benchmarks, which may share it
@@ -104,7 +104,7 @@ def extracted(folder: Path) -> Config:
     video = videos / silent.name
     if not video.is_file():
         noise = np.random.default_rng(0).normal(0, 3000, VIDEO_S * SAMPLE_RATE).astype(np.int16)
-        with written_whole(video) as temporary:
+        with atomic_write(video) as temporary:
             write_video(temporary, (frame.rgb() for frame in read_frames(MediaFile(silent))), material.FPS, noise)
     annotations = config.path(folder, "train_ann_dir") / f"{silent.stem}{ava.ANNOTATION_SUFFIX}"
     ava.write_groundtruth(annotations, rows)

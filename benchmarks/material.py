@@ -19,7 +19,7 @@ from core.formats.wav import SAMPLE_RATE, write_wav
 from core.media.container import MediaFile
 from core.media.cropping import extract_crops
 from core.media.video_writer import write_video
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 WIDTH, HEIGHT = 1280, 720
 FACES = (180, 215, 250)  # pixels
@@ -41,7 +41,7 @@ def textured_video(folder: Path, length_s: float) -> tuple[Path, pd.DataFrame]:
     path = folder / "textured.mp4"
     places = _places(round(length_s * FPS), np.random.default_rng(0))
     if not path.is_file():
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             write_video(temporary, _frames(places, np.random.default_rng(1)), FPS, crf=CRF)
     corners = np.concatenate([places, places + np.array(FACES)[:, None]], axis=2)  # (frame, face, [x1, y1, x2, y2])
     corners = corners / [WIDTH, HEIGHT, WIDTH, HEIGHT]

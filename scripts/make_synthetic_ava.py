@@ -23,7 +23,7 @@ from core.formats import ava
 from core.media.video_writer import write_video
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import make_folder, write_json, written_whole
+from core.runtime.files import atomic_write, make_folder, write_json
 from core.synthetic.frames import render_frames
 from core.synthetic.scenes import annotation_rows, compose_scene
 
@@ -51,7 +51,7 @@ def make_video(out: Path, settings: Settings, task: tuple[str, int]) -> None:
     annotations = out / "annotations" / split / f"{scene.video_id}{ava.ANNOTATION_SUFFIX}"
     if video.is_file() and annotations.is_file():
         return
-    with written_whole(video) as temporary:
+    with atomic_write(video) as temporary:
         write_video(temporary, render_frames(scene), settings.fps, scene.audio, crf=CRF)
     ava.write_groundtruth(annotations, annotation_rows(scene))
 

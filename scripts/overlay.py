@@ -21,7 +21,7 @@ from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.outputs.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mkv", ".mov")
@@ -86,7 +86,7 @@ def write_frame(path: Path, media: MediaFile, faces_at: FacesAt, time_s: float) 
     check_within(media, time_s)
     frame = next(read_frames(media, time_s, time_s))
     pixels, faces = frame.rgb(), faces_at(0, frame.time_s)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         cv2.imwrite(str(temporary), (pixels if faces is None else draw_faces(pixels, faces))[:, :, ::-1])
 
 

@@ -32,7 +32,7 @@ from core import settings
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
-from core.runtime.files import make_folder, write_json, written_whole
+from core.runtime.files import atomic_write, make_folder, write_json
 from core.training.learning_curves import plot_learning_curves
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     # ------------------------------------------------------------ what came out
     table, results = report(out, done)
     print("\n" + table)
-    with written_whole(out / "summary.md") as temporary:
+    with atomic_write(out / "summary.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     write_json(out / "summary.json", {"stages": done.stages, "evaluation": results})
     if left_out:
@@ -223,7 +223,7 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict[str, pd.Da
     }
     config = settings.load(arguments.config, arguments.changes, base=values)
     text = "".join(f"\n{name} = {pprint.pformat(keys, sort_dicts=False)}\n" for name, keys in config.plain().items())
-    with written_whole(out / "config.py") as temporary:
+    with atomic_write(out / "config.py") as temporary:
         temporary.write_text(
             f'"""All settings of this run, made by scripts/run_pipeline.py."""\n{text}', encoding="utf-8"
         )

@@ -22,7 +22,7 @@ from ava_asd.stores import read_faces
 from ava_asd.windows import SPLITS, Windows
 from core.formats import ava
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 GREEN, RED = "#21c321", "#e03131"  # speaking, not speaking
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 <= arguments.sample < len(windows):
         raise UserError(f"--sample {arguments.sample}: there are the samples 0 to {len(windows) - 1:,}")
     figure = draw(windows, arguments.sample, show=arguments.show)
-    with written_whole(arguments.out) as temporary:
+    with atomic_write(arguments.out) as temporary:
         figure.savefig(temporary, dpi=120)
     print(
         f"{arguments.out}: {windows.label[arguments.sample]}, entity {windows.entity_id[arguments.sample]} at "

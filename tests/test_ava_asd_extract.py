@@ -25,7 +25,7 @@ from core.formats.ava import read_annotations
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 FIRST = {"-tinyTrain1": 4, "tinyTrain_2": 0, "tinyVal_001": 1}  # video frame of 1.jpg: one (eps) before the first face
 CLIP = {clip.video_id: clip for clip in CLIPS}
@@ -285,7 +285,7 @@ def test_stored_files_that_do_not_fit_are_refused_and_made_anew(static_set, tmp_
     np.save(folder.mfccs, np.load(folder.mfccs)[0])
     refused("mfcc.npy holds float32 numbers, .*, expected float32, 13 x any: run 'ava-extract mfccs' again")
     faces = read_faces(folder.faces).drop(["track"])
-    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+    with atomic_write(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
         writer.write_table(faces)  # not onto the file itself, which is mapped
     refused("faces.arrow has no column track: run 'ava-extract videos' again")
     np.save(folder.mfccs, np.load(folder.mfccs)[:, :-1])  # of a shorter sound

@@ -19,7 +19,7 @@ from ava_asd.samples import Samples, balanced, read_samples, share, write_sample
 from ava_asd.stores import read_faces
 from ava_asd.windows import Windows
 from core.runtime.errors import EXIT_USER_ERROR, UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 from scripts import visualise_dataset
 
 COMMAND = "ava-extract annotations"
@@ -98,7 +98,7 @@ def test_sound_stays_with_the_faces_where_the_stride_is_no_whole_number_of_sampl
     samples, faces = config.path(data, "test_annotations_full"), later(read_faces(folder.faces))
     full = read_samples(samples, config, COMMAND)
     write_samples(samples, Samples(later(full.table), full.made_with))
-    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+    with atomic_write(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
         writer.write_table(faces)
     sound = np.zeros(103 * 22050, np.int16)
     sound[10036 * 220] = 32767
@@ -325,7 +325,7 @@ def test_faces_that_are_not_those_of_the_samples(copied):
     config = read_config(path)
     folder = Windows(config, data, "test").folder(0)
     faces = read_faces(folder.faces)
-    with written_whole(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
+    with atomic_write(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
         writer.write_table(later(faces))
     refused(config, data, "has other faces than the samples", f"run '{COMMAND}'")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import finished_files, make_folder, write_json, written_whole
+from core.runtime.files import atomic_write, finished_files, make_folder, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -18,14 +18,14 @@ def names(folder: Path) -> list[str]:
 
 
 def write_half(path: Path, error: BaseException) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half")
         raise error
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "folder" / "-out.txt"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
         assert temporary.parent == path.parent  # a rename across file systems would not be atomic
@@ -61,20 +61,20 @@ def test_a_disk_that_is_full_at_the_rename(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="no space left"), written_whole(tmp_path / "out.txt") as temporary:
+    with pytest.raises(UserError, match="no space left"), atomic_write(tmp_path / "out.txt") as temporary:
         temporary.write_text("all")
     assert names(tmp_path) == []
 
 
 def test_another_system_error_keeps_its_own_type(tmp_path):
-    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "out.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "out.txt"):
         (tmp_path / "absent").read_text()
     assert names(tmp_path) == []
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
-    with written_whole(tmp_path / "ours"):
+    with atomic_write(tmp_path / "ours"):
         pass
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
@@ -83,19 +83,19 @@ def test_an_output_path_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot create the folder"):
         make_folder(tmp_path / "file" / "below")
-    with pytest.raises(UserError, match="it is a folder"), written_whole(tmp_path):
+    with pytest.raises(UserError, match="it is a folder"), atomic_write(tmp_path):
         pass
 
 
 def test_a_name_that_is_too_long_is_refused(tmp_path):
-    with pytest.raises(UserError, match="File name too long"), written_whole(tmp_path / ("x" * 300)):
+    with pytest.raises(UserError, match="File name too long"), atomic_write(tmp_path / ("x" * 300)):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write into")
 def test_a_folder_that_takes_no_files_is_refused():
-    with pytest.raises(UserError, match="cannot write into /proc"), written_whole("/proc/out.txt"):
+    with pytest.raises(UserError, match="cannot write into /proc"), atomic_write("/proc/out.txt"):
         pass
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from core.download.many import Downloader, Remote
 from core.formats.ava import ANNOTATION_SUFFIX
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def unpack_annotations(archive: Path, folder: Path) -> int:
     for name, content in tqdm(read_archive(archive), desc=f"unpack {archive.name}", unit="file", disable=None):
         path = folder / name
         if not path.is_file():
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
         elif path.read_bytes() != content:
             raise UserError(f"{path} is not what {archive} holds: move it away, or give another folder")

@@ -15,7 +15,7 @@ import pyarrow.csv
 
 from core.formats.official_csv import BOX_COLUMNS, COLUMNS, Rows, join
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 AUGMENTED_COLUMNS = (*COLUMNS, "label_id", "instance_id")
 LABEL_IDS = {"NOT_SPEAKING": 0, "SPEAKING_AUDIBLE": 1, "SPEAKING_NOT_AUDIBLE": 2}
@@ -204,7 +204,7 @@ def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
 
 def _write_csv(path: str | Path, columns: dict[str, Iterable], *, header: bool) -> None:
     table = pa.table({name: pa.array(np.asarray(values)) for name, values in columns.items()})
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         if header:  # by hand: the writer would put the names in quotes
             file.write((",".join(columns) + "\n").encode())
         pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, quoting_style="none"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from core.runtime.errors import UserError
-from core.runtime.files import finished_files, make_folder, write_json, written_whole
+from core.runtime.files import atomic_write, finished_files, make_folder, write_json
 
 COLUMNS = {
     "entity_id": pa.string(),
@@ -43,7 +43,7 @@ def write_logits(
     """Write one video's logits, whole or not at all: keys (row,) text, logits (row, [not speaking, speaking])."""
     values = [entity_ids, timestamps, *np.asarray(logits, np.float64).T]
     arrays = [pa.array(value, kind) for value, kind in zip(values, COLUMNS.values(), strict=True)]
-    with written_whole(Path(folder) / f"{video_id}.csv") as temporary:
+    with atomic_write(Path(folder) / f"{video_id}.csv") as temporary:
         options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
         pa.csv.write_csv(pa.table(arrays, names=list(COLUMNS)), temporary, options)
 

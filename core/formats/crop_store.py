@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from core.clip_utils import run_lengths
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
@@ -140,7 +140,7 @@ def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, byte
     """
     offsets = np.zeros((len(rows), 2), np.int64)  # start and length of each row's bytes in the unnamed file
     schema = SCHEMA.with_metadata({"crop_size": str(size)})
-    with written_whole(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spill:
+    with atomic_write(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spill:
         for row, jpeg in crops:
             offsets[row] = spill.tell(), len(jpeg)
             spill.write(jpeg)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from core.formats import ava
 from core.runtime.errors import UserError
-from core.runtime.files import finished_files, written_whole
+from core.runtime.files import atomic_write, finished_files
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
@@ -68,7 +68,7 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
         metadata={"made_by": json.dumps(made_by, sort_keys=True)},
     )
     with (
-        written_whole(Path(folder) / f"{video_id}.arrow") as temporary,
+        atomic_write(Path(folder) / f"{video_id}.arrow") as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.ipc.new_file(file, table.schema) as writer,
     ):
@@ -204,7 +204,7 @@ def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
 
 def _write_csv(path: Path, video: VideoFeatures) -> None:
     """The published form: video_id, timestamp, entity_id, label, logit 0, logit 1, "[feature, ...]"; no header."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         keys = video.rows[["video_id", "frame_timestamp", "entity_id", "label_id"]].itertuples(index=False)
         for key, logits, features in zip(keys, video.logits.tolist(), video.features.tolist(), strict=True):

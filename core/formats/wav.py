@@ -8,7 +8,7 @@ import pandas as pd
 import scipy.io.wavfile
 
 from core.runtime.errors import UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
 
@@ -37,7 +37,7 @@ def read_wav(path: str | Path) -> np.ndarray:
 
 def write_wav(path: str | Path, samples: np.ndarray) -> None:
     """Write (samples,) int16 as a 16 kHz mono wav, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         scipy.io.wavfile.write(temporary, SAMPLE_RATE, np.ascontiguousarray(samples, dtype=np.int16))
 
 

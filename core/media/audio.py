@@ -10,7 +10,7 @@ import numpy as np
 from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.runtime.errors import MediaError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in the audio, not jitter
 DRIFT_S = 1.0  # times that differ by more than that from the count of samples, for so long, are right
@@ -25,7 +25,7 @@ def extract_audio(media: MediaFile, wav: str | Path) -> None:
     Raises:
         MediaError: the file has no audio, or decoding fails midway.
     """
-    with written_whole(wav) as temporary, wave.open(str(temporary), "wb") as out:
+    with atomic_write(wav) as temporary, wave.open(str(temporary), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(SAMPLE_RATE)

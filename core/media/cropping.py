@@ -17,7 +17,7 @@ from core.formats.crop_store import CROP_SIZE, resize, write_packed
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
@@ -53,7 +53,7 @@ def extract_crops(
     if layout == "folders":
         for row, jpeg in crops:
             name = f"{rows['frame_timestamp'].iloc[row]}.jpg"
-            with written_whole(Path(out) / rows["entity_id"].iloc[row] / name) as temporary:
+            with atomic_write(Path(out) / rows["entity_id"].iloc[row] / name) as temporary:
                 temporary.write_bytes(jpeg)
     else:
         write_packed(Path(out) / f"{video_id}.arrow", rows, crops, size)

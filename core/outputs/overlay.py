@@ -16,7 +16,7 @@ from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.media.video_writer import write_timed_video
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 from core.runtime.readahead import read_ahead
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
@@ -121,7 +121,7 @@ def write_marked_video(
     frames = _marked(read_frames(media, start_s, end_s), faces_at, start_s, end_s)
     if media.tolerant:
         frames, audio = _until_failure(frames), _until_failure(audio)
-    with written_whole(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
+    with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
         write_timed_video(
             temporary, ahead, info.fps, audio, sample_rate, index_first=True, pixel_aspect=info.pixel_aspect
         )

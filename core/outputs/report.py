@@ -20,7 +20,7 @@ from core.outputs.report_media import Media, find_media, in_base64
 from core.outputs.speakers_json import MEANING
 from core.outputs.speech import Segment, speaking_time, speech_segments
 from core.outputs.tables import face_frames
-from core.runtime.files import printable, written_whole
+from core.runtime.files import atomic_write, printable
 
 SCRIPTS = ("data.js", "media.js", "player.js", "lane.js", "timeline.js", "page.js")  # each uses those before it
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
@@ -53,7 +53,7 @@ def write_report(path: str | Path, video: DetectedVideo, media: str | Path | Non
         "faces": [pack_faces(video)],
         "video": in_base64(shown.file),
     }
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         # Texts and names of placeholders alternate; the content of one part is never taken for another's placeholder.
         for number, text in enumerate(PLACEHOLDER.split(_part("page.html"))):
             file.writelines(parts[text] if number % 2 else [text])

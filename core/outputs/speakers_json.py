@@ -10,7 +10,7 @@ import numpy as np
 
 from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
 from core.outputs.speech import speaking_time, speech_segments
-from core.runtime.files import printable, written_whole
+from core.runtime.files import atomic_write, printable
 
 GENERATOR = "Active Speakers in Context"
 MEANING = {
@@ -46,7 +46,7 @@ def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
         "threshold": SPEAKING_THRESHOLD,
         "meaning": MEANING,
     }
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("{\n")
         file.writelines(f"{_compact(name)}:{_compact(value)},\n" for name, value in facts.items())
         file.write('"shots":')

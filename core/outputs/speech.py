@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Track
-from core.runtime.files import printable, written_whole
+from core.runtime.files import atomic_write, printable
 
 MIN_SPEECH_S = 0.2  # a syllable
 MAX_PAUSE_S = 0.3  # pauses between words, closed as in the labels of AVA-like sets
@@ -117,5 +117,5 @@ def _clock(time_s: float) -> str:
 
 
 def _write(path: str | Path, text: str) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ import pyarrow.csv
 from core.detection.results import DetectedVideo
 from core.formats import ava
 from core.runtime.errors import MediaError
-from core.runtime.files import printable, written_whole
+from core.runtime.files import atomic_write, printable
 
 PIXEL_DECIMALS = 2
 TIME_DECIMALS = 6  # a microsecond, finer than any video's time base
@@ -78,7 +78,7 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
         "probability": pa.array(rows.probabilities, mask=unheard),
         "speaking": pa.array(rows.speaking.astype(np.int8), mask=unheard),
     }
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_style="none", quoting_header="none"))
 
 

@@ -16,7 +16,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
 
     The rename is atomic, so another process or a later run finds the old file, the new one, or none; never half
@@ -65,7 +65,7 @@ def make_folder(path: str | Path) -> Path:
 
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from core.runtime.files import written_whole
+from core.runtime.files import atomic_write
 
 
 def plot_learning_curves(logs: dict[str, str | Path], path: str | Path) -> None:
@@ -32,6 +32,6 @@ def plot_learning_curves(logs: dict[str, str | Path], path: str | Path) -> None:
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend(frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from core.runtime.errors import UserError
-from core.runtime.files import make_folder, write_json, written_whole
+from core.runtime.files import atomic_write, make_folder, write_json
 
 SETTINGS = "settings.json"
 STATE = "last.pt"
@@ -98,10 +98,10 @@ class Run:
     def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
         """Write an epoch's checkpoint, a copy as the best one if it is, then the state to resume from."""
         checkpoint = self.folder / f"{epoch}.pth"
-        with written_whole(checkpoint) as temporary:
+        with atomic_write(checkpoint) as temporary:
             torch.save(dict(weights), temporary)
         if best:
-            with written_whole(self.folder / "best.pth") as temporary:
+            with atomic_write(self.folder / "best.pth") as temporary:
                 temporary.unlink()
                 try:
                     os.link(checkpoint, temporary)  # no second copy where the file system allows it
@@ -111,14 +111,14 @@ class Run:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from."""
-        with written_whole(self.folder / STATE) as temporary:
+        with atomic_write(self.folder / STATE) as temporary:
             torch.save(dict(state), temporary)
 
     def append_log(self, values: Mapping[str, Any]) -> None:
         """Add an epoch's line to log.csv; lines of this epoch or later ones, from an interrupted run, are dropped."""
         kept = [line for line in self.log_lines() if int(line["epoch"]) < values["epoch"]]
         columns = list(dict.fromkeys([*values, *(kept[0] if kept else ())]))
-        with written_whole(self.log) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.log) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows([*kept, values])
