@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from benchmarks.measure import Result
 from core.detection import ActiveSpeakerDetector
-from core.detection.faces import find_detector, look_for_faces
+from core.detection.faces import detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, ENCODERS
 from core.detection.shots import find_shots
 from core.media.container import MediaFile
@@ -90,7 +90,7 @@ def stages(video: Path, length_s: float, cache: Path | None) -> list[Result]:
     steps = {
         "decoding": lambda: read_frames(MediaFile(video)),
         "decoding, shots": lambda: shots(read_frames(MediaFile(video))),
-        "decoding, shots, faces": lambda: look_for_faces(shots(read_frames(MediaFile(video))), detector, is_due),
+        "decoding, shots, faces": lambda: detect_faces(shots(read_frames(MediaFile(video))), detector, is_due),
     }
     return [speed(what, length_s, lambda: sum(1 for _ in step())) for what, step in steps.items()]  # noqa: B023
 

@@ -9,7 +9,7 @@ from videos import encode, grey, number_of
 
 from core.clip_utils import GRID_FPS
 from core.detection.face_tracks import ShotFollower, scores_at
-from core.detection.faces import SeenFrame, look_for_faces
+from core.detection.faces import SeenFrame, detect_faces
 from core.detection.shots import ShotFrame
 from core.media.container import MediaFile
 from core.media.cropping import box_crop
@@ -59,7 +59,7 @@ def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...]
     """The faces of all shots of a video, each with its shot's number."""
     frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(MediaFile(path))))
     faces, follower, origin_s, shot = [], None, None, -1
-    for seen in look_for_faces(frames, detector, lambda frames, seconds: frames >= every):
+    for seen in detect_faces(frames, detector, lambda frames, seconds: frames >= every):
         if origin_s is None:
             origin_s = seen.frame.time_s
         if seen.begins_shot:

@@ -11,7 +11,7 @@ from core.boxes import clamped
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
-from core.detection.faces import FaceDetector, IsDue, SeenFrame, find_detector, look_for_faces
+from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
 from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
 from core.detection.shots import find_shots
@@ -139,7 +139,7 @@ class ActiveSpeakerDetector:
     def _seen_frames(self, media: MediaFile, fps: float) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
         shots = read_ahead(find_shots(read_frames(media), fps), FRAMES_AHEAD)
-        return read_ahead(look_for_faces(shots, self.detector, self._is_due(fps)), FRAMES_AHEAD)
+        return read_ahead(detect_faces(shots, self.detector, self._is_due(fps)), FRAMES_AHEAD)
 
     def _is_due(self, fps: float) -> IsDue:
         if self.detect_every is not None:

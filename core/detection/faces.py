@@ -1,4 +1,4 @@
-"""Face detectors, all behind one small interface: a picture in, boxes with scores out."""
+"""Face detectors, all behind one small interface: an image in, boxes with scores out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from core.media.video import Frame
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
-STRIDES = (8, 16, 32)  # pixels between the positions at which YuNet looks for faces, of three sizes
+STRIDES = (8, 16, 32)  # pixels between the positions at which YuNet detects faces, of three sizes
 HAAR_FILE = "haarcascade_frontalface_default.xml"  # shipped with OpenCV
 HAAR_CERTAIN = 10.0  # level weight of a face that is hardly ever a mistake; its share of this is the score
 
-DETECTION_SIDE = 640  # pixels, longer side of the picture in which faces are looked for
-IsDue = Callable[[int, float], bool]  # of a look, by the frames and the seconds since the last one
+DETECTION_SIDE = 640  # pixels, longer side of the image in which faces are detected
+IsDue = Callable[[int, float], bool]  # of a detection, by the frames and the seconds since the last one
 
 
 class FaceDetector(Protocol):
-    """Finds faces in one picture.
+    """Finds faces in one image.
 
     Attributes:
         name: for the output and its readers.
@@ -33,7 +33,7 @@ class FaceDetector(Protocol):
 
     name: str
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """(height, width, [b, g, r]) uint8 -> (face, [x1, y1, x2, y2, score]) float32, pixels; the score is 0 to 1."""
         ...
 
@@ -72,11 +72,11 @@ class YuNet:
                 f"detector weights {weights} are not YuNet's: no output {', '.join(sorted(missing))}; give a YuNet file"
             )
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
-        height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in picture.shape[:2])
+        height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in image.shape[:2])
         padded = np.zeros((height, width, 3), np.float32)
-        padded[: picture.shape[0], : picture.shape[1]] = picture
+        padded[: image.shape[0], : image.shape[1]] = image
         outputs = self.network(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
         faces = np.concatenate([_faces(outputs, stride, width // stride, self.threshold) for stride in STRIDES])
         # OpenCV compares boxes in whole pixels: x, y, width, height.
@@ -110,9 +110,9 @@ class HaarCascade:
     def __init__(self) -> None:
         self.cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / HAAR_FILE))
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
-        grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+        grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         boxes, _, weights = self.cascade.detectMultiScale3(grey, 1.1, 5, minSize=(24, 24), outputRejectLevels=True)
         if len(boxes) == 0:
             return np.zeros((0, 5), np.float32)
@@ -124,7 +124,7 @@ class HaarCascade:
 def find_detector(
     detector: str | Path | FaceDetector | None, cache: str | Path | None = None
 ) -> tuple[FaceDetector, str | None]:
-    """The face detector that the user asks for, and a sentence for him where it is not the one he would expect.
+    """The face detector asked for, and a note where it is not the one to expect.
 
     Args:
         detector: the path of YuNet weights, a detector, or None: YuNet with weights downloaded once, else the Haar
@@ -140,18 +140,18 @@ def find_detector(
         return YuNet(cached(YUNET, cache)), None
     except NotDownloadedError as error:
         note = (
-            "YuNet's weights could not be had, so OpenCV's Haar cascade looked for faces: it misses faces that are "
-            f"turned, small or dark, and takes other things for faces ({error})"
+            "YuNet's weights could not be downloaded, so OpenCV's Haar cascade detected the faces: it misses faces "
+            f"that are turned, small or dark, and takes other things for faces ({error})"
         )
         return HaarCascade(), note
 
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A frame and the faces detected in it; None where it was not looked at.
+    """A frame and the faces detected in it; None where none was asked for.
 
     Attributes:
-        faces: (face, [x1, y1, x2, y2, score]), pixels of the displayed picture.
+        faces: (face, [x1, y1, x2, y2, score]), pixels of the displayed image.
     """
 
     number: int
@@ -160,21 +160,21 @@ class SeenFrame:
     faces: np.ndarray | None
 
 
-def look_for_faces(frames: Iterable[ShotFrame], detector: FaceDetector, is_due: IsDue) -> Iterator[SeenFrame]:
+def detect_faces(frames: Iterable[ShotFrame], detector: FaceDetector, is_due: IsDue) -> Iterator[SeenFrame]:
     """Detect faces in the first and the last frame of each shot, and between them where it is due.
 
     Where the frames end in a MediaError it is raised after all frames before it were given.
     """
     waiting: ShotFrame | None = None  # known to be a shot's last frame when the next one has come
-    looked: ShotFrame | None = None
+    detected: ShotFrame | None = None
     failure = None
     try:
         for frame in frames:
             if waiting is not None:
-                elapsed_s = waiting.frame.time_s - looked.frame.time_s if looked else 0.0
-                if waiting.begins_shot or frame.begins_shot or is_due(waiting.number - looked.number, elapsed_s):
-                    looked = waiting
-                yield _seen(waiting, detector if looked is waiting else None)
+                elapsed_s = waiting.frame.time_s - detected.frame.time_s if detected else 0.0
+                if waiting.begins_shot or frame.begins_shot or is_due(waiting.number - detected.number, elapsed_s):
+                    detected = waiting
+                yield _seen(waiting, detector if detected is waiting else None)
             waiting = frame
     except MediaError as error:
         failure = error
@@ -188,7 +188,7 @@ def _seen(shot_frame: ShotFrame, detector: FaceDetector | None) -> SeenFrame:
     faces = None
     if detector is not None:
         frame = shot_frame.frame
-        picture = frame.scaled_bgr(DETECTION_SIDE)
-        faces = detector(picture)
-        faces[:, :4] *= np.tile([frame.width / picture.shape[1], frame.height / picture.shape[0]], 2)
+        image = frame.scaled_bgr(DETECTION_SIDE)
+        faces = detector(image)
+        faces[:, :4] *= np.tile([frame.width / image.shape[1], frame.height / image.shape[0]], 2)
     return SeenFrame(shot_frame.number, shot_frame.frame, shot_frame.begins_shot, faces)
