@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ava_asd.config import Config
+from ava_asd.mfcc import VERSION
 from core.formats.ava import annotation_files
 from core.runtime.errors import UserError
 from core.runtime.files import write_json
@@ -136,4 +137,4 @@ def crop_settings(config: Config) -> dict[str, Any]:
 
 def mfcc_settings(config: Config) -> dict[str, Any]:
     """What the stored MFCCs depend on."""
-    return {name: getattr(config, name) for name in MFCC_SETTINGS}
+    return {"version": VERSION, **{name: getattr(config, name) for name in MFCC_SETTINGS}}

@@ -70,7 +70,9 @@ def open_store(config: Config, folder: VideoFolder) -> Store:
         found = folder.made_with(step)
         if found is None:
             raise UserError(f"{folder.path}: 'ava-extract {step}' has not finished there; run it")
-        other = [f"{key} {found[key]} instead of {value}" for key, value in wanted.items() if found[key] != value]
+        other = [
+            f"{name} {found.get(name)} instead of {value}" for name, value in wanted.items() if found.get(name) != value
+        ]
         if other:
             raise UserError(f"{folder.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
     start_s = folder.start_s()
