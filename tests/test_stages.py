@@ -19,8 +19,7 @@ import scipy.io.wavfile
 import torch
 from test_dataset import brute_force_contexts, make_features
 from test_models import PUBLISHED
-from test_optimization import as_options
-from tiny import CROP_SIZE, exit_status
+from tiny import CROP_SIZE, as_options, exit_status, refusal
 
 import ASC_forward
 import ASC_prediction_postprocessing
@@ -319,13 +318,6 @@ def test_features_in_the_published_form_lead_to_the_same_scores(pipeline, tmp_pa
 
 
 # ---------------------------------------------------------------- bad input
-
-
-def refusal(capsys, main, *arguments: object) -> str:
-    """The message with which a script ends with status 2."""
-    capsys.readouterr()
-    assert exit_status(main, *arguments) == 2
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,8 @@ import pytest
 import python_speech_features as psf
 import scipy.io.wavfile
 import torch
-from test_optimization import (
-    as_options,
-    assert_resumed_run_is_the_uninterrupted_one,
-    assert_same_run,
-    in_two_processes,
-    without_batch_norms,
-)
-from test_stages import CONFIG, Pipeline, refusal
-from tiny import CROP_SIZE, exit_status
+from test_stages import CONFIG, Pipeline
+from tiny import CROP_SIZE, as_options, exit_status, refusal
 
 import ASC_forward
 import ASC_prediction_postprocessing
@@ -43,11 +36,6 @@ CONTEXT = (3, 2, 2)
 SMALL = 32  # pixels: the networks take faces of any size, and small ones take a tenth of the time
 RECIPE = {"backbone": "lr_asd", "optimizer": "AdamW", "step_size": 1, "gamma": 0.95, "epochs": 2}
 RECIPE |= {"frames_per_batch": 60, "threads": 0}
-MADE_SMALL = f"""
-from core import track_dataset
-
-track_dataset.FACE_SIZE = {SMALL}
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,25 +170,6 @@ def test_training_starts_from_weights_of_its_own(prepared, pipeline, tmp_path):
     files = pipeline.weights("ste"), tmp_path / "a" / "1.pth"
     before, after = (torch.load(path, weights_only=True) for path in files)
     torch.testing.assert_close(after["lossAV.FC.weight"], before["lossAV.FC.weight"])
-
-
-def test_an_interrupted_training_goes_on_bit_for_bit(prepared, tmp_path, monkeypatch):
-    whole, parts = (train_options(prepared, tmp_path / name) for name in ("whole", "parts"))
-    # Epochs have 3 batches of training and 3 of validation.
-    assert_resumed_run_is_the_uninterrupted_one(STE_train.main, whole, parts, tmp_path, monkeypatch, interrupt=6 + 2)
-
-
-def test_two_processes_train_as_one_does(prepared, tmp_path, monkeypatch):
-    (tmp_path / "small.py").write_text(MADE_SMALL)
-    params = {"backbone": "light_asd", "frames_per_batch": 100, "optimizer": "SGD"}  # 2 x 35 and 2 x 25 frames
-
-    def options(name: str) -> list[str]:
-        return [*train_options(prepared, tmp_path / name, **params), "--config", str(tmp_path / "small.py")]
-
-    without_batch_norms(monkeypatch)  # and validation leaves out a track, so that each process has as many
-    assert exit_status(STE_train.main, *options("alone")) == 0
-    in_two_processes(tmp_path, [("STE_train", options("together"))])
-    assert_same_run(tmp_path / "alone" / "a", tmp_path / "together" / "a", 1e-4, "train_loss")
 
 
 # ---------------------------------------------------------------- bad input

@@ -86,6 +86,18 @@ def exit_status(main: Callable[[list[str]], None], *arguments: object) -> int:
     return 0
 
 
+def as_options(dictionary: str, **values: object) -> list[str]:
+    """The --set options that give keys of one dictionary of the configuration their values."""
+    return [option for key, value in values.items() for option in ("--set", f"{dictionary}.{key}={value}")]
+
+
+def refusal(capsys, main: Callable[[list[str]], None], *arguments: object) -> str:
+    """The message with which a script ends with status 2."""
+    capsys.readouterr()
+    assert exit_status(main, *arguments) == 2
+    return capsys.readouterr().err
+
+
 def brightness(number: int, face: int) -> int:
     """How bright the square of the first, second or third face is in a frame, 0 <= number < 50: 40 to 240."""
     return (40 + 4 * number, 240 - 4 * number, 40 + 4 * ((number + 25) % 50))[face]
