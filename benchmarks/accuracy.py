@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.clip_utils import GRID_FPS
 from core.detection import ActiveSpeakerDetector
+from core.detection.options import PRECISIONS
 from core.download.weights_catalogue import WEIGHTS
 from core.evaluation import metrics
 from core.evaluation.detected import compare, evaluate_detected, read_detections
@@ -46,7 +47,7 @@ class Task:
 
     Attributes:
         video, annotations, out: files.
-        encoder, weights, cache: as `core.detection.ActiveSpeakerDetector` has them.
+        encoder, weights, precision, cache: as `core.detection.ActiveSpeakerDetector` has them.
     """
 
     video: Path
@@ -54,6 +55,7 @@ class Task:
     out: Path
     encoder: str
     weights: str
+    precision: str
     cache: Path | None
 
 
@@ -64,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--splits", nargs="+", choices=ava.SPLITS, default=["val"])
     parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the predictions here")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the encoders (default auto)")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
@@ -81,7 +84,7 @@ def measure_all(arguments: argparse.Namespace, out: Path) -> None:
     for encoder, weights in [(name, key) for name, published in WEIGHTS.items() for key in published]:
         cells = {}
         for tracks, (predict, judge) in TRACKS.items():
-            folder = out / f"{encoder}-{weights}-{tracks}"
+            folder = out / f"{encoder}-{weights}-{arguments.precision}-{tracks}"
             files = {
                 split: predictions(predict, arguments, folder / split, annotations[split], encoder, weights)
                 for split in annotations
@@ -110,7 +113,7 @@ def predictions(
     videos = arguments.data / "videos" / annotations.name
     files = {name: folder / f"{name}.csv" for name in ava.annotation_files(annotations)}
     tasks = {
-        name: Task(find_video(videos, name), path, files[name], encoder, weights, arguments.cache)
+        name: Task(find_video(videos, name), path, files[name], encoder, weights, arguments.precision, arguments.cache)
         for name, path in ava.annotation_files(annotations).items()
         if not files[name].is_file()
     }
@@ -122,7 +125,9 @@ def predictions(
 
 def predict_detected(task: Task) -> None:
     """Predict on the tracks that detection finds."""
-    write_ava_predictions(task.out, _detector(task.encoder, task.weights, task.cache).detect(task.video))
+    write_ava_predictions(
+        task.out, _detector(task.encoder, task.weights, task.precision, task.cache).detect(task.video)
+    )
 
 
 def predict_annotated(task: Task) -> None:
@@ -131,7 +136,7 @@ def predict_annotated(task: Task) -> None:
     Raises:
         UserError: the annotations are not 25 a second, or the video cannot be used.
     """
-    encoder = _detector(task.encoder, task.weights, task.cache).encoder
+    encoder = _detector(task.encoder, task.weights, task.precision, task.cache).encoder
     rows = ava.sort_tracks(ava.read_annotations(task.annotations))
     tracks = pd.factorize(rows["entity_id"])[0]
     steps = np.diff(rows["time_s"])[np.diff(tracks) == 0] * GRID_FPS
@@ -176,8 +181,8 @@ def joined(files: Sequence[Path], path: Path) -> Path:
 
 
 @functools.cache
-def _detector(encoder: str, weights: str, cache: Path | None) -> ActiveSpeakerDetector:
-    return ActiveSpeakerDetector(encoder, weights, cache=cache)
+def _detector(encoder: str, weights: str, precision: str, cache: Path | None) -> ActiveSpeakerDetector:
+    return ActiveSpeakerDetector(encoder, weights, precision=precision, cache=cache)
 
 
 if __name__ == "__main__":
