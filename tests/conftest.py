@@ -1,11 +1,12 @@
 """Shared fixtures. The session's folders are for reading: a test that changes files copies them first."""
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from ava_asd_set import prepare_static
+from ava_asd_set import StaticSet, lay_out, prepare_static
 from tiny import make_tiny_set, prepare
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
@@ -30,6 +31,26 @@ def prepared(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def static_set(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny set as ava-extract leaves it: `config.yaml`, and the data folder `data`; see `ava_asd_set`."""
     return prepare_static(tiny_set, tmp_path_factory.mktemp("static_set"))
+
+
+@pytest.fixture
+def extracted(static_set: Path) -> StaticSet:
+    """`static_set`, for reading."""
+    return StaticSet(static_set)
+
+
+@pytest.fixture
+def copied(static_set: Path, tmp_path: Path) -> StaticSet:
+    """`static_set` as a copy that a test may change."""
+    shutil.copytree(static_set / "data", tmp_path / "data")
+    shutil.copy(static_set / "config.yaml", tmp_path)
+    return StaticSet(tmp_path)
+
+
+@pytest.fixture
+def laid_out(tiny_set: Path, tmp_path: Path) -> StaticSet:
+    """The tiny set as ava-extract finds it."""
+    return lay_out(tiny_set, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,30 +1,68 @@
-"""The picture of a sample of ava_asd."""
-
-import shutil
+"""The image of a sample of ava_asd."""
 
 import cv2
-from tiny import exit_status
+import pytest
+from matplotlib.axes import Axes
 
-from ava_asd.config import read_config
-from ava_asd.windows import Windows
 from core.runtime.errors import EXIT_USER_ERROR
 from scripts import visualise_dataset
 
 
-def test_visualisation(static_set, tmp_path, capsys):
-    config, data, out = static_set / "config.yaml", static_set / "data", tmp_path / "sample.png"
-    assert exit_status(visualise_dataset.main, config, data, "--sample", 3, "--out", out) == 0
+def test_an_image_shows_the_box_in_the_colour_of_the_label(extracted, tmp_path, capsys):
+    out = tmp_path / "sample.png"
+    assert extracted.run(visualise_dataset.main, "--sample", 3, "--out", out) == 0
     assert "entity tinyVal_001_0000_0060:1 at 0.60 s" in capsys.readouterr().out
     pixels = cv2.imread(str(out), cv2.IMREAD_COLOR_RGB).astype(int)
     red = (pixels[..., 0] > 200) & (pixels[..., 1:] < 80).all(axis=-1)
     green = (pixels[..., 1] > 180) & (pixels[..., 0] < 60) & (pixels[..., 2] < 60)
-    label = Windows(read_config(config), data, "test").label[3]
-    box, other = (green, red) if label == "SPEAKING_AUDIBLE" else (red, green)
+    box, other = (green, red) if extracted.windows().label[3] == "SPEAKING_AUDIBLE" else (red, green)
     assert box.sum() > 200 > other.sum()
-    assert exit_status(visualise_dataset.main, config, data, "--sample", 23, "--out", out) == EXIT_USER_ERROR
-    assert "--sample 23: there are the samples 0 to 22" in capsys.readouterr().err
-    copied = shutil.copytree(data, tmp_path / "data")
-    for frame in (copied / "extracted" / "10fps" / "tinyVal_001").glob("*.jpg"):
+
+
+@pytest.mark.parametrize("suffix", visualise_dataset.IMAGE_SUFFIXES)
+def test_kinds_of_images(extracted, tmp_path, suffix):
+    out = tmp_path / f"sample{suffix}"
+    assert extracted.run(visualise_dataset.main, "--out", out) == 0
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        (["--sample", "23"], ["--sample 23", "0 to 22"]),
+        *((["--out", name], [f"--out {name}", ".png, .jpg, .pdf, .svg"]) for name in ("sample", "s.txt", "s.", ".png")),
+    ],
+)
+def test_mistakes(extracted, tmp_path, monkeypatch, capsys, options, facts):
+    monkeypatch.chdir(tmp_path)
+    assert extracted.run(visualise_dataset.main, *options) == EXIT_USER_ERROR
+    message = capsys.readouterr().err
+    assert all(fact in message for fact in facts)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xd8 no image \xff\xd9"])
+def test_a_frame_that_cannot_be_shown(copied, capsys, content):
+    out, frames = copied.root / "sample.png", list(copied.folder().path.glob("*.jpg"))
+    for frame in frames:
         frame.unlink()
-    assert exit_status(visualise_dataset.main, config, copied, "--out", out) == EXIT_USER_ERROR
-    assert "is no readable image: run 'ava-extract videos' again" in capsys.readouterr().err
+        if content is not None:
+            frame.write_bytes(content)
+    assert copied.run(visualise_dataset.main, "--out", out) == EXIT_USER_ERROR
+    message = capsys.readouterr().err
+    assert ".jpg is no readable image" in message
+    assert "run 'ava-extract videos' again" in message
+    assert ("delete it" in message) == (content is not None)
+    for frame in frames:
+        frame.unlink(missing_ok=True)
+    assert copied.extract("videos", "mfccs") == [0, 0]
+    assert copied.run(visualise_dataset.main, "--out", out) == 0
+
+
+@pytest.mark.parametrize(("apply_stddev", "unit"), [(True, "standard deviations"), (False, "decibels")])
+def test_the_colour_bar_has_the_unit_of_the_mfccs(copied, apply_stddev, unit):
+    copied.configure(apply_stddev=apply_stddev)
+    assert copied.extract("mfccs") == [0]
+    labels = {axes.get_ylabel() for axes in visualise_dataset.draw(copied.windows(), 0).findobj(Axes)}
+    assert labels & {"standard deviations", "decibels"} == {unit}
