@@ -60,3 +60,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def unusual(shared: Path) -> Path:
+    """The folder of short real videos, each unusual in one way."""
+    folder = shared / "mini-ava" / "unusual"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder

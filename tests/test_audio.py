@@ -1,4 +1,4 @@
-"""Sound: the right sample at the right time."""
+"""Audio: the right sample at the right time."""
 
 from pathlib import Path
 
@@ -6,31 +6,14 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 from tiny import FPS, picture
-from videos import encode
+from videos import click_times, clicks, encode, frame_times, heard
 
 from core.formats.wav import SAMPLE_RATE, read_wav
 from core.media.audio import decode_audio, extract_audio
 from core.media.container import MediaFile
-from core.media.video import read_frames
 from core.runtime.errors import MediaError
 
 CLICK_MS = 3.0  # AAC smears a click over a part of its window; its peak stays
-
-
-def clicks(times_s: list[float], seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Silence with bursts of 2 ms that begin at the given times: (samples,) int16."""
-    samples = np.zeros(round(seconds * rate), np.int16)
-    burst = (20_000 * np.sin(np.arange(rate // 500) / rate * 2 * np.pi * 1000)).astype(np.int16)
-    for time_s in times_s:
-        start = round(time_s * rate)
-        samples[start : start + len(burst)] = burst
-    return samples
-
-
-def click_times(samples: np.ndarray) -> list[float]:
-    """Where the bursts of a decoded track begin, in seconds."""
-    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 6000) / SAMPLE_RATE
-    return [float(loud[i]) for i in range(len(loud)) if i == 0 or loud[i] - loud[i - 1] > 0.05]
 
 
 def video_with(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE, video_start_s: float = 0.0, **options) -> Path:
@@ -47,10 +30,6 @@ def extracted(video: Path) -> np.ndarray:
     with MediaFile(video) as media:
         extract_audio(media, video.with_suffix(".wav"))
     return read_wav(video.with_suffix(".wav"))
-
-
-def video_start(video: Path) -> float:
-    return next(read_frames(MediaFile(video))).time_s
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
@@ -81,27 +60,26 @@ def test_stereo_is_mixed_from_both_channels(tmp_path):
 def test_video_and_audio_of_a_file_that_begins_late_stay_aligned(tmp_path, name, start_s):
     """Time 0 is the container's start for both, wherever the streams' clocks begin."""
     video = video_with(tmp_path / name, clicks([0.5, 1.0], 1.5), video_start_s=start_s, audio_start_s=start_s)
-    media = MediaFile(video)
-    assert media.start_s > start_s - 0.2
-    frame_times = [frame.time_s for frame in read_frames(media)]
+    assert MediaFile(video).start_s > start_s - 0.2
+    times_s = frame_times(video)
     # The encoder's 1,024 samples of delay may stand before the first sample: then video and audio shift alike.
-    delay_s = frame_times[0]
+    delay_s = times_s[0]
     assert 0 <= delay_s < 0.066
-    np.testing.assert_allclose(frame_times, delay_s + np.arange(len(frame_times)) / FPS, atol=2e-3)
+    np.testing.assert_allclose(times_s, delay_s + np.arange(len(times_s)) / FPS, atol=2e-3)
     np.testing.assert_allclose(click_times(extracted(video)), [delay_s + 0.5, delay_s + 1.0], atol=CLICK_MS / 1000)
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
 def test_silence_stands_before_audio_that_begins_after_the_video(tmp_path, name):
     video = video_with(tmp_path / name, clicks([0.1, 0.6], 1.2), video_start_s=2.0, audio_start_s=2.3)
-    samples, start_s = extracted(video), video_start(video)
+    samples, start_s = extracted(video), frame_times(video)[0]
     np.testing.assert_allclose(click_times(samples), [start_s + 0.4, start_s + 0.9], atol=CLICK_MS / 1000)
     assert not samples[: int(0.2 * SAMPLE_RATE)].any()
 
 
 def test_audio_that_begins_before_the_video_is_kept(tmp_path):
     video = video_with(tmp_path / "a.mkv", clicks([0.1, 0.6], 1.2), video_start_s=0.4, audio_codec="pcm_s16le")
-    assert video_start(video) == pytest.approx(0.4, abs=2e-3)
+    assert frame_times(video)[0] == pytest.approx(0.4, abs=2e-3)
     np.testing.assert_allclose(click_times(extracted(video)), [0.1, 0.6], atol=CLICK_MS / 1000)
 
 
@@ -144,10 +122,8 @@ def test_a_video_without_audio_is_refused_and_leaves_no_wav(tmp_path):
     ("name", "seconds"),
     [("audio-44.1k-stereo.mp4", 4.853), ("container.mkv", 5.038), ("fps-29.97.mp4", 4.574), ("rotation-90", 5.013)],
 )
-def test_real_audio_of_other_rates_and_channels(shared, name, seconds):
-    path = next((shared / "mini-ava" / "unusual").glob(f"{name}*"), None)
-    if path is None:
-        pytest.skip(f"{name} is absent")
-    samples = np.concatenate(list(decode_audio(MediaFile(path))))
+def test_real_audio_of_other_rates_and_channels(unusual, name, seconds):
+    [path] = unusual.glob(f"{name}*")
+    samples = heard(path)
     assert len(samples) / SAMPLE_RATE == pytest.approx(seconds, abs=0.05)
     assert np.abs(samples.astype(np.int32)).max() > 1000

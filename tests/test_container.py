@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from tiny import FPS, WIDTH
-from videos import audio_frames, encode, grey, number_of, with_packets
+from videos import audio_frames, encode, grey, heard, number_of, with_packets
 
 from core.formats.wav import SAMPLE_RATE
 from core.media import container
@@ -32,10 +32,6 @@ def grey_video(path: Path, codec: str = "libx264", **options) -> Path:
 def times_and_numbers(media: MediaFile) -> list[tuple[int, int]]:
     """Of each frame the time in ticks of 1/25 s and the number that it shows."""
     return [(round(frame.time_s * FPS), number_of(frame.rgb())) for frame in read_frames(media)]
-
-
-def heard(path: Path) -> np.ndarray:
-    return np.concatenate(list(decode_audio(MediaFile(path))))
 
 
 def not_coded(number: int) -> bytes:

@@ -158,10 +158,8 @@ def test_times_count_from_the_container_start(tmp_path, name):
     ("name", "size"),
     [("variable-frame-rate.mp4", (480, 480)), ("fps-29.97.mp4", (512, 512)), ("rotation-90-metadata.mp4", (512, 512))],
 )
-def test_crops_of_real_unusual_files_come_from_the_nearest_displayed_frame(shared, name, size):
-    path = shared / "mini-ava" / "unusual" / name
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
+def test_crops_of_real_unusual_files_come_from_the_nearest_displayed_frame(unusual, name, size):
+    path = unusual / name
     frames = [(frame.time_s, frame.rgb()) for frame in read_frames(MediaFile(path))]
     times = np.array([time_s for time_s, _ in frames])
     box = np.array((0.25, 0.1, 0.75, 0.5)) * (64, 48, 64, 48)
@@ -213,10 +211,8 @@ def test_a_folder_that_takes_no_files_is_a_users_mistake(video, rows, layout):
         extract_crops(MediaFile(video), rows, "/proc", SIZE, layout)
 
 
-def test_truncated_real_video_leaves_no_crops(shared, tmp_path):
-    path = shared / "mini-ava" / "unusual" / "truncated-middle.mp4"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
+def test_truncated_real_video_leaves_no_crops(unusual, tmp_path):
+    path = unusual / "truncated-middle.mp4"
     with pytest.raises(MediaError, match="truncated-middle"):
         extract_crops(MediaFile(path), tracks({"v:1": grid(*range(0, 150, 10))}), tmp_path, SIZE)
     assert list(tmp_path.iterdir()) == []
@@ -310,8 +306,8 @@ def test_grey_of_other_pixel_formats(pixel_format):
     assert region[0] == pytest.approx(grey[0, 100:140], abs=3)
 
 
-def test_a_rotated_video_is_cut_as_displayed(shared):
-    frame = next(read_frames(MediaFile(shared / "mini-ava" / "unusual" / "rotation-90-metadata.mp4")))
+def test_a_rotated_video_is_cut_as_displayed(unusual):
+    frame = next(read_frames(MediaFile(unusual / "rotation-90-metadata.mp4")))
     assert (frame.width, frame.height) == frame.bgr().shape[1::-1]
     whole = cv2.cvtColor(frame.bgr(), cv2.COLOR_BGR2GRAY)
     part = frame.grey_region(40, 60, 140, 100)

@@ -292,8 +292,8 @@ def test_several_processes(weights, video, tmp_path, shared):
         ("zero-bytes.mp4", 1),
     ],
 )
-def test_unusual_videos(shared, tmp_path, name, status):
-    video = shared / "mini-ava" / "unusual" / name
+def test_unusual_videos(shared, unusual, tmp_path, name, status):
+    video = unusual / name
     options = ["--out", tmp_path, "--cache", shared / "models", "--format", "csv,json,rttm,vtt"]
     assert exit_status(detect.main, video, *options) == status
     folder = tmp_path / f"{video.stem}.asd"

@@ -176,8 +176,8 @@ def test_two_shots(weights, tmp_path):
     assert [(track.shot, track.frames[0], track.frames[-1]) for track in found.tracks] == [(0, 0, 19), (1, 20, 39)]
 
 
-def test_a_file_cut_off_gives_what_can_be_decoded(weights, shared):
-    found = detector(weights, faces=0).detect(shared / "mini-ava" / "unusual" / "truncated-middle.mp4")
+def test_a_file_cut_off_gives_what_can_be_decoded(weights, unusual):
+    found = detector(weights, faces=0).detect(unusual / "truncated-middle.mp4")
     assert not found.complete
     assert len(found.frame_times_s) > 20
     assert "Video: 1 packet(s) cannot be decoded, at 3.47 s" in found.notes[0]
@@ -208,9 +208,9 @@ def test_damage_in_the_middle_costs_what_is_damaged(weights, video, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["zero-bytes.mp4", "truncated-index-lost.mp4"])
-def test_a_file_that_cannot_be_opened(weights, shared, name):
+def test_a_file_that_cannot_be_opened(weights, unusual, name):
     with pytest.raises(MediaError, match=name):
-        detector(weights).detect(shared / "mini-ava" / "unusual" / name)
+        detector(weights).detect(unusual / name)
 
 
 def test_wrong_arguments_are_refused(weights):

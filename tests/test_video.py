@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from tiny import FPS, HEIGHT, WIDTH, brightness, picture
-from videos import audio_frame, encode, grey, number_of, turn
+from videos import audio_frame, encode, frame_times, grey, number_of, turn
 
 from core.media import container
 from core.media.container import MediaFile, find_video
@@ -26,10 +26,6 @@ def encode_at(path: Path, times_s: list[float] | np.ndarray, codec: str = "libx2
 
 def numbers(path: Path, *span_s: float) -> list[int]:
     return [number_of(frame.rgb()) for frame in read_frames(MediaFile(path), *span_s)]
-
-
-def times(path: Path) -> np.ndarray:
-    return np.array([frame.time_s for frame in read_frames(MediaFile(path))])
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +104,7 @@ def test_a_file_that_cannot_seek_is_decoded_from_its_beginning(steady, monkeypat
 def test_a_stream_without_times_is_refused(tmp_path):
     path = encode_at(tmp_path / "bare.h264", np.arange(FRAMES) / FPS)
     with pytest.raises(MediaError, match="its frames have no times"):
-        times(path)
+        frame_times(path)
 
 
 @pytest.mark.parametrize("name", ["late.mkv", "late.ts"])
@@ -118,7 +114,7 @@ def test_times_count_from_the_container_start(tmp_path, name):
     assert media.start_s > 90
     # A transport stream does not declare its length.
     assert media.info.declared_s in (None, pytest.approx(FRAMES / FPS, abs=0.05))
-    np.testing.assert_allclose(times(path), np.arange(FRAMES) / FPS, atol=1.5e-3)
+    np.testing.assert_allclose(frame_times(path), np.arange(FRAMES) / FPS, atol=1.5e-3)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +141,7 @@ def test_no_seek_lands_behind_its_position(tmp_path, codec, name):
 def test_variable_frame_intervals(tmp_path):
     times_s = [0.0, 0.04, 0.5, 0.52, 1.3, 1.34]
     path = encode_at(tmp_path / "vfr.mkv", times_s)
-    np.testing.assert_allclose(times(path), times_s, atol=1e-3)
+    np.testing.assert_allclose(frame_times(path), times_s, atol=1e-3)
     assert numbers(path, 1.0, 1.31) == [3, 4, 5]
 
 
@@ -161,7 +157,7 @@ def test_find_video(tmp_path):
 def test_names_are_never_options_or_protocols(steady, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(steady.read_bytes())
-    assert len(times(Path(name))) == FRAMES
+    assert len(frame_times(Path(name))) == FRAMES
 
 
 def test_files_that_are_no_video_are_named(steady, tmp_path):
@@ -181,7 +177,7 @@ def test_files_that_are_no_video_are_named(steady, tmp_path):
     }
     for name, reason in reasons.items():
         path = tmp_path / f"{name}.mp4"
-        for read in (lambda path: MediaFile(path).info, times):
+        for read in (lambda path: MediaFile(path).info, frame_times):
             with pytest.raises(MediaError, match=reason) as error:
                 read(path)
             assert str(path) in str(error.value)
@@ -198,14 +194,6 @@ def test_a_damaged_video_fails_or_gives_its_good_part(tmp_path):
     assert 0 < len(found) < FRAMES
     np.testing.assert_allclose(found, np.round(found), atol=0.03)
     assert (np.diff(found) > 0).all()
-
-
-@pytest.fixture(scope="module")
-def unusual(shared) -> Path:
-    folder = shared / "mini-ava" / "unusual"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    return folder
 
 
 def test_rotation_in_the_metadata_is_applied(unusual):
@@ -249,13 +237,13 @@ def test_real_unusual_files_read_to_their_end(unusual, name, width, height, fps,
     assert (info.width, info.height) == (width, height)
     assert info.fps == pytest.approx(fps, abs=1e-3)
     assert (info.audio is not None) == (name != "no-audio-track.mp4")
-    found = times(unusual / name)
+    found = frame_times(unusual / name)
     assert len(found) == frames
     np.testing.assert_allclose(np.diff(found), 1 / fps, atol=1.1e-3)
 
 
 def test_real_variable_frame_rate(unusual):
-    steps = np.diff(times(unusual / "variable-frame-rate.mp4"))
+    steps = np.diff(frame_times(unusual / "variable-frame-rate.mp4"))
     assert steps.min() == pytest.approx(0.033, abs=2e-3)
     assert steps.max() > 0.5
 

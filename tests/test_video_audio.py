@@ -58,8 +58,8 @@ def test_audio_that_starts_late(tmp_path):
         np.testing.assert_array_equal(audio.part(1.0, 1000), tone(0.5)[:1000])
 
 
-def test_audio_of_a_file_cut_off_is_kept_so_far(shared):
-    media = MediaFile(shared / "mini-ava" / "unusual" / "truncated-middle.mp4", tolerant=True)
+def test_audio_of_a_file_cut_off_is_kept_so_far(unusual):
+    media = MediaFile(unusual / "truncated-middle.mp4", tolerant=True)
     with audio_on_disk(media) as audio:
         assert audio.end_s == pytest.approx(3.41, abs=0.01)
 

@@ -3,10 +3,9 @@
 import av
 import numpy as np
 import pytest
-from videos import grey, number_of
+from videos import click_times, clicks, frame_times, grey, heard, number_of
 
 from core.formats.wav import SAMPLE_RATE
-from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_writer import write_timed_video, write_video
@@ -15,27 +14,12 @@ from core.media.video_writer import write_timed_video, write_video
 TIMES_S = [0.0, 0.04, 0.08, 0.1, 0.5, 0.5333, 1.25, 1.2666]
 
 
-def times(path) -> np.ndarray:
-    return np.array([frame.time_s for frame in read_frames(MediaFile(path))])
-
-
-def heard(path, *form: int) -> np.ndarray:
-    return np.abs(np.concatenate(list(decode_audio(MediaFile(path), *form))).astype(int))
-
-
-def click(at_s: float, seconds: float, sample_rate: int) -> np.ndarray:
-    """(samples,) int16: 10 ms of full amplitude in silence."""
-    samples = np.zeros(round(seconds * sample_rate), np.int16)
-    samples[round(at_s * sample_rate) : round((at_s + 0.01) * sample_rate)] = 20_000
-    return samples
-
-
 @pytest.mark.parametrize("times_s", [TIMES_S, [0.0, 0.2, 0.2]])
 def test_each_frame_keeps_its_time(tmp_path, times_s):
     path = tmp_path / "varying.mp4"
     write_timed_video(path, [(time_s, grey(5 * n)) for n, time_s in enumerate(times_s)], fps=6)
-    np.testing.assert_allclose(times(path), times_s, atol=2 / 90_000)
-    assert (np.diff(times(path)) > 0).all()  # two frames at one time follow each other
+    np.testing.assert_allclose(frame_times(path), times_s, atol=2 / 90_000)
+    assert (np.diff(frame_times(path)) > 0).all()  # two frames at one time follow each other
     shown = [number_of(frame.rgb()) for frame in read_frames(MediaFile(path))]
     np.testing.assert_allclose(shown, 5 * np.arange(len(times_s)), atol=1)
 
@@ -43,27 +27,27 @@ def test_each_frame_keeps_its_time(tmp_path, times_s):
 def test_a_video_that_begins_later_than_its_audio_stays_late(tmp_path):
     path = tmp_path / "late.mp4"
     frames = [(1.0 + number / 25, grey(20)) for number in range(5)]
-    write_timed_video(path, frames, 25, [click(0.5, 1.2, 16_000)], 16_000)
-    assert times(path)[0] == pytest.approx(1.0, abs=1e-3)
+    write_timed_video(path, frames, 25, [clicks([0.5], 1.2)], 16_000)
+    assert frame_times(path)[0] == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100, 48_000])
 def test_audio_is_where_it_was(tmp_path, sample_rate):
     path = tmp_path / "click.mp4"
-    whole = click(1.3, 2.0, sample_rate)
-    blocks = np.split(whole, [7, 1000, 1000, sample_rate])  # of any length, none too
+    blocks = np.split(clicks([1.3], 2.0, sample_rate), [7, 1000, 1000, sample_rate])  # of any length, none too
     write_timed_video(path, [(n / 25, grey(20)) for n in range(50)], 25, blocks, sample_rate)
-    assert np.argmax(heard(path) > 5000) / SAMPLE_RATE == pytest.approx(1.3, abs=0.003)
+    assert click_times(heard(path)) == pytest.approx([1.3], abs=0.003)
     assert len(heard(path)) / SAMPLE_RATE == pytest.approx(2.0, abs=0.1)
 
 
 def test_left_and_right_stay_apart(tmp_path):
     path = tmp_path / "stereo.mp4"
-    left, right = click(0.3, 1.0, 48_000), click(0.7, 1.0, 48_000)
-    write_timed_video(path, [(n / 25, grey(20)) for n in range(25)], 25, [np.stack([left, right], axis=1)], 48_000)
-    samples = heard(path, 48_000, 2)
-    assert samples.shape[1] == 2
-    assert (samples > 5000).argmax(axis=0) / 48_000 == pytest.approx([0.3, 0.7], abs=0.003)
+    samples = np.stack([clicks([0.3], 1.0, 48_000), clicks([0.7], 1.0, 48_000)], axis=1)
+    write_timed_video(path, [(n / 25, grey(20)) for n in range(25)], 25, [samples], 48_000)
+    channels = heard(path, 48_000, 2).T
+    assert [click_times(channel, 48_000) for channel in channels] == [
+        pytest.approx([time_s], abs=0.003) for time_s in (0.3, 0.7)
+    ]
 
 
 def test_audio_and_frames_are_taken_in_turns(tmp_path):
@@ -108,6 +92,6 @@ def test_the_colours_are_tagged_as_what_they_are(tmp_path):
 def test_a_constant_rate_is_constant(tmp_path, fps):
     path = tmp_path / "steady.mp4"
     write_video(path, [grey(20)] * 30, fps)
-    np.testing.assert_allclose(times(path), np.arange(30) / fps, atol=1 / 90_000)
+    np.testing.assert_allclose(frame_times(path), np.arange(30) / fps, atol=1 / 90_000)
     info = MediaFile(path).info
     assert (info.fps, info.duration_s) == (pytest.approx(fps, abs=1e-3), pytest.approx(30 / fps, abs=0.002))

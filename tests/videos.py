@@ -9,6 +9,11 @@ import cv2
 import numpy as np
 from tiny import FPS, HEIGHT, WIDTH, picture
 
+from core.formats.wav import SAMPLE_RATE
+from core.media.audio import decode_audio
+from core.media.container import MediaFile
+from core.media.video import read_frames
+
 BRIGHTNESS_STEP = 3
 
 
@@ -58,11 +63,11 @@ def encode(
         video.codec_context.time_base = Fraction(1, scale)
         if aspect is not None:
             video.codec_context.sample_aspect_ratio = aspect
-        sound = None
+        audio_stream = None
         if audio is not None:
             audio = np.atleast_2d(audio)
             layout = "mono" if len(audio) == 1 else "stereo"
-            sound = container.add_stream(audio_codec, rate=rate, layout=layout)
+            audio_stream = container.add_stream(audio_codec, rate=rate, layout=layout)
         for number, pixels in enumerate(frames):
             if number == 0:
                 video.height, video.width = pixels.shape[:2]
@@ -72,16 +77,42 @@ def encode(
             frame.pts, frame.time_base = round(time_s * scale), Fraction(1, scale)
             packets += video.encode(frame)
         packets += video.encode(None)
-        if sound is not None:
+        if audio_stream is not None:
             for start in range(0, audio.shape[1], 1024):
                 late_s = gap[1] if gap and start / rate >= gap[0] else 0.0
                 block = audio_frame(audio[:, start : start + 1024].T, rate)
                 block.pts = start + round((audio_start_s + late_s) * rate)
-                packets += sound.encode(block)
-            packets += sound.encode(None)
+                packets += audio_stream.encode(block)
+            packets += audio_stream.encode(None)
         for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
             container.mux(packet)
     return path
+
+
+def frame_times(path: Path, **options) -> np.ndarray:
+    """The times of a video's frames, (frames,) float64 seconds; options of `MediaFile`."""
+    return np.array([frame.time_s for frame in read_frames(MediaFile(path, **options))])
+
+
+def heard(path: Path, *form: int) -> np.ndarray:
+    """A file's audio, (samples,) int16; form: of `decode_audio`."""
+    return np.concatenate(list(decode_audio(MediaFile(path), *form)))
+
+
+def clicks(times_s: list[float], seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Silence with bursts of 2 ms that begin at the given times: (samples,) int16."""
+    samples = np.zeros(round(seconds * rate), np.int16)
+    burst = (20_000 * np.sin(np.arange(rate // 500) / rate * 2 * np.pi * 1000)).astype(np.int16)
+    for time_s in times_s:
+        start = round(time_s * rate)
+        samples[start : start + len(burst)] = burst
+    return samples
+
+
+def click_times(samples: np.ndarray, rate: int = SAMPLE_RATE) -> list[float]:
+    """Where the bursts of decoded `clicks` begin, in seconds."""
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 6000) / rate
+    return [float(loud[i]) for i in range(len(loud)) if i == 0 or loud[i] - loud[i - 1] > 0.05]
 
 
 def audio_frame(samples: np.ndarray, rate: int, first: int = 0) -> av.AudioFrame:
