@@ -5,19 +5,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import python_speech_features as psf
-import scipy.io.wavfile
 import torch
-from test_stages import CONFIG, Pipeline
-from tiny import CROP_SIZE, as_options, exit_status, refusal
+from test_stages import Pipeline, run_stages
+from tiny import as_options, exit_status, refusal
 
-import ASC_forward
-import ASC_prediction_postprocessing
-import ASC_train
 import STE_forward
 import STE_postprocessing
 import STE_train
@@ -25,11 +19,11 @@ from core import models, settings, track_dataset
 from core.evaluation.metrics import average_precision
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
-from core.formats.crop_store import Crops
 from core.formats.feature_store import FeatureStore
 from core.inputs.sampling import EqualLengthBatches, WholeTracks
 from core.optimization import Training, make_accelerator
 from core.runtime.errors import UserError
+from core.track_dataset import TrackDataset
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT = (3, 2, 2)
@@ -48,20 +42,8 @@ def small_faces() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def pipeline(prepared, tmp_path_factory) -> Pipeline:
     """LR-ASD trained, and the context network on top of it; both forwarded and written in the official format."""
-    done = Pipeline(prepared, tmp_path_factory.mktemp("tracks"))
-    (done.out / "my_config.py").write_text(CONFIG.format(prepared=prepared, out=done.out, size=CROP_SIZE))
     ours = as_options("STE_optimization_params", **RECIPE) + as_options("STE_forward_params", backbone="lr_asd")
-    stages = [
-        (STE_train, 11, "cpu", "--name", "first"),
-        (STE_forward, 11, "cpu"),
-        (STE_postprocessing, "--split", "both"),
-        (ASC_train, *CONTEXT, "cpu", "--name", "first"),
-        (ASC_forward, *CONTEXT, "cpu", "--split", "both"),
-        (ASC_prediction_postprocessing, "--split", "both"),
-    ]
-    for script, *arguments in stages:
-        assert exit_status(script.main, *arguments, *done.config, *ours) == 0, script.__name__
-    return done
+    return run_stages(prepared, tmp_path_factory.mktemp("tracks"), 11, CONTEXT, *ours)
 
 
 def train_options(prepared: Path, models_out: Path, **params: object) -> list[str]:
@@ -82,20 +64,18 @@ def test_features_are_the_networks_on_whole_tracks(pipeline):
     model = models.lr_asd()
     model.load_state_dict(torch.load(pipeline.weights("ste"), weights_only=True))
     model.eval()
-    crops, begin = Crops(pipeline.prepared / "crops" / "val", rows), 0
-    for entity, length in rows.groupby("entity_id", sort=False).size().items():
-        faces = [cv2.cvtColor(crops.decode(row), cv2.COLOR_RGB2GRAY) for row in range(begin, begin + length)]
-        samples = scipy.io.wavfile.read(pipeline.prepared / "audio" / "val" / f"{entity}.wav")[1]
-        mfcc = np.pad(psf.mfcc(samples, 16_000), ((0, 8), (0, 0)), "wrap")[: 4 * length].astype(np.float32)
+    folders = pipeline.prepared / "crops" / "val", pipeline.prepared / "audio" / "val"
+    tracks = TrackDataset(rows, *folders, augment=False)
+    for track, length in enumerate(tracks.lengths.tolist()):
+        batch = tracks.__getitems__([(0, track, length)])
         with torch.inference_mode():
-            inputs = torch.from_numpy(mfcc)[None], torch.from_numpy(np.stack(faces))[None]
-            logits, video_logits, features = (output[0] for output in model(*inputs))
-        np.testing.assert_allclose(store.logits[begin : begin + length], logits, atol=1e-3)
-        np.testing.assert_allclose(store.video_logits[begin : begin + length], video_logits, atol=1e-3)
-        stored = store.gather(np.arange(begin, begin + length)).astype(np.float32)  # float16
+            logits, video_logits, features = (output[0] for output in model(batch.mfcc, batch.faces))
+        own = batch.rows[0].numpy()
+        np.testing.assert_allclose(store.logits[own], logits, atol=1e-3)
+        np.testing.assert_allclose(store.video_logits[own], video_logits, atol=1e-3)
+        stored = store.gather(own).astype(np.float32)  # float16
         np.testing.assert_allclose(stored, features, atol=2e-3, rtol=2e-3)
-        begin += length
-    assert begin == len(rows) == 77
+    assert tracks.lengths.sum() == len(rows) == 77
 
 
 def test_the_log_is_of_every_frame_of_the_validation(pipeline):
