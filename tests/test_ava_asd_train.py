@@ -18,7 +18,7 @@ from ava_asd.experiment import Experiment, stalled
 from ava_asd.training import StaticLoss, TrainingSet, weighted_loss
 from ava_asd.windows import Windows, scaled
 from core.inputs.transforms import Draws
-from core.runtime.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from core.runtime.errors import EXIT_USER_ERROR, UserError
 
 
 @pytest.fixture
@@ -30,17 +30,29 @@ def config(static_set):
 def run(static_set, tmp_path):
     """Run ava-train with changes of the configuration; the exit status, and the experiment's folder."""
 
-    def run(name: str, *options: object, **changes) -> tuple[int, Path]:
+    data = tmp_path / "data"
+    data.mkdir()
+    for part in ("download", "extracted"):
+        (data / part).symlink_to(static_set / "data" / part)
+
+    def run(name: str | None, *options: object, **changes) -> tuple[int, Path]:
         path = write_config(tmp_path / "config.yaml", **{"mode": "s_a", "learning_rate": 0.001, **changes})
-        data = tmp_path / "data"
-        if not data.exists():
-            data.mkdir()
-            for part in ("download", "extracted"):
-                (data / part).symlink_to(static_set / "data" / part)
-        status = exit_status(train.main, path, data, "--name", name, "--device", "cpu", *options)
-        return status, data / "experiments" / name
+        named = [] if name is None else ["--name", name]
+        return exit_status(train.main, path, data, *named, "--device", "cpu", *options), data / f"experiments/{name}"
 
     return run
+
+
+@pytest.fixture
+def refused(run, capsys):
+    """Run ava-train, as `run`, to its refusal; the message."""
+
+    def refused(name: str | None, *options: object, **changes) -> str:
+        capsys.readouterr()
+        assert run(name, *options, **changes)[0] == EXIT_USER_ERROR
+        return capsys.readouterr().err
+
+    return refused
 
 
 def log(folder: Path) -> list[dict[str, str]]:
@@ -143,121 +155,55 @@ def test_a_training_leaves_published_names_a_log_and_events(run, tmp_path, capsy
 
 
 @pytest.mark.parametrize("optimiser", ["SGD", "Adam"])
-def test_a_resumed_training_takes_the_same_steps(run, capsys, optimiser):
+def test_a_resumed_training_takes_the_same_steps(run, refused, optimiser):
     """With dropout, augmentation and a draw for each epoch; of the second half nothing may depend on the first run."""
-    options = {"mode": "s_av", "augment": True, "optimiser": optimiser}
+    options = {
+        "mode": "s_av",
+        "augment": True,
+        "optimiser": optimiser,
+        "train_keep_ratio": 0.4,
+        "valid_keep_ratio": 0.4,
+    }
     _, whole = run("whole", epochs=2, **options)
     _, parts = run("parts", epochs=1, **options)
     assert run("parts", "--resume", epochs=2, **options)[0] == 0
     assert [line["val_loss"] for line in log(whole)] == [line["val_loss"] for line in log(parts)]
-    expected, found = (
-        torch.load(next(folder.glob("*-weights-02-*.pth")), weights_only=True) for folder in (whole, parts)
+    found, expected = (
+        torch.load(next(folder.glob("*-weights-02-*.pth")), weights_only=True) for folder in (parts, whole)
     )
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert run("parts", epochs=2, **options)[0] == EXIT_USER_ERROR
-    assert "--resume" in capsys.readouterr().err
-    assert run("parts", "--resume", epochs=2, **options | {"optimiser": "Adagrad"})[0] == EXIT_USER_ERROR
-    assert f"config.optimiser: {optimiser!r} then, 'Adagrad' now" in capsys.readouterr().err
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert "--resume" in refused("parts", epochs=2, **options)
+    message = refused("parts", "--resume", epochs=2, **options | {"optimiser": "Adagrad"})
+    assert f"config.optimiser: {optimiser!r} then, 'Adagrad' now" in message
 
 
-def test_a_resumed_training_does_not_ask_for_the_weights_it_began_with(run, tmp_path, capsys):
-    _, first = run("first")
-    start = next(first.glob("*.pth")).rename(tmp_path / "start.pth")
-    options = {"load_weights": True, "weights_file": str(start)}
-    assert run("second", **options)[0] == 0
+def test_a_training_begins_with_given_weights_and_goes_on_without_them(run, refused, config, tmp_path):
+    start = tmp_path / "start.pth"
+    model = models.build("s_a", config.audio_shape, config.video_shape)
+    torch.save(model.state_dict(), start)
+    options = {"load_weights": True, "weights_file": str(start), "learning_rate": 1e-12}
+    status, folder = run("on", **options)
+    assert status == 0
+    trained = torch.load(next(folder.glob("*.pth")), weights_only=True)
+    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in model.state_dict().items())
     start.unlink()
-    assert run("second", "--resume", epochs=2, **options)[0] == 0
-    assert run("third", **options)[0] == EXIT_USER_ERROR
-    assert "start.pth" in capsys.readouterr().err
+    assert run("on", "--resume", epochs=2, **options)[0] == 0
+    assert "start.pth" in refused("another", **options)
 
 
-def test_a_training_is_not_resumed_with_other_samples(run, static_set, capsys):
+def test_a_training_is_not_resumed_with_other_samples(run, refused, tmp_path):
     """As after `ava-subset --seed 7`: same settings, another choice."""
     subset_of = {f"{split}_annotations_subset": f"{split}.arrow" for split in ("train", "test")}
     options = {"annotation_type": "subset", **subset_of}
-    _, folder = run("first")
-    data = folder.parents[1]
-    for seed, status in ((0, 0), (7, EXIT_USER_ERROR)):
-        config = write_config(data.parent / "config.yaml", **options)
-        assert exit_status(subset.main, config, data, "--seed", seed) == 0
-        assert run("subset", *["--resume"] * bool(seed), epochs=1 + bool(seed), **options)[0] == status
-    assert "samples.train: '" in capsys.readouterr().err
 
+    def choose(seed: int) -> None:
+        config = write_config(tmp_path / "config.yaml", **options)
+        assert exit_status(subset.main, config, tmp_path / "data", "--seed", seed) == 0
 
-def test_resuming_with_a_log_that_has_lost_epochs(run, capsys):
-    _, folder = run("lost")
-    whole = (folder / "log.csv").read_text()
-    (folder / "log.csv").unlink()
-    for words in ("log.csv has 0 of 1 finished epochs", "log.csv lacks the numbers of val_accuracy"):
-        for epochs in (1, 2):  # finished, and to be resumed
-            assert run("lost", "--resume", epochs=epochs)[0] == EXIT_USER_ERROR
-            assert words in capsys.readouterr().err
-        (folder / "log.csv").write_text(whole.replace("val_accuracy", "accuracy"))
-    (folder / "log.csv").write_text(whole)
-    assert run("lost", "--resume")[0] == 0
-    assert "lost: 1 epochs, validation accuracy" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a/", ".hidden"])
-def test_names_that_cannot_name_a_folder(run, tmp_path, capsys, name):
-    for options in ((), ("--resume",)):
-        assert run(name, *options)[0] == EXIT_USER_ERROR
-        assert f"--name {name!r}" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["download", "extracted"]
-
-
-def test_there_is_nothing_to_resume(run, capsys):
-    status, folder = run("absent", "--resume")
-    assert status == EXIT_USER_ERROR
-    assert "absent holds no run" in capsys.readouterr().err
-    assert not folder.exists()
-
-
-def test_several_processes_need_a_name(run, tmp_path, monkeypatch, capsys):
-    run("made", "--resume")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert exit_status(train.main, tmp_path / "config.yaml", tmp_path / "data", "--device", "cpu") == EXIT_USER_ERROR
-    assert "--name" in capsys.readouterr().err
-    assert not (tmp_path / "data" / "experiments").exists()
-
-
-@pytest.mark.parametrize("seed", ["-1", str(2**63), "1.5", "x"])
-def test_seeds_that_no_generator_takes(run, capsys, seed):
-    status, folder = run("never", "--seed", seed)
-    assert status == EXIT_USER_ERROR
-    assert "--seed" in capsys.readouterr().err
-    assert not folder.exists()
-
-
-def test_an_interrupt_loses_no_finished_epoch(run, monkeypatch, capsys):
-    original = Experiment.save
-
-    def interrupted(self, epoch, *arguments, **options):
-        original(self, epoch, *arguments, **options)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Experiment, "save", interrupted)
-    status, folder = run("cut", epochs=2)
-    assert status == EXIT_INTERRUPTED
-    monkeypatch.setattr(Experiment, "save", original)
-    assert run("cut", "--resume", epochs=2)[0] == 0
-    assert [line["epoch"] for line in log(folder)] == ["1", "2"]
-    assert "interrupted" in capsys.readouterr().err
-
-
-def test_best_only_keeps_epochs_whose_accuracy_has_risen(tmp_path):
-    settings = {"config": {"mode": "s_a", "save_best_only": True}}
-    run = Experiment(tmp_path / "x", settings, resume=False)
-    for epoch, accuracy in enumerate((0.5, 0.4, 0.5, 0.75), start=1):
-        run.append_log({"epoch": epoch, "val_accuracy": accuracy})
-        run.save(epoch, {"w": torch.zeros(1)}, {"epoch": epoch}, best=True)
-    assert sorted(path.name for path in run.folder.glob("*.pth")) == [
-        "x-s_a-weights-01-0.5000.pth",
-        "x-s_a-weights-04-0.7500.pth",
-    ]
-    assert run.load_state() == {"epoch": 4}
+    choose(0)
+    assert run("subset", **options)[0] == 0
+    choose(7)
+    assert "samples.train: '" in refused("subset", "--resume", epochs=2, **options)
 
 
 @pytest.mark.parametrize(
@@ -275,17 +221,8 @@ def test_a_training_that_has_stalled_ends(run, capsys):
         status, folder = run("still", *resume, **options)
         assert status == 0
         assert [line["epoch"] for line in log(folder)] == ["1", "2", "3"]
-    assert "has not fallen for 2 epochs" in capsys.readouterr().out
-
-
-def test_training_from_given_weights(run, static_set, config, tmp_path):
-    model = models.build("s_a", config.audio_shape, config.video_shape)
-    torch.save(model.state_dict(), tmp_path / "start.pth")
-    weights = {"load_weights": True, "weights_file": str(tmp_path / "start.pth"), "learning_rate": 1e-12}
-    status, folder = run("on", **weights)
-    assert status == 0
-    trained = torch.load(next(folder.glob("*.pth")), weights_only=True)
-    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in model.state_dict().items())
+        printed = capsys.readouterr().out
+        assert all(fact in printed for fact in ("has not fallen for 2 epochs", "still: 3 epochs, validation accuracy"))
 
 
 @pytest.fixture
@@ -305,49 +242,84 @@ def test_bfloat16(run):
     assert np.isfinite(float(log(folder)[0]["train_loss"]))
 
 
-def test_an_unreachable_bot_stops_nothing(run, tmp_path, capsys):
-    bot = tmp_path / "bot.yaml"
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_bot_gets_the_numbers_and_stops_nothing_if_it_cannot_be_reached(
+    run, tmp_path, monkeypatch, capsys, reachable
+):
+    bot, sent = tmp_path / "bot.yaml", []
     bot.write_text("api_key: '1:a'\nchat_id: '2'\napi_url: 'http://127.0.0.1:9'\n")
+    if reachable:
+        monkeypatch.setattr("ava_asd.telegram.TelegramBot.send", lambda self, text: sent.append(text))
     status, folder = run("reported", "--bot-config", bot)
-    assert status == 0
-    assert len(log(folder)) == 1
-    assert "no Telegram report" in capsys.readouterr().err
+    assert (status, len(log(folder)), len(sent)) == (0, 1, int(reachable))
+    assert ("no Telegram report" in capsys.readouterr().err) is not reachable
+    for text in sent:
+        training, validation = text.split("Validation:")
+        assert "reported\nEpoch 1\n" in training
+        assert all(f"\n{name}: " in part for part in (training, validation) for name in ("loss", "accuracy"))
+        assert "seconds" not in text
 
 
-def test_the_bot_gets_the_numbers(run, tmp_path, monkeypatch):
-    sent = []
-    monkeypatch.setattr("ava_asd.telegram.TelegramBot.send", lambda self, text: sent.append(text))
-    bot = tmp_path / "bot.yaml"
-    bot.write_text("api_key: '1:a'\nchat_id: '2'\n")
-    assert run("reported", "--bot-config", bot)[0] == 0
-    (text,) = sent
-    training, validation = text.split("Validation:")
-    assert "reported\nEpoch 1\n" in training
-    assert all(f"\n{name}: " in part for part in (training, validation) for name in ("loss", "accuracy"))
-    assert "seconds" not in text
+# ---------------------------------------------------------------- the experiment's folder
+
+
+def experiment(folder: Path, accuracies: tuple[float, ...], best_only: bool = False) -> Experiment:
+    """An experiment of as many epochs as there are validation accuracies."""
+    run = Experiment(folder / "x", {"config": {"mode": "s_a", "save_best_only": best_only}}, resume=False)
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        run.append_log({"epoch": epoch, "val_accuracy": accuracy})
+        run.save(epoch, {"w": torch.zeros(1)}, {"epoch": epoch}, best=True)
+    return run
+
+
+def test_best_only_keeps_epochs_whose_accuracy_has_risen(tmp_path):
+    run = experiment(tmp_path, (0.5, 0.4, 0.5, 0.75), best_only=True)
+    kept = ["x-s_a-weights-01-0.5000.pth", "x-s_a-weights-04-0.7500.pth"]
+    assert sorted(path.name for path in run.folder.glob("*.pth")) == kept
+    assert run.load_state() == {"epoch": 4}
 
 
 @pytest.mark.parametrize(
-    ("options", "changes", "words"),
+    ("left", "facts"),
     [
-        ([], {"annotation_type": "subset"}, ["train_annotations_subset.arrow", "'ava-subset'"]),
-        ([], {"nmfcc": 14}, ["nmfcc 13 instead of 14", "'ava-extract mfccs'"]),
-        (["--bot-config", "none.yaml"], {}, ["none.yaml", "there is no file"]),
-        ([], {"load_weights": True, "weights_file": "none.pth"}, ["none.pth"]),
-        ([], {"load_weights": True, "weights_file": "{tmp_path}/video.pth"}, ["weights of mode s_v", "of mode s_a"]),
+        ("epoch,val_accuracy\n1,0.5\n", "has 1 of 2 finished epochs"),
+        ("epoch,accuracy\n1,0.5\n2,0.4\n", "lacks the numbers of val_accuracy"),
     ],
 )
-def test_user_mistakes(run, tmp_path, capsys, options, changes, words):
-    torch.save(models.build("s_v", (1, 13, 8), (1, 5, 18, 24)).state_dict(), tmp_path / "video.pth")
-    changes = {key: str(value).format(tmp_path=tmp_path) if "file" in key else value for key, value in changes.items()}
-    status, folder = run("never", *options, **changes)
-    message = capsys.readouterr().err
-    assert status == EXIT_USER_ERROR
-    assert all(word in message for word in words), message
-    assert not folder.exists()
+def test_resuming_with_a_log_that_has_lost_epochs(tmp_path, left, facts):
+    run = experiment(tmp_path, (0.5, 0.4))
+    run.log.write_text(left)
+    with pytest.raises(UserError, match=rf"log\.csv {facts}"):
+        run.load_state()
 
 
-def test_resuming_needs_a_name(run, tmp_path, capsys):
-    run("made", "--resume")
-    assert exit_status(train.main, tmp_path / "config.yaml", tmp_path / "data", "--resume") == EXIT_USER_ERROR
-    assert "--resume: say which experiment with --name" in capsys.readouterr().err
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "changes", "facts"),
+    [
+        *((name, [], {}, [f"--name {name!r}"]) for name in ("..", ".", "", "a/b", "a/", ".hidden")),
+        ("../data", ["--resume"], {}, ["--name '../data'"]),
+        *(("never", ["--seed", seed], {}, ["--seed"]) for seed in ("-1", str(2**63), "1.5", "x")),
+        ("absent", ["--resume"], {}, ["absent holds no run"]),
+        (None, ["--resume"], {}, ["--resume", "--name"]),
+        ("never", [], {"annotation_type": "subset"}, ["train_annotations_subset.arrow", "'ava-subset'"]),
+        ("never", [], {"nmfcc": 14}, ["nmfcc 13 instead of 14", "'ava-extract mfccs'"]),
+        ("never", ["--bot-config", "none.yaml"], {}, ["none.yaml", "there is no file"]),
+        ("never", [], {"load_weights": True, "weights_file": "none.pth"}, ["none.pth"]),
+        ("never", [], {"load_weights": True, "weights_file": "video.pth"}, ["weights of mode s_v", "of mode s_a"]),
+    ],
+)
+def test_user_mistakes(refused, tmp_path, monkeypatch, name, options, changes, facts):
+    monkeypatch.chdir(tmp_path)
+    torch.save(models.build("s_v", (1, 13, 8), (1, 5, 18, 24)).state_dict(), "video.pth")
+    message = refused(name, *options, **changes)
+    assert all(fact in message for fact in facts), message
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["download", "extracted"]
+
+
+def test_several_processes_need_a_name(refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "--name" in refused(None)
+    assert not (tmp_path / "data" / "experiments").exists()
