@@ -116,13 +116,13 @@ def _outcomes(
     context = multiprocessing.get_context("spawn")
     stopping = context.Event()
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (stopping,)) as pool:
-        # Ctrl-C reaches the workers too; they are born ignoring it, and heed it while they work on a video: one that
+        # Ctrl-C reaches the workers too. They start by ignoring it and obey it while they work on a video: one that
         # starts or waits has nothing to clean up and would only print a traceback.
-        heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             waiting = {pool.submit(_attempt_in_worker, function, item): name for name, item in items.items()}
         finally:
-            signal.signal(signal.SIGINT, heeding)
+            signal.signal(signal.SIGINT, handler)
         try:
             for future in concurrent.futures.as_completed(waiting):
                 yield waiting[future], future.result()
@@ -182,11 +182,10 @@ def _attempt_in_worker(function: Callable[[Item], object], item: Item) -> str | 
 
 
 def one_thread_each() -> None:
-    """Make ready a worker: workers share the cores by being many, threads inside each would only quarrel."""
+    """Prepare a worker process: the cores are shared by many workers, so each works on one thread."""
     import cv2
     import torch
 
     reuse_freed_memory()
-
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
