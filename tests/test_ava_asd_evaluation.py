@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
+from ava_asd_set import write_config
+from tiny import exit_status
 
 from ava_asd import evaluate, keras_metrics, models
 from ava_asd.evaluation import evaluate_output, evaluate_outputs, nearest_windows, predict
 from core.evaluation.official import read_groundtruth
 from core.runtime.errors import EXIT_USER_ERROR
 
-SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
+PUBLISHED_COLUMNS = """weights audio_accuracy video_accuracy main_accuracy audio_map video_map main_map
+    audio_ap_sp video_ap_sp main_ap_sp audio_ap_ns video_ap_ns main_ap_ns audio_auc video_auc main_auc
+    orig_main_map orig_video_map orig_audio_map"""
 AUDIO, VIDEO = (1, 13, 20), (1, 1, 8, 8)
 
 
 @dataclass
 class ToyWindows:
-    """Windows in memory, with random sound and faces."""
+    """Windows in memory, with random audio and faces."""
 
     entity_id: np.ndarray
     timestamp: np.ndarray
@@ -45,14 +48,12 @@ class ToyWindows:
 
 
 def write_annotations(folder: Path, rows: list[tuple[str, float, bool]]) -> Path:
-    """Annotations of rows (entity, time, speaking), a file a video."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for video in {entity.split(":")[0] for entity, _, _ in rows}:
-        with (folder / f"{video}-activespeaker.csv").open("w") as file:
-            for entity, time, speaking in rows:
-                if entity.split(":")[0] == video:
-                    label = "SPEAKING_AUDIBLE" if speaking else "NOT_SPEAKING"
-                    file.write(f"{video},{time},0.1,0.1,0.5,0.5,{label},{entity}\n")
+    """Annotations of rows (entity, time, speaking), a file a video; the video is the entity's name up to a colon."""
+    folder.mkdir()
+    for entity, time, speaking in rows:
+        video, label = entity.split(":")[0], "SPEAKING_AUDIBLE" if speaking else "NOT_SPEAKING"
+        with (folder / f"{video}-activespeaker.csv").open("a") as file:
+            file.write(f"{video},{time},0.1,0.1,0.5,0.5,{label},{entity}\n")
     return folder
 
 
@@ -78,14 +79,13 @@ def test_each_face_takes_its_nearest_window(annotated):
 
 
 def test_faces_of_one_name_in_two_videos_are_two(tmp_path):
-    rows = {"v": [(900.0, "1"), (900.5, "1")], "w": [(50.0, "1"), (50.5, "2")]}
-    for video, faces in rows.items():
-        lines = [f"{video},{time},0.1,0.1,0.5,0.5,SPEAKING_AUDIBLE,{entity}\n" for time, entity in faces]
-        (tmp_path / f"{video}-activespeaker.csv").write_text("".join(lines))
+    for line in ("v,900.0,1", "v,900.5,1", "w,50.0,1", "w,50.5,2"):
+        video, time, entity = line.split(",")
+        with (tmp_path / f"{video}-activespeaker.csv").open("a") as file:
+            file.write(f"{video},{time},0.1,0.1,0.5,0.5,SPEAKING_AUDIBLE,{entity}\n")
     truth = read_groundtruth([tmp_path])
     assert nearest_windows(["v"], ["1"], np.array([900.0]), truth).tolist() == [0, 0, -1, -1]
-    found = nearest_windows(["w", "v", "w"], ["2", "1", "1"], np.array([900.0, 900.0, 900.0]), truth)
-    assert found.tolist() == [1, 1, 2, 0]
+    assert nearest_windows(["w", "v", "w"], ["2", "1", "1"], np.full(3, 900.0), truth).tolist() == [1, 1, 2, 0]
 
 
 def test_nearest_windows_against_a_search_one_by_one(annotated):
@@ -95,13 +95,12 @@ def test_nearest_windows_against_a_search_one_by_one(annotated):
     entities = np.array([f"v:{number}" for number in random.integers(1, 8, 50)], dtype=object)
     times = np.round(random.uniform(900, 910, 50), 2)
     found = nearest_windows(["v"] * len(entities), entities, times, annotated(rows))
-    for (entity, time, _), place in zip(rows, found, strict=True):
+    for (entity, time, _), position in zip(rows, found, strict=True):
         own = np.flatnonzero(entities == entity)
-        if not len(own):
-            assert place == -1
-            continue
-        assert entities[place] == entity
-        assert abs(times[place] - time) == pytest.approx(np.abs(times[own] - time).min(), abs=1e-9)
+        assert (position >= 0) == bool(len(own))
+        if len(own):
+            assert entities[position] == entity
+            assert abs(times[position] - time) == pytest.approx(np.abs(times[own] - time).min(), abs=1e-9)
 
 
 def test_numbers_by_hand(annotated):
@@ -110,8 +109,7 @@ def test_numbers_by_hand(annotated):
     probability = np.array([0.9, 0.8, 0.4, 0.3, 0.2])
     result = evaluate_output(speaking, probability, truth, np.array([0, 1, 2, -1]))
     assert result.accuracy == pytest.approx(3 / 5)
-    assert result.map == pytest.approx((1 + 2 / 3) / 2)
-    assert result.ap_sp == pytest.approx((1 + 2 / 3) / 2)
+    assert result.map == result.ap_sp == pytest.approx((1 + 2 / 3) / 2)
     assert result.ap_ns == pytest.approx((1 + 1 + 3 / 4) / 3)  # ranked by the probability of not speaking
     assert result.auc == pytest.approx(5 / 6)
     # 0.9 +, 0.8 -, 0.4 +, and the face without a window last: 0 +
@@ -129,22 +127,16 @@ def test_official_and_scikit_learn_differ_where_precision_rises_again(annotated)
 
 
 def test_both_orientations_give_the_same_numbers(annotated):
-    truth = annotated([("v:1", 900.0, True), ("v:1", 900.1, False)])
+    truth, nearest = annotated([("v:1", 900.0, True), ("v:1", 900.1, False)]), np.array([3, 17])
     random = np.random.default_rng(8)
     speaking, scores = random.random(40) < 0.4, random.random((40, 3, 2))
-    nearest = np.array([3, 17])
     model = models.build("s_av", AUDIO, VIDEO)
-    results = [
-        evaluate_outputs(model, columns, speaking, orientation, truth, nearest)
-        for columns, orientation in ((scores, 0), (scores[:, :, ::-1], 1))
-    ]
-    assert list(results[0]) == ["audio", "video", "main"]
-    for name, result in results[0].items():
-        assert vars(result).keys() == vars(results[1][name]).keys()
-        for key, value in vars(result).items():
-            assert np.array_equal(value, vars(results[1][name])[key]), (name, key)
-    alone = evaluate_output(speaking, scores[:, 1, 0], truth, nearest)
-    assert results[0]["video"].map == alone.map
+    first = evaluate_outputs(model, scores, speaking, 0, truth, nearest)
+    second = evaluate_outputs(model, scores[:, :, ::-1], speaking, 1, truth, nearest)
+    assert list(first) == list(second) == ["audio", "video", "main"]
+    for name, result in first.items():
+        np.testing.assert_equal(vars(result), vars(second[name]))
+    assert first["video"].map == evaluate_output(speaking, scores[:, 1, 0], truth, nearest).map
 
 
 def test_predictions_are_the_softmax_of_each_output():
@@ -193,23 +185,16 @@ def command(tmp_path, monkeypatch):
         (f"{video}:{face}", 900 + step / 10, step % 3 == face) for video in "vw" for face in (0, 1) for step in range(9)
     ]
     data = tmp_path / "data"
+    data.mkdir()
     write_annotations(data / "annotations", rows)
-    picked = rows[::2]
-    windows = ToyWindows(
-        np.array([entity for entity, _, _ in picked]),
-        np.array([time for _, time, _ in picked]),
-        np.array([0 if speaking else 1 for _, _, speaking in picked]),
-    )
+    entities, times, speaking = map(np.array, zip(*rows[::2], strict=True))
+    windows = ToyWindows(entities, times, 1 - speaking.astype(np.int64))
     monkeypatch.setattr(evaluate, "Windows", lambda config, data, split: windows)
 
     def run(*arguments: object, out: Path = tmp_path, **changes: object) -> int:
-        values = {**yaml.safe_load(SHIPPED.read_text()), "test_ann_dir": "annotations", "mode": "s_av"}
-        values |= {"vid_frame_size": 1, "width": 8, "height": 8, **changes}
-        config = tmp_path / "config.yaml"
-        config.write_text(yaml.safe_dump(values))
-        with pytest.raises(SystemExit) as exit_:
-            evaluate.main([str(config), str(data), *map(str, arguments), "--device", "cpu", "--out", str(out)])
-        return exit_.value.code
+        values = {"test_ann_dir": "annotations", "vid_frame_size": 1, "width": 8, "height": 8, **changes}
+        config = write_config(tmp_path / "config.yaml", mfcc_frame_size=20, **values)
+        return exit_status(evaluate.main, config, data, *arguments, "--device", "cpu", "--out", out)
 
     run.windows = windows
     return run
@@ -221,8 +206,13 @@ def save(path: Path, mode: str = "s_av") -> Path:
     return path
 
 
-def test_a_weights_file(command, tmp_path, capsys):
-    assert command("--weights-file", save(tmp_path / "best.pth")) == 0
+@pytest.fixture
+def weights(tmp_path):
+    return save(tmp_path / "weights" / "best.pth")
+
+
+def test_a_weights_file(command, weights, tmp_path, capsys):
+    assert command("--weights-file", weights) == 0
     said = capsys.readouterr().out
     for part in ("18 test samples, 8 of them speaking", "audio    video     main", "ROC AUC", "report, video"):
         assert part in said
@@ -243,33 +233,13 @@ def test_the_matrices_are_shown(command, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", models.MODES)
-def test_a_folder_of_weights(command, tmp_path, mode):
+def test_a_folder_of_weights_as_csv(command, tmp_path, mode):
     for name in ("e-10.pth", "e-2.pth"):
         save(tmp_path / "weights" / name, mode)
     assert command("--weights-path", tmp_path / "weights", mode=mode) == 0
     with (tmp_path / "evaluation-results.csv").open() as file:
         header, *lines = csv.reader(file)
-    assert header == [
-        "weights",
-        "audio_accuracy",
-        "video_accuracy",
-        "main_accuracy",
-        "audio_map",
-        "video_map",
-        "main_map",
-        "audio_ap_sp",
-        "video_ap_sp",
-        "main_ap_sp",
-        "audio_ap_ns",
-        "video_ap_ns",
-        "main_ap_ns",
-        "audio_auc",
-        "video_auc",
-        "main_auc",
-        "orig_main_map",
-        "orig_video_map",
-        "orig_audio_map",
-    ]
+    assert header == PUBLISHED_COLUMNS.split()
     assert [Path(line[0]).name for line in lines] == ["e-2.pth", "e-10.pth"]
     for line in lines:
         for name, value in zip(header[1:], line[1:], strict=True):
@@ -277,14 +247,12 @@ def test_a_folder_of_weights(command, tmp_path, mode):
             assert (0 <= float(value) <= 1) if there else value == "", name
 
 
-def test_the_csv_has_the_numbers_of_the_file(command, tmp_path):
-    path = save(tmp_path / "weights" / "e-1.pth")
-    command("--weights-path", path.parent)
+def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path):
+    command("--weights-path", weights.parent)
     with (tmp_path / "evaluation-results.csv").open() as file:
         (line,) = csv.DictReader(file)
-    model = models.build("s_av", AUDIO, VIDEO)
-    models.load_weights(model, path)
-    windows = command.windows
+    model, windows = models.build("s_av", AUDIO, VIDEO), command.windows
+    models.load_weights(model, weights)
     scores = predict(model, windows, torch.device("cpu"), 16)
     truth = read_groundtruth([tmp_path / "data" / "annotations"])
     nearest = nearest_windows(windows.video_id, windows.entity_id, windows.timestamp, truth)
@@ -295,20 +263,13 @@ def test_the_csv_has_the_numbers_of_the_file(command, tmp_path):
         assert float(line[f"orig_{output}_map"]) == pytest.approx(result.orig_map)
 
 
-def test_legacy_numbers(command, tmp_path, capsys):
-    path = save(tmp_path / "best.pth")
-    assert command("--weights-file", path, "--legacy") == 0
+def test_legacy_numbers(command, weights, capsys):
+    assert command("--weights-file", weights, "--legacy") == 0
     said = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[3:])
-    assert list(said) == [
-        "total loss",
-        "audio accuracy",
-        "video accuracy",
-        "main accuracy",
-        "area under ROC",
-        "area under precision-recall",
-    ]
+    accuracies = ["audio accuracy", "video accuracy", "main accuracy"]
+    assert list(said) == ["total loss", *accuracies, "area under ROC", "area under precision-recall"]
     model = models.build("s_av", AUDIO, VIDEO).eval()
-    models.load_weights(model, path)
+    models.load_weights(model, weights)
     audio, video, classes = next(command.windows.batches(18))
     with torch.no_grad():
         audio, video, main = (torch.nn.functional.cross_entropy(out, classes) for out in model(audio, video))
@@ -317,64 +278,51 @@ def test_legacy_numbers(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "facts"),
     [
-        (["--weights-path", "{tmp}/none"], "there is no such folder"),
-        (["--weights-path", "{tmp}/data"], "it holds no weights"),
-        (["--weights-file", "{tmp}/none.pth"], "there is no such file"),
-        (["--weights-file", "{tmp}/s_v.pth"], "weights of mode s_v, and the network is of mode s_av"),
-        (["--weights-path", "{tmp}/mixed"], "weights of mode s_a, and the network is of mode s_av"),
-        (["--weights-path", "{tmp}", "--legacy"], "--legacy can only be used with --weights-file"),
-        (["--weights-path", "{tmp}", "--show"], "--show can only be used with --weights-file"),
-        (["--weights-file", "{tmp}/a.pth", "--legacy", "--show"], "and not with --legacy"),
-        ([], "one of the arguments --weights-file --weights-path is required"),
+        (["--weights-path", "{tmp}/none"], ["{tmp}/none", "no such folder"]),
+        (["--weights-path", "{tmp}/data"], ["{tmp}/data", "no weights", ".hdf5"]),
+        (["--weights-file", "{tmp}/none.pth"], ["{tmp}/none.pth", "no such file"]),
+        (["--weights-file", "{tmp}/mixed/2.pth"], ["{tmp}/mixed/2.pth", "mode s_v", "mode s_av"]),
+        (["--weights-path", "{tmp}/mixed"], ["{tmp}/mixed/2.pth", "mode s_v", "mode s_av"]),
+        (["--weights-path", "{tmp}", "--legacy"], ["--legacy", "--weights-file"]),
+        (["--weights-path", "{tmp}", "--show"], ["--show", "--weights-file"]),
+        (["--weights-file", "{tmp}/mixed/1.pth", "--legacy", "--show"], ["--show", "--legacy"]),
+        (["--weights-file", "{tmp}/mixed/nan.pth"], ["{tmp}/mixed/nan.pth", "not finite"]),
+        (["--weights-file", "{tmp}/mixed/inf.pth"], ["{tmp}/mixed/inf.pth", "not finite"]),
+        (["--weights-file", "{tmp}/mixed/nan.pth", "--legacy"], ["{tmp}/mixed/nan.pth", "not finite"]),
+        (["--weights-file", "{tmp}/mixed/inf.pth", "--legacy"], ["{tmp}/mixed/inf.pth", "not finite"]),
+        ([], ["--weights-file", "--weights-path"]),
     ],
 )
-def test_mistakes(command, tmp_path, capsys, arguments, words):
-    if "{tmp}/s_v.pth" in arguments:
-        save(tmp_path / "s_v.pth", "s_v")
-    elif "{tmp}/mixed" in arguments:
-        save(tmp_path / "mixed" / "1.pth")
-        save(tmp_path / "mixed" / "2.pth", "s_a")
+def test_mistakes(command, tmp_path, capsys, arguments, facts):
+    weights = torch.load(save(tmp_path / "mixed" / "1.pth"), weights_only=True)
+    save(tmp_path / "mixed" / "2.pth", "s_v")
+    for number in ("nan", "inf"):
+        weights["main_out.weight"][0, 0] = float(number)
+        torch.save(weights, tmp_path / "mixed" / f"{number}.pth")
     assert command(*(argument.format(tmp=tmp_path) for argument in arguments)) == EXIT_USER_ERROR
-    assert words in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert [fact for fact in facts if fact.format(tmp=tmp_path) not in message] == [], message
     assert not (tmp_path / "evaluation-results.csv").exists()
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-@pytest.mark.parametrize("options", [(), ("--legacy",)])
-def test_weights_that_are_no_numbers(command, tmp_path, capsys, number, options):
-    path = save(tmp_path / "diverged.pth")
-    weights = torch.load(path, weights_only=True)
-    weights["main_out.weight"][0, 0] = number
-    torch.save(weights, path)
-    assert command("--weights-file", path, *options) == EXIT_USER_ERROR
-    assert "diverged.pth: its scores are not finite" in capsys.readouterr().err
+def test_an_output_folder_that_cannot_be(command, weights, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "load_weights", lambda *arguments: pytest.fail("the folder is checked first"))
+    assert command("--weights-file", weights, out=weights / "results") == EXIT_USER_ERROR
+    assert str(weights / "results") in capsys.readouterr().err
 
 
-def test_an_output_folder_that_cannot_be(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "load_weights", lambda *arguments: pytest.fail("the folder is looked at first"))
-    path = save(tmp_path / "best.pth")
-    assert command("--weights-file", path, out=path / "results") == EXIT_USER_ERROR
-    assert "cannot create the folder" in capsys.readouterr().err
-
-
-def test_samples_without_audio_are_counted(command, tmp_path, capsys):
-    path = save(tmp_path / "best.pth")
-    command("--weights-file", path)
-    assert "left out" not in capsys.readouterr().out
-    command.windows.without_audio = 1234
-    for options in ((), ("--legacy",)):
-        assert command("--weights-file", path, *options) == 0
-        said = capsys.readouterr().out
-        assert "left out: 1,234 samples whose audio would reach beyond their video's" in said
+def test_samples_without_audio_are_counted(command, weights, capsys):
+    for count, options in ((0, ()), (1234, ()), (1234, ("--legacy",))):
+        command.windows.without_audio = count
+        assert command("--weights-file", weights, *options) == 0
+        assert ("left out: 1,234 samples" in capsys.readouterr().out) == bool(count)
 
 
 @pytest.mark.parametrize("option", ["--weights-file", "--weights-path"])
-def test_weights_trained_with_the_classes_the_other_way_round(command, tmp_path, capsys, option):
-    folder = save(tmp_path / "run" / "1.pth").parent
-    save(folder / "2.pth")
-    given = folder if option == "--weights-path" else folder / "1.pth"
+def test_weights_trained_with_the_classes_the_other_way_round(command, weights, capsys, option):
+    save(weights.parent / "2.pth")
     published = {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 1}
     for text, warned in (
         (json.dumps({"config": {"classes": {label: 1 - number for label, number in published.items()}}}), 1),
@@ -383,26 +331,20 @@ def test_weights_trained_with_the_classes_the_other_way_round(command, tmp_path,
         ("[]", 0),
         ("{", 0),
     ):
-        (folder / "settings.json").write_text(text)
-        assert command(option, given) == 0
-        told = capsys.readouterr().err
-        assert told.count(f"warning: the weights in {folder} were trained with the classes") == warned
+        (weights.parent / "settings.json").write_text(text)
+        assert command(option, weights.parent if option == "--weights-path" else weights) == 0
+        assert capsys.readouterr().err.count(f"warning: the weights in {weights.parent} were trained") == warned
 
 
-def test_samples_of_one_class(command, tmp_path, capsys):
-    command.windows.class_id[:] = 1
-    assert command("--weights-file", save(tmp_path / "best.pth")) == EXIT_USER_ERROR
-    assert "all 18 test samples are of one class" in capsys.readouterr().err
+def test_data_that_cannot_be_evaluated(command, weights, tmp_path, capsys):
+    def refused(*facts: object) -> None:
+        assert command("--weights-file", weights) == EXIT_USER_ERROR
+        message = capsys.readouterr().err
+        assert all(str(fact) in message for fact in facts), message
 
-
-def test_annotations_of_other_videos(command, tmp_path, capsys):
     command.windows.entity_id[:] = "x:1"
-    assert command("--weights-file", save(tmp_path / "best.pth")) == EXIT_USER_ERROR
-    assert "no evaluated face is in the original annotations" in capsys.readouterr().err
-
-
-def test_no_data_folder(command, tmp_path, capsys):
-    path = save(tmp_path / "best.pth")
+    refused("no evaluated face", tmp_path / "data" / "annotations")
+    command.windows.class_id[:] = 1
+    refused("all 18 test samples are of one class")
     (tmp_path / "data").rename(tmp_path / "moved")
-    assert command("--weights-file", path) == EXIT_USER_ERROR
-    assert "no data folder" in capsys.readouterr().err
+    refused("no data folder", tmp_path / "data")
