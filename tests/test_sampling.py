@@ -18,8 +18,9 @@ def chain(batches: list[list[int]]) -> list[int]:
 
 def of_all_processes(world_size: int, **arguments) -> list[list[int]]:
     """The global batches: each process's share, the items of a batch put together in the order of one process."""
-    shares = [numbers(ShuffledBatches(rank=rank, world_size=world_size, **arguments)) for rank in range(world_size)]
-    assert len({len(share) for share in shares}) == 1  # else a process would wait for ever
+    samplers = [ShuffledBatches(rank=rank, world_size=world_size, **arguments) for rank in range(world_size)]
+    shares = [numbers(sampler) for sampler in samplers]
+    assert len({*map(len, shares), *map(len, samplers)}) == 1  # else a process would wait for ever
     assert all(map(all, shares))  # and none gets an empty share
     batches = []
     for parts in zip(*shares, strict=True):
@@ -27,6 +28,7 @@ def of_all_processes(world_size: int, **arguments) -> list[list[int]]:
         for rank, part in enumerate(parts):
             batch[rank::world_size] = part
         batches.append(batch)
+    assert all(sampler.global_sizes() == [len(batch) for batch in batches] for sampler in samplers)
     return batches
 
 
@@ -37,14 +39,6 @@ def test_the_same_global_batches_for_any_number_of_processes(world_size, items, 
     assert sorted(chain(alone)) == list(range(items))
     shared = of_all_processes(world_size, items=items, batch_size=batch_size, seed=3)
     assert shared == [batch for batch in alone if len(batch) >= world_size]
-
-
-def test_a_rest_too_small_for_all_processes_is_left_out_by_all():
-    sampler = ShuffledBatches(items=9, batch_size=4, rank=0, world_size=2)
-    assert sampler.global_sizes() == [4, 4]
-    assert len(sampler) == len(list(sampler)) == 2
-    assert ShuffledBatches(items=10, batch_size=4, world_size=2).global_sizes() == [4, 4, 2]
-    assert ShuffledBatches(items=8, batch_size=4).global_sizes() == [4, 4]
 
 
 def test_order_depends_on_seed_and_epoch_alone():
