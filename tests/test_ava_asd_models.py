@@ -13,6 +13,7 @@ from ava_asd.training import weighted_loss
 from core.optimization import make_optimizer
 from core.runtime.errors import UserError
 
+AUDIO_VISUAL, OUTPUTS = ("s_av", "s_av_fc"), ["audio", "video", "main"]
 AUDIO = (1, 13, 20)
 VIDEO = (3, 2, 12, 10)  # channels, frames, height, width
 
@@ -67,23 +68,23 @@ def test_a_convolution_over_frames_is_that_of_pytorch(kernel):
 
 
 @pytest.mark.parametrize(
-    ("type_", "autocast", "expected", "by_winograd"),
+    ("type_", "autocast", "by_winograd"),
     [
-        (torch.float32, False, torch.float32, True),
-        (torch.float32, True, torch.bfloat16, False),
-        (torch.bfloat16, False, torch.bfloat16, False),
-        (torch.float64, False, torch.float64, False),
+        (torch.float32, False, True),
+        (torch.float32, True, False),
+        (torch.bfloat16, False, False),
+        (torch.float64, False, False),
     ],
 )
-def test_only_float32_goes_by_winograd(monkeypatch, type_, autocast, expected, by_winograd):
+def test_only_float32_goes_by_winograd(monkeypatch, type_, autocast, by_winograd):
     calls, original = [], winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *arguments: calls.append(1) or original(*arguments))
     torch.manual_seed(3)
-    layer, pictures = SameConv2d(4, 8, (5, 5)).to(type_), torch.randn(2, 4, 9, 7).to(type_)
+    layer, maps = SameConv2d(4, 8, (5, 5)).to(type_), torch.randn(2, 4, 9, 7).to(type_)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output = layer(pictures)
-        plain = F.conv2d(pictures, layer.weight, layer.bias, padding=2)
-    assert output.dtype == plain.dtype == expected
+        output = layer(maps)
+        plain = F.conv2d(maps, layer.weight, layer.bias, padding=2)
+    assert output.dtype == plain.dtype == (torch.bfloat16 if autocast else type_)
     assert bool(calls) == by_winograd
     torch.testing.assert_close(output, plain)
 
@@ -103,43 +104,39 @@ def test_the_layer_table(mode, flat, parameters):
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_logits_of_every_mode(networks):
-    audio, video = inputs()
+@pytest.mark.parametrize(
+    ("mode", "names"), [("s_a", ["audio"]), ("s_v", ["video"]), *((mode, OUTPUTS) for mode in AUDIO_VISUAL)]
+)
+def test_which_outputs_depend_on_which_input(networks, mode, names):
+    model, (audio, video) = networks[mode], inputs()
     with torch.no_grad():
-        assert networks["s_a"](audio).shape == (2, 2)
-        assert networks["s_v"](video).shape == (2, 2)
-        for mode in models.AUDIO_VISUAL_MODES:
-            logits = networks[mode](audio, video)
-            assert [output.shape for output in logits] == [(2, 2)] * 3
-        for mode, model in networks.items():
-            assert len(model.logits(audio, video)) == len(model.outputs), mode
+        logits, of_other_audio = model.logits(audio, video), model.logits(audio + 1, video)
+        of_other_faces = model.logits(audio, 1 - video)
+    assert list(model.outputs) == names
+    assert [output.shape for output in logits] == [(2, 2)] * len(names)
+    changed = [not torch.equal(*pair) for pair in zip(logits, of_other_audio, strict=True)]
+    assert changed == [name != "video" for name in names]
+    changed = [not torch.equal(*pair) for pair in zip(logits, of_other_faces, strict=True)]
+    assert changed == [name != "audio" for name in names]
 
 
-@pytest.mark.parametrize("mode", models.AUDIO_VISUAL_MODES)
-def test_the_outputs_stand_in_the_published_order(networks, mode):
+def test_forward_takes_what_the_mode_takes(networks):
     audio, video = inputs()
-    with torch.no_grad():
-        a_out, v_out, main_out = networks[mode](audio, video)
-        other_sound = networks[mode](audio + 1, video)
-        other_faces = networks[mode](audio, 1 - video)
-    assert not torch.equal(other_sound[0], a_out)
-    assert torch.equal(other_sound[1], v_out)
-    assert not torch.equal(other_sound[2], main_out)
-    assert torch.equal(other_faces[0], a_out)
-    assert not torch.equal(other_faces[1], v_out)
-    assert not torch.equal(other_faces[2], main_out)
+    for mode, batch in {"s_a": [audio], "s_v": [video], "s_av": [audio, video], "s_av_fc": [audio, video]}.items():
+        with torch.no_grad():
+            output, expected = networks[mode](*batch), networks[mode].logits(audio, video)
+        torch.testing.assert_close(output if len(batch) == 2 else (output,), expected)
 
 
-@pytest.mark.parametrize("mode", models.AUDIO_VISUAL_MODES)
+@pytest.mark.parametrize("mode", AUDIO_VISUAL)
 def test_dropout_is_on_the_joint_output_in_training_only(networks, mode):
     model, batch = networks[mode], inputs()
     with torch.no_grad():
         first, second = model.train()(*batch), model(*batch)
-        quiet, again = model.eval()(*batch), model(*batch)
-    assert torch.equal(first[0], quiet[0])
-    assert torch.equal(first[1], quiet[1])
+        evaluated, again = model.eval()(*batch), model(*batch)
+    assert [torch.equal(*pair) for pair in zip(first, evaluated, strict=True)] == [True, True, False]
     assert not torch.equal(first[2], second[2])
-    assert torch.equal(quiet[2], again[2])
+    assert torch.equal(evaluated[2], again[2])
 
 
 def test_the_batch_does_not_matter(networks):
@@ -151,7 +148,7 @@ def test_the_batch_does_not_matter(networks):
         torch.testing.assert_close(whole[1:2], one)
 
 
-@pytest.mark.parametrize("mode", models.AUDIO_VISUAL_MODES)
+@pytest.mark.parametrize("mode", AUDIO_VISUAL)
 def test_the_penalty_is_on_the_kernels_of_the_convolutions(mode):
     model = models.build(mode, AUDIO, VIDEO)
     with torch.no_grad():
@@ -166,7 +163,7 @@ def test_the_penalty_is_on_the_kernels_of_the_convolutions(mode):
 
 
 def test_single_modes_have_no_penalty(networks):
-    assert networks["s_a"].penalty().item() == networks["s_v"].penalty().item() == 0
+    assert [networks[mode].penalty().item() for mode in ("s_a", "s_v")] == [0, 0]
 
 
 def test_initial_weights_are_those_of_keras():
@@ -188,28 +185,30 @@ def test_an_unknown_mode():
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 def test_our_own_weights(suffix, networks, tmp_path):
-    path = tmp_path / f"weights{suffix}"
-    torch.save(networks["s_av_fc"].state_dict(), path)
+    path, expected = tmp_path / f"weights{suffix}", networks["s_av_fc"].state_dict()
+    torch.save(expected, path)
     model = models.build("s_av_fc", AUDIO, VIDEO)
     models.load_weights(model, path)
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in networks["s_av_fc"].state_dict().items())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
 
 
-def test_our_own_weights_of_another_mode_shape_or_kind(networks, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "video", "facts"),
+    [
+        ("s_v", VIDEO, ["mode s_v", "mode s_av", "'mode: s_v'"]),
+        ("s_av", (3, 1, 12, 10), ["video.fc7.weight is (256, 1024), not (256, 512)"]),
+        ({"conv.weight": torch.zeros(3)}, VIDEO, ["another network"]),
+        (3, VIDEO, ["not a state dict"]),
+        (None, VIDEO, ["no such file"]),
+    ],
+)
+def test_weights_of_another_mode_shape_or_kind(networks, tmp_path, content, video, facts):
     path = tmp_path / "weights.pth"
-    torch.save(networks["s_av"].state_dict(), path)
-    with pytest.raises(UserError, match=r"mode s_av, and the network is of mode s_v; set 'mode: s_av'"):
-        models.load_weights(networks["s_v"], path)
-    with pytest.raises(UserError, match=r"video.fc7.weight is \(256, 1024\), not \(256, 512\)"):
-        models.load_weights(models.build("s_av", AUDIO, (3, 1, 12, 10)), path)
-    torch.save({"conv.weight": torch.zeros(3)}, path)
-    with pytest.raises(UserError, match="weights of another network"):
-        models.load_weights(networks["s_v"], path)
-    path.write_text("no weights")
-    with pytest.raises(UserError, match="not a PyTorch state dict"):
-        models.load_weights(networks["s_v"], path)
-    with pytest.raises(UserError, match="no such file"):
-        models.load_weights(networks["s_v"], tmp_path / "absent.pth")
+    if content is not None:
+        torch.save(networks[content].state_dict() if content in list(networks) else content, path)
+    with pytest.raises(UserError) as refused:
+        models.load_weights(models.build("s_av", AUDIO, video), path)
+    assert [fact for fact in (str(path), *facts) if fact not in str(refused.value)] == [], refused.value
 
 
 def test_the_loss_is_weighted(networks):
@@ -242,10 +241,7 @@ def test_sgd_is_that_of_keras():
 
 
 def test_the_decay_goes_on_after_an_interrupt():
-    def fresh() -> torch.optim.Optimizer:
-        return optimiser_of("SGD", torch.nn.Parameter(torch.ones(1)), 0.5)
-
-    first, second = fresh(), fresh()
+    first, second = (optimiser_of("SGD", torch.nn.Parameter(torch.ones(1)), 0.5) for _ in range(2))
     for _ in range(1000):
         first.step()
     second.load_state_dict(first.state_dict())
