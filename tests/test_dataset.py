@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import annotated
+from tiny import Track, annotated, annotated_tracks, write_crop
 
 from core.dataset import ClipDataset, ContextDataset
 from core.formats import ava
@@ -22,31 +22,20 @@ from core.runtime.errors import UserError
 
 STEP_SAMPLES = 640  # 0.04 s at 16 kHz
 SIZE = 16
-Track = tuple[str, str, int, int, tuple[str, ...]]  # video, entity, first frame, rows, labels in turn
-
-
-def annotations(tracks: list[Track]) -> pd.DataFrame:
-    return annotated(
-        (video, entity, f"{(first + n) * 0.04:.2f}", labels[n % len(labels)])
-        for video, entity, first, length, labels in tracks
-        for n in range(length)
-    )
 
 
 def make_media(folder: Path, tracks: list[Track]) -> pd.DataFrame:
-    """Crops that show the number of their frame, and audio that tells its track and time; the rows.
+    """Crops that show the number of their frame, and audio that holds its track and time; the rows.
 
     Crop of frame f: grey 2 f. Audio of track i: 4000 i and the milliseconds of the video.
     """
-    rows = annotations(tracks)
     for number, (_, entity, first, length, _) in enumerate(tracks):
-        (folder / "crops" / entity).mkdir(parents=True)
         for frame in range(first, first + length):
-            picture = np.full((SIZE, SIZE, 3), 2 * frame, np.uint8)
-            cv2.imwrite(str(folder / "crops" / entity / f"{frame * 0.04:.2f}.jpg"), picture)
+            pixels = np.full((SIZE, SIZE, 3), 2 * frame, np.uint8)
+            write_crop(folder / "crops", entity, f"{frame * 0.04:.2f}", pixels)
         samples = 4000 * number + np.arange(first * STEP_SAMPLES, (first + length - 1) * STEP_SAMPLES) // 16
         write_wav(folder / "audio" / f"{entity}.wav", samples.astype(np.int16))
-    return rows
+    return annotated_tracks(tracks)
 
 
 TRACKS: list[Track] = [
@@ -133,15 +122,12 @@ def test_random_centres_are_one_of_each_track_and_epoch(media):
     _, rows = media
     tracks = rows.drop_duplicates("entity_id")["entity_id"].tolist()
     assert len(dataset) == len(tracks) == 4
-    seen: dict[str, set[int]] = {entity: set() for entity in tracks}
+    seen = set()
     for epoch in range(200):
         batch = dataset.__getitems__([(epoch, item) for item in range(4)])
-        for entity, row in zip(tracks, batch.rows.tolist(), strict=True):
-            assert rows["entity_id"][row] == entity
-            seen[entity].add(row)
-    for entity in tracks:
-        everything = set(np.flatnonzero(rows["entity_id"] == entity).tolist())
-        assert seen[entity] == everything
+        assert rows["entity_id"][batch.rows.tolist()].tolist() == tracks
+        seen.update(batch.rows.tolist())
+    assert seen == set(range(len(rows)))
 
 
 def test_an_item_depends_on_seed_epoch_and_number_alone(media):
@@ -152,10 +138,8 @@ def test_an_item_depends_on_seed_epoch_and_number_alone(media):
         assert alone.rows[0] == whole.rows[item]
         assert torch.equal(alone.frames[alone.windows[0]], whole.frames[whole.windows[item]])
         assert torch.equal(alone.audio[:, 0], whole.audio[:, item])
-    others = [clips(media, random_centres=True, seed=4).__getitems__([(4, i) for i in range(8)])]
-    others.append(dataset.__getitems__([(5, item) for item in range(8)]))
-    for other in others:
-        assert other.rows.tolist() != whole.rows.tolist()
+    for other, epoch in ((clips(media, random_centres=True, seed=4), 4), (dataset, 5)):
+        assert other.__getitems__([(epoch, item) for item in range(8)]).rows.tolist() != whole.rows.tolist()
 
 
 def test_mismatched_audio_shares_no_time_with_the_clip(media):
@@ -203,12 +187,11 @@ def published_material(folder: Path) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = []
     for entity, count in (("e1", 1), ("e3", 3), ("e30", 30)):
-        (folder / "crops" / entity).mkdir(parents=True)
         for n in range(count):
             timestamp = str(round(10 + n / 25, 2))
             noise = rng.integers(0, 256, (90 + n, 70 - n, 3)).astype(np.float32)
             image = np.clip(128 + 6 * (cv2.GaussianBlur(noise, (0, 0), 3) - 128), 0, 255).astype(np.uint8)
-            cv2.imwrite(str(folder / "crops" / entity / f"{timestamp}.jpg"), image)
+            write_crop(folder / "crops", entity, timestamp, image)
             rows.append(("v", entity, timestamp, "SPEAKING_AUDIBLE"))
         samples = rng.standard_normal((count - 1) * STEP_SAMPLES) * 3000
         write_wav(folder / "audio" / f"{entity}.wav", samples.astype(np.int16))
@@ -239,7 +222,7 @@ def test_clips_are_those_of_the_published_loader(tmp_path):
 
 def make_features(folder: Path, tracks: list[Track], size: int = 4) -> FeatureStore:
     """Features of random numbers; the first tells the row."""
-    rows = annotations(tracks)
+    rows = annotated_tracks(tracks)
     rng = np.random.default_rng(0)
     features = rng.standard_normal((len(rows), size)).astype(np.float32)
     features[:, 0] = np.arange(len(rows))
@@ -266,24 +249,19 @@ def random_tracks(seed: int, videos: int = 2) -> list[Track]:
     ]
 
 
-def brute_force_contexts(store: FeatureStore, target: int, length: int, stride: int) -> tuple[list[int], dict]:
-    """The target's window, and the window of each other entity seen in its video at its time: entity -> rows."""
+def brute_force_contexts(
+    store: FeatureStore, target: int, length: int, stride: int
+) -> tuple[list[int], set[tuple[int, ...]]]:
+    """The target's window, and the windows of the other entities seen in its video at its time, as rows."""
+    offsets = np.arange(length) * stride - length // 2 * stride
 
     def window(row: int) -> list[int]:
-        own = [r for r in range(len(store)) if store.entity_ids[r] == store.entity_ids[row]]
-        own.sort(key=lambda r: float(store.timestamps[r]))
-        place = own.index(row)
-        offsets = range(-(length // 2) * stride, (length // 2) * stride + 1, stride)
-        return [own[min(max(place + offset, 0), len(own) - 1)] for offset in offsets]
+        own = np.flatnonzero(store.entity_ids == store.entity_ids[row])
+        return own[np.clip(np.searchsorted(own, row) + offsets, 0, len(own) - 1)].tolist()
 
-    others = {
-        store.entity_ids[row]: window(row)
-        for row in range(len(store))
-        if any(rows.start <= min(row, target) and max(row, target) < rows.stop for rows in store.videos.values())
-        and float(store.timestamps[row]) == float(store.timestamps[target])
-        and row != target
-    }
-    return window(target), others
+    (video,) = (rows for rows in store.videos.values() if rows.start <= target < rows.stop)
+    others = {row for row in range(video.start, video.stop) if store.timestamps[row] == store.timestamps[target]}
+    return window(target), {tuple(window(row)) for row in others - {target}}
 
 
 @pytest.mark.parametrize(("length", "stride", "speakers"), [(3, 1, 3), (11, 4, 3), (5, 2, 1), (1, 1, 2), (7, 3, 6)])
@@ -298,13 +276,9 @@ def test_contexts_against_brute_force(tmp_path, length, stride, speakers, drawn)
         own, others = brute_force_contexts(store, target, length, stride)
         assert context[:, 0].tolist() == own
         columns = [tuple(column) for column in context[:, 1:].T.tolist()]
-        windows = {tuple(rows) for rows in others.values()}
-        if not others:
-            assert set(columns) <= {tuple(own)}
-        else:
-            assert set(columns) <= windows
-            first_round = columns[: len(others)]
-            assert len(set(first_round)) == len(first_round)  # each once before any is repeated
+        assert set(columns) <= (others or {tuple(own)})
+        first_round = columns[: len(others)]
+        assert len(set(first_round)) == len(first_round)  # each once before any is repeated
         crowds.add(len(others))
     assert 0 in crowds
     assert max(crowds) >= 2

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from tiny import annotated
+from tiny import annotated_tracks
 
 from core.formats import ava, feature_store
 from core.formats.feature_store import FeatureStore, VideoFeatures, is_written, write_features
@@ -16,13 +16,9 @@ from core.runtime.errors import UserError
 MADE_BY = {"weights": "abc", "clip_length": 3}
 
 
-def annotations(video_id: str, lengths: dict[str, int], start_s: float = 1.0) -> pd.DataFrame:
-    """Rows of a video's entities, one every 0.04 s from `start_s`, labels in turn."""
-    return annotated(
-        (video_id, entity, f"{start_s + 0.04 * n:.2f}", list(ava.LABEL_IDS)[n % 3])
-        for entity, length in lengths.items()
-        for n in range(length)
-    )
+def annotations(video_id: str, lengths: dict[str, int]) -> pd.DataFrame:
+    """Rows of a video's entities, from 1 s on, labels in turn."""
+    return annotated_tracks((video_id, entity, 25, length, tuple(ava.LABEL_IDS)) for entity, length in lengths.items())
 
 
 def video_features(rows: pd.DataFrame, size: int = 8, dtype: str = "float16", seed: int = 0) -> VideoFeatures:

@@ -167,12 +167,13 @@ def test_another_head_and_a_median_filter(pipeline):
 # ---------------------------------------------------------------- the numbers, by the networks themselves
 
 
-def test_features_are_the_networks_on_all_clips_at_once(pipeline):
-    rows, store = pipeline.rows("val"), FeatureStore(pipeline.out / "features" / "val")
+@pytest.mark.parametrize("split", ava.SPLITS)
+def test_features_are_the_networks_on_all_clips_at_once(pipeline, split):
+    rows, store = pipeline.rows(split), FeatureStore(pipeline.out / "features" / split)
     model = resnet18_two_streams(rgb_stack_size=CLIP)
     model.load_state_dict(torch.load(pipeline.weights("ste"), weights_only=True))
     model.eval()
-    folders = pipeline.prepared / "crops" / "val", pipeline.prepared / "audio" / "val"
+    folders = pipeline.prepared / "crops" / split, pipeline.prepared / "audio" / split
     clips = ClipDataset(rows, *folders, clip_length=CLIP, size=CROP_SIZE, random_centres=False)
     batch = clips.__getitems__([(0, row) for row in range(len(rows))])
     mfcc = clip_mfcc(batch.audio[0], batch.audio_lengths[0], clips.mfcc_windows)

@@ -2,21 +2,20 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import annotated
+from tiny import FPS, annotated, annotated_tracks, write_crop
 
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
 from core.inputs.mfcc import track_mfcc
 from core.track_dataset import TrackDataset, augmented, mixed
 
-FPS = 25
-# Video, entity, first frame and number of frames; the label changes every three rows.
-TRACKS = (("a", "a:1", 10, 12), ("a", "a:2", 10, 9), ("b", "b:1", 0, 12), ("b", "b:2", 3, 1))
-SPEAKING = ("NOT_SPEAKING", "SPEAKING_AUDIBLE", "SPEAKING_NOT_AUDIBLE")
+LABELS = ("NOT_SPEAKING",) * 3 + ("SPEAKING_AUDIBLE",) * 3 + ("SPEAKING_NOT_AUDIBLE",) * 3
+TRACKS = tuple(
+    (*track, LABELS) for track in (("a", "a:1", 10, 12), ("a", "a:2", 10, 9), ("b", "b:1", 0, 12), ("b", "b:2", 3, 1))
+)
 
 
 def brightness(track: int, row: int) -> int:
@@ -25,19 +24,15 @@ def brightness(track: int, row: int) -> int:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
-    """Crops whose grey tells track and row, and noise of its own loudness for each track."""
+    """Crops whose grey depends on track and row, and noise of its own loudness for each track."""
     folder = tmp_path_factory.mktemp("tracks")
-    rows = []
-    for number, (video, entity, first, count) in enumerate(TRACKS):
+    for number, (_, entity, first, count, _) in enumerate(TRACKS):
         for row in range(count):
-            time = f"{(first + row) / FPS:.2f}"
-            rows.append((video, entity, time, SPEAKING[row // 3 % 3]))
-            path = folder / "crops" / entity / f"{time}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((40, 30, 3), brightness(number, row), np.uint8))
+            pixels = np.full((40, 30, 3), brightness(number, row), np.uint8)
+            write_crop(folder / "crops", entity, f"{(first + row) / FPS:.2f}", pixels)
         samples = np.random.default_rng(number).standard_normal((count - 1) * SAMPLE_RATE // FPS) * 10 ** (number + 1)
         write_wav(folder / "audio" / f"{entity}.wav", samples)
-    return folder, annotated(rows)
+    return folder, annotated_tracks(TRACKS)
 
 
 def tracks(media, **options) -> TrackDataset:
@@ -82,10 +77,9 @@ def test_pieces_are_drawn_from_the_whole_track_and_keep_their_audio(media):
 
 def test_rounded_timestamps_at_30_frames_a_second(tmp_path):
     """A click in the middle of frame 60 is loudest in the windows of row 60."""
-    (tmp_path / "crops" / "v:1").mkdir(parents=True)
     times = [f"{5 + n / 30:.2f}" for n in range(90)]
     for time in times:
-        cv2.imwrite(str(tmp_path / "crops" / "v:1" / f"{time}.jpg"), np.zeros((8, 8, 3), np.uint8))
+        write_crop(tmp_path / "crops", "v:1", time, np.zeros((8, 8, 3), np.uint8))
     samples = np.zeros(3 * SAMPLE_RATE, np.int16)
     samples[round(60.5 / 30 * SAMPLE_RATE)] = 30_000
     write_wav(tmp_path / "audio" / "v:1.wav", samples)

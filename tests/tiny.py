@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -21,6 +22,9 @@ CROP_SIZE = 32  # of the `prepared` crops
 NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE = ava.LABEL_IDS
 # Of the first, second and third entity of a video, in pixels: x1, y1, x2, y2; exact fractions of the frame.
 BOXES = ((0, 6, 20, 30), (22, 3, 42, 27), (44, 15, 64, 45))
+
+
+Track = tuple[str, str, int, int, tuple[str, ...]]  # video, entity, first frame, rows, labels in turn
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,21 @@ def annotated(faces: Iterable[tuple[str, str, str, str]]) -> pd.DataFrame:
     """Augmented rows of (video, entity, timestamp, label), each with the same box."""
     rows = [(video, time, "0.1", "0.1", "0.5", "0.5", label, entity) for video, entity, time, label in faces]
     return ava.augment(pd.DataFrame(rows, columns=ava.COLUMNS))
+
+
+def annotated_tracks(tracks: Iterable[Track]) -> pd.DataFrame:
+    """Augmented rows of tracks, one every 0.04 s."""
+    return annotated(
+        (video, entity, f"{(first + n) / FPS:.2f}", labels[n % len(labels)])
+        for video, entity, first, length, labels in tracks
+        for n in range(length)
+    )
+
+
+def write_crop(folder: Path, entity: str, timestamp: str, pixels: np.ndarray) -> None:
+    """Write a crop in the published layout, `folder/<entity>/<timestamp>.jpg`."""
+    (folder / entity).mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(folder / entity / f"{timestamp}.jpg"), pixels)
 
 
 def face_rows(clip: Clip) -> list[str]:
