@@ -2,11 +2,13 @@
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from ava_asd_set import StaticSet, lay_out, prepare_static
+from faulty_server import FaultyServer
 from tiny import make_tiny_set, prepare
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
@@ -51,6 +53,14 @@ def copied(static_set: Path, tmp_path: Path) -> StaticSet:
 def laid_out(tiny_set: Path, tmp_path: Path) -> StaticSet:
     """The tiny set as ava-extract finds it."""
     return lay_out(tiny_set, tmp_path)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A running server, without files yet."""
+    monkeypatch.setenv("no_proxy", "*")
+    with FaultyServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class FaultyServer:
         self.asked.append(Asked(path, asked_range, if_range))
         faults = self.faults.get(path, [])
         fault = faults.pop(0) if faults else None
-        if fault == "hang up":
+        if fault == "hang_up":
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
         if fault is not None and fault.isdecimal():  # a status
@@ -86,8 +86,8 @@ class FaultyServer:
         content = self.files[path]
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         start = 0
-        honoured = asked_range and fault not in ("ignore range", "html", "no length", "chunked", "chunks cut")
-        if honoured and (if_range in (None, tag) or fault == "ignore if-range"):
+        honoured = asked_range and fault not in ("ignore_range", "html", "no_length", "chunked", "chunks_cut")
+        if honoured and (if_range in (None, tag) or fault == "ignore_if-range"):
             start = int(re.fullmatch(r"bytes=(\d+)-", asked_range)[1])
             if start >= len(content):
                 handler.send_response(416)
@@ -95,7 +95,7 @@ class FaultyServer:
                 handler.end_headers()
                 return
             handler.send_response(206)
-            if fault == "other range":
+            if fault == "other_range":
                 start = 1
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
@@ -104,20 +104,20 @@ class FaultyServer:
         handler.send_header("Content-Type", "text/html" if fault == "html" else "application/octet-stream")
         if fault == "gzip":
             handler.send_header("Content-Encoding", "gzip")
-        if fault != "no mark":
-            handler.send_header("ETag", "W/" + tag if fault == "weak mark" else tag)
-        if fault in ("chunked", "chunks cut"):
+        if fault != "no_mark":
+            handler.send_header("ETag", "W/" + tag if fault == "weak_mark" else tag)
+        if fault in ("chunked", "chunks_cut"):
             handler.send_header("Transfer-Encoding", "chunked")
             handler.protocol_version = "HTTP/1.1"
-        elif fault != "no length":
+        elif fault != "no_length":
             handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
 
-        if fault in ("chunked", "chunks cut"):
+        if fault in ("chunked", "chunks_cut"):
             body = b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if fault == "chunked" else b"")
-        elif fault in ("truncate", "no mark", "weak mark"):
+        elif fault in ("truncate", "no_mark", "weak_mark"):
             body = body[: len(body) // 2]
-        elif fault == "wrong bytes":
+        elif fault == "wrong_bytes":
             body = bytes(byte ^ 1 for byte in body)
         elif fault == "silent":
             handler.wfile.write(body[: len(body) // 2])

@@ -4,34 +4,27 @@ from pathlib import Path
 
 import pytest
 from ava_asd_set import write_config
-from faulty_server import IDS, MD5S, NAMES, VIDEOS, FaultyServer, csv_of, serve_small_ava, tree
+from faulty_server import IDS, MD5S, NAMES, VIDEO, VIDEOS, csv_of, serve_small_ava, tree
+from tiny import exit_status
 
 from ava_asd import download
 from ava_asd.config import read_config
+from core.download.ava_release import AVA
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR
 
 FOLDERS = {"train": "train_ann_dir", "val": "test_ann_dir"}
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    with FaultyServer() as server:
-        serve_small_ava(server)
-        yield server
-
-
-@pytest.fixture
 def run(server, tmp_path):
     """Run the command in `tmp_path`/data; the exit status."""
-    sources = serve_small_ava(server)
-    config = write_config(tmp_path / "config.yaml")
+    small_ava, config = serve_small_ava(server), write_config(tmp_path / "config.yaml")
 
-    def run(what: str, *options: object) -> int:
-        arguments = [what, str(config), str(tmp_path / "data"), *map(str, options)]
-        with pytest.raises(SystemExit) as ended:
+    def run(what: str, *options: object, sources=small_ava) -> int:
+        def main(arguments: list[str]) -> None:
             download.main(arguments, sources=sources, sleep=lambda seconds: None)
-        return ended.value.code
+
+        return exit_status(main, what, config, tmp_path / "data", *options)
 
     return run
 
@@ -43,28 +36,23 @@ def path(tmp_path):
 
 
 def test_everything_goes_where_the_configuration_says_into_a_new_folder(run, server, path):
-    assert run("annotations") == 0
-    for split, key in FOLDERS.items():
-        assert tree(path(key)) == {f"{name}-activespeaker.csv": csv_of(name) for name in IDS[split]}
-    assert run("videos", "--jobs", 2) == 0
-    assert tree(path("vid_save_path")) == VIDEOS
-    asked = len(server.paths())
-    assert run("annotations") == run("videos") == 0
-    assert len(server.paths()) == asked  # nothing is fetched twice
+    for _ in range(2):
+        assert run("annotations") == run("videos", "--jobs", 2) == 0
+        for split, key in FOLDERS.items():
+            assert tree(path(key)) == {f"{name}-activespeaker.csv": csv_of(name) for name in IDS[split]}
+        assert tree(path("vid_save_path")) == VIDEOS
+        assert len(server.paths()) == len(set(server.paths())) == 7  # nothing is fetched twice
 
 
-def test_what_is_missing_is_told_and_fetched_by_the_next_run(run, server, path, capsys):
+def test_what_is_missing_is_listed_and_fetched_by_the_next_run(run, server, path, capsys):
     assert run("annotations") == 0
-    first = server.files.pop("/ava-dataset/trainval/-a_1.mkv")
+    first = server.files.pop(VIDEO.format("-a_1.mkv"))
     server.files[NAMES] = b"-a_1.mkv\n--c3.webm\n"
     assert run("videos") == EXIT_BROKEN_ITEMS
-    told = capsys.readouterr().err
-    assert "2 missing" in told
-    assert "-a_1.mkv: 404" in told
-    assert "b-2: annotated, but not listed" in told
+    errors = capsys.readouterr().err
+    assert all(fact in errors for fact in ("2 missing", "-a_1.mkv: 404", "b-2: annotated, but not listed"))
     assert tree(path("vid_save_path")) == {"--c3.webm": VIDEOS["--c3.webm"]}
-    server.files["/ava-dataset/trainval/-a_1.mkv"] = first
-    server.files[NAMES] = "\n".join(VIDEOS).encode()
+    server.files |= {VIDEO.format("-a_1.mkv"): first, NAMES: "\n".join(VIDEOS).encode()}
     (path("download_path") / Path(NAMES).name).unlink()
     assert run("videos") == 0
     assert tree(path("vid_save_path")) == VIDEOS
@@ -80,25 +68,19 @@ def test_without_checksums_no_video_is_fetched_unless_asked_for(run, server, pat
     assert tree(path("vid_save_path")) == VIDEOS
 
 
-def test_user_mistakes(run, capsys):
-    assert run("videos") == EXIT_USER_ERROR
-    assert "no annotation folder" in capsys.readouterr().err
-    assert run("annotations", "--jobs", 0) == EXIT_USER_ERROR
-    assert "--jobs 0: expected 1 or more" in capsys.readouterr().err
-    assert run("annotations", "--mirror", "ftp://x") == EXIT_USER_ERROR
-    assert "--mirror ftp://x: give an address such as" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [("videos", "no annotation folder"), ("annotations --jobs 0", "--jobs 0"), ("annotations --mirror ftp://x", "ftp")],
+)
+def test_mistakes_of_the_user(run, capsys, arguments, fact):
+    assert run(*arguments.split()) == EXIT_USER_ERROR
+    assert fact in capsys.readouterr().err
 
 
-def test_a_mirror_with_other_archives(server, tmp_path, path, capsys):
-    command = ["annotations", str(write_config(tmp_path / "config.yaml")), str(tmp_path / "data")]
-    command += ["--mirror", f"{server.url}/mirror"]
-    server.files |= {f"/mirror{name}": content for name, content in server.files.items()}
-    with pytest.raises(SystemExit) as ended:
-        download.main(command, sleep=lambda seconds: None)
-    assert ended.value.code == EXIT_BROKEN_ITEMS
+def test_a_mirror_with_other_archives(run, server, path, capsys):
+    server.files = {f"/mirror{name}": content for name, content in server.files.items()}
+    arguments = ("annotations", "--mirror", f"{server.url}/mirror")
+    assert run(*arguments, sources=AVA) == EXIT_BROKEN_ITEMS
     assert "its MD5 is" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as ended:
-        download.main([*command, "--no-md5"])
-    assert ended.value.code == 0
+    assert run(*arguments, "--no-md5", sources=AVA) == 0
     assert len(tree(path("train_ann_dir"))) == 2
-    assert all(asked.startswith("/mirror/ava/download/") for asked in server.paths())

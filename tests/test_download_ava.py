@@ -7,55 +7,31 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from faulty_server import (
-    ARCHIVE,
-    IDS,
-    MD5S,
-    NAMES,
-    UTILITY,
-    VIDEO,
-    VIDEOS,
-    FaultyServer,
-    archive_of,
-    csv_of,
-    member,
-    serve_small_ava,
-    tree,
-)
+from faulty_server import ARCHIVE, IDS, MD5S, NAMES, UTILITY, VIDEO, VIDEOS, archive_of, csv_of, member, tree
+from faulty_server import serve_small_ava as serve
+from tiny import exit_status
 
-from core.download.ava_release import (
-    AVA,
-    at_mirror,
-    read_archive,
-    read_md5s,
-    read_video_names,
-    unpack_annotations,
-)
+from core.download.ava_release import AVA, at_mirror, read_archive, read_md5s, read_video_names, unpack_annotations
 from core.download.many import Remote
 from core.runtime.errors import UserError
-from data.download_ava import main
+from data import download_ava
 
 ROOT = Path(__file__).resolve().parents[1]
+VIDEO_FILES = {
+    f"{split}/{name}": VIDEOS[name] for split in IDS for name in VIDEOS if name.partition(".")[0] in IDS[split]
+}
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    with FaultyServer() as server:
-        yield server
+def run(server):
+    """Run the script; its exit status."""
+    small_ava = serve(server)
 
+    def run(*arguments: object, sources=small_ava) -> int:
+        def main(words: list[str]) -> None:
+            download_ava.main(words, sources=sources, sleep=lambda seconds: None)
 
-@pytest.fixture
-def sources(server):
-    return serve_small_ava(server)
-
-
-@pytest.fixture
-def run(sources):
-    def run(*arguments: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments], sources=sources, sleep=lambda seconds: None)
-        return ended.value.code
+        return exit_status(main, *arguments)
 
     return run
 
@@ -69,17 +45,17 @@ def videos(folder: Path) -> dict[str, bytes]:
 
 
 def test_annotations(run, server, tmp_path):
-    assert run("annotations", tmp_path / "to") == 0
     archives = {Path(path).name: content for path, content in server.files.items() if path.endswith(".bz2")}
-    assert tree(tmp_path / "to") == csvs("train") | csvs("val") | archives
-    assert run("annotations", tmp_path / "to") == 0
-    assert sorted(server.paths()) == [ARCHIVE.format("train"), ARCHIVE.format("val")]  # the second run asked nobody
+    for _ in range(2):  # the second run asks nobody
+        assert run("annotations", tmp_path) == 0
+        assert tree(tmp_path) == csvs("train") | csvs("val") | archives
+        assert sorted(server.paths()) == [ARCHIVE.format("train"), ARCHIVE.format("val")]
 
 
 def test_annotations_of_one_split(run, server, tmp_path):
     assert run("annotations", tmp_path, "--split", "val") == 0
     assert server.paths() == [ARCHIVE.format("val")]
-    assert not (tmp_path / "train").exists()
+    assert videos(tmp_path) == csvs("val")
 
 
 def test_a_lost_csv_comes_back_and_an_edited_one_is_not_overwritten(run, server, tmp_path, capsys):
@@ -94,32 +70,22 @@ def test_a_lost_csv_comes_back_and_an_edited_one_is_not_overwritten(run, server,
     assert edited.read_text() == "mine"
 
 
-def test_an_archive_that_is_missing_leaves_the_other(run, server, tmp_path, capsys):
-    server.faults[ARCHIVE.format("train")] = ["404"]
-    server.faults[ARCHIVE.format("val")] = ["truncate", "500", "hang up"]
+@pytest.mark.parametrize(("faults", "fact"), [(["404"], "404 Not Found ({url})"), (["wrong_bytes"] * 5, "its MD5 is")])
+def test_an_archive_that_is_missing_or_wrong_leaves_the_other(run, server, tmp_path, capsys, faults, fact):
+    train, val = (ARCHIVE.format(split) for split in IDS)
+    server.faults |= {train: faults, val: ["truncate", "500", "hang_up"]}
     assert run("annotations", tmp_path) == 1
     assert videos(tmp_path) == csvs("val")
-    shown = capsys.readouterr().err
-    assert "1 missing" in shown
-    assert f"  ava_activespeaker_train_v1.0.tar.bz2: 404 Not Found ({server.url}{ARCHIVE.format('train')})" in shown
-
-
-def test_an_archive_with_wrong_bytes_is_never_unpacked(run, server, tmp_path, capsys):
-    server.faults[ARCHIVE.format("train")] = ["wrong bytes"] * 5
-    assert run("annotations", tmp_path, "--split", "train") == 1
-    assert tree(tmp_path) == {}
-    assert "its MD5 is" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "1 missing" in errors
+    assert f"  {Path(train).name}: {fact.format(url=server.url + train)}" in errors
 
 
 def test_videos_with_annotations_beside(run, server, tmp_path, capsys):
     assert run("annotations", tmp_path / "annotations") == 0
     server.asked.clear()
     assert run("videos", tmp_path / "videos", "--jobs", 2) == 0
-    assert videos(tmp_path / "videos") == {
-        "train/-a_1.mkv": VIDEOS["-a_1.mkv"],
-        "train/b-2.mp4": VIDEOS["b-2.mp4"],
-        "val/--c3.webm": VIDEOS["--c3.webm"],
-    }
+    assert videos(tmp_path / "videos") == VIDEO_FILES
     assert "train: 2 videos, 1 with a known MD5" in capsys.readouterr().out
     assert not any("test_split" in path or path.endswith(".bz2") for path in server.paths())
     server.asked.clear()
@@ -134,15 +100,11 @@ def test_videos_without_annotations_take_the_ids_of_the_archives(run, server, tm
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
 
 
-def test_videos_through_bad_weather(run, server, tmp_path):
-    server.faults[VIDEO.format("-a_1.mkv")] = ["truncate", "wrong bytes", "hang up", "503"]
-    server.faults[VIDEO.format("b-2.mp4")] = ["truncate", "ignore range"]
+def test_videos_in_spite_of_faults(run, server, tmp_path):
+    server.faults[VIDEO.format("-a_1.mkv")] = ["truncate", "wrong_bytes", "hang_up", "503"]
+    server.faults[VIDEO.format("b-2.mp4")] = ["truncate", "ignore_range"]
     assert run("videos", tmp_path) == 0
-    assert videos(tmp_path) == {
-        "train/-a_1.mkv": VIDEOS["-a_1.mkv"],
-        "train/b-2.mp4": VIDEOS["b-2.mp4"],
-        "val/--c3.webm": VIDEOS["--c3.webm"],
-    }
+    assert videos(tmp_path) == VIDEO_FILES
 
 
 def test_videos_that_are_missing_are_listed(run, server, tmp_path, capsys):
@@ -150,73 +112,70 @@ def test_videos_that_are_missing_are_listed(run, server, tmp_path, capsys):
         (tmp_path / "csvs" / split).mkdir(parents=True, exist_ok=True)
         (tmp_path / "csvs" / split / f"{name}-activespeaker.csv").touch()
     server.faults[VIDEO.format("b-2.mp4")] = ["403"]
-    server.faults[VIDEO.format("--c3.webm")] = ["wrong bytes"] * 5
+    server.faults[VIDEO.format("--c3.webm")] = ["wrong_bytes"] * 5
     assert run("videos", tmp_path / "to", "--annotations", tmp_path / "csvs") == 1
-    shown = capsys.readouterr().err
-    assert "3 missing" in shown
-    assert "  train/nowhere: annotated, but not listed in" in shown
-    assert "  train/b-2.mp4: 403 Forbidden" in shown
-    assert "  val/--c3.webm: its MD5 is" in shown
+    header, *missing = capsys.readouterr().err.splitlines()
+    assert "3 missing" in header
+    facts = ("train/nowhere: annotated, but not listed", "train/b-2.mp4: 403 Forbidden", "val/--c3.webm: its MD5 is")
+    assert all(line.startswith(f"  {fact}") for line, fact in zip(missing, facts, strict=True))
     assert videos(tmp_path / "to") == {}
     server.asked.clear()
     assert run("videos", tmp_path / "to", "--annotations", tmp_path / "csvs") == 1  # nowhere is still missing
     assert sorted(server.paths()) == [VIDEO.format("--c3.webm"), VIDEO.format("b-2.mp4")]
 
 
-def test_videos_without_the_checksums(run, server, tmp_path, capsys):
-    del server.files[MD5S]
+@pytest.mark.parametrize("lost", [MD5S, NAMES, ARCHIVE.format("train")])
+def test_no_video_comes_without_the_lists_or_the_annotations(run, server, tmp_path, capsys, lost):
+    del server.files[lost]
     assert run("videos", tmp_path) == 1
-    shown = capsys.readouterr().err
-    assert "ava_speech_file_names_v1.csv: 404" in shown
-    assert "--no-md5" in shown
+    errors = capsys.readouterr().err
+    assert f"{Path(lost).name}: 404" in errors
+    assert lost != MD5S or "--no-md5" in errors
     assert videos(tmp_path) == {}
-    assert run("videos", tmp_path, "--no-md5") == 0
-    assert len(videos(tmp_path)) == 3
-
-
-def test_videos_without_the_list_or_the_annotations(run, server, tmp_path, capsys):
-    for lost in (NAMES, ARCHIVE.format("train")):
-        server.faults[lost] = ["404"]
-        assert run("videos", tmp_path) == 1
-        assert f"{Path(lost).name}: 404" in capsys.readouterr().err
-        assert videos(tmp_path) == {}
+    assert run("videos", tmp_path, "--no-md5") == (0 if lost == MD5S else 1)
+    assert videos(tmp_path) == (VIDEO_FILES if lost == MD5S else {})
 
 
 def test_utility(run, server, tmp_path, capsys):
+    files = {Path(UTILITY.format(split)).name: split.encode() for split in ("train", "val", "test")}
     assert run("utility", tmp_path / "both") == 0
-    name = "ava_activespeaker_{}_augmented.csv"
-    assert tree(tmp_path / "both") == {name.format(split): split.encode() for split in ("train", "val", "test")}
+    assert tree(tmp_path / "both") == files
     assert run("utility", tmp_path / "one", "--split", "val") == 0
-    assert tree(tmp_path / "one") == {name.format("val"): b"val"}
+    assert list(tree(tmp_path / "one").values()) == [b"val"]
     server.faults[UTILITY.format("test")] = ["html"]
     assert run("utility", tmp_path / "html") == 1
-    assert f"  {name.format('test')}: the server answers with a web page" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert Path(UTILITY.format("test")).name in errors
+    assert "web page" in errors
 
 
-def test_mirror(run, server, sources, tmp_path, capsys):
+def test_mirror(run, server, tmp_path, capsys):
     moved = at_mirror(AVA, "http://host:8000/ava/")
     assert moved.video_folder == "http://host:8000/ava/ava-dataset/trainval"
-    assert moved.annotations["train"] == Remote(
-        "http://host:8000/ava/ava/download/ava_activespeaker_train_v1.0.tar.bz2", AVA.annotations["train"].md5
-    )
-    assert len({remote.url for remote in moved.utility.values()}) == 3
-    with pytest.raises(SystemExit) as ended:  # the real table, but at the test server
-        main(["utility", str(tmp_path), "--mirror", server.url])
-    assert ended.value.code == 0
+    archive = "http://host:8000/ava/ava/download/ava_activespeaker_train_v1.0.tar.bz2"
+    assert moved.annotations["train"] == Remote(archive, AVA.annotations["train"].md5)
+    assert run("utility", tmp_path, "--mirror", server.url, sources=AVA) == 0
     assert len(tree(tmp_path)) == 3
     for wrong in ("host:8000", "ftp://host/", "/folder"):
         assert run("utility", tmp_path, "--mirror", wrong) == 2
-        assert "give an address such as" in capsys.readouterr().err
+        assert f"--mirror {wrong}" in capsys.readouterr().err
 
 
-def test_mistakes_of_the_user(run, server, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        ("annotations {0}/plain", "cannot create the folder {0}/plain"),
+        ("videos {0}/to --annotations {0}/nowhere", "no annotation folder {0}/nowhere"),
+        ("films to", "films"),
+        ("videos", "destination"),
+        ("videos to --split test", "--split"),
+        ("videos to --jobs 0", "--jobs"),
+    ],
+)
+def test_mistakes_of_the_user(run, server, tmp_path, capsys, arguments, fact):
     (tmp_path / "plain").write_text("")
-    assert run("annotations", tmp_path / "plain") == 2
-    assert "cannot create the folder" in capsys.readouterr().err
-    assert run("videos", tmp_path / "to", "--annotations", tmp_path / "nowhere") == 2
-    assert "no annotation folder" in capsys.readouterr().err
-    for wrong in (["films", "to"], ["videos"], ["videos", "to", "--split", "test"], ["videos", "to", "--jobs", "0"]):
-        assert run(*wrong) == 2
+    assert run(*arguments.format(tmp_path).split()) == 2
+    assert fact.format(tmp_path) in capsys.readouterr().err
     assert server.asked == []
 
 
@@ -244,37 +203,30 @@ def test_an_archive_that_leads_out_is_refused(tmp_path, bad):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+BROKEN_ARCHIVE = archive_of(*[member(f"{i}-activespeaker.csv", b"%d" % i * 9000) for i in range(9)])[:-40]
+TWICE = archive_of(member("a/x-activespeaker.csv"), member("b/x-activespeaker.csv"))
+
+
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("read", "content", "fact"),
     [
-        (b"no archive", "cannot be read"),
-        (archive_of(*[member(f"{i}-activespeaker.csv", b"%d" % i * 9000) for i in range(9)])[:-40], "cannot be read"),
-        (archive_of(member("a/README.txt")), "holds no <video_id>-activespeaker.csv"),
-        (archive_of(member("a/x-activespeaker.csv"), member("b/x-activespeaker.csv")), "twice"),
+        *((read_archive, content, "cannot be read") for content in (b"no archive", BROKEN_ARCHIVE)),
+        (read_archive, archive_of(member("a/README.txt")), "no <video_id>-activespeaker.csv"),
+        (read_archive, TWICE, "x-activespeaker.csv twice"),
+        *((read_video_names, text, "no file names") for text in (b"", b"\n\n")),
+        *((read_video_names, name + b"\n", repr(name.decode())) for name in (b"../../x.mkv", b"a b.mkv", b"<html>")),
+        *((read_video_names, name + b"\n", repr(name.decode())) for name in (b"x", b".hidden", b"a/b.mkv")),
+        *((read_md5s, text, "None, None") for text in (b"", b"a,b\n1,2\n", b"<html>\n<p>\n")),
+        (read_md5s, b"file_name,md5\nx.mkv,123\n", "'x.mkv', '123'"),
+        (read_md5s, b"file_name,md5\nx.mkv\n", "'x.mkv', None"),
     ],
 )
-def test_archives_of_another_kind(tmp_path, content, says):
-    (tmp_path / "x.tar.bz2").write_bytes(content)
-    with pytest.raises(UserError, match=says):
-        list(read_archive(tmp_path / "x.tar.bz2"))
-
-
-@pytest.mark.parametrize(
-    "text", ["", "\n\n", "../../x.mkv\n", "a b.mkv\n", "<html>\n", "x\n", ".hidden\n", "a/b.mkv\n"]
-)
-def test_lists_of_another_kind(tmp_path, text):
-    (tmp_path / "names.txt").write_text(text)
-    with pytest.raises(UserError, match=r"names\.txt holds .*delete it and fetch it again"):
-        read_video_names(tmp_path / "names.txt")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", "file_name,md5\nx.mkv,123\n", "file_name,md5\nx.mkv\n", "<html>\n<p>\n"]
-)
-def test_checksums_of_another_kind(tmp_path, text):
-    (tmp_path / "md5s.csv").write_text(text)
-    with pytest.raises(UserError, match=r"expected file_name,md5"):
-        read_md5s(tmp_path / "md5s.csv")
+def test_files_of_another_kind(tmp_path, read, content, fact):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        list(read(path))
+    assert all(text in str(caught.value) for text in (str(path), fact, "delete it and fetch it again"))
 
 
 def test_ctrl_c_leaves_parts_that_are_continued(run, server, tmp_path):
