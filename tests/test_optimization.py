@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from test_dataset import contexts, make_features
-from tiny import CROP_SIZE, as_options, exit_status
+from tiny import CROP_SIZE, as_options, encoder_paths, exit_status
 from torch import nn
 
 import ASC_train
@@ -67,10 +67,9 @@ def make_small(patch: pytest.MonkeyPatch, batch_norms: bool = True) -> None:
 
 def encoder_options(prepared: Path, models_out: Path, **params: object) -> list[str]:
     """STE_train.py's command line: clips of 3 frames of 32 pixels on the CPU, run `a`."""
-    paths = {f"csv_{split}_full": prepared / "csv" / f"{split}.csv" for split in ava.SPLITS}
-    paths |= {"audio_dir": prepared / "audio", "video_dir": prepared / "crops", "models_out": models_out}
     small = {"crop_size": CROP_SIZE, "pretrained": False, "threads": 0, "batch_size": 4}
-    options = as_options("STE_inputs", **paths) + as_options("STE_optimization_params", **(small | params))
+    options = as_options("STE_inputs", **encoder_paths(prepared), models_out=models_out)
+    options += as_options("STE_optimization_params", **(small | params))
     return ["3", "cpu", "--name", "a", *options]
 
 

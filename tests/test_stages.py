@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from test_dataset import contexts, make_features
-from tiny import CROP_SIZE, as_options, exit_status, refusal
+from tiny import CROP_SIZE, as_options, encoder_paths, exit_status, refusal
 
 import ASC_forward
 import ASC_prediction_postprocessing
@@ -36,35 +36,27 @@ from core.models import ASC_Net, resnet18_two_streams
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = 3
 CONTEXT = (11, 4, 3)  # the published one: the checkpoint has the published shapes
-# 10 clips at once, 80 rows or more from the loader: a batch holds the end of one video and the beginning of the next.
-CONFIG = """
-STE_inputs = {{
-    "csv_train_full": "{prepared}/csv/train.csv",
-    "csv_val_full": "{prepared}/csv/val.csv",
-    "audio_dir": "{prepared}/audio",
-    "video_dir": "{prepared}/crops",
-    "models_out": "{out}/ste_models",
-    "features_out": "{out}/features",
-    "predictions_out": "{out}/predictions",
-}}
-STE_optimization_params = {{"pretrained": False, "epochs": 1, "batch_size": 5, "threads": 0, "crop_size": {size}}}
-STE_forward_params = {{"batch_size": 10, "threads": 0, "crop_size": {size}}}
-ASC_inputs = {{
-    "features_train_full": "{out}/features/train",
-    "features_val_full": "{out}/features/val",
-    "models_out": "{out}/asc_models",
-}}
-ASC_inputs_forward = {{
-    "features_train_full": "{out}/features/train",
-    "features_val_full": "{out}/features/val",
-    "csv_train_full": "{prepared}/csv/train.csv",
-    "csv_val_full": "{prepared}/csv/val.csv",
-    "logits_out": "{out}/logits",
-    "predictions_out": "{out}/predictions",
-}}
-ASC_optimization_params = {{"epochs": 1, "batch_size": 32, "learning_rate": 1e-4}}
-ASC_forward_params = {{"batch_size": 20}}
-"""
+
+
+def configuration(prepared: Path, out: Path) -> str:
+    """The Python file of all stages' dictionaries."""
+    inputs, predictions = encoder_paths(prepared), {"predictions_out": out / "predictions"}
+    tables = {key: path for key, path in inputs.items() if key.startswith("csv")}
+    features = {f"features_{split}_full": out / "features" / split for split in ava.SPLITS}
+    paths = {
+        "STE_inputs": inputs | predictions | {"models_out": out / "ste_models", "features_out": out / "features"},
+        "ASC_inputs": features | {"models_out": out / "asc_models"},
+        "ASC_inputs_forward": features | tables | predictions | {"logits_out": out / "logits"},
+    }
+    clips = {"threads": 0, "crop_size": CROP_SIZE}
+    dictionaries = {name: {key: str(path) for key, path in keys.items()} for name, keys in paths.items()} | {
+        "STE_optimization_params": {"pretrained": False, "epochs": 1, "batch_size": 5, **clips},
+        # 12 clips at once: some batches hold the end of one video and the beginning of the next.
+        "STE_forward_params": {"batch_size": 12, **clips},
+        "ASC_optimization_params": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-4},
+        "ASC_forward_params": {"batch_size": 20},
+    }
+    return "".join(f"{name} = {values!r}\n" for name, values in dictionaries.items())
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ def run_stages(
 ) -> Pipeline:
     """Both stages trained, forwarded and written in the official format."""
     done = Pipeline(prepared, out)
-    (out / "my_config.py").write_text(CONFIG.format(prepared=prepared, out=out, size=CROP_SIZE))
+    (out / "my_config.py").write_text(configuration(prepared, out))
     stages = [
         (STE_train, clip_length, "cpu", "--name", "first", *["--full-val"] * full_val),
         (STE_forward, clip_length, "cpu"),

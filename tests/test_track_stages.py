@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from test_stages import Pipeline, run_stages
-from tiny import as_options, exit_status, refusal
+from tiny import as_options, encoder_paths, exit_status, refusal
 
 import STE_forward
 import STE_postprocessing
@@ -47,9 +47,8 @@ def pipeline(prepared, tmp_path_factory) -> Pipeline:
 
 
 def train_options(prepared: Path, models_out: Path, **params: object) -> list[str]:
-    paths = {f"csv_{split}_full": prepared / "csv" / f"{split}.csv" for split in ava.SPLITS}
-    paths |= {"audio_dir": prepared / "audio", "video_dir": prepared / "crops", "models_out": models_out}
-    options = as_options("STE_inputs", **paths) + as_options("STE_optimization_params", **RECIPE | params)
+    options = as_options("STE_inputs", **encoder_paths(prepared), models_out=models_out)
+    options += as_options("STE_optimization_params", **RECIPE | params)
     return ["11", "cpu", "--name", "a", *options]
 
 

@@ -1,6 +1,6 @@
 """A tiny data set in AVA format: two training videos and one for validation, a second or two of 64 x 48 pixels.
 
-Every face is a square whose brightness tells the frame number; the sound is noise while somebody is heard speaking.
+Every face is a square whose brightness tells the frame number; the audio is noise while somebody is heard speaking.
 Nothing can be learnt from it; everything can be run on it.
 """
 
@@ -36,6 +36,12 @@ class Face:
     last: int
     labels: tuple[str, ...]
 
+    @property
+    def numbered_labels(self) -> list[tuple[int, str]]:
+        """Frame number and label of each row."""
+        numbers = range(self.first, self.last + 1)
+        return [(number, self.labels[(number - self.first) // 5 % len(self.labels)]) for number in numbers]
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -47,36 +53,30 @@ class Clip:
     faces: tuple[Face, ...]
 
 
+def make_clip(split: str, video_id: str, frames: int, *faces: tuple[int, int, tuple[str, ...]]) -> Clip:
+    """A clip of faces (first, last, labels), its entities numbered from 1."""
+    ids = (f"{video_id}_0000_0060:{number}" for number in range(1, len(faces) + 1))
+    return Clip(split, video_id, frames, tuple(Face(entity, *face) for entity, face in zip(ids, faces, strict=True)))
+
+
 # Ids may begin with "-" and entities hold ":", as in AVA; one entity has one row only.
 CLIPS = (
-    Clip(
-        "train",
-        "-tinyTrain1",
-        50,
-        (
-            Face("-tinyTrain1_0000_0060:1", 5, 44, (NOT_SPEAKING, AUDIBLE, NOT_SPEAKING)),
-            Face("-tinyTrain1_0000_0060:2", 10, 39, (AUDIBLE, NOT_AUDIBLE, NOT_SPEAKING)),
-        ),
+    make_clip(
+        *("train", "-tinyTrain1", 50),
+        (5, 44, (NOT_SPEAKING, AUDIBLE, NOT_SPEAKING)),
+        (10, 39, (AUDIBLE, NOT_AUDIBLE, NOT_SPEAKING)),
     ),
-    Clip(
-        "train",
-        "tinyTrain_2",
-        40,
-        (
-            Face("tinyTrain_2_0000_0060:1", 0, 34, (AUDIBLE, NOT_SPEAKING)),
-            Face("tinyTrain_2_0000_0060:2", 5, 29, (NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE)),
-            Face("tinyTrain_2_0000_0060:3", 12, 12, (NOT_SPEAKING,)),
-        ),
+    make_clip(
+        *("train", "tinyTrain_2", 40),
+        (0, 34, (AUDIBLE, NOT_SPEAKING)),
+        (5, 29, (NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE)),
+        (12, 12, (NOT_SPEAKING,)),
     ),
-    Clip(
-        "val",
-        "tinyVal_001",
-        40,
-        (
-            Face("tinyVal_001_0000_0060:1", 2, 36, (NOT_SPEAKING, AUDIBLE)),
-            Face("tinyVal_001_0000_0060:2", 2, 26, (AUDIBLE, NOT_SPEAKING, NOT_AUDIBLE)),
-            Face("tinyVal_001_0000_0060:3", 20, 36, (NOT_AUDIBLE, AUDIBLE)),
-        ),
+    make_clip(
+        *("val", "tinyVal_001", 40),
+        (2, 36, (NOT_SPEAKING, AUDIBLE)),
+        (2, 26, (AUDIBLE, NOT_SPEAKING, NOT_AUDIBLE)),
+        (20, 36, (NOT_AUDIBLE, AUDIBLE)),
     ),
 )
 
@@ -100,6 +100,12 @@ def refusal(capsys, main: Callable[[list[str]], None], *arguments: object) -> st
     capsys.readouterr()
     assert exit_status(main, *arguments) == 2
     return capsys.readouterr().err
+
+
+def encoder_paths(prepared: Path) -> dict[str, Path]:
+    """The paths of STE_inputs that training reads, in the folder that `prepare` wrote."""
+    tables = {f"csv_{split}_full": prepared / "csv" / f"{split}.csv" for split in ava.SPLITS}
+    return {**tables, "audio_dir": prepared / "audio", "video_dir": prepared / "crops"}
 
 
 def brightness(number: int, face: int) -> int:
@@ -146,8 +152,7 @@ def face_rows(clip: Clip) -> list[str]:
     rows = []
     for face, box in zip(clip.faces, BOXES, strict=False):
         fractions = np.array(box) / (WIDTH, HEIGHT, WIDTH, HEIGHT)
-        for number in range(face.first, face.last + 1):
-            label = face.labels[(number - face.first) // 5 % len(face.labels)]
+        for number, label in face.numbered_labels:
             rows.append(annotation_row(clip.video_id, f"{number / FPS:.2f}", fractions, label, face.entity_id))
     return rows
 
@@ -156,8 +161,8 @@ def sound(clip: Clip) -> np.ndarray:
     """(samples,) int16: noise in the frames where a face is heard, next to nothing elsewhere."""
     heard = np.zeros(clip.frames, bool)
     for face in clip.faces:
-        for number in range(face.first, face.last + 1):
-            heard[number] |= face.labels[(number - face.first) // 5 % len(face.labels)] == AUDIBLE
+        for number, label in face.numbered_labels:
+            heard[number] |= label == AUDIBLE
     loudness = np.repeat(np.where(heard, 3000.0, 30.0), SAMPLE_RATE // FPS)
     return (np.random.default_rng(0).standard_normal(len(loudness)) * loudness).clip(-32768, 32767).astype(np.int16)
 
