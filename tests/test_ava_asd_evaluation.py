@@ -299,7 +299,7 @@ def test_mistakes(command, tmp_path, capsys, arguments, facts):
     weights = torch.load(save(tmp_path / "mixed" / "1.pth"), weights_only=True)
     save(tmp_path / "mixed" / "2.pth", "s_v")
     for number in ("nan", "inf"):
-        weights["main_out.weight"][0, 0] = float(number)
+        weights["main_out.bias"][0] = float(number)
         torch.save(weights, tmp_path / "mixed" / f"{number}.pth")
     assert command(*(argument.format(tmp=tmp_path) for argument in arguments)) == EXIT_USER_ERROR
     message = capsys.readouterr().err

@@ -8,14 +8,15 @@ from core.runtime.errors import EXIT_USER_ERROR
 from scripts import visualise_dataset
 
 
-def test_an_image_shows_the_box_in_the_colour_of_the_label(extracted, tmp_path, capsys):
+@pytest.mark.parametrize(("sample", "label", "time"), [(1, "SPEAKING_AUDIBLE", "0.36"), (3, "NOT_SPEAKING", "0.60")])
+def test_an_image_shows_the_box_in_the_colour_of_the_label(extracted, tmp_path, capsys, sample, label, time):
     out = tmp_path / "sample.png"
-    assert extracted.run(visualise_dataset.main, "--sample", 3, "--out", out) == 0
-    assert "entity tinyVal_001_0000_0060:1 at 0.60 s" in capsys.readouterr().out
+    assert extracted.run(visualise_dataset.main, "--sample", sample, "--out", out) == 0
+    assert f"{label}, entity tinyVal_001_0000_0060:1 at {time} s" in capsys.readouterr().out
     pixels = cv2.imread(str(out), cv2.IMREAD_COLOR_RGB).astype(int)
     red = (pixels[..., 0] > 200) & (pixels[..., 1:] < 80).all(axis=-1)
     green = (pixels[..., 1] > 180) & (pixels[..., 0] < 60) & (pixels[..., 2] < 60)
-    box, other = (green, red) if extracted.windows().label[3] == "SPEAKING_AUDIBLE" else (red, green)
+    box, other = (green, red) if label == "SPEAKING_AUDIBLE" else (red, green)
     assert box.sum() > 200 > other.sum()
 
 
