@@ -63,31 +63,22 @@ def test_the_context_network_is_the_published_one():
 
 @pytest.mark.parametrize(("name", "feature_size"), [("resnet18", 1024), ("resnet34", 1024), ("resnet50", 4096)])
 def test_any_odd_clip_length_and_input_size(name, feature_size):
+    """The features are the audio half, then the video half."""
     model = BACKBONES[f"{name}_two_streams"](rgb_stack_size=5).eval()
+    mfcc, clips = torch.randn(2, 1, 13, 18), torch.randn(2, 15, 50, 70)
     with torch.inference_mode():
-        av, a, v, features = model(torch.randn(2, 1, 13, 18), torch.randn(2, 15, 50, 70))
-    assert (av.shape, a.shape, v.shape, features.shape) == ((2, 2), (2, 2), (2, 2), (2, feature_size))
-    assert model.feature_size == feature_size
-
-
-def test_features_are_the_audio_half_then_the_video_half():
-    model = resnet18_two_streams(rgb_stack_size=1).eval()
-    audio, video = torch.randn(1, 1, 13, 4), torch.randn(1, 3, 32, 32)
-    with torch.inference_mode():
-        features = model(audio, video)[3]
-        other_video = model(audio, video + 1)[3]
-    assert torch.equal(features[:, :512], other_video[:, :512])
-    assert not torch.equal(features[:, 512:], other_video[:, 512:])
-
-
-def test_even_clip_length_is_refused():
-    with pytest.raises(UserError, match=r"clip length 4: .*odd"):
-        resnet18_two_streams(rgb_stack_size=4)
-
-
-def test_streams_share_no_parameter():
-    model = resnet18_two_streams()
+        *logits, features = model(mfcc, clips)
+        others = model(mfcc, clips + 1)[3]
+    assert [part.shape for part in logits] == [(2, 2)] * 3
+    assert features.shape == (2, model.feature_size) == (2, feature_size)
+    audio, video = (
+        (features == others)[:, half].all() for half in (slice(feature_size // 2), slice(feature_size // 2, None))
+    )
+    assert (audio, video) == (True, False)
+    # The streams share no parameter.
     assert len({parameter.data_ptr() for parameter in model.parameters()}) == len(list(model.parameters()))
+    with pytest.raises(UserError, match=r"clip length 4: .*odd"):
+        BACKBONES[f"{name}_two_streams"](rgb_stack_size=4)
 
 
 def test_start_from_a_local_resnet(tmp_path):
