@@ -63,8 +63,8 @@ Duration = Annotated[float, number(LEAST_DURATION_S, or_equal=True)]
 class Config:
     """The keys of configs/config.yaml, where each is explained, with their units.
 
-    Each annotation holds the check of its value. `filter_classes` is a tuple of labels; every other value is as it
-    stands in the file.
+    Each annotation holds the check of its value. `filter_classes` is a tuple of labels; every other value is as in
+    the file.
     """
 
     test_ann_dir: PathText

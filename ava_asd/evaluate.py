@@ -53,7 +53,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_arguments(parser)
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--weights-file", type=Path, help="weights to evaluate")
-    weights.add_argument("--weights-path", type=Path, help="folder whose weights files are evaluated, in natural order")
+    weights.add_argument("--weights-path", type=Path, help="folder of weights files, evaluated in natural order")
     parser.add_argument("--legacy", action="store_true", help="the numbers of Keras' evaluation, for --weights-file")
     parser.add_argument("--show", action="store_true", help="show the confusion matrices, too, of --weights-file")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and images (default: the current one)")

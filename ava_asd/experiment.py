@@ -16,7 +16,7 @@ FOLDER = "experiments"
 
 
 class Experiment(Run):
-    """A run folder whose checkpoints are <name>-<mode>-weights-<epoch>-<validation accuracy>.pth.
+    """A run folder with checkpoints <name>-<mode>-weights-<epoch>-<validation accuracy>.pth.
 
     Args:
         folder, resume: as in `core.training.runs.Run`.

@@ -16,13 +16,15 @@ annotations  writes train_annotations_full and test_annotations_full, the window
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
+from operator import call
 from pathlib import Path
 
 from ava_asd.arguments import add_arguments, configuration
 from ava_asd.config import Config
 from ava_asd.extract_annotations import samples_of, windows_of
 from ava_asd.extract_mfccs import extract_mfccs
-from ava_asd.extract_videos import VideoTask, extract_video
+from ava_asd.extract_videos import extract_video
 from ava_asd.layout import ANNOTATION_KEYS, SPLITS, annotated_videos, video_folder
 from ava_asd.samples import write_samples
 from core.formats.ava import annotation_files
@@ -45,6 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     config = configuration(arguments)
+    arguments.out = config.path(arguments.data, "extracted_path")
     command = {"videos": extract_videos, "mfccs": extract_all_mfccs, "annotations": extract_annotations}
     return command[arguments.what](config, arguments)
 
@@ -54,21 +57,21 @@ def extract_videos(config: Config, arguments: argparse.Namespace) -> int:
     data, videos = arguments.data, config.path(arguments.data, "vid_save_path")
     if not videos.is_dir():
         raise UserError(f"no videos: there is no folder {videos}; run 'ava-download videos', or set vid_save_path")
-    annotations = annotated_videos(config, data)
     tasks = {
-        name: VideoTask(videos, annotations[name], video_folder(config, data, name), config)
-        for name in parallel.shard(list(annotations), arguments.shard)
+        name: partial(extract_video, video_folder(config, data, name), config, annotations, videos)
+        for name, annotations in annotated_videos(config, data).items()
     }
-    broken = parallel.map_videos(extract_video, tasks, arguments.jobs, "frames and audio", arguments.cluster)
-    return parallel.report(broken, len(tasks), config.path(data, "extracted_path"))
+    return parallel.run(call, tasks, arguments, "frames and audio")
 
 
 def extract_all_mfccs(config: Config, arguments: argparse.Namespace) -> int:
     """MFCCs of all annotated videos; the exit status."""
-    names = parallel.shard(list(annotated_videos(config, arguments.data)), arguments.shard)
-    tasks = {name: (video_folder(config, arguments.data, name), config) for name in names}
-    broken = parallel.map_videos(extract_mfccs, tasks, arguments.jobs, "MFCCs", arguments.cluster)
-    return parallel.report(broken, len(tasks), config.path(arguments.data, "extracted_path"))
+    data = arguments.data
+    tasks = {
+        name: partial(extract_mfccs, video_folder(config, data, name), config)
+        for name in annotated_videos(config, data)
+    }
+    return parallel.run(call, tasks, arguments, "MFCCs")
 
 
 def extract_annotations(config: Config, arguments: argparse.Namespace) -> int:

@@ -36,13 +36,8 @@ def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Tab
     Raises:
         MediaError: the video was not extracted, or with other settings or annotations.
     """
-    made_with, wanted = folder.made_with(STEP), settings_of(config, annotations)
-    if made_with is None:
-        raise MediaError(f"{folder.path} is not extracted: run 'ava-extract videos'")
-    names = ", ".join(name for name, value in wanted.items() if made_with[name] != value)
-    if names:
-        raise MediaError(f"{folder.path} was extracted with other {names}: run 'ava-extract videos' again")
     try:
+        folder.check(STEP, settings_of(config, annotations))
         folder.start_s()
         faces = read_faces(folder.faces)
     except UserError as error:

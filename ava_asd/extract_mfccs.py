@@ -16,14 +16,13 @@ STEP = "mfccs"
 LEAST_WINDOW = 2  # samples
 
 
-def extract_mfccs(task: tuple[VideoFolder, Config]) -> None:
-    """Write the MFCCs of the audio in a folder, unless they are there already; `task` is (folder, settings).
+def extract_mfccs(folder: VideoFolder, config: Config) -> None:
+    """Write the MFCCs of the audio in a folder, unless they are there already.
 
     Raises:
         MediaError: the audio or start_ts is absent or unreadable, or the audio is shorter than a window, or too
             low a sample rate for the settings.
     """
-    folder, config = task
     try:
         rate, samples = read_audio(folder.audio)
         made_with = settings_of(config, folder, rate)

@@ -4,7 +4,6 @@ import math
 import os
 import wave
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,39 +29,27 @@ JPEG_QUALITY = 90
 JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
-@dataclass(frozen=True)
-class VideoTask:
-    """What `extract_video` is given.
-
-    Attributes:
-        videos: folder of the videos.
-        annotations: csv of this one.
-        folder: where everything goes.
-        config: settings.
-    """
-
-    videos: Path
-    annotations: Path
-    folder: VideoFolder
-    config: Config
-
-
-def extract_video(task: VideoTask) -> None:
+def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos: Path) -> None:
     """Write frames, audio, start_ts, the table of the faces and their crops, unless they are there, whole.
 
     MFCCs made before count as unfinished after it, since their audio may be another.
+
+    Args:
+        folder: where everything goes, named as the video.
+        config: settings.
+        annotations: csv of the video.
+        videos: folder of the videos.
 
     Raises:
         MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time.
         UserError: the annotations are faulty.
     """
-    folder, config = task.folder, task.config
-    made_with = settings_of(config, task.annotations)
-    if is_whole(task, made_with):
+    made_with = settings_of(config, annotations)
+    if is_whole(folder, config, made_with, videos):
         return
-    video = find_video(task.videos, folder.path.name)
+    video = find_video(videos, folder.path.name)
     identity = identity_of(video)
-    faces = face_grid(ava.read_annotations(task.annotations), config.fps)
+    faces = face_grid(ava.read_annotations(annotations), config.fps)
     start_s = max(0.0, float(faces["time_s"].min()) - config.eps)
     end_s = float(faces["time_s"].max()) + config.eps
     faces["frame"] = frame_numbers(faces["time_s"].to_numpy(), start_s, config.fps)
@@ -88,16 +75,16 @@ def identity_of(video: Path) -> list[int]:
     return [video.stat().st_size, video.stat().st_mtime_ns]
 
 
-def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
+def is_whole(folder: VideoFolder, config: Config, made_with: Mapping[str, Any], videos: Path) -> bool:
     """Whether a video is finished, with these settings, from the video that is there now, and all can be read.
 
     The video itself may have been removed since.
     """
-    folder, found = task.folder, task.folder.made_with(STEP)
+    found = folder.made_with(STEP)
     if found is None or any(found[name] != value for name, value in made_with.items()):
         return False
     try:
-        video = find_video(task.videos, folder.path.name)
+        video = find_video(videos, folder.path.name)
     except MediaError:
         video = None
     if video is not None and found["video"] != identity_of(video):
@@ -105,7 +92,7 @@ def is_whole(task: VideoTask, made_with: Mapping[str, Any]) -> bool:
     try:
         folder.start_s()
         read_audio(folder.audio)
-        open_crops(folder, task.config, len(read_faces(folder.faces)))
+        open_crops(folder, config, len(read_faces(folder.faces)))
     except UserError:
         return False
     return all(is_jpeg(folder.frame(number)) for number in range(1, found["frames"] + 1))

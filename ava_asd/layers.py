@@ -12,7 +12,7 @@ UNPOOLED = nn.Identity()
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution of stride 1 whose output has its input's size.
+    """A convolution of stride 1 that keeps the size of its input.
 
     The padding is split evenly; for an even kernel the one row or column more goes to the end, as in Keras.
 
@@ -31,7 +31,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConv3d(nn.Conv3d):
-    """A convolution over frames, rows and columns of stride 1 whose output has its input's size.
+    """A convolution over frames, rows and columns, of stride 1, that keeps the size of its input.
 
     It is computed frame by frame, over images whose channels are those of the frames that the kernel reaches: on a
     CPU that is faster, and padding frames are never multiplied.
@@ -73,7 +73,7 @@ class SameConv3d(nn.Conv3d):
 
 
 class SamePool2d(nn.Module):
-    """Max pooling whose stride is its size; rows and columns that are left over make a smaller window.
+    """Max pooling with a stride of its size; rows and columns that are left over make a smaller window.
 
     As in Keras, half of what is missing to a full window lies before the first row, the rest behind the last.
 

@@ -4,7 +4,7 @@
                                 audio.wav           audio from start_ts on, mono, at the video's own sample rate
                                 start_ts            the time of the first frame and the first sample, in seconds
                                 mfcc.npy            (coefficient, vector) float32
-                                faces.arrow         the faces whose crops are stored, by track and time
+                                faces.arrow         the faces of the stored crops, by track and time
                                 crops.npy           (face, channel, row, column) uint8
                                 videos.json         what frames, audio and faces were made with
                                 mfccs.json          what the MFCCs were made with
@@ -94,6 +94,22 @@ class VideoFolder:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) and found.keys() >= RECORDED[step] else None
+
+    def check(self, step: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step was finished with, `RECORDED`, which must be as wanted.
+
+        Raises:
+            UserError: it was not finished, or with other settings.
+        """
+        found = self.made_with(step)
+        if found is None:
+            raise UserError(f"{self.path} is not finished: run 'ava-extract {step}'")
+        other = [
+            f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
+        ]
+        if other:
+            raise UserError(f"{self.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
+        return found
 
     def annotations(self) -> str | None:
         """SHA-256 of the annotations that the stored faces are from; None where "videos" was not finished."""

@@ -148,10 +148,13 @@ class StaticNetwork(nn.Module):
             joint = F.dropout(F.relu(self.fc1(joint)), DROPOUT, self.training)
         return self.a_out(features[0]), self.v_out(features[1]), self.main_out(joint)
 
-    def logits(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
-        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode takes."""
+    def logits(self, audio: Tensor, video: Tensor, through: nn.Module | None = None) -> tuple[Tensor, ...]:
+        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode takes.
+
+        `through` is this network as it is wrapped for several processes.
+        """
         inputs = [maps for tower, maps in ((self.audio, audio), (self.video, video)) if tower is not None]
-        logits = self(*inputs)
+        logits = (through or self)(*inputs)
         return logits if len(inputs) == 2 else (logits,)
 
     def penalty(self) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 
 class DecayingSGD(torch.optim.SGD):
-    """SGD with Nesterov momentum whose learning rate falls with every step, as Keras' `decay` argument has it.
+    """SGD with Nesterov momentum and a learning rate that falls with every step, as Keras' `decay` argument has it.
 
     At step i, from 0, the learning rate is base_lr / (1 + decay * i). Steps are counted in the parameter groups, so
     the state dict carries them. Keras keeps the learning rate in its velocity, PyTorch multiplies it in at the step;

@@ -66,15 +66,8 @@ def open_store(config: Config, folder: VideoFolder) -> Store:
     Raises:
         UserError: it was not extracted, or with other settings, or cannot be read.
     """
-    for step, wanted in (("videos", crop_settings(config)), ("mfccs", mfcc_settings(config))):
-        found = folder.made_with(step)
-        if found is None:
-            raise UserError(f"{folder.path}: 'ava-extract {step}' has not finished there; run it")
-        other = [
-            f"{name} {found.get(name)} instead of {value}" for name, value in wanted.items() if found.get(name) != value
-        ]
-        if other:
-            raise UserError(f"{folder.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
+    folder.check("videos", crop_settings(config))
+    found = folder.check("mfccs", mfcc_settings(config))
     start_s = folder.start_s()
     if found["start_ts"] != start_s:
         raise UserError(f"{folder.mfccs} is of another extraction: run 'ava-extract mfccs' again")

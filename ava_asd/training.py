@@ -80,7 +80,7 @@ class StaticLoss:
         audio, video = batch.audio, scaled(batch.video)
         if draws is not None and self.config.augment:
             audio, video = augment_audio(audio, draws), augment_faces(video, draws)
-        logits = self._outputs(model, audio, video)
+        logits = self.network.logits(audio, video, through=model)
         loss, parts = weighted_loss(self.network, logits, batch.labels, self.weights)
         speaking = self.config.speaking_class
         heads = dict(zip(self.network.outputs, logits, strict=True))
@@ -88,12 +88,6 @@ class StaticLoss:
             parts[f"{name}_accuracy"] = (heads[name].argmax(1) == batch.labels).float().mean()
         ordered = {name: heads[name] if speaking == 1 else heads[name].flip(1) for name in reversed(heads)}
         return BatchLoss(loss, parts, ordered, (batch.labels == speaking).long())
-
-    def _outputs(self, model: nn.Module, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
-        """Through `forward` of a model that may be wrapped for several processes."""
-        if self.config.mode in ("s_a", "s_v"):
-            return (model(audio if self.config.mode == "s_a" else video),)
-        return model(audio, video)
 
 
 def weighted_loss(

@@ -20,7 +20,7 @@ from ava_asd.config import Config, read_config
 from ava_asd.evaluation import evaluate_outputs, nearest_windows
 from ava_asd.extract_annotations import samples_of, windows_of
 from ava_asd.extract_mfccs import extract_mfccs
-from ava_asd.extract_videos import VideoTask, extract_video
+from ava_asd.extract_videos import extract_video
 from ava_asd.layout import video_folder
 from ava_asd.models import build
 from ava_asd.optimisers import OPTIMISERS
@@ -109,8 +109,8 @@ def extracted(folder: Path) -> Config:
     annotations = config.path(folder, "train_ann_dir") / f"{silent.stem}{ava.ANNOTATION_SUFFIX}"
     ava.write_groundtruth(annotations, rows)
     out = video_folder(config, folder, silent.stem)
-    extract_video(VideoTask(videos, annotations, out, config))
-    extract_mfccs((out, config))
+    extract_video(out, config, annotations, videos)
+    extract_mfccs(out, config)
     samples = samples_of([windows_of(out, annotations, config)], config, [out])
     write_samples(config.path(folder, "train_annotations_full"), samples)
     return config

@@ -3,7 +3,7 @@
     tf/bin/python benchmarks/ava_asd_keras.py published.npz 3 2     # samples, runs, threads
 
 Prints {"input": samples/s, "step": samples/s}, best runs. The input is a tf.data pipeline around Python functions that
-read each face from its frame's jpg and each sound from its video's pickle; the step is that of mode s_av in Keras.
+read each face from its frame's jpg and its MFCCs from its video's pickle; the step is that of mode s_av in Keras.
 """
 
 import json
@@ -46,17 +46,17 @@ def main(samples: str, runs: int, threads: int) -> None:
 
 
 def training_input(samples: dict[str, np.ndarray]) -> tf.data.Dataset:
-    """Batches of (sound, faces), without end."""
+    """Batches of (MFCCs, faces), without end."""
     folder = str(samples["folder"])
 
     def load(number: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
         number = int(number)
         faces = np.empty((FRAMES, SIDE, SIDE, 1), np.float32)
-        for place, (frame, box) in enumerate(zip(samples["frames"][number], samples["boxes"][number], strict=True)):
-            picture = cv2.imread(f"{folder}/{frame}.jpg", cv2.IMREAD_GRAYSCALE)
-            height, width = picture.shape
+        for position, (frame, box) in enumerate(zip(samples["frames"][number], samples["boxes"][number], strict=True)):
+            image = cv2.imread(f"{folder}/{frame}.jpg", cv2.IMREAD_GRAYSCALE)
+            height, width = image.shape
             x1, y1, x2, y2 = (box.clip(0, 1) * (width, height, width, height)).astype(int)
-            faces[place] = cv2.resize(picture[y1:y2, x1:x2], (SIDE, SIDE))[..., None] / 255
+            faces[position] = cv2.resize(image[y1:y2, x1:x2], (SIDE, SIDE))[..., None] / 255
         mfccs = pickle.loads(Path(folder, "mfcc.pkl").read_bytes())
         end = samples["ends"][number]
         return mfccs[:, end - VECTORS : end, None].astype(np.float32), faces
@@ -71,14 +71,14 @@ def training_input(samples: dict[str, np.ndarray]) -> tf.data.Dataset:
 
 def s_av() -> keras.Model:
     """Mode s_av, compiled as published."""
-    sound = keras.Input((COEFFICIENTS, VECTORS, 1))
+    mfccs = keras.Input((COEFFICIENTS, VECTORS, 1))
     faces = keras.Input((FRAMES, SIDE, SIDE, 1))
-    audio = tower(sound, AUDIO, layers.Conv2D, layers.MaxPooling2D)
+    audio = tower(mfccs, AUDIO, layers.Conv2D, layers.MaxPooling2D)
     video = tower(faces, VIDEO, layers.Conv3D, layers.MaxPooling3D)
     joint = layers.Dropout(0.5)(layers.Concatenate()([audio, video]))
     joint = layers.Dropout(0.5)(layers.Dense(512, activation="relu")(joint))
     outputs = [layers.Dense(2, activation="softmax")(features) for features in (audio, video, joint)]
-    model = keras.Model([sound, faces], outputs)
+    model = keras.Model([mfccs, faces], outputs)
     optimiser = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
     model.compile(optimiser, ["categorical_crossentropy"] * 3, loss_weights=[0.4, 0.4, 1.0])
     return model
@@ -103,9 +103,9 @@ def train(model: keras.Model, inputs: list[np.ndarray], labels: list[np.ndarray]
 def toy_batch() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Inputs and labels of a batch."""
     rng = np.random.default_rng(0)
-    sound = rng.standard_normal((BATCH, COEFFICIENTS, VECTORS, 1), np.float32)
+    mfccs = rng.standard_normal((BATCH, COEFFICIENTS, VECTORS, 1), np.float32)
     faces = rng.random((BATCH, FRAMES, SIDE, SIDE, 1), np.float32)
-    return [sound, faces], [np.eye(2, dtype=np.float32)[rng.integers(2, size=BATCH)]] * 3
+    return [mfccs, faces], [np.eye(2, dtype=np.float32)[rng.integers(2, size=BATCH)]] * 3
 
 
 def best_rate(call: Callable[[], int], runs: int, seconds: float) -> float:

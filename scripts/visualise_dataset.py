@@ -41,7 +41,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    check_image(arguments.out)
+    if arguments.out.suffix.lower() not in IMAGE_SUFFIXES:  # checked before the work of drawing
+        raise UserError(f"--out {arguments.out}: the name must end with one of {', '.join(IMAGE_SUFFIXES)}")
     windows = Windows(configuration(arguments), arguments.data, arguments.split)
     if not 0 <= arguments.sample < len(windows):
         raise UserError(f"--sample {arguments.sample}: there are the samples 0 to {len(windows) - 1:,}")
@@ -56,16 +57,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         from matplotlib import pyplot  # loads a window system's backend where there is one
 
         pyplot.show()
-
-
-def check_image(path: Path) -> None:
-    """Check that an image of that name can be written, before the work of drawing it.
-
-    Raises:
-        UserError: it does not end as an image's name does.
-    """
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(f"--out {path}: the name must end with one of {', '.join(IMAGE_SUFFIXES)}")
 
 
 def draw(windows: Windows, sample: int, *, show: bool = False):

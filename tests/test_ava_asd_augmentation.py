@@ -1,4 +1,4 @@
-"""Augmentation of the static models' faces and sound."""
+"""Augmentation of the static models' faces and audio."""
 
 import pytest
 import torch

@@ -207,7 +207,7 @@ def made_with(**changes: object) -> Callable[[VideoFolder, str], object]:
     return damage
 
 
-NOT_FINISHED = "has not finished there"
+NOT_FINISHED = "is not finished: run 'ava-extract "
 DAMAGED = (absent, holding(b""), holding(b"damaged"))
 NO_RECORD = (absent, holding(b""), holding(b"[]"), holding(b"{}"), holding(b'"text"'))
 DAMAGES = [  # file, what happens to it, what the message on it says
@@ -215,8 +215,8 @@ DAMAGES = [  # file, what happens to it, what the message on it says
     *product(["crops.npy"], DAMAGED, ["/crops.npy"]),
     *product(["mfcc.npy"], DAMAGED, ["/mfcc.npy"]),
     *product(["start_ts"], DAMAGED, ["/start_ts"]),
-    *product(["videos.json"], NO_RECORD, [f"'ava-extract videos' {NOT_FINISHED}"]),
-    *product(["mfccs.json"], NO_RECORD, [f"'ava-extract mfccs' {NOT_FINISHED}"]),
+    *product(["videos.json"], NO_RECORD, [f"{NOT_FINISHED}videos'"]),
+    *product(["mfccs.json"], NO_RECORD, [f"{NOT_FINISHED}mfccs'"]),
     ("faces.arrow", cut, "/faces.arrow cannot be read"),
     ("faces.arrow", without_track, "/faces.arrow has no column track"),
     ("crops.npy", cut, "/crops.npy cannot be read"),
@@ -224,8 +224,8 @@ DAMAGES = [  # file, what happens to it, what the message on it says
     ("mfcc.npy", cut, "/mfcc.npy cannot be read"),
     ("mfcc.npy", array(lambda mfccs: mfccs[0]), "expected float32, 13 x any"),
     ("start_ts", holding(b"nan"), "/start_ts holds 'nan', expected seconds"),
-    ("videos.json", interrupted, NOT_FINISHED),
-    ("mfccs.json", made_with(hop_s=None), NOT_FINISHED),
+    ("videos.json", interrupted, f"{NOT_FINISHED}videos'"),
+    ("mfccs.json", made_with(hop_s=None), f"{NOT_FINISHED}mfccs'"),
     ("mfccs.json", made_with(start_ts=7), "/mfcc.npy is of another extraction"),
     ("mfccs.json", made_with(version=None), "version None instead of 2"),  # as before there were versions
     ("mfccs.json", made_with(version=1), "version 1 instead of 2"),

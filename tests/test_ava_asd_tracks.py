@@ -9,7 +9,7 @@ from core.formats.ava import COLUMNS
 
 
 def rows_at(**times: list[float]) -> pd.DataFrame:
-    """Annotations of entities, given by name, at times; their boxes tell nothing."""
+    """Annotations of entities, given by name, at times; with any boxes."""
     lines = [
         annotation_row("v", f"{time:.2f}", (0.1, 0.1, 0.5, 0.5), "NOT_SPEAKING", entity).split(",")
         for entity, own in times.items()
@@ -49,6 +49,6 @@ def test_windows_lie_within_their_tracks():
     assert window_starts(track, 8, 1).tolist() == []
 
 
-def test_frame_numbers_are_the_whole_part_and_never_nought():
+def test_frame_numbers_are_the_whole_part_and_at_least_1():
     # 0.3 * 10 is 2.9999999999999996 when it comes from 903.4 - 903.1.
     assert frame_numbers(np.array([903.4, 903.39, 903.12]), 903.1, 10).tolist() == [3, 2, 1]

@@ -234,7 +234,7 @@ def test_what_was_extracted_with_other_settings_is_refused(extracted, changes, f
 def test_what_is_not_extracted_is_refused(copied):
     samples = copied.at("test_annotations_full")
     copied.folder().path.rename(copied.root / "moved")
-    refused(copied, copied.folder().path, "'ava-extract videos' has not finished there")
+    refused(copied, copied.folder().path, "is not finished: run 'ava-extract videos'")
     samples.write_bytes(b"no table")
     refused(copied, samples, "delete it", f"run '{COMMAND}'")
     samples.unlink()
