@@ -75,7 +75,7 @@ def test_deterministic_speakers_one_row_at_a_time():
         [-1, 0, 0, 0],
         [-1, 0, 1, 0],  # the rest repeats them in turn
         [-1, 0, 1, 2],
-        [-1, 0, 1, 2],  # more than places: the first ones
+        [-1, 0, 1, 2],  # more than slots: the first ones
     ]
     assert speaker_slots(others, 4).tolist() == expected
     for row, count in zip(expected, others, strict=True):  # whatever stands beside it

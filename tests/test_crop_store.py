@@ -28,7 +28,7 @@ def grey_of(row: int) -> int:
 
 
 def jpeg_of(row: int, size: int = SIZE) -> bytes:
-    """A crop whose grey is its row's; of size 0, of a native size: 24 x 20."""
+    """A crop of its row's grey; size 0 stands for a native size, 24 x 20."""
     shape = (size, size, 3) if size else (24, 20, 3)
     return cv2.imencode(".jpg", np.full(shape, grey_of(row), np.uint8))[1].tobytes()
 

@@ -59,7 +59,7 @@ def clips(media: tuple[Path, pd.DataFrame], length: int = 5, **choices) -> ClipD
 
 
 def heard_in(samples: np.ndarray) -> tuple[int, int, int] | None:
-    """Number of the track, first and last ms that a clip's audio tells; None of silence."""
+    """Number of the track, first and last ms that a clip's audio holds; None for silence."""
     if not samples.any():
         return None
     return samples.max() // 4000, samples.min() % 4000, samples.max() % 4000
@@ -221,7 +221,7 @@ def test_clips_are_those_of_the_published_loader(tmp_path):
 
 
 def make_features(folder: Path, tracks: list[Track], size: int = 4) -> FeatureStore:
-    """Features of random numbers; the first tells the row."""
+    """Features of random numbers; the first is the row."""
     rows = annotated_tracks(tracks)
     rng = np.random.default_rng(0)
     features = rng.standard_normal((len(rows), size)).astype(np.float32)
@@ -239,7 +239,7 @@ def contexts(store: FeatureStore, clip_length: int, stride: int, speakers: int, 
 
 
 def random_tracks(seed: int, videos: int = 2) -> list[Track]:
-    """Up to six entities a video, at moments that differ: some seen together, some alone, some of one row."""
+    """Up to six entities a video, at time steps that differ: some seen together, some alone, some of one row."""
     rng = np.random.default_rng(seed)
     labels = tuple(ava.LABEL_IDS)
     return [

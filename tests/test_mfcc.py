@@ -80,10 +80,10 @@ def test_mfccs_of_clips_are_those_of_python_speech_features():
     seconds = np.arange(longest) / SAMPLE_RATE
     tone = 30_000 * np.sin(2 * np.pi * 200 * seconds)  # all the energy in one band
     signals = [np.zeros(longest), np.zeros(1280), np.full(longest, 32767), np.resize([-32768, 32767], longest)]
-    signals += [tone, np.where(seconds < 0.2, 0, tone)]  # silence, then sound
+    signals += [tone, np.where(seconds < 0.2, 0, tone)]  # silence, then a tone
     signals += [noise(length, loudness) for length in LENGTHS for loudness in (1, 100, 30_000)]
     signals = [np.asarray(signal).astype(np.int16) for signal in signals]
-    # What stands behind a clip's end is not looked at.
+    # What follows a clip's end must not count.
     batch = np.stack([np.pad(signal, (0, longest - len(signal)), constant_values=12_345) for signal in signals])
     lengths = torch.tensor([len(signal) for signal in signals])
     found = clip_mfcc(torch.from_numpy(batch), lengths, mfcc_windows(longest)).numpy()

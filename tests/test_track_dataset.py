@@ -24,7 +24,7 @@ def brightness(track: int, row: int) -> int:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
-    """Crops whose grey depends on track and row, and noise of its own loudness for each track."""
+    """Crops of a grey for each track and row, and noise of its own loudness for each track."""
     folder = tmp_path_factory.mktemp("tracks")
     for number, (_, entity, first, count, _) in enumerate(TRACKS):
         for row in range(count):
@@ -49,11 +49,11 @@ def test_faces_audio_and_labels_are_of_the_same_rows(media):
     assert (batch.faces.shape, batch.faces.dtype) == ((2, 12, 112, 112), torch.uint8)
     assert (batch.mfcc.shape, batch.mfcc.dtype) == ((2, 48, 13), torch.float32)
     assert batch.rows.tolist() == [list(range(12)), list(range(21, 33))]
-    for place, (track, entity) in enumerate(((0, "a:1"), (2, "b:1"))):
-        shown = batch.faces[place].float().mean((1, 2)).numpy()
+    for position, (track, entity) in enumerate(((0, "a:1"), (2, "b:1"))):
+        shown = batch.faces[position].float().mean((1, 2)).numpy()
         np.testing.assert_allclose(shown, [brightness(track, row) for row in range(12)], atol=1.5)
         samples = read_wav(folder / "audio" / f"{entity}.wav")
-        np.testing.assert_allclose(batch.mfcc[place], track_mfcc(samples, np.arange(12), 25.0))
+        np.testing.assert_allclose(batch.mfcc[position], track_mfcc(samples, np.arange(12), 25.0))
     # NOT_SPEAKING, SPEAKING_AUDIBLE, SPEAKING_NOT_AUDIBLE, NOT_SPEAKING; three rows each
     assert batch.labels.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]] * 2
     assert rows["entity_id"].iloc[batch.rows[1, 0].item()] == "b:1"
@@ -171,8 +171,8 @@ def test_loud_sums_are_clipped_and_silence_stays_silent():
 def test_only_audio_of_other_videos_are_mixed_in_and_by_chance(media, monkeypatch):
     dataset = tracks(media, augment=True, mix_chance=0.5)
     heard = []
-    sound = TrackDataset.audio
-    monkeypatch.setattr(TrackDataset, "audio", lambda self, track: (heard.append(track), sound(self, track))[1])
+    audio = TrackDataset.audio
+    monkeypatch.setattr(TrackDataset, "audio", lambda self, track: (heard.append(track), audio(self, track))[1])
     mixes = 0
     for epoch in range(200):
         heard.clear()

@@ -24,7 +24,7 @@ def colours(images: Tensor) -> Tensor:
 
 
 def ramp_clips(batch: int, frames: int = 1, size: int = 64) -> Tensor:
-    """Red grows with x and green with y, by `scale` a pixel: the values of a picture tell which box was cut."""
+    """Red grows with x and green with y, by `scale` a pixel: the values of an image show which box was cut."""
     position = torch.arange(size, dtype=torch.uint8)
     clip = torch.stack([position.expand(size, size), position[:, None].expand(size, size), torch.zeros(size, size)], -1)
     return clip.to(torch.uint8).expand(batch, frames, size, size, 3)
@@ -65,12 +65,12 @@ def test_augment_without_jitter_and_crop_is_stack_but_for_the_flip_of_half_of_th
 
 
 def test_crop_box_lies_where_the_published_one_may_lie():
-    """Left, top, left + width, top + height, a square of 0.5 to 1 of the side, anywhere inside the picture."""
+    """Left, top, left + width, top + height, a square of 0.5 to 1 of the side, anywhere inside the frame."""
     size = 64
     boxes = colours(augment(ramp_clips(500, size=size), draws(500), crop_scale=(0.5, 1.0), jitter=0.0))[:, 0]
     red, green = boxes[:, 0, size // 2], boxes[:, 1, :, size // 2]  # along x and y through the middle
     red = torch.where(red[:, :1] > red[:, -1:], red.flip(1), red)  # flipped back
-    # Away from the border, a pixel's value is its place in the picture: between places a and b it grows linearly.
+    # Away from the border, a pixel's value is its position in the frame: between positions a and b it grows linearly.
     a, b = size // 4, 3 * size // 4
     width, height = ((line[:, b] - line[:, a]) / (b - a) for line in (red, green))
     left, top = (line[:, a] + 0.5 - (a + 0.5) * side for line, side in ((red, width), (green, height)))
@@ -98,7 +98,7 @@ def test_flip_and_box_are_those_of_all_frames_of_a_clip():
 
 
 def colour_steps(frame: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
-    """torchvision's steps in the published order, on a float picture (3, height, width) in [0, 1]."""
+    """torchvision's steps in the published order, on a float image (3, height, width) in [0, 1]."""
     frame = tvf.adjust_brightness(frame, brightness)
     frame = tvf.adjust_contrast(frame, contrast)
     return tvf.adjust_saturation(frame, saturation)
@@ -119,8 +119,8 @@ def test_colours_are_torchvisions_single_steps(jitter_frames):
     flips, factors = drawn_factors(5, 3, 2 if jitter_frames else 1, 0.3)
     for b in range(3):
         for frame in range(2):
-            picture = clips[b, frame].permute(2, 0, 1) / 255
-            expected = colour_steps(picture.flip(-1) if flips[b] else picture, *factors[b, frame % factors.shape[1]])
+            image = clips[b, frame].permute(2, 0, 1) / 255
+            expected = colour_steps(image.flip(-1) if flips[b] else image, *factors[b, frame % factors.shape[1]])
             assert expected.min() > 0
             assert expected.max() < 1
             # torchvision's grey has 0.2989 where BT.601 has 0.299.

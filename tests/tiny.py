@@ -1,6 +1,6 @@
 """A tiny data set in AVA format: two training videos and one for validation, a second or two of 64 x 48 pixels.
 
-Every face is a square whose brightness tells the frame number; the audio is noise while somebody is heard speaking.
+Every face is a square, its brightness the frame number; the audio is noise while somebody is heard speaking.
 Nothing can be learnt from it; everything can be run on it.
 """
 
