@@ -8,7 +8,6 @@ import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import NamedTuple
 
 from core.download.ava_release import AVA, Sources, at_mirror
@@ -183,8 +182,3 @@ def serve_small_ava(server: FaultyServer) -> Sources:
     annotations = {split: checked(remote) for split, remote in moved.annotations.items()}
     md5_list = checked(moved.video_md5s)
     return Sources(annotations, moved.utility, moved.video_names, md5_list, moved.video_folder)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: relative path -> content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

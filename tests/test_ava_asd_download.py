@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from ava_asd_set import write_config
-from faulty_server import IDS, MD5S, NAMES, VIDEO, VIDEOS, csv_of, serve_small_ava, tree
-from tiny import exit_status
+from faulty_server import IDS, MD5S, NAMES, VIDEO, VIDEOS, csv_of, serve_small_ava
+from tiny import exit_status, tree
 
 from ava_asd import download
 from ava_asd.config import read_config

@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from faulty_server import ARCHIVE, IDS, MD5S, NAMES, UTILITY, VIDEO, VIDEOS, archive_of, csv_of, member, tree
+from faulty_server import ARCHIVE, IDS, MD5S, NAMES, UTILITY, VIDEO, VIDEOS, archive_of, csv_of, member
 from faulty_server import serve_small_ava as serve
-from tiny import exit_status
+from tiny import exit_status, tree
 
 from core.download.ava_release import AVA, at_mirror, read_archive, read_md5s, read_video_names, unpack_annotations
 from core.download.many import Remote

@@ -108,6 +108,11 @@ def encoder_paths(prepared: Path) -> dict[str, Path]:
     return {**tables, "audio_dir": prepared / "audio", "video_dir": prepared / "crops"}
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder: relative path -> content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def brightness(number: int, face: int) -> int:
     """How bright the square of the first, second or third face is in a frame, 0 <= number < 50: 40 to 240."""
     return (40 + 4 * number, 240 - 4 * number, 40 + 4 * ((number + 25) % 50))[face]
