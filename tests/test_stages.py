@@ -138,9 +138,11 @@ def test_the_official_number_is_that_of_the_stored_logits(pipeline, tmp_path):
     assert all(part["rows"] == 77 for part in result["files"])
 
 
-def test_logs_say_what_the_validation_is_made_of(pipeline):
-    settings = json.loads((pipeline.weights("ste").parent / "settings.json").read_text())
-    assert (settings["full_val"], settings["clip_length"]) == (True, CLIP)
+def test_runs_keep_their_settings_and_log(pipeline):
+    ste, asc = (json.loads((pipeline.weights(stage).parent / "settings.json").read_text()) for stage in ("ste", "asc"))
+    assert (ste["full_val"], ste["clip_length"], ste["STE_optimization_params"]["batch_size"]) == (True, CLIP, 5)
+    shape = tuple(asc[key] for key in ("clip_length", "skip_frames", "speakers"))
+    assert (shape, asc["ASC_optimization_params"]["batch_size"]) == (CONTEXT, 32)
     log = pd.read_csv(pipeline.weights("ste").parent / "log.csv")
     names = {"epoch", "train_loss", "val_loss", "val_ap", "val_audio_ap", "val_video_ap", "clips_per_s"}
     assert names <= set(log.columns)
