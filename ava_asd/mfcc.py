@@ -4,6 +4,8 @@ Not those of `core.inputs.mfcc`: the window is Hann's and centred, the 128 mel b
 the audio's own sample rate, levels are decibels down to 80 below the loudest. Published weights depend on all of it.
 """
 
+import math
+
 import numpy as np
 import torch
 from torchaudio import functional as AF
@@ -31,12 +33,28 @@ def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: flo
     padded = np.pad(np.asarray(samples, np.float32), window // 2, mode="reflect")
     windows = torch.from_numpy(padded).unfold(0, window, stride)
     hann = torch.hann_window(window)
-    filters = AF.melscale_fbanks(
-        window // 2 + 1, 0.0, sample_rate / 2, BANDS, sample_rate, norm="slaney", mel_scale="slaney"
-    )
+    filters = mel_filters(sample_rate / 2, window // 2 + 1)
     parts = [torch.fft.rfft(part * hann).abs().square() @ filters for part in windows.split(WINDOWS_AT_ONCE)]
     decibels = AF.amplitude_to_DB(torch.cat(parts), 10.0, LEAST_POWER, 0.0, top_db=RANGE_DB)
     return (decibels @ AF.create_dct(coefficients, BANDS, "ortho")).T.contiguous().numpy()
+
+
+def mel_filters(highest_hz: float, bins: int) -> torch.Tensor:
+    """Slaney's mel bands as triangles of equal area, (bin, band) float32.
+
+    Not torchaudio's: it rounds half of an odd sample rate down, which moves coefficients at 11,025 Hz by 0.4.
+
+    Args:
+        highest_hz: half of the sample rate, at least 1000.
+        bins: how many; they lie evenly from 0 to `highest_hz`.
+    """
+    # A mel is 200 / 3 Hz up to 1 kHz, and above a factor of the 27th root of 6.4.
+    mels = torch.linspace(0, 15 + 27 * math.log(highest_hz / 1000, 6.4), BANDS + 2, dtype=torch.float64)
+    edges = torch.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    hz = torch.linspace(0, highest_hz, bins, dtype=torch.float64)[:, None]
+    triangles = torch.minimum((hz - low) / (centre - low), (high - hz) / (high - centre)).clamp(min=0)
+    return (triangles * 2 / (high - low)).float()
 
 
 def vectors(samples: int, sample_rate: int, window_s: float, stride_s: float) -> int:
