@@ -1,6 +1,6 @@
 """The synthetic set: what is promised of a scene holds by measurement, and the script writes it or says why not."""
 
-import itertools
+import functools
 import json
 import subprocess
 import sys
@@ -8,23 +8,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import exit_status, refusal
+from videos import frame_times, heard
 
 from core.evaluation.metrics import average_precision, roc_auc
 from core.formats import ava
-from core.media.audio import decode_audio
-from core.media.container import MediaFile
-from core.media.video import read_frames
 from core.synthetic.audio import SAMPLE_RATE, Syllables, contours, mouth, speaking_spans
 from core.synthetic.frames import render_frames
-from core.synthetic.scenes import Scene, annotation_rows, compose_scene
+from core.synthetic.scenes import Scene, Shot, Track, annotation_rows, compose_scene
 from scripts import make_synthetic_ava
 
 SMALL = (320, 180)
 SPEAKING, MIMED = ava.LABEL_IDS["SPEAKING_AUDIBLE"], ava.LABEL_IDS["SPEAKING_NOT_AUDIBLE"]
 
 
-def scenes(count: int, seconds: float = 12) -> list[Scene]:
-    return [compose_scene(3, "train", index, seconds, 25.0, SMALL) for index in range(count)]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@functools.cache
+def scene(number: int) -> Scene:
+    return compose_scene(3, "train", number, 12, 25.0, SMALL)
+
+
+def shots(scenes: int) -> list[Shot]:
+    return [shot for number in range(scenes) for shot in scene(number).shots]
+
+
+def tracks(number: int) -> list[tuple[Shot, Track]]:
+    return [(shot, track) for shot in scene(number).shots for track in shot.tracks]
 
 
 def loudness_per_frame(audio: np.ndarray, frames: int) -> np.ndarray:
@@ -32,13 +43,6 @@ def loudness_per_frame(audio: np.ndarray, frames: int) -> np.ndarray:
     half = SAMPLE_RATE // 50
     padded = np.pad(audio.astype(np.float64), half)
     return np.sqrt((padded[: frames * 2 * half].reshape(frames, -1) ** 2).mean(1))
-
-
-def tracks_with_loudness(scene: Scene):
-    loudness = loudness_per_frame(scene.audio, sum(shot.frames for shot in scene.shots))
-    for shot in scene.shots:
-        for track in shot.tracks:
-            yield track, loudness[shot.first : shot.first + shot.frames]
 
 
 def test_a_scene_depends_on_its_arguments_only():
@@ -59,46 +63,38 @@ def test_another_seed_split_or_number_gives_another_scene(other):
 
 
 def test_shares_of_the_labels_and_numbers_of_heads():
-    made = scenes(40)
-    labels = np.concatenate([track.labels for scene in made for shot in scene.shots for track in shot.tracks])
+    labels = np.concatenate([track.labels for shot in shots(40) for track in shot.tracks])
     shares = np.bincount(labels, minlength=3) / len(labels)
     assert 0.25 < shares[SPEAKING] < 0.35
     assert 0.18 < shares[MIMED] < 0.28
-    assert {len(shot.tracks) for scene in made for shot in scene.shots} == {1, 2, 3, 4}
+    assert {len(shot.tracks) for shot in shots(40)} == {1, 2, 3, 4}
 
 
-def test_most_miming_lies_in_silences_and_some_beside_a_voice():
+def test_one_visible_head_at_most_is_heard_and_most_miming_lies_in_silences():
     beside = []
-    for scene in scenes(20):
-        for shot in scene.shots:
-            voiced = np.any([track.labels == SPEAKING for track in shot.tracks], axis=0)
-            beside += [voiced[track.labels == MIMED] for track in shot.tracks]
+    for shot in shots(20):
+        heard = np.sum([track.labels == SPEAKING for track in shot.tracks], axis=0)
+        assert heard.max() <= 1
+        beside += [heard[track.labels == MIMED] for track in shot.tracks]
     assert 0.08 < np.concatenate(beside).mean() < 0.35
 
 
-def test_at_most_one_visible_head_is_heard_at_a_time():
-    for scene in scenes(20):
-        for shot in scene.shots:
-            heard = sum((track.labels == SPEAKING).astype(int) for track in shot.tracks)
-            assert heard.max() <= 1
-
-
 def test_faces_lie_apart_within_the_frame():
-    for scene in scenes(20):
-        for shot in scene.shots:
-            boxes = [track.boxes for track in shot.tracks]
-            for left, right in itertools.pairwise(boxes):
-                assert (left[:, 2] < right[:, 0] + 0.02).all()
-            for box in boxes:
-                assert (box[:, :2] < box[:, 2:]).all()
-                assert box.min() >= 0
-                assert box.max() <= 1
+    for shot in shots(20):
+        boxes = np.stack([track.boxes for track in shot.tracks])  # (track, frame, [x1, y1, x2, y2])
+        assert (boxes[:-1, :, 2] < boxes[1:, :, 0] + 0.02).all()
+        assert (boxes[..., :2] < boxes[..., 2:]).all()
+        assert boxes.min() >= 0
+        assert boxes.max() <= 1
 
 
-def test_neither_sound_nor_picture_alone_tells_who_speaks_but_their_agreement_does():
+def test_neither_audio_nor_frames_alone_show_who_speaks_but_their_agreement_does():
     agreement, loud, moving, labels = [], [], [], []
-    for scene in scenes(25):
-        for track, loudness in tracks_with_loudness(scene):
+    for number in range(25):
+        frames = sum(shot.frames for shot in scene(number).shots)
+        of_scene = loudness_per_frame(scene(number).audio, frames)
+        for shot, track in tracks(number):
+            loudness = of_scene[shot.first : shot.first + shot.frames]
             for start in range(0, len(loudness) - 11, 5):
                 audio, mouth_open = loudness[start : start + 11] / loudness.max(), track.opening[start : start + 11]
                 # The constants keep the trembling of a shut mouth and the noise of a room from counting as agreement.
@@ -113,32 +109,30 @@ def test_neither_sound_nor_picture_alone_tells_who_speaks_but_their_agreement_do
     assert average_precision(heard, loud) < chance + 0.25
     assert average_precision(heard, moving) < chance + 0.3
     assert average_precision(heard, agreement) > 0.8
-    # A mouth that mimes moves as one that is heard does; beside a audio of somebody else it is out of step.
+    # A mouth that mimes moves as one that is heard does; beside the audio of somebody else it is out of step.
     assert 0.4 < roc_auc(heard[heard | mimed], moving[heard | mimed]) < 0.6
     doubtful = heard | (mimed & (loud > np.quantile(loud[heard], 0.1)))
     assert mimed[doubtful].sum() > 50
     assert roc_auc(heard[doubtful], agreement[doubtful]) > 0.9
 
 
-def test_sound_and_mouth_agree_best_without_lag(tmp_path):
+def test_audio_and_mouth_agree_best_without_lag(tmp_path):
     """Through the file: the decoded audio against the opening that was drawn, frame by frame."""
     settings = make_synthetic_ava.Settings(seed=3, seconds=12, fps=25.0, size=SMALL, videos=1, val_videos=1)
     make_synthetic_ava.make_video(tmp_path, settings, ("train", 1))
-    scene = compose_scene(3, "train", 1, 12, 25.0, SMALL)
-    decoded = np.concatenate(list(decode_audio(MediaFile(tmp_path / "videos" / "train" / f"{scene.video_id}.mp4"))))
-    assert len(decoded) >= len(scene.audio)
+    decoded = heard(tmp_path / "videos" / "train" / f"{scene(1).video_id}.mp4")
+    assert len(decoded) >= len(scene(1).audio)
     loudness = loudness_per_frame(decoded, 300)
-    products = dict.fromkeys(range(-4, 5), 0.0)
-    speaking_frames = 0
-    for shot in scene.shots:
-        for track in shot.tracks:
-            for frame in np.flatnonzero(track.labels == SPEAKING):
-                speaking_frames += 1
-                centered = track.opening[frame] - track.opening[track.labels == SPEAKING].mean()
-                for lag in products:
-                    products[lag] += centered * loudness[np.clip(shot.first + frame + lag, 0, 299)]
+    lags = np.arange(-4, 5)
+    products, speaking_frames = np.zeros(len(lags)), 0
+    for shot, track in tracks(1):
+        speaking = np.flatnonzero(track.labels == SPEAKING)
+        speaking_frames += len(speaking)
+        at = (shot.first + speaking[:, None] + lags).clip(0, 299)
+        if len(speaking):
+            products += (track.opening[speaking] - track.opening[speaking].mean()) @ loudness[at]
     assert speaking_frames > 50
-    assert max(products, key=products.get) == 0
+    assert lags[products.argmax()] == 0
 
 
 def test_short_pauses_count_as_speaking_and_long_ones_do_not():
@@ -161,30 +155,26 @@ def test_the_mouth_follows_loudness_and_vowel():
 
 
 def test_the_script_writes_a_set_that_the_reader_accepts(tmp_path, capsys):
-    out = tmp_path / "set"
-    arguments = [str(out), "--videos", "4", "--val-videos", "1", "--seconds", "2", "--size", "320x180", "--seed", "5"]
-    with pytest.raises(SystemExit) as exit_:
-        make_synthetic_ava.main(arguments)
-    assert exit_.value.code == 0
+    words = "--videos 4 --val-videos 1 --seconds 2 --size 320x180 --seed 5"
+    assert exit_status(make_synthetic_ava.main, tmp_path, *words.split()) == 0
     assert "4 videos in train, 1 in val" in capsys.readouterr().out
-    rows = {split: ava.read_split(out / "annotations" / split) for split in ava.SPLITS}
+    assert json.loads((tmp_path / "synthetic.json").read_text())["seed"] == 5
+    rows = {split: ava.read_split(tmp_path / "annotations" / split) for split in ava.SPLITS}
     assert rows["train"]["video_id"].nunique() == 4
     assert rows["train"]["video_id"].str.startswith("-").any()
     for split, split_rows in rows.items():
         for video_id, video_rows in split_rows.groupby("video_id"):
-            frames = list(read_frames(MediaFile(out / "videos" / split / f"{video_id}.mp4")))
-            assert len(frames) == 50
-            shown = {f"{frame.time_s:.2f}" for frame in frames}
-            assert set(video_rows["frame_timestamp"]) == shown
+            times = frame_times(tmp_path / "videos" / split / f"{video_id}.mp4")
+            assert len(times) == 50
+            assert set(video_rows["frame_timestamp"]) == {f"{time_s:.2f}" for time_s in times}
             assert video_rows["entity_id"].str.fullmatch(rf"{video_id}_\d{{4}}_\d{{4}}:\d+").all()
             assert video_rows.index.equals(video_rows.sort_values(["entity_id", "frame_timestamp"]).index)
-    assert json.loads((out / "synthetic.json").read_text())["seed"] == 5
 
 
 def test_all_labels_are_written(tmp_path):
-    rows = [annotation_rows(scene) for scene in scenes(4)]
-    for part in rows:
-        ava.write_groundtruth(tmp_path / f"{part['video_id'].iloc[0]}{ava.ANNOTATION_SUFFIX}", part)
+    for number in range(4):
+        rows = annotation_rows(scene(number))
+        ava.write_groundtruth(tmp_path / f"{rows['video_id'].iloc[0]}{ava.ANNOTATION_SUFFIX}", rows)
     assert set(ava.read_split(tmp_path)["label"]) == set(ava.LABEL_IDS)
 
 
@@ -202,43 +192,41 @@ def test_finished_videos_are_skipped_and_unfinished_ones_made_equal(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["--videos", "0"], "expected a whole number of at least 1, got '0'"),
-        (["--videos", "2.5"], "got '2.5'"),
-        (["--seconds", "nan"], "expected a number from 1 to 3600, got 'nan'"),
-        (["--seed", "-1"], "of at least 0, got '-1'"),
-        (["--fps", "500"], "from 5 to 60, got '500'"),
-        (["--size", "641x360"], "expected WIDTHxHEIGHT in even pixels"),
-        (["--size", "big"], "got 'big'"),
-        (["--jobs", "0"], "of at least 1, got '0'"),
+        ("--videos 0", "at least 1"),
+        ("--videos 2.5", "whole number"),
+        ("--seconds nan", "from 1 to 3600"),
+        ("--seed -1", "at least 0"),
+        ("--fps 500", "from 5 to 60"),
+        ("--size 641x360", "WIDTHxHEIGHT"),
+        ("--size big", "WIDTHxHEIGHT"),
+        ("--jobs 0", "at least 1"),
     ],
 )
-def test_bad_arguments_are_refused(tmp_path, capsys, arguments, message):
-    with pytest.raises(SystemExit) as exit_:
-        make_synthetic_ava.main([str(tmp_path / "set"), *arguments])
-    assert exit_.value.code == 2
-    assert message in capsys.readouterr().err
+def test_bad_arguments_are_refused(tmp_path, capsys, arguments, facts):
+    option, value = arguments.split()
+    message = refusal(capsys, make_synthetic_ava.main, tmp_path / "set", option, value)
+    assert all(fact in message for fact in (option, repr(value), facts))
     assert not (tmp_path / "set").exists()
 
 
-def test_two_sets_are_not_mixed(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("folder", "arguments", "fact"),
+    [
+        ("set", "--videos 2 --val-videos 1 --seconds 1 --seed 4", "seed 0 instead of 4"),
+        ("set", "--videos 1 --val-videos 1 --seconds 1", "videos 2 instead of 1"),
+        ("foreign", "", "not a synthetic set"),
+    ],
+)
+def test_two_sets_are_not_mixed(tmp_path, capsys, folder, arguments, fact):
     settings = make_synthetic_ava.Settings(seed=0, seconds=1.0, fps=25.0, size=(640, 360), videos=2, val_videos=1)
     make_synthetic_ava.claim_folder(tmp_path / "set", settings)
     (tmp_path / "foreign" / "videos").mkdir(parents=True)
-    for folder, arguments, message in (
-        ("set", ["--videos", "2", "--val-videos", "1", "--seconds", "1", "--seed", "4"], "seed 0 instead of 4"),
-        ("set", ["--videos", "1", "--val-videos", "1", "--seconds", "1"], "videos 2 instead of 1"),
-        ("foreign", [], "not a synthetic set"),
-    ):
-        with pytest.raises(SystemExit) as exit_:
-            make_synthetic_ava.main([str(tmp_path / folder), *arguments])
-        assert exit_.value.code == 2
-        assert message in capsys.readouterr().err
+    assert fact in refusal(capsys, make_synthetic_ava.main, tmp_path / folder, *arguments.split())
 
 
 def test_the_generator_does_without_torch():
     """Its processes start in a second, not in several."""
-    root = Path(__file__).resolve().parents[1]
     code = "import sys; import scripts.make_synthetic_ava; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
