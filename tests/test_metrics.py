@@ -15,14 +15,18 @@ OFFICIAL = Path(__file__).parent / "fixtures" / "official_tool"
 ANSWERS = json.loads((OFFICIAL / "average_precision.json").read_text())
 
 
-def test_average_precision_by_hand():
-    # Ranks 1, 3 and 6 speak: precision 1, 2/3, 1/2; monotone from the right they stay; each raises recall by 1/3.
-    speaking = np.array([0, 1, 0, 1, 0, 1], dtype=bool)
-    scores = np.array([0.1, 0.9, 0.8, 0.7, 0.2, 0.05])
-    assert metrics.average_precision(speaking, scores) == pytest.approx((1 + 2 / 3 + 1 / 2) / 3, abs=1e-12)
-    # Ranks 2, 3, 4 speak: precision 1/2, 2/3, 3/4 rises with recall, so every step is lifted to 3/4.
-    speaking = np.array([0, 1, 1, 1], dtype=bool)
-    assert metrics.average_precision(speaking, np.array([0.9, 0.8, 0.7, 0.6])) == pytest.approx(0.75, abs=1e-12)
+@pytest.mark.parametrize(
+    ("speaking", "scores", "expected"),
+    [
+        # Ranks 1, 3 and 6 speak: precision 1, 2/3, 1/2 falls already; each raises recall by 1/3.
+        ([0, 1, 0, 1, 0, 1], [0.1, 0.9, 0.8, 0.7, 0.2, 0.05], (1 + 2 / 3 + 1 / 2) / 3),
+        # Ranks 2, 3, 4 speak: precision 1/2, 2/3, 3/4 rises with recall, so every step is lifted to 3/4.
+        ([0, 1, 1, 1], [0.9, 0.8, 0.7, 0.6], 3 / 4),
+    ],
+)
+def test_average_precision_by_hand(speaking, scores, expected):
+    value = metrics.average_precision(np.array(speaking, bool), np.array(scores))
+    assert value == pytest.approx(expected, abs=1e-12)
 
 
 def test_area_under_the_returned_steps_is_the_average_precision():
@@ -101,10 +105,10 @@ def test_roc_auc_and_average_precision_against_scikit_learn():
 
 
 def test_accuracy_counts_the_threshold_as_speaking():
-    speaking = np.array([True, True, False, False])
-    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.5, 0.1])) == 0.5
-    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.5, 0.1]), threshold=0.45) == 0.5
-    assert metrics.accuracy(speaking, np.array([0.5, 0.4, 0.3, 0.1]), threshold=0.35) == 1
+    speaking, scores = np.array([True, True, False, False]), np.array([0.5, 0.4, 0.45, 0.1])
+    assert metrics.accuracy(speaking, scores) == 0.75
+    assert metrics.accuracy(speaking, scores, threshold=0.4) == 0.75
+    assert metrics.accuracy(speaking, scores, threshold=0.42) == 0.5
 
 
 def test_groups_by_hand():
@@ -114,30 +118,26 @@ def test_groups_by_hand():
     assert widths[1] < 64
     assert metrics.face_width_groups(widths).tolist() == [0, 1, 1, 1, 2]
 
-    speaking = np.array([1, 0, 0, 1, 0], dtype=bool)
-    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    speaking, scores = np.array([1, 0, 0, 1, 0], dtype=bool), np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     results = metrics.by_group(speaking, scores, np.array([0, 0, 1, 1, 2]), ("a", "b", "c", "d"))
-    assert results["a"] == metrics.GroupResult(rows=2, positives=1, average_precision=1)
-    assert results["b"] == metrics.GroupResult(rows=2, positives=1, average_precision=0.5)
-    assert results["c"] == metrics.GroupResult(rows=1, positives=0, average_precision=None)
-    assert results["d"] == metrics.GroupResult(rows=0, positives=0, average_precision=None)
+    expected = {"a": (2, 1, 1), "b": (2, 1, 0.5), "c": (1, 0, None), "d": (0, 0, None)}
+    assert results == {name: metrics.GroupResult(*numbers) for name, numbers in expected.items()}
+
+
+FUNCTIONS = (metrics.average_precision, metrics.precision_recall, metrics.roc_auc, metrics.ties)
 
 
 @pytest.mark.parametrize(
-    ("speaking", "scores", "message"),
+    ("functions", "speaking", "scores", "fact"),
     [
-        ([False, False], [0.1, 0.2], "no row is positive"),
-        ([True, False], [0.1], "shapes"),
-        ([], [], "shapes"),
-        ([True, False], [0.1, np.nan], "not a finite number"),
+        (FUNCTIONS, [False, False], [0.1, 0.2], "no row is positive"),
+        (FUNCTIONS, [True, False], [0.1], "shapes"),
+        (FUNCTIONS, [], [], "shapes"),
+        (FUNCTIONS, [True, False], [0.1, np.nan], "nan is not a finite number"),
+        ([metrics.roc_auc], [True, True], [0.1, 0.2], "every row is positive"),
     ],
 )
-def test_undefined_input_is_refused(speaking, scores, message):
-    for function in (metrics.average_precision, metrics.precision_recall, metrics.roc_auc, metrics.ties):
-        with pytest.raises(ValueError, match=message):
+def test_undefined_input_is_refused(functions, speaking, scores, fact):
+    for function in functions:
+        with pytest.raises(ValueError, match=fact):
             function(np.array(speaking, dtype=bool), np.array(scores, dtype=float))
-
-
-def test_roc_auc_needs_a_negative():
-    with pytest.raises(ValueError, match="every row is positive"):
-        metrics.roc_auc(np.array([True, True]), np.array([0.1, 0.2]))
