@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from core.boxes import intersection_over_union
 from core.evaluation import matching
 from core.evaluation.matching import Faces, appearances, best_pairs, match, nearest_times
 
@@ -32,27 +31,6 @@ def matched_rows(annotated, predicted, **options):
     return dict(zip(shown.rows.tolist(), matches.tolist(), strict=True))
 
 
-# ---- overlap ----------------------------------------------------------------------------------------------------
-
-
-def test_overlap_by_hand():
-    box = np.array([[0, 0, 4, 2]], dtype=float)
-    others = {(0, 0, 4, 2): 1, (2, 0, 6, 2): 4 / 12, (0, 0, 2, 2): 1 / 2, (4, 0, 8, 2): 0, (5, 3, 6, 4): 0}
-    for other, expected in others.items():
-        assert intersection_over_union(box, np.array([other], dtype=float)) == pytest.approx(expected, abs=1e-15)
-    scaled = box / [1280, 720, 1280, 720]
-    other = np.array([[1, 1, 6, 2]]) / [1280, 720, 1280, 720]
-    assert intersection_over_union(scaled, other) == pytest.approx(3 / (8 + 5 - 3))
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.1, 0.37, 0.613])
-def test_an_overlap_of_exactly_one_half_matches(shift):
-    annotated, half = faces((0, shift, shift + 0.3)), faces((0, shift, shift + 0.15))
-    assert matched_rows(annotated, half) == {0: 0}
-    assert matched_rows(annotated, faces((0, shift, shift + 0.1499))) == {0: -1}
-    assert matched_rows(annotated, half, min_overlap=0.51) == {0: -1}
-
-
 # ---- time -------------------------------------------------------------------------------------------------------
 
 
@@ -75,10 +53,12 @@ def test_annotations_at_25_in_a_video_at_29_97_frames_per_second():
 
 def test_a_grid_off_by_half_a_frame_is_near_enough_and_a_little_more_is_not():
     annotated = np.arange(10) * 0.04
-    for offset, count in ((0.02, 10), (-0.02, 10), (0.019, 10)):
-        assert len(appearances(grid(annotated), grid(annotated + offset)).rows) == count
-    assert len(appearances(grid(annotated[::2]), grid(annotated[::2] + 0.0399)).rows) == 5
-    assert len(appearances(grid(annotated[:1]), grid(annotated[:1] + 0.021)).rows) == 0  # one time: as of 25 a second
+    for times, offset, count in (
+        *((annotated, offset, 10) for offset in (0.02, -0.02, 0.019)),
+        (annotated[::2], 0.0399, 5),
+        (annotated[:1], 0.021, 0),  # one time: as of 25 a second
+    ):
+        assert len(appearances(grid(times), grid(times + offset)).rows) == count
 
 
 def test_a_slower_video_loses_no_annotated_time():
@@ -121,29 +101,39 @@ def test_every_predicted_face_meets_every_annotated_one_of_its_time():
 # ---- one to one -------------------------------------------------------------------------------------------------
 
 
-def test_two_faces_that_cross():
-    # Two faces of width 0.2 pass each other; the predictions lag by 0.01.
-    annotated = faces((0, 0.1, 0.3), (0, 0.5, 0.7), (0.04, 0.30, 0.50), (0.04, 0.34, 0.54), (0.08, 0.5, 0.7))
-    predicted = faces((0.04, 0.33, 0.53), (0.04, 0.31, 0.51), (0, 0.51, 0.71), (0, 0.11, 0.31), (0.08, 0.49, 0.69))
-    # In the middle every overlap is above one half: 0.19 / 0.21 on one's own, 0.17 / 0.23 on the other's.
-    assert matched_rows(annotated, predicted) == {0: 3, 1: 2, 2: 1, 3: 0, 4: 4}
+@pytest.mark.parametrize(
+    ("annotated", "predicted", "rows"),
+    [
+        # Two faces of width 0.2 pass each other; the predictions lag by 0.01. In the middle every overlap is above one
+        # half: 0.19 / 0.21 on one's own, 0.17 / 0.23 on the other's.
+        (
+            [(0, 0.1, 0.3), (0, 0.5, 0.7), (0.04, 0.30, 0.50), (0.04, 0.34, 0.54), (0.08, 0.5, 0.7)],
+            [(0.04, 0.33, 0.53), (0.04, 0.31, 0.51), (0, 0.51, 0.71), (0, 0.11, 0.31), (0.08, 0.49, 0.69)],
+            {0: 3, 1: 2, 2: 1, 3: 0, 4: 4},
+        ),
+        # The largest sum wins over the largest single overlap: 0-0 is 8/12, 0-1 9/11, 1-1 8/12; 1-0 is 5/15, no pair.
+        ([(0, 0, 10), (0, 3, 13)], [(0, 2, 12), (0, 5, 15)], {0: 0, 1: 1}),
+        # A missed face, a false face and a second box on one face.
+        ([(0, 0, 10), (0, 20, 30)], [(0, 1, 11), (0, 0.5, 10.5), (0, 40, 50)], {0: -1, 1: 0, 2: -1}),
+        # The same box twice: the earlier row is matched.
+        ([(0, 0, 10), (0, 20, 30)], [(0, 0, 9), (0, 0, 9)], {0: 0, 1: -1}),
+        # One prediction between two annotated faces takes the nearer.
+        ([(0, 0, 10), (0, 1, 11)], [(0, 0.8, 10.8)], {0: 1}),
+        # No pair at all; and no prediction at an annotated time.
+        ([(0, 0, 1)], [(0, 5, 6)], {0: -1}),
+        ([(0, 0, 1)], [(50, 0, 1)], {}),
+    ],
+)
+def test_matches_by_hand(annotated, predicted, rows):
+    assert matched_rows(faces(*annotated), faces(*predicted)) == rows
 
 
-def test_the_largest_sum_wins_over_the_largest_single_overlap():
-    annotated = faces((0, 0, 10), (0, 3, 13))
-    predicted = faces((0, 2, 12), (0, 5, 15))
-    # 0-0: 8/12, 0-1: 9/11 is the largest, 1-1: 8/12; 1-0: 5/15 is no pair.
-    assert matched_rows(annotated, predicted) == {0: 0, 1: 1}
-
-
-def test_a_missed_face_a_false_face_and_a_second_box_on_one_face():
-    annotated = faces((0, 0, 10), (0, 20, 30))
-    predicted = faces((0, 1, 11), (0, 0.5, 10.5), (0, 40, 50))
-    assert matched_rows(annotated, predicted) == {0: -1, 1: 0, 2: -1}
-    # The same box twice: the earlier row is matched.
-    assert matched_rows(annotated, faces((0, 0, 9), (0, 0, 9))) == {0: 0, 1: -1}
-    # The same the other way round: one prediction between two annotated faces takes the nearer.
-    assert matched_rows(faces((0, 0, 10), (0, 1, 11)), faces((0, 0.8, 10.8))) == {0: 1}
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.37, 0.613])
+def test_an_overlap_of_exactly_one_half_matches(shift):
+    annotated, half = faces((0, shift, shift + 0.3)), faces((0, shift, shift + 0.15))
+    assert matched_rows(annotated, half) == {0: 0}
+    assert matched_rows(annotated, faces((0, shift, shift + 0.1499))) == {0: -1}
+    assert matched_rows(annotated, half, min_overlap=0.51) == {0: -1}
 
 
 def exhaustive(pairs, overlaps):
@@ -170,13 +160,7 @@ def test_best_pairs_against_an_exhaustive_search():
     assert all(len(set(side)) == len(side) for side in pairs[chosen].T.tolist())
     sums = np.bincount(groups[chosen], overlaps[chosen], minlength=300)
     np.testing.assert_allclose(sums, expected, atol=1e-12)
-
-
-def test_no_pair_at_all():
-    assert best_pairs(np.zeros((0, 2), dtype=int), np.zeros(0), np.zeros(0, dtype=int)).tolist() == []
-    assert matched_rows(faces((0, 0, 1)), faces((0, 5, 6))) == {0: -1}
-    shown, matches = match(faces((0, 0, 1)), faces((50, 0, 1)))
-    assert len(shown.rows) == len(matches) == 0
+    assert best_pairs(pairs[:0], overlaps[:0], groups[:0]).tolist() == []
 
 
 def test_interval_is_the_usual_step():

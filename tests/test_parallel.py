@@ -113,10 +113,10 @@ def test_a_share_that_cannot_be_is_refused(spec):
 def test_the_report_names_the_broken_videos(capsys):
     assert parallel.report({}, 1200, Path("out")) == 0
     assert capsys.readouterr().out == "out: 1,200 of 1,200 videos done\n"
-    assert parallel.report({"b": "is empty", "-a": "has no sound"}, 5, Path("out")) == 1
+    assert parallel.report({"b": "is empty", "-a": "has no audio"}, 5, Path("out")) == 1
     printed = capsys.readouterr()
     assert printed.out == "out: 3 of 5 videos done\n"
-    assert [line.strip() for line in printed.err.splitlines()[1:]] == ["-a: has no sound", "b: is empty"]
+    assert [line.strip() for line in printed.err.splitlines()[1:]] == ["-a: has no audio", "b: is empty"]
 
 
 def test_a_cluster_without_its_library_is_refused(monkeypatch):
