@@ -23,9 +23,8 @@ class Squares:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         scale = pixels.shape[1] / 64
-        return np.array([[*(side * scale for side in box), 0.9] for box in BOXES[: self.faces]], np.float32).reshape(
-            -1, 5
-        )
+        faces = [[*(side * scale for side in box), 0.9] for box in BOXES[: self.faces]]
+        return np.array(faces, np.float32).reshape(-1, 5)
 
 
 def track(

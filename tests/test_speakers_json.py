@@ -1,7 +1,8 @@
 """speakers.json against its schema, and its numbers by hand."""
 
-import copy
 import json
+from functools import reduce
+from operator import getitem
 
 import jsonschema
 import numpy as np
@@ -24,7 +25,7 @@ def talk(**options) -> DetectedVideo:
         track(1, times_s, 3, [SPEAKS] * 12 + [SILENT] * 3),
         track(2, times_s, 30, [SILENT] * 9, box=(10.04, 20.06, 30, 40), shot=1),
     ]
-    return detected(tracks, times_s, fps=30.0, cuts=(30,), notes=("The sound is late.",), **options)
+    return detected(tracks, times_s, fps=30.0, cuts=(30,), notes=("The audio is late.",), **options)
 
 
 def written(tmp_path, video: DetectedVideo) -> dict:
@@ -46,7 +47,7 @@ def test_what_is_written_fits_the_schema(tmp_path, validator):
         "sound": {"start_s": 0.0, "end_s": 10.0},
         "complete": True,
     }
-    assert document["notes"] == ["The sound is late."]
+    assert document["notes"] == ["The audio is late."]
     assert document["settings"] == {"encoder": "light_asd", "threshold": 0.5}
     assert document["shots"] == [
         {"first_frame": 0, "last_frame": 29, "start_s": 0.0, "end_s": 1.0},
@@ -67,7 +68,7 @@ def test_tracks_have_one_item_a_frame(tmp_path):
     assert (second["shot"], second["speech"], second["speaking_s"]) == (1, [], 0.0)
 
 
-def test_without_sound_there_are_boxes_only(tmp_path, validator):
+def test_without_audio_there_are_boxes_only(tmp_path, validator):
     times_s = steady(10)
     video = detected([track(1, times_s, 0, [np.nan] * 10)], times_s, audio_s=None)
     document = written(tmp_path, video)
@@ -87,7 +88,7 @@ def test_any_file_name(tmp_path, validator, name):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("keys", "value"),
     [
         (("tracks", 0, "boxes", 0), [1, 2, 3]),
         (("tracks", 0, "probabilities", 0), 1.5),
@@ -98,13 +99,10 @@ def test_any_file_name(tmp_path, validator, name):
         (("video", "sound"), {"start_s": 0.0}),
     ],
 )
-def test_the_schema_refuses_what_does_not_fit(tmp_path, validator, place, value):
-    document = copy.deepcopy(written(tmp_path, talk()))
-    *parents, last = place
-    target = document
-    for key in parents:
-        target = target[key]
-    target[last] = value
+def test_the_schema_refuses_what_does_not_fit(tmp_path, validator, keys, value):
+    document = written(tmp_path, talk())
+    *parents, last = keys
+    reduce(getitem, parents, document)[last] = value
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(document)
 
@@ -113,7 +111,5 @@ def test_rounding_crosses_no_threshold(tmp_path):
     """0.49996 and 0.50004 both round to 0.5, which speaks."""
     scores = [float(np.log(p / (1 - p))) for p in (0.49996, 0.50004, 0.99999)]
     times_s = steady(3)
-    path = tmp_path / "speakers.json"
-    write_speakers_json(path, detected([track(1, times_s, 0, scores)], times_s))
-    [found] = json.loads(path.read_text())["tracks"]
+    [found] = written(tmp_path, detected([track(1, times_s, 0, scores)], times_s))["tracks"]
     assert found["probabilities"] == [0.4999, 0.5, 1.0]
