@@ -1,6 +1,6 @@
 """Containers and streams: what old, damaged and odd files do to the times of their frames."""
 
-from collections.abc import Callable
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from tiny import FPS, WIDTH
-from videos import audio_frames, encode, grey, heard, number_of, with_packets
+from videos import audio_file, audio_frames, encode, grey, heard, number_of, with_packets
 
 from core.formats.wav import SAMPLE_RATE
 from core.media import container
@@ -58,16 +58,11 @@ def test_a_file_is_opened_once_for_each_stream(tmp_path, monkeypatch, reading):
 
 @pytest.mark.parametrize("name", ["old.mkv", "old.avi", "old.mp4"])
 def test_titles_in_old_encodings_are_no_hindrance(tmp_path, name):
-    with av.open(str(tmp_path / name), "w") as file:
-        file.metadata["title"] = "a cafeQ in Paris"
-        stream = file.add_stream("mpeg4", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        file.mux(stream.encode(av.VideoFrame.from_ndarray(grey(3), format="rgb24")))
-        file.mux(stream.encode(None))
-    content = (tmp_path / name).read_bytes()
+    path = encode(tmp_path / name, [grey(3)], codec="mpeg4", title="a cafeQ in Paris")
+    content = path.read_bytes()
     assert b"cafeQ" in content
-    (tmp_path / name).write_bytes(content.replace(b"cafeQ", b"caf\xe9Q"))  # Latin-1
-    assert times_and_numbers(MediaFile(tmp_path / name)) == [(0, 3)]
+    path.write_bytes(content.replace(b"cafeQ", b"caf\xe9Q"))  # Latin-1
+    assert times_and_numbers(MediaFile(path)) == [(0, 3)]
 
 
 # AVI: no times in the file
@@ -111,7 +106,7 @@ def test_a_video_packet_that_cannot_be_decoded_is_skipped(tmp_path):
     media = MediaFile(path, tolerant=True)
     assert times_and_numbers(media) == [(number, number) for number in range(FRAMES) if number not in (10, 20)]
     assert media.damage["video"].packets == 2
-    assert str(media.damage["video"]).startswith("2 packet(s) cannot be decoded, the first at 0.40 s (Invalid data")
+    assert re.match(r"2 packet.* 0\.40 s .*Invalid data", str(media.damage["video"]))
 
 
 def test_a_first_packet_that_cannot_be_decoded_is_skipped(tmp_path):
@@ -124,7 +119,7 @@ def test_a_first_packet_that_cannot_be_decoded_is_skipped(tmp_path):
     with pytest.raises(MediaError, match="at its first frame"):
         times_and_numbers(MediaFile(path))
     path = with_packets(source, tmp_path / "b.mkv", lambda number, old: b"no frame")
-    with pytest.raises(MediaError, match=r"no frame can be decoded \(40 packet\(s\) cannot be decoded, the first at"):
+    with pytest.raises(MediaError, match=r"b\.mkv.*no frame.*40 packet"):
         _ = MediaFile(path, tolerant=True).info
 
 
@@ -143,8 +138,7 @@ def test_a_frame_that_is_decoded_in_part_is_noted(tmp_path):
     media = MediaFile(path, tolerant=True)
     assert len(list(read_frames(media))) == FRAMES
     assert media.damage["video"].frames > 0
-    assert "frame(s) can be decoded only in part" in str(media.damage["video"])
-    assert "at 0.80 s" in str(media.damage["video"])
+    assert re.search(r"in part.* 0\.80 s", str(media.damage["video"]))
 
 
 def test_a_recording_that_begins_between_key_frames_is_whole(tmp_path):
@@ -173,52 +167,31 @@ def test_other_streams_may_last_longer(tmp_path, name):
     assert info.duration_s == pytest.approx(8, abs=0.1)
 
 
-def mp2(path: Path, edit: Callable[[int, bytes], bytes] = lambda number, old: old) -> Path:
-    """Two seconds of loud noise in MP2 whose packets are changed, by their number."""
-    noise = np.random.default_rng(0).integers(-LOUD, LOUD, 2 * RATE).astype(np.int16)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mp2", rate=RATE, layout="mono")
-        packets = [packet for frame in [*audio_frames(noise, RATE), None] for packet in stream.encode(frame)]
-        for number, packet in enumerate(packets):
-            changed = av.Packet(edit(number, bytes(packet)))
-            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
-            changed.stream = stream
-            file.mux(changed)
-    return path
-
-
 def test_an_audio_packet_that_cannot_be_decoded_is_silence(tmp_path):
-    path = mp2(tmp_path / "a.mkv", lambda number, old: b"no audio" if number == 40 else old)
+    noise = np.random.default_rng(0).integers(-LOUD, LOUD, 2 * RATE).astype(np.int16)
+    source = audio_file(tmp_path / "source.mkv", audio_frames(noise, RATE), "mp2", RATE)
+    path = with_packets(source, tmp_path / "a.mkv", lambda number, old: b"no audio" if number == 40 else old)
     with pytest.raises(MediaError, match=r"its audio fails to decode after 0\.9"):
         heard(path)
-    whole = heard(mp2(tmp_path / "whole.mkv"))
+    whole = heard(source)
     with audio_on_disk(MediaFile(path, tolerant=True)) as audio:
         [fault] = audio.faults
-        assert fault.startswith("Audio: 1 packet(s) cannot be decoded, at 0.95 s (Invalid data found when processing")
+        assert re.match(r"Audio: 1 packet.* 0\.95 s .*Invalid data", fault)
         damaged = audio.part(0.0, len(whole))
     loud = np.flatnonzero(np.abs(damaged.astype(int)) > 2) / SAMPLE_RATE
     [pause] = np.flatnonzero(np.diff(loud) > 0.01)
     assert loud[pause] == pytest.approx(0.95, abs=0.02)
     assert np.diff(loud)[pause] == pytest.approx(0.036, abs=0.015)  # a packet, or that and the next
     tail = slice(round(1.2 * SAMPLE_RATE), round(1.8 * SAMPLE_RATE))
-    shifts = range(-20, 21)
-    likeness = [float(whole[tail].astype(float) @ np.roll(damaged, shift)[tail]) for shift in shifts]
-    assert abs(shifts[int(np.argmax(likeness))]) <= 8  # the container's times are whole milliseconds
+    shift = max(range(-20, 21), key=lambda shift: whole[tail].astype(float) @ np.roll(damaged, shift)[tail])
+    assert abs(shift) <= 8  # the container's times are whole milliseconds
 
 
-# Audio whose times do not fit its samples, or whose form changes
-
-
-def pcm(path: Path, frames: list[av.AudioFrame]) -> Path:
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
-        for frame in frames:
-            file.mux(stream.encode(frame))
-    return path
+# Audio with times that do not fit its samples, or a form that changes
 
 
 def test_small_gaps_in_the_audio_add_up(tmp_path):
-    """Lost packets of 20 ms, each too short to be told from jitter: what follows must not come ever earlier."""
+    """Lost packets of 20 ms, each as short as jitter: what follows must not come ever earlier."""
     seconds, step = 20, 320
     samples = np.zeros(seconds * SAMPLE_RATE, np.int16)
     samples[-SAMPLE_RATE : -SAMPLE_RATE + 200] = LOUD
@@ -227,7 +200,7 @@ def test_small_gaps_in_the_audio_add_up(tmp_path):
         lost += number % 25 == 24 and number < 900
         frame.pts += lost * step
     assert lost == 36
-    click_s = np.flatnonzero(heard(pcm(tmp_path / "a.mkv", frames)) > LOUD / 2)[0] / SAMPLE_RATE
+    click_s = np.flatnonzero(heard(audio_file(tmp_path / "a.mkv", frames)) > LOUD / 2)[0] / SAMPLE_RATE
     assert click_s == pytest.approx(seconds - 1 + lost * 0.02, abs=0.041)
 
 
@@ -238,11 +211,11 @@ def test_packets_stamped_in_bursts_make_no_gaps(tmp_path, burst):
     frames = audio_frames(samples, SAMPLE_RATE, step=320)
     for number, frame in enumerate(frames):
         frame.pts = number // burst * burst * 320
-    np.testing.assert_allclose(heard(pcm(tmp_path / "a.mkv", frames)), samples, atol=2)
+    np.testing.assert_allclose(heard(audio_file(tmp_path / "a.mkv", frames)), samples, atol=2)
 
 
 @pytest.mark.parametrize(("layout", "rate"), [("stereo", RATE), ("mono", 32_000)])
-def test_audio_whose_form_changes_goes_on(tmp_path, layout, rate):
+def test_audio_goes_on_where_its_form_changes(tmp_path, layout, rate):
     """As in broadcasts, between the film and the advertisements."""
     shape = (11_520, 2) if layout == "stereo" else 11_520
     parts = [(np.full(11_520, LOUD, np.int16), "mono", RATE), (np.full(shape, -LOUD, np.int16), layout, rate)]
@@ -279,5 +252,5 @@ def test_a_video_that_no_decoder_knows(tmp_path):
     path = grey_video(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
     for read in (lambda media: media.info, lambda media: list(read_frames(media))):
-        with pytest.raises(MediaError, match="no decoder knows its video"):
+        with pytest.raises(MediaError, match=r"a\.mp4.*no decoder knows its video"):
             read(MediaFile(path))

@@ -1,5 +1,6 @@
 """Faces followed through shots, with a detector that knows where they are."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from core.detection.faces import SeenFrame, detect_faces
 from core.detection.shots import ShotFrame
 from core.media.container import MediaFile
 from core.media.cropping import box_crop
-from core.media.video import read_frames
+from core.media.video import Frame, read_frames
 
 FRAME = (96, 64)  # width and height
 FACE = [20, 10, 50, 40, 0.9]
@@ -21,14 +22,19 @@ FACES = np.array([FACE], np.float32)
 NOBODY = np.zeros((0, 5), np.float32)
 
 
-def video(folder: Path, times_s: list[float] | int) -> Path:
-    """A video whose frames show their numbers, at given times or so many at 25 a second."""
-    times_s = np.arange(times_s) / 25 if isinstance(times_s, int) else times_s
-    return encode(folder / "a.mp4", (grey(n, *FRAME) for n in range(len(times_s))), times_s, crf="0")
+def video(folder: Path, times_s: Iterable[float]) -> list[Frame]:
+    """The frames of a video that show their numbers, at given times."""
+    path = encode(folder / "a.mp4", (grey(n, *FRAME) for n in range(len(times_s))), times_s, crf="0")
+    return list(read_frames(MediaFile(path)))
+
+
+def steady(frames: int) -> np.ndarray:
+    """Times of 25 frames a second."""
+    return np.arange(frames) / GRID_FPS
 
 
 class Recorder:
-    """A scorer that gives back what it was given: the numbers of the frames, told by their brightness, and its time."""
+    """A scorer that returns the numbers of the frames it was given, known by their brightness, and its time."""
 
     def __init__(self, first_s: float):
         self.first_s, self.frames = first_s, []
@@ -42,11 +48,11 @@ class Recorder:
 
 
 class OneFace:
-    """A detector that finds one face in the frames of some numbers, told by their brightness."""
+    """A detector that finds one face in the frames of some numbers, known by their brightness."""
 
     name = "one face"
 
-    def __init__(self, frames: range):
+    def __init__(self, frames: Collection[int]):
         self.frames, self.asked = frames, []
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -55,23 +61,20 @@ class OneFace:
         return FACES.copy() if number in self.frames else NOBODY
 
 
-def follow(path: Path, detector: OneFace, every: int = 1, shots: tuple[int, ...] = (0,)) -> list:
-    """The faces of all shots of a video, each with its shot's number."""
-    frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(read_frames(MediaFile(path))))
-    faces, follower, origin_s, shot = [], None, None, -1
-    for seen in detect_faces(frames, detector, lambda frames, seconds: frames >= every):
-        if origin_s is None:
-            origin_s = seen.frame.time_s
+def follow(frames: list[Frame], detector: OneFace, every: int = 1, shots: Collection[int] = (0,)) -> list:
+    """The faces of all shots, each with its shot's number."""
+    shot_frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(frames))
+    faces, follower, shot = [], None, -1
+    for seen in detect_faces(shot_frames, detector, lambda frames, seconds: frames >= every):
         if seen.begins_shot:
             faces += [(shot, face) for face in follower.finish()] if follower else []
-            follower, shot = ShotFollower(origin_s, box_crop, Recorder), shot + 1
+            follower, shot = ShotFollower(frames[0].time_s, box_crop, Recorder), shot + 1
         follower.add(seen)
     return faces + [(shot, face) for face in follower.finish()]
 
 
 def test_at_25_fps_each_frame_is_cut_once(tmp_path):
-    path = video(tmp_path, 60)
-    [(_, face)] = follow(path, OneFace(range(10, 41)))
+    [(_, face)] = follow(video(tmp_path, steady(60)), OneFace(range(10, 41)))
     assert face.frames == list(range(10, 41))
     assert face.logits.tolist() == list(range(10, 41))
     assert face.first_grid == 10
@@ -82,65 +85,53 @@ def test_at_25_fps_each_frame_is_cut_once(tmp_path):
 
 @pytest.mark.parametrize("every", [2, 3, 7])
 def test_frames_between_detections_belong_to_the_track(tmp_path, every):
-    path = video(tmp_path, 60)
     detector = OneFace(range(60))
-    [(_, face)] = follow(path, detector, every)
+    [(_, face)] = follow(video(tmp_path, steady(60)), detector, every)
     assert face.frames == list(range(60))  # to the last frame, in which faces are always detected
     assert detector.asked == sorted({*range(0, 60, every), 59})
 
 
 def test_tracks_end_at_cuts_and_faces_are_detected_on_both_sides(tmp_path):
-    path = video(tmp_path, 40)
     detector = OneFace(range(40))
-    first, second = follow(path, detector, every=5, shots=(0, 17))
-    assert (first[0], first[1].frames) == (0, list(range(17)))
-    assert (second[0], second[1].frames) == (1, list(range(17, 40)))
+    faces = follow(video(tmp_path, steady(40)), detector, every=5, shots=(0, 17))
+    assert [(shot, face.frames) for shot, face in faces] == [(0, list(range(17))), (1, list(range(17, 40)))]
     assert {16, 17} <= set(detector.asked)
 
 
-def test_a_faster_video_gives_every_grid_point_its_nearest_frame(tmp_path):
-    times = [number / 60 for number in range(75)]
-    path = video(tmp_path, times)
-    [(_, face)] = follow(path, OneFace(range(75)))
-    grid = np.arange(face.crops) / GRID_FPS
-    assert face.crops == 32  # 74 / 60 s is grid point 30.8, nearest to 31
-    nearest = [int(np.abs(np.array(times) - time_s).argmin()) for time_s in grid]
-    # where two frames are equally near either will do
-    distance = [abs(times[frame] - time_s) for frame, time_s in zip(face.logits, grid, strict=True)]
-    expected = [abs(times[frame] - time_s) for frame, time_s in zip(nearest, grid, strict=True)]
-    assert distance == pytest.approx(expected, abs=1e-6)
-    assert face.frames == list(range(75))
-
-
-def test_a_slow_and_varying_video_repeats_frames(tmp_path):
-    times = [0.0, 0.1, 0.2, 0.5, 0.52, 0.6, 0.9]
-    path = video(tmp_path, times)
-    [(_, face)] = follow(path, OneFace(range(7)))
-    expected = [int(np.abs(np.array(times) - k / 25).argmin()) for k in range(23)]  # 0.9 s is grid point 22.5
-    assert len(face.logits) in (23, 24)
-    assert face.logits[:23].tolist() == expected
+@pytest.mark.parametrize(
+    ("times_s", "crops"),
+    [
+        (np.arange(75) / 60, (32,)),  # 74 / 60 s is grid point 30.8, nearest to 31
+        (np.array([0.0, 0.1, 0.2, 0.5, 0.52, 0.6, 0.9]), (23, 24)),  # 0.9 s is grid point 22.5
+    ],
+    ids=["faster", "slow and varying"],
+)
+def test_every_grid_point_gets_its_nearest_frame(tmp_path, times_s, crops):
+    """Of a fast video frames are left out, of a slow one they are repeated."""
+    [(_, face)] = follow(video(tmp_path, times_s), OneFace(range(len(times_s))))
+    assert face.frames == list(range(len(times_s)))
+    assert face.crops == len(face.logits)
+    assert face.crops in crops
+    distance = np.abs(times_s - np.arange(face.crops)[:, None] / GRID_FPS)
+    chosen = distance[np.arange(face.crops), face.logits]  # where two frames are equally near either will do
+    np.testing.assert_allclose(chosen, distance.min(axis=1), rtol=0, atol=1e-6)
 
 
 def test_a_video_that_begins_late_has_its_grid_there(tmp_path):
-    path = video(tmp_path, 0.5 + np.arange(30) / 25)
-    [(_, face)] = follow(path, OneFace(range(5, 30)))
+    frames = video(tmp_path, 0.5 + steady(30))
+    [(_, face)] = follow(frames, OneFace(range(5, 30)))
     assert face.logits.tolist() == list(range(5, 30))
-    first = next(iter(read_frames(MediaFile(path)))).time_s
-    assert face.features[0] == pytest.approx(first + 0.2)
+    assert face.features[0] == pytest.approx(frames[0].time_s + 0.2)
 
 
 def test_a_gap_of_detection_is_filled(tmp_path):
-    path = video(tmp_path, 40)
-    detector = OneFace(range(40))
-    detector.frames = [number for number in range(40) if not 15 <= number < 22]
-    [(_, face)] = follow(path, detector)
+    [(_, face)] = follow(video(tmp_path, steady(40)), OneFace({*range(15), *range(22, 40)}))
     assert face.frames == list(range(40))
 
 
 def test_without_audio_nothing_is_cut(tmp_path):
-    path = video(tmp_path, 20)
     follower = ShotFollower(0.0, box_crop, None)
-    for number, frame in enumerate(read_frames(MediaFile(path))):
+    for number, frame in enumerate(video(tmp_path, steady(20))):
         follower.add(SeenFrame(number, frame, number == 0, FACES))
     [face] = follower.finish()
     assert face.logits is None
@@ -149,9 +140,8 @@ def test_without_audio_nothing_is_cut(tmp_path):
 
 
 def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
-    path = video(tmp_path, 60)
     follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5, with_features=False)
-    for number, frame in enumerate(read_frames(MediaFile(path))):
+    for number, frame in enumerate(video(tmp_path, steady(60))):
         there = 3 <= number < 6 or 10 <= number < 20 or number >= 50
         follower.add(SeenFrame(number, frame, number == 0, FACES if there else NOBODY))
         assert len(follower.followed) <= 1
@@ -165,9 +155,8 @@ def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
 @pytest.mark.parametrize("off_s", [-2e-6, -5e-7, -1e-8, 0.0, 1e-8, 5e-7, 1e-6, 2e-6])
 def test_a_face_of_one_frame_is_cut_once(tmp_path, off_s):
     """Also midway between two points of the grid, whatever rounding makes of its time."""
-    frames = list(read_frames(MediaFile(video(tmp_path, [0.0, 0.5, 1.02, 1.5]))))
     follower = ShotFollower(0.0, box_crop, Recorder)
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(video(tmp_path, [0.0, 0.5, 1.02, 1.5])):
         moved = replace(frame, time_s=frame.time_s + off_s * (number == 2))
         follower.add(SeenFrame(number, moved, number == 0, FACES if number == 2 else NOBODY))
     [face] = follower.finish()

@@ -66,7 +66,12 @@ def show(browser, tmp_path: Path) -> Iterator[Callable]:
     said, asked, pages = [], [], []
 
     def open_report(
-        video: DetectedVideo, media: Path | None = None, *, width: int = 1280, dark: bool = False, picture: bool = True
+        video: DetectedVideo,
+        media: Path | None = None,
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        video_plays: bool = True,
     ):
         path = tmp_path / f"report {len(pages)}.html"
         write_report(path, video, media)
@@ -79,7 +84,7 @@ def show(browser, tmp_path: Path) -> Iterator[Callable]:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready]")
-        if picture:
+        if video_plays:
             wait_for(page, "document.getElementById('video').readyState >= 2")
         return page
 
@@ -115,7 +120,7 @@ def arrives(page, time_s: float, within: float) -> None:
 
 
 def colour_at(page, x: float, y: float) -> list[int]:
-    """r, g, b and opacity on the canvas, at a pixel of the picture."""
+    """r, g, b and opacity on the canvas, at a pixel of the frame."""
     return page.evaluate(COLOUR_AT, [x, y, WIDTH])
 
 
@@ -125,12 +130,12 @@ def close_to(colour: tuple[int, int, int]) -> object:
 
 def dashes(page, x: float, colour: tuple[int, int, int]) -> int:
     """How many of 30 pixels one below the other are part of a dashed line of a colour, 2 pixels wide at least."""
-    places = [[(x + aside, y) for aside in (-0.6, 0, 0.6)] for y in range(100, 130)]
-    return sum(any(colour_at(page, *place) == close_to(colour) for place in row) for row in places)
+    rows = [[(x + aside, y) for aside in (-0.6, 0, 0.6)] for y in range(100, 130)]
+    return sum(any(colour_at(page, *point) == close_to(colour) for point in row) for row in rows)
 
 
 def edge_of_box(page, y: float = 120) -> float | None:
-    """The leftmost x in a row of the picture where something is drawn."""
+    """The leftmost x in a row of the frame where something is drawn."""
     return page.evaluate(EDGE_OF_BOX, [y, WIDTH])
 
 
@@ -173,10 +178,10 @@ def test_boxes_can_be_hidden(show, video):
     assert edge_of_box(page) is None
 
 
-@pytest.mark.parametrize("place", [".lane canvas", "#ruler", "#overview"])
-def test_a_click_on_a_timeline_goes_there(show, video, place):
+@pytest.mark.parametrize("element", [".lane canvas", "#ruler", "#overview"])
+def test_a_click_on_a_timeline_goes_there(show, video, element):
     page = show(talk(video))
-    box = page.locator(place).first.bounding_box()
+    box = page.locator(element).first.bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
     arrives(page, 0.75 * SECONDS, within=0.02)
     wait_for(
@@ -254,7 +259,7 @@ def test_the_curve_and_the_speech_are_on_the_lane(show, video):
     assert max(silent) < 0.9  # no bar
 
 
-def test_without_sound_the_page_says_so(show, video):
+def test_without_audio_the_page_says_so(show, video):
     times_s = steady(FPS * SECONDS)
     page = show(detected([track(1, times_s, 0, [np.nan] * 100)], times_s, path=video, audio_s=None))
     assert page.locator("#no-audio").is_visible()
@@ -299,7 +304,7 @@ def test_a_video_that_is_gone_can_be_chosen(browser, tmp_path, video, monkeypatc
     page.wait_for_selector("html[data-ready]")
     page.wait_for_selector("#missing:visible")
     assert "could not be loaded from “moved away.mp4”" in page.locator("#missing").inner_text()
-    page.click(".face >> nth=1")  # the timeline works without a picture
+    page.click(".face >> nth=1")  # the timeline works without the video
     assert colour_at(page, 230, 120) == close_to(GREEN)
     page.set_input_files("#chooser", video)
     page.wait_for_selector("#missing", state="hidden")
@@ -314,8 +319,8 @@ def test_the_overlay_stands_in_for_what_no_browser_plays(show, video, tmp_path):
     page = show(talk(tmp_path / "old.avi"), video)
     assert page.locator("#shown").inner_text() == "Browsers do not play .avi files. my talk.mp4 is shown in its place."
     seek(page, 1.02)
-    assert edge_of_box(page) is None  # its boxes are in the picture
-    alone = show(talk(tmp_path / "old.avi"), picture=False)
+    assert edge_of_box(page) is None  # its boxes are in its frames
+    alone = show(talk(tmp_path / "old.avi"), video_plays=False)
     assert "Browsers do not play .avi files." in alone.locator("#missing").inner_text()
 
 

@@ -2,7 +2,6 @@
 
 import resource
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +21,6 @@ def tone(seconds: float) -> np.ndarray:
 def media(tmp_path) -> MediaFile:
     """One second of a tone."""
     return MediaFile(encode(tmp_path / "a.mp4", map(grey, range(25)), audio=tone(1.0)), tolerant=True)
-
-
-def late(folder: Path) -> Path:
-    """Two seconds of video, whose audio begins after one second and lasts for half a second."""
-    frames = map(grey, range(50))
-    return encode(folder / "late.mkv", frames, audio=tone(0.5), audio_codec="pcm_s16le", audio_start_s=1.0)
 
 
 def test_audio_of_any_part_with_silence_outside(media):
@@ -52,7 +45,10 @@ def test_a_video_without_audio_gives_none(tmp_path):
 
 
 def test_audio_that_starts_late(tmp_path):
-    with audio_on_disk(MediaFile(late(tmp_path))) as audio:
+    """Two seconds of video, with half a second of audio from second 1 on."""
+    frames = map(grey, range(50))
+    path = encode(tmp_path / "a.mkv", frames, audio=tone(0.5), audio_codec="pcm_s16le", audio_start_s=1.0)
+    with audio_on_disk(MediaFile(path)) as audio:
         assert (audio.start_s, audio.end_s) == pytest.approx((1.0, 1.5), abs=0.01)
         assert not audio.part(0.0, 15000).any()
         np.testing.assert_array_equal(audio.part(1.0, 1000), tone(0.5)[:1000])

@@ -41,6 +41,7 @@ def encode(
     audio_start_s: float = 0.0,
     gap: tuple[float, float] | None = None,
     aspect: Fraction | None = None,
+    title: str = "",
     **options: str,
 ) -> Path:
     """Write a video with frames, and audio, at any container times.
@@ -58,6 +59,7 @@ def encode(
     scale = scale or (6000 if codec == "libx264" else FPS)
     packets = []
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         video = container.add_stream(codec, rate=FPS, options=options)
         video.pix_fmt = pixel_format
         video.codec_context.time_base = Fraction(1, scale)
@@ -127,6 +129,15 @@ def audio_frame(samples: np.ndarray, rate: int, first: int = 0) -> av.AudioFrame
 def audio_frames(samples: np.ndarray, rate: int, first: int = 0, step: int = 1152) -> Iterable[av.AudioFrame]:
     """Samples as frames of `step` samples."""
     return [audio_frame(samples[at : at + step], rate, first + at) for at in range(0, len(samples), step)]
+
+
+def audio_file(path: Path, frames: Iterable[av.AudioFrame], codec: str = "pcm_s16le", rate: int = SAMPLE_RATE) -> Path:
+    """Write a mono file without a video from `audio_frames`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        for frame in [*frames, None]:
+            container.mux(stream.encode(frame))
+    return path
 
 
 def with_packets(source: Path, path: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
