@@ -14,7 +14,7 @@ SPEAKS, SILENT = 3.0, -3.0  # scores; probabilities 0.953 and 0.047
 
 
 class Squares:
-    """Finds the squares of `tiny.picture`, the first `faces` of them."""
+    """Finds the squares of `tiny.tiny_frame`, the first `faces` of them."""
 
     name = "squares"
 

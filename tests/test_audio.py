@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from tiny import FPS, picture
+from tiny import FPS, tiny_frame
 from videos import click_times, clicks, encode, frame_times, heard
 
 from core.formats.wav import SAMPLE_RATE, read_wav
@@ -21,7 +21,7 @@ def video_with(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE, video_s
     frames = round(np.shape(samples)[-1] / rate * FPS)
     times_s = video_start_s + np.arange(frames) / FPS
     return encode(
-        path, (picture(number % 50) for number in range(frames)), times_s, audio=samples, rate=rate, **options
+        path, (tiny_frame(number % 50) for number in range(frames)), times_s, audio=samples, rate=rate, **options
     )
 
 
@@ -112,7 +112,7 @@ def test_audio_from_before_time_0_is_dropped(tmp_path):
 
 
 def test_a_video_without_audio_is_refused_and_leaves_no_wav(tmp_path):
-    media = MediaFile(encode(tmp_path / "mute.mp4", [picture(number) for number in range(5)]))
+    media = MediaFile(encode(tmp_path / "mute.mp4", [tiny_frame(number) for number in range(5)]))
     with pytest.raises(MediaError, match=r"mute\.mp4 has no audio stream"):
         extract_audio(media, tmp_path / "out" / "mute.wav")
     assert list((tmp_path / "out").iterdir()) == []

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import BOXES, CROP_SIZE, FPS, annotation_row, brightness, picture
+from tiny import BOXES, CROP_SIZE, FPS, annotation_row, brightness, tiny_frame
 from videos import encode
 
 from core.formats import ava
@@ -67,8 +67,8 @@ def numbers(crops: dict[tuple[str, str], np.ndarray]) -> list[int]:
 
 
 def encode_at(path: Path, times_s: list[float] | np.ndarray, **options) -> Path:
-    """`tiny.picture` frames at given container times, a key frame every 12."""
-    return encode(path, map(picture, range(len(times_s))), times_s, crf="1", g="12", **options)
+    """`tiny.tiny_frame` frames at given container times, a key frame every 12."""
+    return encode(path, map(tiny_frame, range(len(times_s))), times_s, crf="1", g="12", **options)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from detections import Squares
-from tiny import CLIPS, exit_status, picture, sound, write_annotations
+from tiny import CLIPS, audio_of, exit_status, tiny_frame, write_annotations
 from videos import encode
 
 import detect
@@ -44,12 +44,12 @@ def run(weights, monkeypatch):
 
 
 def tiny_video(path: Path, audio: np.ndarray | None = None) -> Path:
-    return encode(path, [picture(n, 2) for n in range(40)], audio=audio, crf="8")
+    return encode(path, [tiny_frame(n, 2) for n in range(40)], audio=audio, crf="8")
 
 
 @pytest.fixture
 def video(tmp_path) -> Path:
-    return tiny_video(tmp_path / "two faces.mp4", sound(CLIPS[0])[: 40 * 640])
+    return tiny_video(tmp_path / "two faces.mp4", audio_of(CLIPS[0])[: 40 * 640])
 
 
 def test_all_outputs_lie_beside_the_video(run, video, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detections import Squares
-from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, picture, sound
+from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, audio_of, tiny_frame
 from videos import encode, joined, with_packets
 
 from core import models
@@ -36,8 +36,8 @@ def weights(tmp_path_factory) -> Path:
 
 def tiny_video(path: Path, times_s: list[float] | np.ndarray, faces: int = 1, **options) -> Path:
     """The tiny frames at given times, with their audio."""
-    frames = (picture(number % FRAMES, faces) for number in range(len(times_s)))
-    return encode(path, frames, times_s, crf="8", **{"audio": sound(CLIP), **options})
+    frames = (tiny_frame(number % FRAMES, faces) for number in range(len(times_s)))
+    return encode(path, frames, times_s, crf="8", **{"audio": audio_of(CLIP), **options})
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_video_without_faces_that_count(weights, video, options):
 @pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 0.5), (1.0, 3.0)])
 def test_audio_that_covers_a_part_of_the_video_is_noted(weights, tmp_path, start_s, end_s):
     """It ends early, or begins late."""
-    samples = sound(CLIP)[: round((end_s - start_s) * SAMPLE_RATE)]
+    samples = audio_of(CLIP)[: round((end_s - start_s) * SAMPLE_RATE)]
     path = tiny_video(tmp_path / "a.mkv", np.arange(75) / FPS, audio=samples, audio_start_s=start_s)
     found = detector(weights, faces=1).detect(path)
     assert found.audio_s == pytest.approx((start_s, end_s), abs=0.1)
@@ -170,8 +170,8 @@ def test_time_that_goes_back_ends_the_video(weights, tmp_path):
 
 
 def test_two_shots(weights, tmp_path):
-    frames = [picture(number, 1) for number in range(20)] + [255 - picture(number, 1) for number in range(20)]
-    found = detector(weights, faces=1).detect(encode(tmp_path / "a.mp4", frames, audio=sound(CLIP), crf="8"))
+    frames = [tiny_frame(number, 1) for number in range(20)] + [255 - tiny_frame(number, 1) for number in range(20)]
+    found = detector(weights, faces=1).detect(encode(tmp_path / "a.mp4", frames, audio=audio_of(CLIP), crf="8"))
     assert [(shot.first_frame, shot.last_frame) for shot in found.shots] == [(0, 19), (20, 39)]
     assert [(track.shot, track.frames[0], track.frames[-1]) for track in found.tracks] == [(0, 0, 19), (1, 20, 39)]
 

@@ -10,7 +10,7 @@ from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
 from tiny import exit_status
 from videos import click_times, clicks, encode, frame_times, heard, joined, turn
 
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, Track
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
@@ -40,6 +40,11 @@ def overlaid(folder: Path, video: DetectedVideo) -> Path:
     return folder / "overlay.mp4"
 
 
+def overlay_of(folder: Path, tracks: list[Track], **options) -> Path:
+    """The overlay of a `source` with these tracks; options of `detected`."""
+    return overlaid(folder, detected(tracks, TIMES_S, source(folder / "talk.mp4"), fps=10, **options))
+
+
 def colours_at(path: Path, box: tuple) -> list[str]:
     """Which colour the left edge of a box has in each frame."""
     x1, y1, _, y2 = box
@@ -50,21 +55,17 @@ def colours_at(path: Path, box: tuple) -> list[str]:
     return found
 
 
-def test_boxes_are_green_for_speaking_and_red_for_silent():
+@pytest.mark.parametrize(
+    ("score", "colour", "labelled"),
+    [(0.5, SPEAKING_COLOUR, True), (0.49, SILENT_COLOUR, True), (np.nan, NO_SCORE_COLOUR, False)],
+)
+def test_a_box_has_the_colour_of_its_score_and_a_label(score, colour, labelled):
     frame = np.zeros((200, 400, 3), np.uint8)
-    boxes = np.array([[0.1, 0.3, 0.3, 0.9], [0.6, 0.3, 0.8, 0.9]])
-    marked = draw_faces(frame, Faces(boxes, np.array([0.5, 0.49])))
-    assert tuple(marked[150, 40]) == SPEAKING_COLOUR
-    assert tuple(marked[150, 240]) == SILENT_COLOUR
+    marked = draw_faces(frame, Faces(np.array([[0.1, 0.5, 0.3, 0.9]]), np.array([score])))
+    assert tuple(marked[150, 40]) == colour
+    assert marked[:95].any() == labelled
+    assert not marked[110:170, 60:100].any()  # the face itself stays free
     assert not frame.any()
-    assert not marked[150, 60:100].any()  # the face itself stays free
-
-
-def test_a_face_without_a_score_is_grey_and_has_no_label():
-    frame = np.zeros((200, 400, 3), np.uint8)
-    marked = draw_faces(frame, Faces(np.array([[0.1, 0.5, 0.3, 0.9]]), np.array([np.nan])))
-    assert tuple(marked[150, 40]) == NO_SCORE_COLOUR
-    assert not marked[:95].any()
 
 
 def test_labels_stay_inside_the_frame():
@@ -80,7 +81,7 @@ def test_each_frame_of_an_overlay_has_its_boxes_at_its_time(tmp_path):
         track(1, TIMES_S, 2, [SILENT, SILENT, SPEAKS, SPEAKS], LEFT),
         track(2, TIMES_S, 0, [SILENT] * 10, RIGHT),
     ]
-    path = overlaid(tmp_path, detected(tracks, TIMES_S, source(tmp_path / "talk.mp4"), fps=10))
+    path = overlay_of(tmp_path, tracks)
     np.testing.assert_allclose(frame_times(path), TIMES_S, atol=1e-4)
     assert colours_at(path, LEFT) == ["none"] * 2 + ["red"] * 2 + ["green"] * 2 + ["none"] * 4
     assert colours_at(path, RIGHT) == ["red"] * 10
@@ -88,14 +89,13 @@ def test_each_frame_of_an_overlay_has_its_boxes_at_its_time(tmp_path):
 
 def test_boxes_change_at_a_cut(tmp_path):
     tracks = [track(1, TIMES_S, 0, [SPEAKS] * 4, LEFT), track(2, TIMES_S, 4, [SPEAKS] * 6, RIGHT, shot=1)]
-    path = overlaid(tmp_path, detected(tracks, TIMES_S, source(tmp_path / "talk.mp4"), fps=10, cuts=(4,)))
+    path = overlay_of(tmp_path, tracks, cuts=(4,))
     assert colours_at(path, LEFT) == ["green"] * 4 + ["none"] * 6
     assert colours_at(path, RIGHT) == ["none"] * 4 + ["green"] * 6
 
 
 def test_an_overlay_without_audio_has_grey_boxes(tmp_path):
-    tracks = [track(1, TIMES_S, 0, [np.nan] * 10, LEFT)]
-    path = overlaid(tmp_path, detected(tracks, TIMES_S, source(tmp_path / "mute.mp4"), fps=10, audio_s=None))
+    path = overlay_of(tmp_path, [track(1, TIMES_S, 0, [np.nan] * 10, LEFT)], audio_s=None)
     assert colours_at(path, LEFT) == ["grey"] * 10
     assert MediaFile(path).audio is None
 

@@ -26,8 +26,8 @@ from tiny import (
     WIDTH,
     annotation_row,
     exit_status,
-    picture,
     refusal,
+    tiny_frame,
     tree,
     write_annotations,
 )
@@ -81,7 +81,7 @@ def noise(frames: int) -> np.ndarray:
 
 def make_video(path: Path, frames: int = 25, audio: np.ndarray | None = None) -> Path:
     path.parent.mkdir(exist_ok=True)
-    write_video(path, (picture(number % 50) for number in range(frames)), FPS, audio)
+    write_video(path, (tiny_frame(number % 50) for number in range(frames)), FPS, audio)
     return path
 
 

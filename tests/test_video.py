@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tiny import FPS, HEIGHT, WIDTH, brightness, picture
+from tiny import FPS, HEIGHT, WIDTH, brightness, tiny_frame
 from videos import audio_file, audio_frame, encode, frame_times, grey, number_of, turn
 
 from core.media import container
@@ -37,7 +37,7 @@ def steady(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("extension", [".mp4", ".mkv", ".mov"])
 def test_what_was_written_is_read(tmp_path, extension):
     path = tmp_path / f"a{extension}"
-    write_video(path, (picture(number) for number in range(10)), FPS, np.zeros(6400, np.int16), crf=0)
+    write_video(path, (tiny_frame(number) for number in range(10)), FPS, np.zeros(6400, np.int16), crf=0)
     frames = list(read_frames(MediaFile(path)))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(10) / FPS, atol=1e-3)
     for number, frame in enumerate(frames):
@@ -52,7 +52,7 @@ def test_what_was_written_is_read(tmp_path, extension):
 
 
 def test_a_video_without_audio_says_so(tmp_path):
-    write_video(tmp_path / "mute.mp4", (picture(number) for number in range(3)), 30000 / 1001)
+    write_video(tmp_path / "mute.mp4", (tiny_frame(number) for number in range(3)), 30000 / 1001)
     info = MediaFile(tmp_path / "mute.mp4").info
     assert info.audio is None
     assert info.fps == pytest.approx(29.97, abs=1e-3)
@@ -195,7 +195,7 @@ def test_a_damaged_video_fails_or_gives_its_good_part(tmp_path):
 
 def test_rotation_in_the_metadata_is_applied(tmp_path):
     """A wide frame with a quarter turn in its metadata is displayed tall, its corners where they belong."""
-    path = encode(tmp_path / "turned.mp4", [picture(0)], crf="0")
+    path = encode(tmp_path / "turned.mp4", [tiny_frame(0)], crf="0")
     turn(path, clockwise_quarter_turns=1)
     media = MediaFile(path)
     assert (media.info.width, media.info.height, media.info.rotation) == (HEIGHT, WIDTH, 270)

@@ -118,7 +118,7 @@ def brightness(number: int, face: int) -> int:
     return (40 + 4 * number, 240 - 4 * number, 40 + 4 * ((number + 25) % 50))[face]
 
 
-def picture(number: int, faces: int = len(BOXES)) -> np.ndarray:
+def tiny_frame(number: int, faces: int = len(BOXES)) -> np.ndarray:
     """Frame `number`, (HEIGHT, WIDTH, [r, g, b]) uint8: dark, with a grey square a face."""
     pixels = np.full((HEIGHT, WIDTH, 3), 20, np.uint8)
     for face, (x1, y1, x2, y2) in enumerate(BOXES[:faces]):
@@ -162,7 +162,7 @@ def face_rows(clip: Clip) -> list[str]:
     return rows
 
 
-def sound(clip: Clip) -> np.ndarray:
+def audio_of(clip: Clip) -> np.ndarray:
     """(samples,) int16: noise in the frames where a face is heard, next to nothing elsewhere."""
     heard = np.zeros(clip.frames, bool)
     for face in clip.faces:
@@ -184,8 +184,8 @@ def make_tiny_set(folder: Path) -> Path:
     for clip in CLIPS:
         video = folder / "videos" / clip.split / f"{clip.video_id}.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
-        frames = (picture(number, len(clip.faces)) for number in range(clip.frames))
-        write_video(video, frames, FPS, sound(clip), SAMPLE_RATE, crf=8)
+        frames = (tiny_frame(number, len(clip.faces)) for number in range(clip.frames))
+        write_video(video, frames, FPS, audio_of(clip), SAMPLE_RATE, crf=8)
         write_annotations(
             folder / "annotations" / clip.split / f"{clip.video_id}{ava.ANNOTATION_SUFFIX}", face_rows(clip)
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from tiny import FPS, HEIGHT, WIDTH, picture
+from tiny import FPS, HEIGHT, WIDTH, tiny_frame
 
 from core.formats.wav import SAMPLE_RATE
 from core.media.audio import decode_audio
@@ -169,7 +169,7 @@ def turn(path: Path, clockwise_quarter_turns: int) -> None:
 
 
 def joined(folder: Path, sizes: list[tuple[int, int]], starts_s: list[float]) -> Path:
-    """`tiny.picture` in MPEG transport streams of one second each, one behind the other in one file."""
+    """`tiny.tiny_frame` in MPEG transport streams of one second each, one behind the other in one file."""
     with (folder / "joined.ts").open("wb") as out:
         for number, (size, start_s) in enumerate(zip(sizes, starts_s, strict=True)):
             part = folder / f"{number}.ts"
@@ -178,7 +178,7 @@ def joined(folder: Path, sizes: list[tuple[int, int]], starts_s: list[float]) ->
                 (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
                 stream.codec_context.time_base = Fraction(1, 90_000)
                 for frame_number in range(FPS):
-                    frame = av.VideoFrame.from_ndarray(cv2.resize(picture(frame_number, 1), size), format="rgb24")
+                    frame = av.VideoFrame.from_ndarray(cv2.resize(tiny_frame(frame_number, 1), size), format="rgb24")
                     frame.pts = round((start_s + frame_number / FPS) * 90_000)
                     frame.time_base = Fraction(1, 90_000)
                     container.mux(stream.encode(frame))
