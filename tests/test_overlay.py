@@ -41,8 +41,9 @@ def overlaid(folder: Path, video: DetectedVideo) -> Path:
 
 
 def overlay_of(folder: Path, tracks: list[Track], **options) -> Path:
-    """The overlay of a `source` with these tracks; options of `detected`."""
-    return overlaid(folder, detected(tracks, TIMES_S, source(folder / "talk.mp4"), fps=10, **options))
+    """The overlay of a `source` with silence and these tracks; options of `detected`."""
+    path = source(folder / "talk.mp4", audio=np.zeros(16_000, np.int16))
+    return overlaid(folder, detected(tracks, **{"times_s": TIMES_S, "path": path, "fps": 10, **options}))
 
 
 def colours_at(path: Path, box: tuple) -> list[str]:
@@ -94,10 +95,16 @@ def test_boxes_change_at_a_cut(tmp_path):
     assert colours_at(path, RIGHT) == ["none"] * 4 + ["green"] * 6
 
 
-def test_an_overlay_without_audio_has_grey_boxes(tmp_path):
+def test_where_no_audio_was_decoded_boxes_are_grey_and_the_overlay_is_mute(tmp_path):
     path = overlay_of(tmp_path, [track(1, TIMES_S, 0, [np.nan] * 10, LEFT)], audio_s=None)
     assert colours_at(path, LEFT) == ["grey"] * 10
     assert MediaFile(path).audio is None
+
+
+def test_the_overlay_of_results_in_part_ends_with_them(tmp_path):
+    path = overlay_of(tmp_path, [], times_s=TIMES_S[:4], complete=False)
+    np.testing.assert_allclose(frame_times(path), TIMES_S[:4], atol=1e-4)
+    assert len(heard(path)) / SAMPLE_RATE == pytest.approx(0.22, abs=0.07)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (16_000, 1)])
