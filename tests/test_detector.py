@@ -90,12 +90,17 @@ def test_every_encoder_scores_every_frame(weights, video, name, options):
     assert len(found.settings["weights_sha256"]) == 64
 
 
-@pytest.mark.parametrize(("seldom", "tolerance"), [(1, 0), (5, 1e-3), (15, 1e-3)])
-def test_detecting_less_often_changes_little(weights, video, seldom, tolerance):
-    every, seldom = (detector(weights, detect_every=n).detect(video) for n in (1, seldom))
-    for one, other in zip(every.tracks, seldom.tracks, strict=True):
+@pytest.mark.parametrize(
+    ("detect_every", "step", "tolerance"), [(1, 1, 0), (5, 5, 1e-3), (15, 15, 1e-3), (None, 3, 1e-3)]
+)
+def test_detecting_less_often_changes_little(weights, video, detect_every, step, tolerance):
+    """By default every 0.12 s; and always in a shot's last frame."""
+    always, seldom = detector(weights, detect_every=1), detector(weights, detect_every=detect_every)
+    for one, other in zip(always.detect(video).tracks, seldom.detect(video).tracks, strict=True):
         np.testing.assert_array_equal(one.frames, other.frames)
         np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=tolerance)
+    assert always.detector.asked == FRAMES
+    assert seldom.detector.asked == len({*range(0, FRAMES, step), FRAMES - 1})
 
 
 def test_progress_is_reported_in_seconds(weights, video):
