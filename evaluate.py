@@ -123,12 +123,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.iou is not None and not 0 < arguments.iou <= 1:
         raise UserError(f"--iou {arguments.iou:g}: expected an overlap above 0, at most 1")
     if arguments.fps is not None and not arguments.columbia:
-        raise UserError("--fps is of the frame numbers in the Columbia labels: give --columbia, too, or leave it out")
+        raise UserError("--fps is of the frame numbers in the Columbia labels: give --columbia too, or omit --fps")
     if arguments.fps is not None and not 0 < arguments.fps < float("inf"):
         raise UserError(f"--fps {arguments.fps:g}: expected frames per second, above 0")
     for option in ("detected", "videos", "plot"):
         if arguments.columbia and getattr(arguments, option):
-            raise UserError(f"--{option} does not go with --columbia: leave it out")
+            raise UserError(f"--{option} is not accepted with --columbia: omit it")
 
 
 def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:

@@ -29,7 +29,7 @@ TARGET = 8 * PUBLISHED[2]
 def results(folder: Path, repeats: int = 3, device: torch.device = CPU) -> list[Result]:
     """The benchmark's lines; the data set is made in `folder`."""
     rows = material.prepared(folder, VIDEO_S)
-    dataset = ClipDataset(rows, folder / "crops", folder / "sounds", clip_length=CLIP_LENGTH, random_centres=True)
+    dataset = ClipDataset(rows, folder / "crops", folder / "audio", clip_length=CLIP_LENGTH, random_centres=True)
     lines = []
     for name, whole in (("decoding and audio", False), (f"augmented, with MFCC, on {device.type}", True)):
         for threads, published in PUBLISHED.items():

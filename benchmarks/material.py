@@ -24,7 +24,7 @@ from core.runtime.files import atomic_write
 WIDTH, HEIGHT = 1280, 720
 FACES = (180, 215, 250)  # pixels
 CRF = 23  # x264's default
-# How the amplitude of a picture's spectrum falls with the frequency, and the standard deviation of its grey levels.
+# How the amplitude of a frame's spectrum falls with the frequency, and the standard deviation of its grey levels.
 # With these, crops of the textured faces measure as real ones do (17 faces, 140 pixels and more): a falloff of
 # 1.87 and a deviation of 37.
 FACE_FALLOFF = 1.8
@@ -60,14 +60,14 @@ def textured_video(folder: Path, length_s: float) -> tuple[Path, pd.DataFrame]:
 
 
 def prepared(folder: Path, length_s: float) -> pd.DataFrame:
-    """Crops and sounds (noise) of a textured video, as the preparation leaves them: `folder`/crops, `folder`/sounds."""
+    """Crops and audio (noise) of a textured video, as the preparation leaves them: `folder`/crops, `folder`/audio."""
     video, rows = textured_video(folder, length_s)
     if not is_extracted(rows, folder / "crops", CROP_SIZE, "packed"):
         extract_crops(MediaFile(video), rows, folder / "crops")
     rng = np.random.default_rng(0)
     for entity, part in rows.groupby("entity_id"):
         samples = round(np.ptp(part["time_s"]) * SAMPLE_RATE) + 1
-        write_wav(folder / "sounds" / f"{entity}.wav", rng.normal(0, 3000, samples).astype(np.int16))
+        write_wav(folder / "audio" / f"{entity}.wav", rng.normal(0, 3000, samples).astype(np.int16))
     return rows
 
 
@@ -102,7 +102,7 @@ def _scenes(video: str, rows: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _places(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Left and top of the faces, (frame, face, [x, y]) pixels: each sways in its third of the picture."""
+    """Left and top of the faces, (frame, face, [x, y]) pixels: each sways in its third of the frame."""
     time_s = np.arange(frames)[:, None, None] / FPS
     sway = np.sin(2 * np.pi * (time_s * rng.uniform(0.1, 0.4, (len(FACES), 2)) + rng.random((len(FACES), 2))))
     middle = np.stack([(np.arange(len(FACES)) + 0.5) * WIDTH / len(FACES), np.full(len(FACES), HEIGHT / 2)], axis=1)
@@ -122,8 +122,8 @@ def _frames(places: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray
         yield frame
 
 
-def _moved(picture: np.ndarray, shift: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.warpAffine(picture, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), size)
+def _moved(frame: np.ndarray, shift: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.warpAffine(frame, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), size)
 
 
 def _texture(height: int, width: int, falloff: float, rng: np.random.Generator) -> np.ndarray:

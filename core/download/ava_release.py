@@ -18,7 +18,7 @@ from core.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Sources:
-    """Where everything lies; `AVA` below is the table that is used."""
+    """The addresses of a release's files; `AVA` below is the release that is downloaded."""
 
     annotations: Mapping[str, Remote]  # split -> archive of csvs
     utility: Mapping[str, Remote]  # split, or "test" -> csv
@@ -165,7 +165,9 @@ def find_videos(
     remotes = [sources.video_names, *([sources.video_md5s] if use_md5 else [])]
     there = lists.fetch({Path(name_of(remote)): remote for remote in remotes}, "lists of videos")
     if len(there) < len(remotes):
-        lists.missing.append("all videos: without the lists none is downloaded (--no-md5: do without the checksums)")
+        only_md5s = Path(name_of(sources.video_names)) in there
+        advice = " (--no-md5: do without the checksums)" if only_md5s else ""
+        lists.missing.append(f"all videos: without the lists none is downloaded{advice}")
         return {}
     names = {PurePosixPath(name).stem: name for name in read_video_names(lists.folder / name_of(sources.video_names))}
     md5s = read_md5s(lists.folder / name_of(sources.video_md5s)) if use_md5 else {}

@@ -187,7 +187,7 @@ def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
         "expected seconds, 0 or more",
     )
     rows.check_boxes()
-    rows.check_labels(list(LABEL_IDS), "labels are AVA's")
+    rows.check_labels(list(LABEL_IDS), "as in AVA-ActiveSpeaker")
     for column in ("video_id", "entity_id"):
         rows.check_file_names(column)
     video, entity = rows.codes("video_id"), rows.codes("entity_id")

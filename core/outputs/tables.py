@@ -116,7 +116,7 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
 def _timestamp_decimals(frame_times_s: np.ndarray) -> int:
     rounded = np.round(frame_times_s, AVA_TIME_DECIMALS)
     exact = np.allclose(rounded, frame_times_s, rtol=0, atol=0.5 * 10**-TIME_DECIMALS)
-    return AVA_TIME_DECIMALS if exact and (np.diff(rounded) > 0).all() else TIME_DECIMALS
+    return AVA_TIME_DECIMALS if exact else TIME_DECIMALS
 
 
 def _fixed(values: np.ndarray, decimals: int) -> pa.Array:
