@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     device = settings.device(arguments.cuda_device)
     weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
     print(f"weights {weights}, {device}")
+    shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
+    made_by = {"weights": fingerprint(weights), "context": shape}
 
     for split in splits:
         # -------------------------------------------------------- network, of the size that the features have
@@ -52,7 +54,6 @@ def main(argv: list[str] | None = None) -> None:
         model = ASC_Net(arguments.clip_length, arguments.speakers, store.feature_size)
         load_weights(model, weights, "ASC checkpoint")
         scorer = ContextScorer(model.to(device))
-        shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
         dataset = ContextDataset(
             store.entities,
             store.time_steps,
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
-        start_folder(folder, {"weights": fingerprint(weights), "context": shape, "features": store.made_by})
+        start_folder(folder, made_by | {"features": store.made_by})
         videos = store.videos
         remaining = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
         faces = sum(rows.stop - rows.start for rows in remaining.values())

@@ -21,7 +21,7 @@ from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.feature_store import VideoFeatures, is_written, write_features
 from core.inference.clips import encode_videos
-from core.inference.engine import in_pytorch
+from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
 from core.models import make_encoder, make_track_encoder, reads_whole_tracks
 from core.models.weights import load_weights
@@ -32,7 +32,6 @@ from core.track_dataset import TrackDataset
 from core.training.runs import find_checkpoint
 
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
-DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
 
 
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     made_by = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": DTYPES[params["precision"]],
+        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
         "feature_type": params["feature_type"],
     }
     if reads_whole_tracks(params["backbone"]):
@@ -91,7 +90,7 @@ def clip_forward(
     """An encoder of clips around every row."""
     model = make_encoder(params["backbone"], False, clip_length)
     load_weights(model, weights, "STE checkpoint")
-    encode = in_pytorch(model, device, getattr(torch, DTYPES[params["precision"]]))
+    encode = in_pytorch(model, device, DTYPES[params["precision"]])
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         dataset = ClipDataset(
@@ -119,7 +118,7 @@ def track_forward(inputs: Mapping[str, Any], params: Mapping[str, Any], weights:
     """An encoder of whole tracks."""
     model = make_track_encoder(params["backbone"])
     load_weights(model, weights, "STE checkpoint")
-    encode = track_encoder(model, device, getattr(torch, DTYPES[params["precision"]]))
+    encode = track_encoder(model, device, DTYPES[params["precision"]])
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
         dataset = TrackDataset(rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", augment=False)

@@ -158,7 +158,10 @@ def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int
 def on_columbia(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
     labels = read_labels(arguments.columbia)
     size, fps = frame_size or columbia.FRAME_SIZE, arguments.fps or columbia.FPS
-    return [evaluate_columbia(labels, path, read_detections(path), size, fps) for path in arguments.predictions]
+    return [
+        evaluate_columbia(labels, path, read_detections(path), frame_size=size, fps=fps)
+        for path in arguments.predictions
+    ]
 
 
 def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mapping, json_file: str | None) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py VIDEO                         # VIDEO repeated to one minute
     python benchmarks/detection.py VIDEO --seconds 7200 --whole  # two hours: detection as a whole only, for its memory
-    python benchmarks/detection.py VIDEO --cache DIR --encoder lr_asd --threads 2
+    python benchmarks/detection.py VIDEO --cache DIR --encoder lr_asd
 
 Needs a video with faces, and the networks' weights (downloaded once, or in --cache). Each line works through the whole
 video; "x real time" is its length over the time taken.

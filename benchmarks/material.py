@@ -1,6 +1,6 @@
 """Made-up input for the benchmarks: a textured video with faces, its preparation, a feature store.
 
-Contents are random but of a real video's weight: noise with the spectrum of pictures, moving, encoded at a few
+Contents are random but of a real video's weight: noise with the spectrum of photographs, moving, encoded at a few
 megabits per second with a key frame every 250 frames (x264's default).
 """
 

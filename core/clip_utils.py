@@ -8,6 +8,7 @@ import numpy as np
 
 GRID_FPS = 25  # frames per second of AVA's annotations and of whatever the networks are given
 CLASSES = 2  # not speaking, speaking
+SPEAKING_THRESHOLD = 0.5  # a face counts as speaking from this probability on: of two classes the surer one
 FACE_SIZE = 112  # pixels, side of the grey faces that whole-track encoders take
 MFCC_PER_FRAME = 4  # windows of those encoders' MFCCs to a frame
 

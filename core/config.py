@@ -107,7 +107,7 @@ ASC_optimization_params = {
 ASC_forward_params = {
     "weights": "best",  # of the newest run in models_out: "best" or "last"; or the path of a .pth file
     "batch_size": 1024,  # contexts in the network at once
-    "threads": 0,
+    "threads": 0,  # without effect, for older configurations: rows are read from the memory map as they are needed
 }
 
 ASC_postprocessing_params = {

@@ -22,9 +22,9 @@ from core.formats.crop_store import CROP_SIZE
 from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.loading import Batch
 from core.inputs.mfcc import clip_samples, fitted_length, join_clips, mfcc_windows
+from core.inputs.sampling import Key
 from core.runtime.errors import UserError
 
-Key = tuple[int, int]  # (epoch, number of the item)
 ROWS_PER_CHOICE = 65536  # context speakers are chosen for so many rows at once: bounds the memory that it takes
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from core.evaluation.metrics import average_precision
+from core.evaluation.metrics import accuracy, average_precision
 from core.evaluation.scores import speaking_probability
 from core.inputs.loading import BatchDataset, load_batches
 from core.inputs.sampling import Batches
@@ -68,7 +68,7 @@ class EpochTotals:
             scores = speaking_probability(logits, np.zeros(len(logits), np.int64))
             values[f"{prefix}ap"] = average_precision(labels, scores) if labels.any() else float("nan")
             if number == 0:
-                values["accuracy"] = float(np.mean((scores >= 0.5) == labels))
+                values["accuracy"] = accuracy(labels, scores)
         return values
 
 

@@ -27,7 +27,7 @@ def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
     videos, rows, out, size, layout = task
     if not is_extracted(rows, out, size, layout):
         with MediaFile(find_video(videos, rows["video_id"].iloc[0])) as media:
-            extract_crops(media, rows, out, size, layout)
+            extract_crops(media, rows, out, size=size, layout=layout)
 
 
 @exits_cleanly

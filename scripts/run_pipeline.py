@@ -34,6 +34,7 @@ from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, write_json
 from core.training.learning_curves import plot_learning_curves
+from core.training.runs import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 10  # a training on clips is cut into as many
@@ -131,7 +132,12 @@ class Done:
 
     def __init__(self, path: Path):
         self.path = path
-        self.stages: dict[str, dict] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.stages: dict[str, dict] = {}
+        if path.is_file():
+            try:
+                self.stages = dict(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{path} cannot be read ({error}): delete it, and all stages are run again") from error
         self.chain = ""
 
     def depends_on(self, *facts: str) -> None:
@@ -144,7 +150,7 @@ class Done:
         if self.stages.get(stage.name, {}).get("chain") == self.chain:
             print(f"[{stage.name}] finished before, {self.stages[stage.name]['seconds']:.1f} s")
             return
-        if stage.run_folder and (stage.run_folder / "settings.json").is_file():
+        if stage.run_folder and (stage.run_folder / SETTINGS).is_file():
             command.append("--resume")
         print(f"[{stage.name}] {' '.join(command)}", flush=True)
         started = time.perf_counter()
@@ -167,14 +173,14 @@ def preparation(arguments: argparse.Namespace, out: Path, split: str) -> Iterato
     videos, annotations = arguments.videos.resolve() / split, arguments.annotations.resolve() / split
     if not videos.is_dir():
         raise UserError(f"no folder {videos}: --videos needs {{train,val}}/<video_id>.<extension>")
-    files = ava.annotation_files(annotations)
-    faces = sum(len(ava.read_annotations(path)) for path in files.values())
+    rows = ava.read_split(annotations)
+    faces = len(rows)
     csv = f"{out}/csv/{split}_augmented.csv"
     tracks, audio, crops = (f"{out}/{name}/{split}" for name in ("tracks", "audio", "crops"))
     jobs = ["--jobs", arguments.jobs]
     yield Stage(f"annotations, {split}", ["data/augment_annotations.py", annotations, csv], faces, "faces")
     command = ["data/extract_audio_tracks.py", videos, csv, tracks, *jobs]
-    yield Stage(f"audio of videos, {split}", command, len(files), "videos")
+    yield Stage(f"audio of videos, {split}", command, rows["video_id"].nunique(), "videos")
     yield Stage(f"audio of faces, {split}", ["data/slice_audio_tracks.py", tracks, csv, audio, *jobs], faces, "faces")
     command = ["data/extract_face_crops_time.py", videos, csv, crops, "--size", arguments.crop_size, *jobs]
     yield Stage(f"face crops, {split}", command, faces, "faces")
@@ -236,7 +242,7 @@ def cut_every(epochs: int) -> int:
 
 
 def clip_recipe(clips: int, tracks: int, crop_size: int) -> dict[str, Any]:
-    """The published recipe with what makes the most of each clip (README).
+    """The published recipe with what makes the most of each clip (docs/accuracy.md).
 
     Args:
         clips: budget of the whole training.

@@ -1,4 +1,4 @@
-"""The documents: every link leads somewhere, every command line is one that the program takes."""
+"""The documents, and the commands' own docstrings: every link and every command line is one that works."""
 
 import ast
 import contextlib
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README_LINES = 200
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+COMMANDS = sorted(path for folder in (".", "data", "scripts", "benchmarks") for path in (ROOT / folder).glob("*.py"))
 CONSOLE_SCRIPTS = {f"ava-{name}": f"ava_asd.{name}" for name in ("download", "extract", "subset", "train", "evaluate")}
 
 
@@ -32,12 +33,17 @@ def anchors(document: Path) -> set[str]:
 
 
 def command_lines() -> list[tuple[str, list[str]]]:
-    """(document, words) of every command that runs this repository's code, in blocks and in `code`."""
-    found = []
+    """(document, words) of every command that runs this repository's code, in blocks, in `code` and in docstrings."""
+    lines = {}
     for document in DOCUMENTS:
-        lines = [line for block in FENCE.findall(text(document)) if not block[0] for line in joined(block[1])]
-        lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", FENCE.sub("", text(document)))]
-        for line in lines:
+        blocks, rest = FENCE.findall(text(document)), FENCE.sub("", text(document))
+        lines[document] = [line for language, block in blocks if not language for line in joined(block)]
+        lines[document] += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)]
+    for command in COMMANDS:
+        lines[command] = [line.strip() for line in joined(ast.get_docstring(ast.parse(text(command))) or "")]
+    found = []
+    for document in lines:
+        for line in lines[document]:
             words = shlex.split(line.replace("[cluster]", ""), comments=True) if line.count("'") % 2 == 0 else []
             if words[:1] in (["python"], ["torchrun"], ["bash"]) or (words[:1] and words[0] in CONSOLE_SCRIPTS):
                 found.append((document.name, words))
@@ -62,12 +68,13 @@ def program(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 @cache
-def help_of(module: str, *subcommand: str) -> str:
+def usage_of(module: str, *subcommand: str) -> str:
+    """The first part of a program's help: its description may show options that it does not have."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as stop:
         importlib.import_module(module).main([*subcommand, "--help"])
     assert stop.value.code == 0
-    return out.getvalue()
+    return out.getvalue().split("\n\n")[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -97,9 +104,9 @@ def test_commands_are_what_the_programs_take():
             faults.append(f"{document}: no {name}")
         elif not name.endswith(".sh"):
             module = name.removesuffix(".py").replace("/", ".")
-            known = help_of(module)
+            known = f"{usage_of(module)} --help"  # which is -h in the usage
             if arguments and re.search(rf"{{[\w,]*\b{arguments[0]}\b[\w,]*}}", known):
-                known += help_of(module, arguments[0])
+                known += usage_of(module, arguments[0])
             options = [argument.split("=")[0] for argument in arguments if argument.startswith("--")]
             faults += [f"{document}: {name} {option}" for option in options if not re.search(rf"{option}\b", known)]
         keys = [argument for flag, argument in itertools.pairwise(arguments) if flag == "--set"]

@@ -192,6 +192,15 @@ def test_features_that_do_not_go_together(tmp_path, videos, size, fault):
         FeatureStore(tmp_path)
 
 
+@pytest.mark.parametrize("head", ["logits", "audio_logits", "video_logits"])
+def test_logits_that_are_no_numbers_are_named(tmp_path, head):
+    video = video_features(annotations("v", {"v:1": 3, "v:2": 3}))
+    getattr(video, head)[4, 1] = np.nan
+    write_features(tmp_path, video, MADE_BY)
+    with pytest.raises(UserError, match=f"the {head} of entity v:2 at {video.rows['frame_timestamp'][4]} s"):
+        FeatureStore(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [

@@ -199,6 +199,9 @@ def test_the_script_writes_one_frame(draw, tmp_path):
         (["out.mp4", "--start", "0.5", "--end", "0.2"], ["0.5 to 0.2 s"]),
         (["out.mp4", "--start", "100"], ["100 s"]),
         (["out.png", "--time", "100"], ["100 s"]),
+        (["out.png", "--time", "nan"], ["nan s"]),
+        (["out.png", "--time=-5"], ["-5 s"]),
+        (["out.mp4", "--start=-3"], ["-3 s"]),
     ],
 )
 def test_what_cannot_be_written_is_reported_before_any_work(draw, tmp_path, capsys, arguments, facts):

@@ -77,6 +77,15 @@ def test_runs_again_without_doing_anything_twice(finished: tuple[Path, subproces
     assert weights.stat().st_mtime_ns == before
 
 
+def test_a_damaged_list_of_stages_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stages.json").write_text('{"STE_train"')
+    result = run(tmp_path)
+    assert result.returncode == 2
+    assert str(tmp_path / "run" / "stages.json") in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_says_what_is_missing(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.returncode == 2

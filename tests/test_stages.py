@@ -276,7 +276,25 @@ def test_features_in_the_published_form_lead_to_the_same_scores(pipeline, tmp_pa
     np.testing.assert_allclose(ours["logit1"], others["logit1"], atol=1e-6)
 
 
+def test_logits_without_a_readable_note_are_made_again(pipeline, tmp_path, capsys):
+    options = [*pipeline.config, *as_options("ASC_inputs_forward", logits_out=tmp_path)]
+    assert exit_status(ASC_forward.main, *CONTEXT, "cpu", *options) == 0
+    (tmp_path / "val" / "made_by.json").write_text('{"weights"')
+    capsys.readouterr()
+    for there in (0, 1):
+        assert exit_status(ASC_forward.main, *CONTEXT, "cpu", *options) == 0
+        assert f"{there} videos were there already" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("logit", ["nan", "-inf"])
+def test_logits_that_are_no_numbers_are_named(pipeline, tmp_path, capsys, logit):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "v.csv").write_text(f"v:1,1.00,0.5,{logit}\n")
+    options = [*pipeline.config, *as_options("ASC_inputs_forward", logits_out=tmp_path)]
+    assert str(tmp_path / "val" / "v.csv") in refusal(capsys, ASC_prediction_postprocessing.main, *options)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from core.boxes import clamped
-from core.clip_utils import GRID_FPS
+from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.encoders import Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
-from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
+from core.detection.results import DetectedVideo, Shot, Track
 from core.detection.shots import find_shots
 from core.inference.contexts import TrackFeatures
 from core.media.container import MediaFile

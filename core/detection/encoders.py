@@ -14,13 +14,13 @@ from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
-from core.inference.engine import has_bfloat16, in_pytorch, runtime_name
+from core.inference.engine import DTYPES, has_bfloat16, in_pytorch, runtime_name
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass, SixPasses
 from core.media.cropping import CROPS, CropFunction
 from core.media.video_audio import VideoAudio
 from core.models.fast_context import ContextScorer
-from core.models.weights import clip_length_of, load_weights, read_state_dict
+from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
 
@@ -76,7 +76,7 @@ def open_encoder(
     whole_tracks = name in options.WHOLE_TRACK_ENCODERS
     if precision == "auto":
         precision = "bf16" if whole_tracks and device.type == "cpu" and has_bfloat16() else "fp32"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = DTYPES[precision]
     if not whole_tracks:
         faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble
         if faults:
@@ -114,9 +114,10 @@ def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device, dt
 
 
 def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, with_features: bool):
-    clip_length = clip_length_of(read_state_dict(path, "STE checkpoint"))
+    weights = read_state_dict(path, "STE checkpoint")
+    clip_length = clip_length_of(weights)
     model = models.make_encoder(name, False, clip_length)
-    load_weights(model, path, "STE checkpoint")
+    fill(model, weights, path, "STE checkpoint")
     encode = in_pytorch(model, device, dtype)
 
     def start(audio: VideoAudio, first_s: float) -> ClipScorer:

@@ -8,8 +8,6 @@ import numpy as np
 
 from core.media.container import VideoInfo
 
-SPEAKING_THRESHOLD = 0.5  # of the probability; the score is 0 there
-
 
 @dataclass(frozen=True)
 class Shot:

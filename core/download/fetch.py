@@ -89,7 +89,14 @@ def fetch(
             # Another process may have finished, and released its lock, since the check above.
             if not destination.is_file():
                 _receive_until_verified(
-                    url, part, file, {"md5": md5, "sha256": sha256}, tries, timeout, progress, sleep
+                    url,
+                    part,
+                    file,
+                    {"md5": md5, "sha256": sha256},
+                    tries=tries,
+                    timeout=timeout,
+                    progress=progress,
+                    sleep=sleep,
                 )
                 os.fsync(file.fileno())  # the name vouches for the content, after a power cut too
                 os.replace(part, destination)
@@ -137,10 +144,20 @@ def _part_file(part: Path) -> Iterator[BinaryIO]:
                 _version_file(part).unlink(missing_ok=True)
 
 
-def _receive_until_verified(url, part, file, checksums, tries, timeout, progress, sleep) -> None:
+def _receive_until_verified(
+    url: str,
+    part: Path,
+    file: BinaryIO,
+    checksums: dict[str, str | None],
+    *,
+    tries: int,
+    timeout: float,
+    progress: Progress,
+    sleep: Callable[[float], object],
+) -> None:
     for number in range(1, tries + 1):
         try:
-            _receive(url, part, file, any(checksums.values()), timeout, progress)
+            _receive(url, part, file, has_checksum=any(checksums.values()), timeout=timeout, progress=progress)
             fault = check(part, **checksums)
             if fault is None:
                 return
@@ -158,7 +175,7 @@ def _restart(part: Path, file: BinaryIO, version: str = "") -> None:
     _version_file(part).write_text(version, encoding="latin-1")
 
 
-def _receive(url: str, part: Path, file: BinaryIO, has_checksum: bool, timeout: float, progress: Progress) -> None:
+def _receive(url: str, part: Path, file: BinaryIO, *, has_checksum: bool, timeout: float, progress: Progress) -> None:
     """One request: append to the part what it lacks, or start it over."""
     done = os.fstat(file.fileno()).st_size
     version = _version_file(part).read_text(encoding="latin-1") if _version_file(part).is_file() else ""

@@ -9,15 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from core.clip_utils import SPEAKING_THRESHOLD
 from core.evaluation import metrics
 from core.evaluation.matching import MIN_OVERLAP, Appearances, Faces, match
-from core.evaluation.official import (
-    THRESHOLD,
-    TIES_WORTH_A_NOTE,
-    Groundtruth,
-    caveats,
-    read_predictions,
-)
+from core.evaluation.official import TIES_WORTH_A_NOTE, Groundtruth, caveats, read_predictions
 from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 
@@ -148,7 +143,7 @@ def evaluate_detected(name: str, comparison: Comparison, frame_widths: Mapping[s
     found = np.count_nonzero(hits) / np.count_nonzero(speaking)
     tied = metrics.ties(hits, scores) if hits.any() else metrics.Ties(share=0.0, lowest=0.0, highest=0.0)
     believed = np.zeros(len(groundtruth), dtype=bool)
-    believed[comparison.matches[matched]] = matched_scores >= THRESHOLD
+    believed[comparison.matches[matched]] = matched_scores >= SPEAKING_THRESHOLD
     whole = _counts(speaking, missed, hits, matched, scores)
     ties = asdict(tied) | {"lowest": tied.lowest * found, "highest": tied.highest * found}
     left_out = _left_out(comparison)
@@ -165,9 +160,9 @@ def evaluate_detected(name: str, comparison: Comparison, frame_widths: Mapping[s
             "recall": float(found),
         },
         "min_overlap": comparison.min_overlap,
-        "accuracy": metrics.accuracy(labels, matched_scores, THRESHOLD) if len(labels) else None,
+        "accuracy": metrics.accuracy(labels, matched_scores) if len(labels) else None,
         "accuracy_annotated": float(np.mean(believed == speaking)),
-        "threshold": THRESHOLD,
+        "threshold": SPEAKING_THRESHOLD,
         "roc_auc": metrics.roc_auc(labels, matched_scores) if labels.any() and not labels.all() else None,
         "by_faces": _by_group(
             comparison,

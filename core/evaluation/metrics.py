@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.clip_utils import SPEAKING_THRESHOLD
+
 FACE_COUNT_GROUPS = ("1", "2", "3+")
 # Face widths in pixels of the video: the groups of the AVA-ActiveSpeaker paper (Roth et al., ICASSP 2020).
 SMALL_FACE_PX = 64
@@ -89,7 +91,7 @@ def ties(speaking: np.ndarray, scores: np.ndarray) -> Ties:
     )
 
 
-def accuracy(speaking: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
+def accuracy(speaking: np.ndarray, scores: np.ndarray, threshold: float = SPEAKING_THRESHOLD) -> float:
     """Share of the rows where (score >= threshold) is the label."""
     speaking, scores = _checked(speaking, scores, need_positive=False)
     return float(np.mean((scores >= threshold) == speaking))

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from core.clip_utils import SPEAKING_THRESHOLD
 from core.evaluation import metrics
 from core.formats.ava import LABEL_IDS, SPEAKING, annotation_files
 from core.formats.official_csv import BOX_COLUMNS, COLUMNS, PREDICTION_COLUMNS, Rows, join, key_text
 from core.runtime.errors import UserError
 
 BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
-THRESHOLD = 0.5  # of the accuracy: two classes, the surer one wins
 TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
 
 
@@ -168,8 +168,8 @@ def evaluate_given(
         "rows": len(scores),
         "positives": positives,
         "chance": positives / len(scores),
-        "accuracy": metrics.accuracy(speaking, scores, THRESHOLD),
-        "threshold": THRESHOLD,
+        "accuracy": metrics.accuracy(speaking, scores),
+        "threshold": SPEAKING_THRESHOLD,
         "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
         "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
         "by_face_width": by_width,
@@ -184,7 +184,7 @@ def caveats(scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[
     if scores.min() < 0 or scores.max() > 1:
         notes.append(
             f"scores run from {scores.min():.6g} to {scores.max():.6g}, so they are not probabilities: the accuracy at "
-            f"{THRESHOLD} says little, the other numbers depend on their order alone"
+            f"{SPEAKING_THRESHOLD} says little, the other numbers depend on their order alone"
         )
     if frame_widths is None:
         notes.append("no numbers by face width: give --frame-size WxH or --videos DIR")

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import median_filter
 from scipy.special import expit
 
+from core.clip_utils import run_lengths
+
 
 def speaking_probability(
-    logits: np.ndarray,
-    entity_ids: Sequence[str] | np.ndarray,
-    median_window: int = 1,
-    *,
-    times: np.ndarray | None = None,
+    logits: np.ndarray, entity_ids: Sequence[str] | np.ndarray, median_window: int = 1
 ) -> np.ndarray:
     """Probability of speaking for each row.
 
@@ -25,14 +24,13 @@ def speaking_probability(
         logits: (rows, [not speaking, speaking]) finite numbers; one entity's rows are contiguous, in time order.
         entity_ids: (rows,) entity of each row.
         median_window: rows, odd; 1 = no filter.
-        times: (rows,) seconds, to check the time order; None = the caller answers for it.
 
     Returns:
         (rows,) float64, 0 to 1, not rounded.
 
     Raises:
-        ValueError: shapes differ, a logit is not finite, the window is not odd and positive, an entity's rows are not
-            contiguous, or its times do not rise.
+        ValueError: shapes differ, a logit is not finite, the window is not odd and positive, or an entity's rows are
+            not contiguous.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim != 2 or logits.shape[1] != 2:
@@ -42,32 +40,22 @@ def speaking_probability(
         raise ValueError(f"the logits of row {row} are {logits[row].tolist()}, expected finite numbers")
     if median_window != int(median_window) or median_window < 1 or median_window % 2 == 0:
         raise ValueError(f"median_window is {median_window}, expected an odd number of rows (1 = no filter)")
-    track = _track_of_each_row(np.asarray(entity_ids), len(logits), times)
+    track = _track_of_each_row(np.asarray(entity_ids), len(logits))
     if median_window > 1:
         logits = _median_within_tracks(logits, track, int(median_window))
     return expit(logits[:, 1] - logits[:, 0])
 
 
-def _track_of_each_row(entity_ids: np.ndarray, rows: int, times: np.ndarray | None) -> np.ndarray:
+def _track_of_each_row(entity_ids: np.ndarray, rows: int) -> np.ndarray:
     """(rows,) number of the entity in order of appearance, after the checks that `speaking_probability` names."""
     if entity_ids.shape != (rows,):
         raise ValueError(f"need one entity id for each of {rows} rows, got shape {entity_ids.shape}")
-    new_entity = np.zeros(rows, dtype=bool)
-    new_entity[1:] = entity_ids[1:] != entity_ids[:-1]
-    seen = set(entity_ids[:1])
-    for start in np.flatnonzero(new_entity):
-        if entity_ids[start] in seen:
-            raise ValueError(f"row {start} goes on with entity {entity_ids[start]}, whose rows must be contiguous")
-        seen.add(entity_ids[start])
-    if times is not None:
-        times = np.asarray(times, dtype=np.float64)
-        if times.shape != (rows,):
-            raise ValueError(f"need one time for each of {rows} rows, got shape {times.shape}")
-        falls = (np.diff(times) <= 0) & ~new_entity[1:]
-        if falls.any():
-            row = int(falls.argmax()) + 1
-            raise ValueError(f"row {row} of entity {entity_ids[row]} is not later than the row before: sort by time")
-    return np.cumsum(new_entity)
+    starts, lengths = run_lengths(entity_ids)
+    again = pd.Series(entity_ids[starts]).duplicated().to_numpy()
+    if again.any():
+        row = starts[again.argmax()]
+        raise ValueError(f"row {row} goes on with entity {entity_ids[row]}, whose rows must be contiguous")
+    return np.repeat(np.arange(len(starts)), lengths)
 
 
 def _median_within_tracks(logits: np.ndarray, track: np.ndarray, window: int) -> np.ndarray:

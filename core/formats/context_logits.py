@@ -1,5 +1,6 @@
 """The context network's logits: one csv a video, as published: entity_id, frame_timestamp, two logits; no header."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,9 @@ def start_folder(folder: str | Path, made_by: Mapping[str, object]) -> None:
     """Make ready to write a split's logits; those made by other weights, features or contexts are removed."""
     folder = make_folder(folder)
     note = folder / MADE_BY
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(json.dumps(made_by)):
-        return
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged: what made the logits is not known
+        if json.loads(note.read_text(encoding="utf-8")) == json.loads(json.dumps(made_by)):
+            return
     for path in folder.glob("*.csv"):
         path.unlink()
     write_json(note, made_by)
@@ -52,7 +54,7 @@ def read_logits(folder: str | Path) -> pd.DataFrame:
     """All logits of a folder: entity_id and frame_timestamp (text), logit0 and logit1 (float64).
 
     Raises:
-        UserError: there are none, or a file is not of this form.
+        UserError: there are none, or a file is not of this form, or a logit is not a finite number.
     """
     paths = finished_files(folder, ".csv")
     if not paths:
@@ -71,4 +73,6 @@ def read_logits(folder: str | Path) -> pd.DataFrame:
             raise UserError(
                 f"{path}: {error}; expected {', '.join(COLUMNS)} without header; run ASC_forward.py again"
             ) from error
+        if not all(np.isfinite(tables[-1][name]).all() for name in ("logit0", "logit1")):
+            raise UserError(f"{path}: a logit is not a finite number; delete it and run ASC_forward.py again")
     return pa.concat_tables(tables).to_pandas()

@@ -113,7 +113,8 @@ class FeatureStore:
         made_by: video id -> what made its features, as JSON text; empty for the CSV form.
 
     Raises:
-        UserError: the folder is absent or empty, or a file is damaged, unsorted or of another feature size.
+        UserError: the folder is absent or empty, a file is damaged, unsorted or of another feature size, or a logit is
+            not a finite number.
     """
 
     def __init__(self, folder: str | Path):
@@ -146,7 +147,14 @@ class FeatureStore:
         for head in HEADS:
             there = all(head in table.column_names for table in tables)
             values = [_matrix(chunk) for table in tables for chunk in table[head].chunks] if there else None
-            setattr(self, head, np.concatenate(values) if values else None)
+            logits = np.concatenate(values) if values else None
+            if logits is not None and not np.isfinite(logits).all():
+                row = int(np.argmin(np.isfinite(logits).all(axis=1)))
+                raise UserError(
+                    f"{folder}: the {head} of entity {self.entity_ids[row]} at {self.timestamps[row]} s are not finite "
+                    "numbers: the weights are those of a training that diverged; forward with others"
+                )
+            setattr(self, head, logits)
 
     def __len__(self) -> int:
         return len(self.label_ids)

@@ -26,7 +26,8 @@ NUMBER_COLUMNS = ("frame_timestamp", *BOX_COLUMNS, "score")
 MISSHAPEN_ROW = re.compile(
     r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL
 )  # Arrow's
-NO_FILE_NAME = r'[/,"\x00-\x1f]|^\.{0,2}$'  # what an id that names files may not be
+FORBIDDEN = r'[/,"\x00-\x1f]'  # characters that ids may not have: they name files, and stand in csvs without quotes
+NO_FILE_NAME = rf"{FORBIDDEN}|^\.{{0,2}}$"
 
 
 class Rows:

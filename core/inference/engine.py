@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.runtime.errors import UserError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # the settings' name -> PyTorch's
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}  # PyTorch's name -> OpenVINO's
 
 
@@ -91,7 +92,7 @@ def onnx_network(path: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarra
             return _in_opencv(cv2.dnn.readNetFromONNX(str(path)))
         run = _in_openvino("onnx", path, torch.float32, [1, 3, -1, -1])
     except Exception as error:  # whatever the bytes of a damaged or foreign file lead the libraries into
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(f"{path} is no network of images in ONNX format ({reason})") from error
     return lambda images: {name: value for output, value in run(images).items() for name in output.names}
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from core.clip_utils import MFCC_PER_FRAME
 from core.inference.engine import compiled
+from core.inputs.mfcc import COEFFICIENTS
 from core.models.track_encoder import TrackEncoder
 
 BLOCK = 150  # faces in the visual encoder at a time, some 150 MB; half as many are 8 % slower, twice as many 4 % faster
@@ -37,7 +38,7 @@ class TrackEmbedder:
         self._model, self._classifier = model.model, model.lossAV.FC
         self.visual_context, self.audio_context = self._model.visual_context, self._model.audio_context
         faces = torch.zeros(1, 5, 16, 16, dtype=torch.uint8, device=self.device)
-        mfcc = torch.zeros(1, 5 * MFCC_PER_FRAME, 13, device=self.device)
+        mfcc = torch.zeros(1, 5 * MFCC_PER_FRAME, COEFFICIENTS, device=self.device)
         self._visual = compiled(self._model.visualEncoder, faces, self.device, dtype)
         self._audio = compiled(self._model.audioEncoder, mfcc, self.device)
 

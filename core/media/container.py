@@ -163,7 +163,8 @@ class MediaFile:
             first = next(frames)
         except (av.FFmpegError, StopIteration) as error:
             if not self.tolerant:  # what begins with damage may be whole from a later time on
-                return MediaFile(self.path, tolerant=True).info
+                with MediaFile(self.path, tolerant=True) as tolerant:
+                    return tolerant.info
             reason = str(error) or str(self.damage["video"] or "it holds no frame")
             raise MediaError(
                 f"{self.path}: no frame can be decoded ({reason}); the file is damaged or cut off"

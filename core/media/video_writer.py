@@ -41,7 +41,7 @@ def write_video(
     """
     timed = ((number / fps, pixels) for number, pixels in enumerate(frames))
     blocks = () if audio is None else (audio[at : at + sample_rate] for at in range(0, len(audio), sample_rate))
-    write_timed_video(path, timed, fps, blocks, sample_rate, crf)
+    write_timed_video(path, timed, fps, blocks, sample_rate=sample_rate, crf=crf)
 
 
 def write_timed_video(

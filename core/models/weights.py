@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from core.models.context import EMBEDDING_SIZE
 from core.runtime.errors import UserError
 
 EXAMPLES = 3  # names shown of those that differ
 FIRST_CONVOLUTION = "video_conv1.weight"  # (64, 3 * clip length, 7, 7) in the two-stream encoders
 CONTEXT_CLASSIFIER = "fc_final.weight"  # (2, 128 * L * S) in the context network
-CONTEXT_STATE = 128
 
 
 def load_weights(model: nn.Module, path: str | Path, what: str = "STE checkpoint") -> None:
@@ -26,7 +26,11 @@ def load_weights(model: nn.Module, path: str | Path, what: str = "STE checkpoint
     Raises:
         UserError: the file is absent or not a state dict, or is of another network, clip length or context size.
     """
-    weights = read_state_dict(path, what)
+    fill(model, read_state_dict(path, what), path, what)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Load a state dict that was read from a file into `model`; arguments and errors as `load_weights`."""
     compare(weights, model.state_dict(), path, what)
     model.load_state_dict(weights)
 
@@ -81,9 +85,9 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: s
     if differing == [CONTEXT_CLASSIFIER] and "lstm.weight_ih_l0" in expected and not (missing or extra):
         has, asked = (weights[CONTEXT_CLASSIFIER].shape[1] for weights in (found, expected))
         raise UserError(
-            f"{what} {path}: it was trained with contexts of {has // CONTEXT_STATE} rows (clip length × speakers), and "
-            f"{asked // CONTEXT_STATE} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use the "
-            "clip length and the number of speakers of its training, or another checkpoint"
+            f"{what} {path}: it was trained with contexts of {has // EMBEDDING_SIZE} rows (clip length × speakers), "
+            f"and {asked // EMBEDDING_SIZE} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use "
+            "the clip length and the number of speakers of its training, or another checkpoint"
         )
     shapes = [f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}" for name in differing]
     parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)} besides"] * bool(extra)

@@ -10,7 +10,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo
+from core.clip_utils import SPEAKING_THRESHOLD
+from core.detection.results import DetectedVideo
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
@@ -123,16 +124,24 @@ def write_marked_video(
         frames, audio = _until_failure(frames), _until_failure(audio)
     with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
         write_timed_video(
-            temporary, ahead, info.fps, audio, sample_rate, index_first=True, pixel_aspect=info.pixel_aspect
+            temporary,
+            ahead,
+            info.fps,
+            audio,
+            sample_rate=sample_rate,
+            index_first=True,
+            pixel_aspect=info.pixel_aspect,
         )
 
 
 def check_within(media: MediaFile, time_s: float) -> None:
-    """Check that a video lasts until a time.
+    """Check that a time is one of a video's.
 
     Raises:
-        UserError: it does not, as far as is known.
+        UserError: it is negative or no number, or the video is known to end before it.
     """
+    if not time_s >= 0:
+        raise UserError(f"no frame at {time_s:g} s: expected seconds from the start of the video, 0 or more")
     length_s = media.info.duration_s
     if length_s is not None and time_s >= length_s:
         raise UserError(f"{media.path} lasts {length_s:.2f} s: there is no frame at {time_s:g} s")

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.clip_utils import SPEAKING_THRESHOLD
+from core.detection.results import DetectedVideo, Track
 from core.outputs.report_media import Media, find_media, in_base64
 from core.outputs.speakers_json import MEANING
 from core.outputs.speech import Segment, speaking_time, speech_segments

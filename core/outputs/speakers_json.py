@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Shot, Track
+from core.clip_utils import SPEAKING_THRESHOLD
+from core.detection.results import DetectedVideo, Shot, Track
 from core.outputs.speech import speaking_time, speech_segments
 from core.runtime.files import atomic_write, printable
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.detection.results import SPEAKING_THRESHOLD, DetectedVideo, Track
+from core.clip_utils import SPEAKING_THRESHOLD
+from core.detection.results import DetectedVideo, Track
 from core.runtime.files import atomic_write, printable
 
 MIN_SPEECH_S = 0.2  # a syllable

@@ -12,6 +12,7 @@ import pyarrow.csv
 
 from core.detection.results import DetectedVideo
 from core.formats import ava
+from core.formats.official_csv import FORBIDDEN
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write, printable
 
@@ -97,7 +98,7 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
     if video.audio_s is None:
         raise MediaError(f"{video.path} has no audio, so its faces have no scores to predict with: omit the format ava")
     rows = face_frames(video)
-    video_id = re.sub(r'[/,"\x00-\x1f]', "_", printable(video.path.stem))
+    video_id = re.sub(FORBIDDEN, "_", printable(video.path.stem))
     entities = []
     for track in video.tracks:
         shot = video.shots[track.shot]

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: pictures and batches are large blocks, made and freed many times a second."""
+"""Keep freed memory in the process: frames and batches are large blocks, made and freed many times a second."""
 
 import ctypes
 import sys

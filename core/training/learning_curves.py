@@ -13,12 +13,10 @@ def plot_learning_curves(logs: dict[str, str | Path], path: str | Path) -> None:
         logs: title -> log.csv of a run folder.
         path: PNG to write.
     """
-    import matplotlib
+    from matplotlib.figure import Figure  # slow to load
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, len(logs), figsize=(5 * len(logs), 6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(5 * len(logs), 6), layout="constrained")
+    axes = figure.subplots(2, len(logs), squeeze=False)
     for column, (title, log) in enumerate(logs.items()):
         with Path(log).open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
@@ -34,4 +32,3 @@ def plot_learning_curves(logs: dict[str, str | Path], path: str | Path) -> None:
             axis.legend(frameon=False)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    plt.close(figure)
