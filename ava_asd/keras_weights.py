@@ -1,11 +1,13 @@
 """Weights of the published Keras networks as state dicts of ours.
 
-Keras' HDF5 layout, as TensorFlow 2.2 wrote it and later versions still read it: attribute `layer_names`, a group for
-each layer, and in it the weights that its attribute `weight_names` lists (`conv1/kernel:0`, or without `:0`). A file
-that holds a whole model has all this in its group `model_weights`.
+Two layouts of HDF5. TensorFlow 2.2 wrote, and later versions read: attribute `layer_names`, a group for each layer, and
+in it the weights that its attribute `weight_names` lists (`conv1/kernel:0`, or without `:0`); a file that holds a whole
+model has all this in its group `model_weights`. Keras 3 writes `.weights.h5` files: a group `layers/<kind>/vars` for
+each layer, with the kernel as `0`, the bias as `1`, and the layer's name as attribute `name`.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -17,7 +19,7 @@ from core.runtime.errors import UserError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 TOWERS = {"a": "audio", "v": "video"}
-KINDS = {"kernel": "weight", "bias": "bias"}
+KINDS = {"kernel": "weight", "0": "weight", "1": "bias"}  # what Keras calls a weight -> what PyTorch does
 
 
 def is_hdf5(path: str | Path) -> bool:
@@ -35,36 +37,41 @@ def read_keras(path: str | Path) -> dict[str, Tensor]:
         Name -> float32 tensor on the CPU.
 
     Raises:
-        UserError: the file is absent, damaged, no HDF5, or not of the layout above.
+        UserError: the file is absent, damaged, no HDF5, or not of the layouts above.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"weights file {path}: there is no such file")
     try:
         with h5py.File(path) as file:
-            root = file.get("model_weights", file)
-            weights = {}
-            for layer in _names(root, "layer_names"):
-                for name in _names(root[layer], "weight_names"):
-                    kind = name.rsplit("/", 1)[-1].split(":")[0]
-                    weights[f"{_our_name(layer)}.{KINDS.get(kind, kind)}"] = _our_axes(_floats(root[layer], name))
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            keras3 = "layers" in file and "layer_names" not in file.attrs
+            arrays = _arrays_of_keras3(file) if keras3 else _arrays(file.get("model_weights", file))
+            return {f"{_our_name(layer)}.{kind}": _our_axes(data) for layer, kind, data in arrays}
+    except Exception as error:  # damaged HDF5 ends in all kinds
         raise UserError(
             f"weights file {path}: it cannot be read as Keras HDF5 weights ({error}); it is damaged, cut short, or of "
-            "another kind; give a file that model.save_weights('x.hdf5') or model.save('x.hdf5') wrote"
+            "another kind; give a file that Keras wrote: model.save_weights('x.weights.h5') or model.save('x.h5') "
+            "(before Keras 3.6 only the latter keeps the layers' names)"
         ) from error
-    return weights
+
+
+def _arrays(root: h5py.Group) -> Iterator[tuple[str, str, h5py.Dataset]]:
+    """Layer, kind and numbers of each weight in TensorFlow's layout."""
+    for layer in _names(root, "layer_names"):
+        for name in _names(root[layer], "weight_names"):
+            kind = name.rsplit("/", 1)[-1].split(":")[0]
+            yield layer, KINDS.get(kind, kind), root[layer][name]
+
+
+def _arrays_of_keras3(file: h5py.File) -> Iterator[tuple[str, str, h5py.Dataset]]:
+    """Layer, kind and numbers of each weight in the layout of Keras 3."""
+    for layer in file["layers"].values():
+        for number, data in layer["vars"].items():
+            yield layer["vars"].attrs["name"], KINDS.get(number, number), data
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
-
-
-def _floats(layer: h5py.Group, name: str) -> np.ndarray:
-    data = layer[name]
-    if not (isinstance(data, h5py.Dataset) and data.dtype.kind == "f"):
-        raise TypeError(f"{name!r} holds no floating-point numbers")
-    return np.asarray(data[()], np.float32)
 
 
 def _our_name(layer: str) -> str:
@@ -73,8 +80,11 @@ def _our_name(layer: str) -> str:
     return f"{TOWERS[match[1]]}.{match[2]}" if match else layer.removeprefix("s_av_")
 
 
-def _our_axes(array: np.ndarray) -> Tensor:
-    """(.., in, out) -> (out, in, ..), for dense kernels and convolutions alike; biases as they are."""
+def _our_axes(data: h5py.Dataset) -> Tensor:
+    """(.., in, out) -> (out, in, ..) float32, for dense kernels and convolutions alike; biases as they are."""
+    if not (isinstance(data, h5py.Dataset) and data.dtype.kind == "f"):
+        raise TypeError(f"{data.name} holds no floating-point numbers")
+    array = np.asarray(data[()], np.float32)
     if array.ndim > 1:
         array = np.moveaxis(array, (-1, -2), (0, 1))
     return torch.from_numpy(np.ascontiguousarray(array))

@@ -69,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build(config.mode, config.audio_shape, config.video_shape)
     folder = arguments.data / FOLDER / name
     if config.load_weights and not (arguments.resume and has_state(folder)):  # what is resumed has its own weights
-        load_weights(model, config.weights_file)
+        if Path(config.weights_file).is_file():
+            load_weights(model, config.weights_file)
+        else:  # as published, whose configuration asks for a file that the first training writes
+            accelerator.print(f"note: no weights file {config.weights_file}: the training begins with random weights")
 
     # ------------------------------------------------------------ training
     samples = {"train": train_windows.digest(), "valid": val_windows.digest()}

@@ -32,6 +32,19 @@ def write_keras(path: Path, layers: Layers, *, suffix: str = ":0", whole_model: 
                 group[f"{layer}/{kind}{suffix}"] = array
 
 
+def write_keras3(path: Path, layers: Layers, *, named: bool = True) -> None:
+    """Write weights as save_weights of Keras 3 does; `named` by 3.6 and later, not by those before."""
+    with h5py.File(path, "w") as file:
+        file.create_group("vars")
+        for number, (layer, arrays) in enumerate(layers.items()):
+            group = file.create_group(f"layers/layer_{number}/vars")  # in truth named by kind: conv2d, conv2d_1, ...
+            if named:
+                group.attrs["name"] = layer
+            for position, kind in enumerate(("kernel", "bias")):
+                if kind in arrays:
+                    group[str(position)] = arrays[kind]
+
+
 def hash_weights(listing: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The weights that reference outputs were made with, from lines `layer/kind (shape)`."""
     layers: dict[str, dict[str, np.ndarray]] = {}

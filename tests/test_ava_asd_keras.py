@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from keras_files import hash_weights, write_keras
+from keras_files import hash_weights, write_keras, write_keras3
 
 from ava_asd import models
 from ava_asd.keras_weights import read_keras
@@ -71,8 +71,11 @@ def test_the_published_outputs_through_a_written_file(mode, published, tmp_path)
 
 
 @pytest.mark.parametrize("mode", models.MODES)
-def test_every_mode(mode, networks):
-    assert_loads(networks[mode][1], networks[mode][0])
+def test_every_mode_in_both_layouts(mode, networks, tmp_path):
+    model, path = networks[mode]
+    assert_loads(path, model)
+    write_keras3(tmp_path / "of_keras3.weights.h5", {"in": {}, **keras_layers(model)})
+    assert_loads(tmp_path / "of_keras3.weights.h5", model)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +134,10 @@ def numbered_layers(path: Path) -> None:
         file.attrs["layer_names"] = 3
 
 
+def of_early_keras3(path: Path) -> None:
+    write_keras3(path, {"s_a_conv1": {"kernel": np.zeros((3, 3, 1, 4))}}, named=False)
+
+
 def bias(value: object, inside: str = ""):
     """Something else in place of a layer's bias; `inside` makes it a group that holds this."""
 
@@ -149,6 +156,7 @@ def bias(value: object, inside: str = ""):
         (lambda path: path.write_text("<html>not found</html>"), "cannot be read as Keras HDF5 weights"),
         (cut, "cut short"),
         (without_layers, "layer_names"),
+        (of_early_keras3, "Keras 3.6"),
         (numbered_layers, "cannot be read as Keras HDF5 weights"),
         (bias(0.0, inside="/part"), "bias:0"),
         (bias("text"), "bias:0"),
