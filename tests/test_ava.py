@@ -170,6 +170,8 @@ HEADER = ",".join(ava.AUGMENTED_COLUMNS)
         ([",".join(ava.COLUMNS) + ",label_id,run", ",".join("1" * 10)], "data/augment_annotations.py"),
         ([HEADER], "no rows"),
         ([HEADER, row("0.00") + ",0,a", row("x") + ",0,a"], "line 3: frame_timestamp is 'x'"),
+        *(([HEADER, row("0.00") + ",0,a", row("0.04") + f",{other},a"], "line 3: label_id") for other in ("1", "x")),
+        ([HEADER.replace("video", "\udce9"), row("0.00") + ",0,a"], "cannot be read"),
     ],
 )
 def test_a_faulty_augmented_csv_is_refused(tmp_path, lines, fact):
@@ -188,7 +190,8 @@ def test_an_entity_of_two_videos_is_refused(tmp_path):
 
 @pytest.mark.parametrize("scores", [[0.5], [0.5, np.nan], [0.5, np.inf], [[0.5], [0.5]]])
 def test_predictions_need_one_finite_score_a_row(read, tmp_path, scores):
-    with pytest.raises(ValueError, match="2 rows"):
+    error, fact = (UserError, "v_0900_0960:1 at 1.04 s") if np.shape(scores) == (2,) else (ValueError, "2 rows")
+    with pytest.raises(error, match=fact):
         ava.write_predictions(tmp_path / "p.csv", read([row("1.00"), row("1.04")]), np.array(scores))
     assert not (tmp_path / "p.csv").exists()
 

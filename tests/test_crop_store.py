@@ -78,6 +78,20 @@ def test_each_row_is_read_as_it_was_stored_and_resized(rows, tmp_path, layout, s
         np.testing.assert_allclose(pixels, grey_of(row), atol=1)
 
 
+@pytest.mark.parametrize("name", ["entity_id", "frame_timestamp", "jpeg"])
+@pytest.mark.parametrize("fault", ["absent", "number", "null"])
+def test_a_packed_file_of_another_schema_is_refused(packed, rows, name, fault):
+    table = pa.ipc.open_file(str(packed / "v.arrow")).read_all()
+    at = table.column_names.index(name)
+    columns = {"absent": None, "number": pa.array(range(len(rows))), "null": pa.nulls(len(rows), table[name].type)}
+    table = table.remove_column(at) if columns[fault] is None else table.set_column(at, name, columns[fault])
+    (packed / "v.arrow").unlink()  # a mapped file must not be cut
+    with pa.ipc.new_file(str(packed / "v.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match=rf"v\.arrow .*{name}"):
+        Crops(packed, rows)
+
+
 def test_the_packed_file_is_as_documented(packed, rows):
     table = pa.ipc.open_file(str(packed / "v.arrow")).read_all()
     keys = table.select(["entity_id", "frame_timestamp"]).to_pandas()
@@ -170,9 +184,28 @@ def test_absent_crops_are_named(packed, folders, rows, tmp_path):
             Crops(folder, of)
 
 
+def claiming(width: int, height: int) -> bytes:
+    """A JPEG whose header claims another size."""
+    jpeg = jpeg_of(0)
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + jpeg[at + 4 :]
+
+
+def test_a_jpeg_that_claims_a_huge_size_is_not_decoded(folders, rows, monkeypatch):
+    """65500 x 65500 pixels would take 13 GB."""
+    decoded = []
+    monkeypatch.setattr(cv2, "imdecode", lambda content, flags: decoded.append(bytes(content)))
+    for size in ((65500, 65500), (7681, 4320), (7680, 4320)):
+        (folders / "v:3" / "1.60.jpg").write_bytes(claiming(*size))
+        with pytest.raises(UserError, match=r"v:3 at 1\.60 s"):
+            Crops(folders, rows).decode(len(rows) - 1)
+    assert decoded == [claiming(7680, 4320)]
+
+
 def test_an_absent_or_damaged_crop_is_named(folders, rows):
     crop = folders / "v:3" / "1.60.jpg"
-    for content in (b"", b"no image"):
+    whole = jpeg_of(0)
+    for content in (b"", b"no image", whole[:-2], whole[: len(whole) // 2] + whole[-2:], whole[:2] + whole[-2:]):
         crop.write_bytes(content)
         with pytest.raises(UserError, match=r"v:3 at 1\.60 s .*not a readable image"):
             Crops(folders, rows).decode(len(rows) - 1, SIZE)
@@ -187,5 +220,5 @@ def test_a_damaged_packed_file_is_named(packed, rows):
     packed.mkdir()
     for content in (b"", b"ARROW1 no more", whole[: len(whole) // 2]):
         (packed / "v.arrow").write_bytes(content)
-        with pytest.raises(UserError, match=r"v\.arrow is not a crop file"):
+        with pytest.raises(UserError, match=r"v\.arrow"):
             Crops(packed, rows)

@@ -169,7 +169,7 @@ def test_a_damaged_file_is_named(two_videos, share):
     whole = path.read_bytes()
     path.unlink()  # the file may be mapped into memory: it must not be cut under it
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(UserError, match=r"v2\.arrow is not a feature file"):
+    with pytest.raises(UserError, match=r"v2\.arrow"):
         FeatureStore(two_videos[0])
 
 
@@ -192,13 +192,21 @@ def test_features_that_do_not_go_together(tmp_path, videos, size, fault):
         FeatureStore(tmp_path)
 
 
-@pytest.mark.parametrize("head", ["logits", "audio_logits", "video_logits"])
-def test_logits_that_are_no_numbers_are_named(tmp_path, head):
-    video = video_features(annotations("v", {"v:1": 3, "v:2": 3}))
-    getattr(video, head)[4, 1] = np.nan
-    write_features(tmp_path, video, MADE_BY)
-    with pytest.raises(UserError, match=f"the {head} of entity v:2 at {video.rows['frame_timestamp'][4]} s"):
-        FeatureStore(tmp_path)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+@pytest.mark.parametrize("head", ["logits", "audio_logits", "video_logits", "features"])
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, monkeypatch, head, number, dtype):
+    video = video_features(annotations("v", {"v:1": 3, "v:2": 3}), dtype=dtype)
+    getattr(video, head)[4, 1] = number
+    time = video.rows["frame_timestamp"][4]
+    with pytest.raises(UserError, match=f"v: the {head} of entity v:2 at {time} s"):
+        write_features(tmp_path, video, MADE_BY)
+    assert not (tmp_path / "v.arrow").exists()
+    with monkeypatch.context() as patch:  # written by others
+        patch.setattr(ava, "check_finite", lambda *_: None)
+        write_features(tmp_path, video, MADE_BY)
+    with pytest.raises(UserError, match=f"{tmp_path}, video v: the {head} of entity v:2 at {time} s"):
+        FeatureStore(tmp_path).gather(np.arange(2, 6))
 
 
 @pytest.mark.parametrize(
@@ -208,10 +216,51 @@ def test_logits_that_are_no_numbers_are_named(tmp_path, head):
         ("v,1.0,e,0,0.1,0.2", "line 2"),
         ('v,1.0,e,0,0.1,x,"[1.0, 2.0]"', "line 2.*'x'"),
         ('v,one,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2.*'one'"),
-        ('v,1.0,e,0,0.1,0.2,"[1.0]"', "vectors of different lengths"),
+        ('v,1.0,e,0,0.1,0.2,"[1.0]"', "line 2"),
+        ('v,1.0,e,0,0.1,0.2,"[[1.0, 2.0]]"', "line 2"),
+        ('v,1.0,e,0,0.1,0.2,"null"', "line 2"),
+        ('v,1.0,e,0,nan,0.2,"[1.0, 2.0]"', "line 2.*'nan'"),
+        ('v,1.0,e,0,0.1,0.2,"[1.0, 1e999]"', "features of entity e at 1.0 s"),
+        ('v,1_0,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2.*'1_0'"),
+        ('v,1.0,e,9,0.1,0.2,"[1.0, 2.0]"', "line 2"),
+        ('v,1.0,e,０,0.1,0.2,"[1.0, 2.0]"', "line 2.*'０'"),
+        ('v,1.0,\udcff,0,0.1,0.2,"[1.0, 2.0]"', "line 0.*utf-8"),
     ],
 )
 def test_a_damaged_csv_is_named_with_its_line(tmp_path, line, fault):
-    (tmp_path / "v.csv").write_text(f'v,0.96,e,0,0.1,0.2,"[1.0, 2.0]"\n{line}\n')
-    with pytest.raises(UserError, match=rf"v\.csv.*{fault}"):
+    text = f'v,0.96,e,0,0.1,0.2,"[1.0, 2.0]"\n{line}\n'
+    (tmp_path / "v.csv").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UserError, match=rf"v.*{fault}"):
+        FeatureStore(tmp_path).gather(np.arange(2))
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array | None) -> pa.Table:
+    """A table with another column in the place of one, or without it."""
+    at = table.column_names.index(name)
+    return table.remove_column(at) if values is None else table.set_column(at, name, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *((name, None) for name in ("entity_id", "frame_timestamp", "label_id", "logits", "features")),
+        ("label_id", pa.array([0, 1, None, 0, 1], pa.int8())),
+        ("label_id", pa.array([0, 1, 7, 0, 1], pa.int8())),
+        ("label_id", pa.array([0.0, 1.0, 0.0, 0.0, 1.0])),
+        ("frame_timestamp", pa.array(["1", "2", "3", "4", "x"])),
+        ("frame_timestamp", pa.array(["1", "2", "3", "4", "inf"])),
+        ("frame_timestamp", pa.array(["1", "2", "3", "4", "1_0"])),
+        ("features", pa.array([[1.0, 2.0]] * 5, pa.list_(pa.float32()))),
+        ("features", pa.array([["a"]] * 5, pa.list_(pa.string(), 1))),
+        ("video_logits", pa.array([[1.0]] * 5, pa.list_(pa.float32(), 1))),
+        ("entity_id", pa.DictionaryArray.from_arrays(pa.array([0, 0, 5, 0, 0]), ["v:1"], safe=False)),
+    ],
+)
+def test_another_schema_or_values_out_of_bounds_are_refused(tmp_path, name, values):
+    write_features(tmp_path, video_features(annotations("v", {"v:1": 5})), MADE_BY)
+    table = with_column(pa.ipc.open_file(str(tmp_path / "v.arrow")).read_all(), name, values)
+    (tmp_path / "v.arrow").unlink()
+    with pa.ipc.new_file(str(tmp_path / "v.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match=str(tmp_path)):
         FeatureStore(tmp_path)

@@ -289,12 +289,12 @@ def test_logits_without_a_readable_note_are_made_again(pipeline, tmp_path, capsy
 # ---------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("logit", ["nan", "-inf"])
+@pytest.mark.parametrize("logit", ["nan", "-inf", "", "null", "1_0", "٣"])
 def test_logits_that_are_no_numbers_are_named(pipeline, tmp_path, capsys, logit):
     (tmp_path / "val").mkdir()
-    (tmp_path / "val" / "v.csv").write_text(f"v:1,1.00,0.5,{logit}\n")
+    (tmp_path / "val" / "v.csv").write_text(f"v:1,0.96,0.5,0.5\nv:1,1.00,0.5,{logit}\n", encoding="utf-8")
     options = [*pipeline.config, *as_options("ASC_inputs_forward", logits_out=tmp_path)]
-    assert str(tmp_path / "val" / "v.csv") in refusal(capsys, ASC_prediction_postprocessing.main, *options)
+    assert f"{tmp_path / 'val' / 'v.csv'}, line 2" in refusal(capsys, ASC_prediction_postprocessing.main, *options)
 
 
 @pytest.mark.parametrize(

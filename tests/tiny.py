@@ -175,7 +175,7 @@ def audio_of(clip: Clip) -> np.ndarray:
 def write_annotations(path: Path, rows: Iterable[str]) -> Path:
     """Write lines as a csv and give its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in rows))
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="surrogateescape")
     return path
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from core.formats.ava import check_finite
+from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files, make_folder, write_json
 
@@ -42,7 +44,16 @@ def is_written(folder: str | Path, video_id: str) -> bool:
 def write_logits(
     folder: str | Path, video_id: str, entity_ids: np.ndarray, timestamps: np.ndarray, logits: np.ndarray
 ) -> None:
-    """Write one video's logits, whole or not at all: keys (row,) text, logits (row, [not speaking, speaking])."""
+    """Write one video's logits, whole or not at all: keys (row,) text, logits (row, [not speaking, speaking]).
+
+    Raises:
+        UserError: a logit is not a finite number; the message names its row.
+    """
+    check_finite(
+        logits,
+        lambda row: f"{video_id}: the logits of entity {entity_ids[row]} at {timestamps[row]} s",
+        "the weights are not finite or too large, as after a training that diverged; forward with others",
+    )
     values = [entity_ids, timestamps, *np.asarray(logits, np.float64).T]
     arrays = [pa.array(value, kind) for value, kind in zip(values, COLUMNS.values(), strict=True)]
     with atomic_write(Path(folder) / f"{video_id}.csv") as temporary:
@@ -54,25 +65,9 @@ def read_logits(folder: str | Path) -> pd.DataFrame:
     """All logits of a folder: entity_id and frame_timestamp (text), logit0 and logit1 (float64).
 
     Raises:
-        UserError: there are none, or a file is not of this form, or a logit is not a finite number.
+        UserError: there are none, or a file is not of this form, or a number is not finite; with file and line.
     """
     paths = finished_files(folder, ".csv")
     if not paths:
         raise UserError(f"no logits in {folder}: run ASC_forward.py first")
-    tables = []
-    for path in paths:
-        try:
-            tables.append(
-                pa.csv.read_csv(
-                    path,
-                    pa.csv.ReadOptions(column_names=list(COLUMNS)),
-                    convert_options=pa.csv.ConvertOptions(column_types=COLUMNS),
-                )
-            )
-        except pa.ArrowInvalid as error:
-            raise UserError(
-                f"{path}: {error}; expected {', '.join(COLUMNS)} without header; run ASC_forward.py again"
-            ) from error
-        if not all(np.isfinite(tables[-1][name]).all() for name in ("logit0", "logit1")):
-            raise UserError(f"{path}: a logit is not a finite number; delete it and run ASC_forward.py again")
-    return pa.concat_tables(tables).to_pandas()
+    return Rows(paths, tuple(COLUMNS), texts=["frame_timestamp"]).frame()

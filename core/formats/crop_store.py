@@ -4,6 +4,7 @@ Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time
 jpeg (bytes). Folders: `<entity_id>/<frame_timestamp>.jpg`, as the published preparation writes them.
 """
 
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ import pandas as pd
 import pyarrow as pa
 
 from core.clip_utils import run_lengths
+from core.formats.arrow_file import is_text, open_arrow
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
 CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
 ROWS_PER_BATCH = 4096
+MOST_PIXELS = 7680 * 4320  # of a crop, those of a whole frame of 8K video: what claims more is not decoded
+COLUMNS = {"entity_id": is_text, "frame_timestamp": is_text, "jpeg": pa.types.is_binary}
 SCHEMA = pa.schema(
     [("entity_id", pa.dictionary(pa.int32(), pa.string())), ("frame_timestamp", pa.string()), ("jpeg", pa.binary())]
 )
@@ -76,10 +80,10 @@ class Crops:
         Without a size it is (height, width, [r, g, b]), as stored.
 
         Raises:
-            UserError: the crop is absent or not an image.
+            UserError: the crop is absent, no JPEG, cut short or too large.
         """
-        jpeg = np.frombuffer(self.jpeg(row), np.uint8)
-        pixels = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) if len(jpeg) else None
+        jpeg = self.jpeg(row)
+        pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if _is_jpeg(jpeg) else None
         if pixels is None:
             raise UserError(
                 f"crop of entity {self._entity[row]} at {self._timestamp[row]} s in {self.folder} is not a readable "
@@ -158,10 +162,25 @@ def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, byte
 
 
 def _open_table(path: Path) -> pa.Table:
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a crop file ({error}); delete it and extract its video again") from error
+    return open_arrow(path, COLUMNS, "delete this file of crops and run data/extract_face_crops_time.py again")
+
+
+def _is_jpeg(content: bytes | pa.Buffer) -> bool:
+    """Whether bytes are a whole JPEG of at most `MOST_PIXELS`, by its end and its header.
+
+    A decoder fills a missing end with grey, and takes memory for the size that the header claims.
+    """
+    view = memoryview(content).cast("B")
+    if view[:2] != b"\xff\xd8" or view[-2:] != b"\xff\xd9":
+        return False
+    at = 2
+    while at + 9 <= len(view) and view[at] == 0xFF:
+        marker = view[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header: precision, height, width
+            height, width = struct.unpack(">HH", view[at + 5 : at + 9])
+            return height * width <= MOST_PIXELS
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(view[at + 2 : at + 4], "big")  # a byte may be repeated
+    return False
 
 
 def _first_difference(table: pa.Table, rows: pd.DataFrame) -> str | None:

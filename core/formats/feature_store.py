@@ -17,12 +17,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.formats import ava
+from core.formats.arrow_file import is_pairs, is_text, is_vectors, open_arrow
+from core.formats.official_csv import key_text
+from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
 HEADS = ("logits", "audio_logits", "video_logits")
+COLUMNS = {
+    "entity_id": is_text,
+    "frame_timestamp": is_text,
+    "label_id": pa.types.is_int8,
+    "logits": is_pairs,
+    "features": is_vectors,
+}
+OPTIONAL = {"audio_logits": is_pairs, "video_logits": is_pairs}
+REMEDY = "delete this file of features and run STE_forward.py again"
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,18 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
         video: what to write.
         made_by: what the features depend on (weights, clip length, ...), kept with them as JSON.
         form: "arrow", or "csv" for the published form (about five times as large).
+
+    Raises:
+        UserError: a number is not finite; the message names its row.
     """
     video_id = video.rows["video_id"].iloc[0]
+    for name in (*HEADS, "features"):
+        if (values := getattr(video, name)) is not None:
+            ava.check_finite(
+                values,
+                lambda row, name=name: f"{video_id}: the {name} of {key_text(video.rows.iloc[row])}",
+                "the weights are not finite or too large, as after a training that diverged; forward with others",
+            )
     if form == "csv":
         _write_csv(Path(folder) / f"{video_id}.csv", video)
         return
@@ -114,7 +136,7 @@ class FeatureStore:
 
     Raises:
         UserError: the folder is absent or empty, a file is damaged, unsorted or of another feature size, or a logit is
-            not a finite number.
+            not a finite number (for features `gather` finds it).
     """
 
     def __init__(self, folder: str | Path):
@@ -147,20 +169,19 @@ class FeatureStore:
         for head in HEADS:
             there = all(head in table.column_names for table in tables)
             values = [_matrix(chunk) for table in tables for chunk in table[head].chunks] if there else None
-            logits = np.concatenate(values) if values else None
-            if logits is not None and not np.isfinite(logits).all():
-                row = int(np.argmin(np.isfinite(logits).all(axis=1)))
-                raise UserError(
-                    f"{folder}: the {head} of entity {self.entity_ids[row]} at {self.timestamps[row]} s are not finite "
-                    "numbers: the weights are those of a training that diverged; forward with others"
-                )
-            setattr(self, head, logits)
+            setattr(self, head, np.concatenate(values) if values else None)
+            if values:
+                self._check_finite(getattr(self, head), head, np.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self.label_ids)
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Feature vectors of some rows: (n,) int64, ascending -> (n, feature) float16 or float32, as stored."""
+        """Feature vectors of some rows: (n,) int64, ascending -> (n, feature) float16 or float32, as stored.
+
+        Raises:
+            UserError: a feature is not a finite number; the message names its row and its file.
+        """
         out = np.empty((len(rows), self.feature_size), self._chunks[0].dtype)
         bounds = np.searchsorted(rows, self._chunk_starts)
         present = np.flatnonzero(bounds[1:] > bounds[:-1])
@@ -168,12 +189,29 @@ class FeatureStore:
         for number, begin, end in np.stack([present, bounds[present], bounds[present + 1]], axis=1).tolist():
             # "raise", the default, would copy twice
             self._chunks[number].take(local[begin:end], axis=0, out=out[begin:end], mode="clip")
+        self._check_finite(out, "features", rows)
         return out
+
+    def _check_finite(self, values: np.ndarray, what: str, rows: np.ndarray) -> None:
+        """Refuse values of some rows, (n, column), that are not finite."""
+
+        def name(number: int) -> str:
+            row = int(rows[number])
+            video_id = next(video_id for video_id, own in self.videos.items() if own.start <= row < own.stop)
+            key = key_text({"entity_id": self.entity_ids[row], "frame_timestamp": self.timestamps[row]})
+            return f"{self.folder}, video {video_id}: the {what} of {key}"
+
+        ava.check_finite(values, name, "the weights were those of a training that diverged; forward with others")
 
     def _group(self, tables: list[pa.Table], video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""
         entity = pd.factorize(self.entity_ids)[0].astype(np.int64)
-        time_s = np.concatenate([pc.cast(table["frame_timestamp"], pa.float64()).to_numpy() for table in tables])
+        try:
+            time_s = np.concatenate([pc.cast(table["frame_timestamp"], pa.float64()).to_numpy() for table in tables])
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{self.folder}: a frame_timestamp is no number ({error}); {REMEDY}") from error
+        if not np.isfinite(time_s).all() or not np.isin(self.label_ids, list(ava.LABEL_IDS.values())).all():
+            raise UserError(f"{self.folder}: a frame_timestamp is not finite, or a label_id none of 0 to 2; {REMEDY}")
         same_track = (entity[1:] == entity[:-1]) & (video[1:] == video[:-1])
         runs = 1 + np.count_nonzero(~same_track)
         if runs != entity.max() + 1 or np.any(same_track & (np.diff(time_s) <= 0)):
@@ -187,12 +225,7 @@ class FeatureStore:
 
 
 def _open(path: Path) -> pa.Table:
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a feature file ({error}); delete it and run STE_forward.py again") from error
+    return _read_csv(path) if path.suffix == ".csv" else open_arrow(path, COLUMNS, REMEDY, OPTIONAL)
 
 
 def _text(columns: list[pa.ChunkedArray]) -> np.ndarray:
@@ -223,20 +256,27 @@ def _read_csv(path: Path) -> pa.Table:
     """A file in the published form, read whole: its vectors become float32 in memory."""
     keys, logits, features = [], [], []
     with path.open(newline="", encoding="utf-8") as file:
-        for number, line in enumerate(csv.reader(file), start=1):
-            try:
-                _, timestamp, entity, label, logit0, logit1, vector = line
-                float(timestamp)
-                keys.append((entity, timestamp, int(label)))
-                logits.append((float(logit0), float(logit1)))
+        reader = csv.reader(file, strict=True)
+        try:
+            for line in reader:
+                _, timestamp, entity, label, *pair, vector = line
+                as_number(timestamp)
+                keys.append((entity, timestamp, as_whole(label)))
+                logits.append([as_number(text) for text in pair])
                 features.append(np.array(json.loads(vector), np.float32))
-            except ValueError as error:
-                raise UserError(
-                    f"{path}, line {number}: {error}; expected video_id, timestamp, entity_id, label, two logits and "
-                    'a vector "[...]", without header'
-                ) from error
-    if not keys or len({len(vector) for vector in features}) != 1:
-        raise UserError(f"{path}: no rows, or vectors of different lengths; make it again with STE_forward.py")
+                if (
+                    len(pair) != 2
+                    or features[-1].shape != (len(features[0]),)
+                    or keys[-1][2] not in ava.LABEL_IDS.values()
+                ):
+                    raise ValueError("fields or numbers are missing, or there are too many")
+        except (ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+            raise UserError(
+                f"{path}, line {reader.line_num}: {error}; expected video_id, timestamp, entity_id, label, two logits "
+                'and a vector "[...]" as long as that of the first line, without header'
+            ) from error
+    if not keys:
+        raise UserError(f"{path} has no rows; {REMEDY}")
     order = sorted(range(len(keys)), key=lambda row: (keys[row][0], float(keys[row][1])))
     entity, timestamp, label = zip(*(keys[row] for row in order), strict=True)
     return pa.table(

@@ -7,7 +7,7 @@ and a file name. A file that does not fit its types is read once more as text, t
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from core.runtime.errors import UserError
 BOX_COLUMNS = ("entity_box_x1", "entity_box_y1", "entity_box_x2", "entity_box_y2")
 COLUMNS = ("video_id", "frame_timestamp", *BOX_COLUMNS, "label", "entity_id")
 PREDICTION_COLUMNS = (*COLUMNS, "score")
-NUMBER_COLUMNS = ("frame_timestamp", *BOX_COLUMNS, "score")
+NUMBER_COLUMNS = ("frame_timestamp", *BOX_COLUMNS, "score", "logit0", "logit1")
 MISSHAPEN_ROW = re.compile(
     r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL
 )  # Arrow's
@@ -37,21 +37,21 @@ class Rows:
         sources: the files.
         columns: of the files, in order.
         header: the files begin with a line of the columns' names.
-        as_text: keep the text of numbers.
+        texts: number columns whose text is kept.
 
     Raises:
         UserError: a file is absent, empty or has other columns, or a number is not finite; with file and line.
 
     Attributes:
         sources: the files.
-        table: dictionary-encoded text; float64 for `NUMBER_COLUMNS` unless `as_text`; each column in one chunk.
+        table: dictionary-encoded text; float64 for `NUMBER_COLUMNS` but `texts`; each column in one chunk.
     """
 
     def __init__(
-        self, sources: Sequence[Path], columns: tuple[str, ...], *, header: bool = False, as_text: bool = False
+        self, sources: Sequence[Path], columns: tuple[str, ...], *, header: bool = False, texts: Collection[str] = ()
     ):
         self.sources, self.header = list(sources), header
-        tables = [_read(path, columns, header, as_text) for path in self.sources]
+        tables = [_read(path, columns, header, texts) for path in self.sources]
         self._first_rows = np.cumsum([0, *(table.num_rows for table in tables[:-1])])
         self.table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         # Arrow keeps what reading has used for later; on AVA's val split that is 80 MB for each file.
@@ -201,13 +201,14 @@ def join(wanted: np.ndarray, found: np.ndarray) -> np.ndarray | None:
     return positions
 
 
-def _read(path: Path, columns: tuple[str, ...], header: bool, as_text: bool) -> pa.Table:
-    """One csv as typed columns, or all of them as text."""
+def _read(path: Path, columns: tuple[str, ...], header: bool, texts: Collection[str]) -> pa.Table:
+    """One csv, its columns as text but for numbers that are not among `texts`."""
     shape = f"{', '.join(columns)}, {'with a header of these names' if header else 'without header'}"
     if not path.is_file():
         raise UserError(f"no file {path}: expected a csv of the columns {shape}")
     text = pa.dictionary(pa.int32(), pa.string())
-    types = {name: pa.float64() if name in NUMBER_COLUMNS and not as_text else text for name in columns}
+    types = {name: pa.float64() if name in NUMBER_COLUMNS and name not in texts else text for name in columns}
+    as_text = pa.float64() not in types.values()
     try:
         table = pa.csv.read_csv(
             path,
@@ -219,19 +220,20 @@ def _read(path: Path, columns: tuple[str, ...], header: bool, as_text: bool) -> 
             ),
             convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[]),
         )
+        found = tuple(table.column_names)  # of a header, which need not be UTF-8
     except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
         if not as_text and isinstance(error, pa.ArrowInvalid):
-            Rows([path], columns, header=header, as_text=True)  # names the line that does not fit
+            Rows([path], columns, header=header, texts=NUMBER_COLUMNS)  # names the line that does not fit
         if misshapen := MISSHAPEN_ROW.match(str(error)):
-            row, expected, found, text = misshapen.groups()
+            row, expected, columns_found, text = misshapen.groups()
             raise UserError(
-                f"{path}, line {_line_number(path, int(row) - 1)}: {found} columns where {expected} are expected "
-                f"({shape}): {text[:120]!r}"
+                f"{path}, line {_line_number(path, int(row) - 1)}: {columns_found} columns where {expected} are "
+                f"expected ({shape}): {text[:120]!r}"
             ) from error
         raise UserError(f"{path} cannot be read ({error}): expected UTF-8 text with rows of {shape}") from error
-    if header and tuple(table.column_names) != columns:
+    if header and found != columns:
         raise UserError(
-            f"{path}: the header is {','.join(table.column_names)[:200]}, expected {','.join(columns)}; "
+            f"{path}: the header is {','.join(found)[:200]}, expected {','.join(columns)}; "
             "make the file with data/augment_annotations.py"
         )
     if not table.num_rows:

@@ -1,11 +1,15 @@
-"""Checks of single settings: a function from a value to its fault in words, or None."""
+"""Checks of single settings, a function from a value to its fault in words or None; and numbers read from text."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 Check = Callable[[Any], str | None]
+# Python's float and int take more than any table means: 1_000, the digits of all scripts, nan.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+MOST_DIGITS = 300  # of a whole number
 
 
 def whole(least: int, at_most: float = float("inf")) -> Check:
@@ -64,3 +68,26 @@ def flag(value: Any) -> str | None:
 def is_file_name(value: Any) -> bool:
     """Whether a value is the name of a file or folder, and no path to one."""
     return isinstance(value, str) and value == Path(value).name and value not in ("", "..") and "\0" not in value
+
+
+def as_number(text: str) -> float:
+    """The finite number that a text is in ASCII digits, spaces around it aside.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(text) if NUMBER.fullmatch(text.strip()) else float("nan")
+    if abs(value) <= sys.float_info.max:
+        return value
+    raise ValueError(f"{text[:40]!r} is no finite number")
+
+
+def as_whole(text: str) -> int:
+    """The whole number that a text is in ASCII digits, spaces around it aside.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text.isascii() and "_" not in text and len(text) <= MOST_DIGITS:
+        return int(text)
+    raise ValueError(f"{text[:40]!r} is no whole number")
