@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     for split in splits:
         # -------------------------------------------------------- network, of the size that the features have
         store = FeatureStore(inputs[f"features_{split}_full"])
-        model = ASC_Net(arguments.clip_length, arguments.speakers, store.feature_size)
+        model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size=store.feature_size)
         load_weights(model, weights, "ASC checkpoint")
         scorer = ContextScorer(model.to(device))
         dataset = ContextDataset(

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ network, loss
     torch.manual_seed(params["seed"])
     training = Training(
-        ASC_Net(arguments.clip_length, arguments.speakers, feature_size),
+        ASC_Net(arguments.clip_length, arguments.speakers, feature_size=feature_size),
         ContextLoss(make_criterion(params["criterion"])),
         train=(train_set, ShuffledBatches(len(train_set), **share)),
         val=(val_set, ShuffledBatches(len(val_set), **share, shuffle=False)),

@@ -23,7 +23,7 @@ from core.formats.feature_store import VideoFeatures, is_written, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
-from core.models import make_encoder, make_track_encoder, reads_whole_tracks
+from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
@@ -116,7 +116,7 @@ def clip_forward(
 
 def track_forward(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device) -> Forward:
     """An encoder of whole tracks."""
-    model = make_track_encoder(params["backbone"])
+    model = TRACK_ENCODERS[params["backbone"]]()
     load_weights(model, weights, "STE checkpoint")
     encode = track_encoder(model, device, DTYPES[params["precision"]])
 

@@ -21,7 +21,7 @@ from core import settings
 from core.dataset import ClipDataset
 from core.formats import ava
 from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTracks
-from core.models import make_encoder, make_track_encoder, reads_whole_tracks
+from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
 from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share
@@ -159,7 +159,7 @@ def track_training(inputs: Mapping[str, Any], params: Mapping[str, Any], acceler
     )
 
     torch.manual_seed(params["seed"])
-    model = make_track_encoder(params["backbone"])
+    model = TRACK_ENCODERS[params["backbone"]]()
     if not isinstance(params["pretrained"], bool):
         load_weights(model, params["pretrained"], "weights to start from")
     loss = TrackLoss(

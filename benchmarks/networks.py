@@ -45,7 +45,7 @@ def encoder_lines(device: torch.device, seconds: float) -> list[Result]:
 
 
 def context_lines(device: torch.device, seconds: float) -> list[Result]:
-    network = ASC_Net(CLIPS, SPEAKERS, FEATURES).eval().to(device)
+    network = ASC_Net(CLIPS, SPEAKERS, feature_size=FEATURES).eval().to(device)
     scorer = ContextScorer(network)
     features = torch.randn(ROWS, FEATURES, device=device)
     index = torch.randint(0, ROWS, (CONTEXTS, CLIPS, SPEAKERS), device=device)

@@ -17,7 +17,8 @@ STE_inputs = {
 
 STE_optimization_params = {
     # Of clips: resnet18_two_streams (published), resnet34_two_streams, resnet50_two_streams. Of whole tracks: lr_asd,
-    # light_asd; their published recipes are configs/lr_asd.py and configs/light_asd.py.
+    # light_asd; their published recipes are configs/lr_asd.py and configs/light_asd.py. Or a callable of your own,
+    # called with pretrained and rgb_stack_size: the network of clips.
     "backbone": "resnet18_two_streams",
     # Clips: ImageNet weights through torchvision; False: random; or the path of a torchvision state dict.
     # Whole tracks: the path of the network's own weights to start from; True or False: random.
@@ -75,7 +76,8 @@ STE_postprocessing_params = {
 # ---------------------------------------------------------------- Active Speakers in Context (ASC)
 
 ASC_inputs = {
-    "features_train_full": "...",  # features of the training split (STE_forward.py)
+    # Features of the training split (STE_forward.py): a folder, or a pattern of files in it such as "features/*.csv".
+    "features_train_full": "...",
     "features_val_full": "...",
     "models_out": "...",  # run folders are made here
 }

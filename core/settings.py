@@ -7,8 +7,8 @@ the dictionaries it has, --set changes single keys. Nothing here changes a dicti
 import argparse
 import ast
 import dataclasses
-import functools
 import importlib.util
+import inspect
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +16,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core import config as default_config
-from core.runtime.checks import Check, flag, interval, number, one_of, whole
+from core.runtime.checks import Check, flag, interval, name_of, number, one_of, options_of, whole
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:  # it takes a second to import
     import torch
 
-UNSET = "..."
+UNSET = "..."  # what a path to fill in begins with
 # Names of torch.optim and torch.nn that work in the training loop, which gives an optimizer no closure and a criterion
 # two logits and a class. Others can be given as a class or callable.
 OPTIMIZERS = ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adafactor", "Adadelta", "Adagrad", "RMSprop", "SGD", "ASGD"]
 CRITERIA = ["CrossEntropyLoss", "MultiMarginLoss"]
+PUBLISHED_BATCH_SIZE = 128  # of the STE, in the body of the published script
 # Keys of the optimization parameters that `core.optimization.Training` takes by the same names.
 _TRAINING = ["optimizer", "learning_rate", "weight_decay", "epochs", "step_size", "gamma", "threads", "seed", "compile"]
 
@@ -45,14 +46,16 @@ class Settings:
         return self.values[dictionary]
 
     def plain(self) -> dict[str, dict[str, Any]]:
-        """For JSON: classes and callables by their names, paths as text."""
+        """For JSON: classes, callables and paths as text."""
 
-        def named(value: Any) -> Any:
-            if isinstance(value, Path | functools.partial):
-                return str(value)
-            return getattr(value, "__name__", type(value).__name__) if callable(value) else value
+        def as_text(value: Any) -> Any:
+            if not callable(value):
+                return str(value) if isinstance(value, Path) else value
+            if hasattr(value, "__qualname__"):
+                return f"{value.__module__}.{value.__qualname__}"
+            return f"{value}: {options_of(value)}" if hasattr(value, "state_dict") else str(value)  # a criterion
 
-        return {name: {key: named(value) for key, value in keys.items()} for name, keys in self.values.items()}
+        return {name: {key: as_text(value) for key, value in keys.items()} for name, keys in self.values.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +118,8 @@ def load(
         base: what comes between `core/config.py` and the user's file.
 
     Raises:
-        UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...".
+        UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...". A
+            models_out is not asked for where the stage's 'weights' is a path.
     """
     merged = {name: {**value, **(base or {}).get(name, {})} for name, value in _dictionaries(default_config).items()}
     given, faults = [], []
@@ -134,8 +138,13 @@ def load(
         elif key not in merged[name]:
             faults.append(f"{source}: {name} has no key {key!r}; there are {', '.join(merged[name])}")
         else:
-            merged[name][key] = value
+            merged[name][key] = _as_name(key, value) if callable(value) else value
+    if "STE_optimization_params" in (dictionaries or merged):
+        _note_batch_size(given)
     for name, paths in (dictionaries or dict.fromkeys(merged, ())).items():
+        forward = f"{name.partition('_')[0]}_forward_params"
+        if forward in (dictionaries or ()) and str(merged[forward]["weights"]) not in ("best", "last"):
+            paths = [key for key in paths if key != "models_out"]  # where the newest run would be looked for
         for key, value in merged[name].items():
             check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, _path if key in paths else None))
             fault = check(value) if check else None
@@ -222,8 +231,21 @@ def _literal(text: str) -> Any:
         return text
 
 
+def _note_batch_size(given: list[tuple[Any, str, str, Any]]) -> None:
+    """Say that a file written for the published STE_train.py means another batch size here than it did there."""
+    values = {key: (source, value) for source, name, key, value in given if name == "STE_optimization_params"}
+    source, size = values.get("batch_size", (None, None))
+    old = callable(values.get("backbone", (None, None))[1])
+    if old and isinstance(source, Path) and size != PUBLISHED_BATCH_SIZE:
+        print(
+            f"{source}: STE_optimization_params['batch_size'] {size} counts. The published STE_train.py took "
+            f"{PUBLISHED_BATCH_SIZE} whatever the file said: --set "
+            f"STE_optimization_params.batch_size={PUBLISHED_BATCH_SIZE} trains as it did"
+        )
+
+
 def _path(value: Any) -> str | None:
-    if value == UNSET:
+    if str(value).startswith(UNSET):
         return "fill in a path, in core/config.py, in a file given with --config, or with --set"
     return None if _is_path(value) else "expected a path"
 
@@ -237,6 +259,22 @@ def _odd(value: Any) -> str | None:
     return None if good else "expected an odd number of rows; 1 is off"
 
 
+def _as_name(key: str, value: Any) -> Any:
+    """The name of a class, function or object of a published configuration; others as they are."""
+    from torch import nn, optim  # here, as below: what imports torch takes seconds
+
+    from core import models
+
+    if value is models.resnet18_two_streams_forward:  # it loads weights: here those that the key 'weights' names
+        return "resnet18_two_streams"
+    home, names = {
+        "backbone": (models, [*models.BACKBONES, *models.TRACK_ENCODERS]),
+        "optimizer": (optim, OPTIMIZERS),
+        "criterion": (nn, CRITERIA),
+    }.get(key, (None, []))
+    return name_of(value, home, names)
+
+
 def _name_or_callable(*names: str) -> Check:
     """One of some names, or (as in old configurations) a class or callable."""
 
@@ -247,9 +285,19 @@ def _name_or_callable(*names: str) -> Check:
 
 
 def _backbone(value: Any) -> str | None:
-    from core.models import BACKBONES, TRACK_ENCODERS  # here: it imports torchvision, which takes seconds
+    from core.models import BACKBONES, TRACK_ENCODERS  # here: it imports torch, which takes seconds
 
-    return _name_or_callable(*BACKBONES, *TRACK_ENCODERS)(value)
+    names = [*BACKBONES, *TRACK_ENCODERS]
+    if not callable(value):
+        return _name_or_callable(*names)(value)
+    try:
+        inspect.signature(value).bind(pretrained=False, rgb_stack_size=11)
+    except TypeError as error:
+        return (
+            f"it is called with pretrained and rgb_stack_size ({error}), weights are loaded into it by the key "
+            f"'weights' of STE_forward_params: expected a callable of these two, or one of {', '.join(names)}"
+        )
+    return None
 
 
 def _pretrained(value: Any) -> str | None:

@@ -35,6 +35,7 @@ PRINTS = {
     ("core.runtime.errors", "wrapper"),
     ("core.runtime.parallel", "report"),
     ("core.settings", "device"),
+    ("core.settings", "_note_batch_size"),
     ("core.download.many", "report_missing"),
 }
 READS_ARGUMENTS = {"core.runtime.parallel", "core.settings"}  # options that several scripts share

@@ -17,7 +17,7 @@ SIZE = 6
 @pytest.fixture(scope="module")
 def network() -> ASC_Net:
     torch.manual_seed(0)
-    return ASC_Net(SHAPE[0], SHAPE[2], SIZE).eval()
+    return ASC_Net(SHAPE[0], SHAPE[2], feature_size=SIZE).eval()
 
 
 def track(first: int, length: int, seed: int) -> TrackFeatures:

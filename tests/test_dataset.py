@@ -309,7 +309,7 @@ def test_batches_of_contexts_hold_the_rows_they_name(tmp_path):
     targets = [len(store) - 1, 0, 7, 3]
     batch = dataset.__getitems__([(0, target) for target in targets])
     assert batch.rows.tolist() == targets
-    assert batch.labels.tolist() == [int(store.label_ids[target] == 1) for target in targets]
+    assert batch.labels.tolist() == store.labels[targets].tolist()
     assert len(batch.features) == len(batch.features[:, 0].unique())  # each row once
     # The first number of a feature vector is its row.
     assert batch.features[batch.index][..., 0].tolist() == dataset.contexts(np.array(targets)).tolist()

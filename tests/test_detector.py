@@ -27,10 +27,10 @@ def weights(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     for name, make in {"light_asd": light_asd, "lr_asd": lr_asd, "resnet18_two_streams": resnet18_two_streams}.items():
-        model = make() if name.endswith("_asd") else make(False, 3)
+        model = make() if name.endswith("_asd") else make(rgb_stack_size=3)
         torch.save(model.state_dict(), folder / f"{name}.pth")
     for size in (128, 1024):
-        torch.save(ASC_Net(3, 2, size).state_dict(), folder / f"context{size}.pth")
+        torch.save(ASC_Net(3, 2, feature_size=size).state_dict(), folder / f"context{size}.pth")
     return folder
 
 

@@ -11,8 +11,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from tiny import exit_status
 
 from core import config
+from core.models import ASC_Net, resnet18_two_streams
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -119,6 +122,22 @@ def set_is_known(change: str) -> bool:
     return key in vars(config)[dictionary]
 
 
+def test_the_lines_for_published_weights_run_as_they_stand(tiny_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("ava").symlink_to(tiny_set)
+    torch.save(resnet18_two_streams().state_dict(), "STE.pth")
+    torch.save(ASC_Net().state_dict(), "ASC.pth")
+    section = text(ROOT / "docs" / "ava.md").partition("## The authors' files")[2]
+    (_, settings), (_, commands) = FENCE.findall(section)
+    Path("published.py").write_text(settings)
+    for line in joined(commands):
+        name, arguments = program(shlex.split(line))
+        capsys.readouterr()
+        main = importlib.import_module(name.removesuffix(".py").replace("/", ".")).main
+        assert exit_status(main, *arguments) == 0, line
+    assert " 77 " in capsys.readouterr().out  # evaluate.py
+
+
 def test_python_in_the_documents_is_code_of_this_repository():
     blocks = [
         code for document in DOCUMENTS for language, code in FENCE.findall(text(document)) if language == "python"
@@ -132,6 +151,42 @@ def test_python_in_the_documents_is_code_of_this_repository():
             if isinstance(node, ast.Assign) and node.targets[0].id.endswith("_params"):
                 for key in ast.literal_eval(node.value):
                     assert set_is_known(f"{node.targets[0].id}.{key}")
+
+
+PUBLISHED_NAMES = {
+    "clip_utils": "generate_clip_meta",
+    "custom_transforms": "video_train video_val",
+    "dataset": "CachedAVSource AudioVideoDatasetAuxLosses AudioVideoDatasetAuxLossesForwardPhase ContextualDataset "
+    "ASCFeaturesDataset ASCFeaturesDatasetForwardPhase",
+    "io": "preprocessRGBData set_up_log_and_ws_out csv_to_list load_av_clip_from_metadata",
+    "models": "model_urls conv3x3 conv1x1 BasicBlock Bottleneck SelfAttentionModule TwoStreamResNet ASC_Net "
+    "resnet18_two_streams resnet18_two_streams_forward",
+    "optimization": "optimize_av_losses optimize_asc",
+    "util": "Logger configure_backbone configure_backbone_forward_phase load_train_video_set load_val_video_set",
+}
+
+
+def test_every_published_name_is_here_or_has_another():
+    """In the tables of old names, all that stands under "here" exists."""
+    names = {f"core.{module}.{name}" for module, line in PUBLISHED_NAMES.items() for name in line.split()}
+    rows = [line.split("|")[1:3] for line in text(ROOT / "docs" / "differences.md").splitlines() if "|" in line]
+    spans = [[re.findall(r"`(\w+(?:\.\w+)+)`", cell) for cell in row] for row in rows]
+    replaced = {span for old, _ in spans for span in old}
+    missing = {name for name in names if not exists(name)}
+    assert missing <= replaced
+    assert {name for name in replaced if name.startswith("core.")} <= names
+    here = [span for _, new in spans for span in new if span.startswith(("core.", "torchvision."))]
+    assert len(here) > 15
+    assert [name for name in here if not exists(name) and not (ROOT / name).is_file()] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a module of a dotted name can be imported and has the rest of it."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False
 
 
 def test_the_architecture_lists_every_module():

@@ -50,7 +50,6 @@ def test_round_trip(tmp_path, form, dtype):
     store = FeatureStore(tmp_path)
     assert store.entity_ids.tolist() == video.rows["entity_id"].tolist()
     assert store.timestamps.tolist() == video.rows["frame_timestamp"].tolist()
-    assert store.label_ids.tolist() == video.rows["label_id"].tolist()
     assert store.labels.tolist() == (video.rows["label"] == "SPEAKING_AUDIBLE").astype(int).tolist()
     np.testing.assert_array_equal(store.logits, video.logits)
     assert (len(store), store.feature_size) == (8, 8)
@@ -70,24 +69,37 @@ def test_the_csv_form_is_the_published_one(tmp_path):
     write_features(tmp_path, video, MADE_BY, form="csv")
     with (tmp_path / "v.csv").open(newline="") as file:
         *key, logit0, logit1, features = next(csv.reader(file))
-    assert key == ["v", "1.00", "v:1", "0"]
+    assert key == ["v", "1.00", "v:1", "0.0"]
     assert [float(logit0), float(logit1)] == video.logits[0].tolist()
     assert json.loads(features) == video.features[0].tolist()
+    labels = pd.read_csv(tmp_path / "v.csv", header=None, dtype=str)[3]
+    assert labels.tolist() == ["0.0", "1.0", "0.0", "0.0", "1.0"]  # the third is SPEAKING_NOT_AUDIBLE
 
 
 def test_published_csv_whose_rows_come_in_order_of_time(tmp_path):
     """The published files are not sorted by entity; "10.0" comes after "9.96"."""
     lines = [
         'v,9.96,b,1,0.5,1.5,"[1.0, 2.0]"',
-        'v,9.96,a,0,0.25,0.5,"[3.0, 4.0]"',
-        'v,10.0,b,2,1,2,"[5.0, 6.0]"',
+        'v,9.96,a,0.0,0.25,0.5,"[3.0, 4e-05]"',
+        'v,10.0,b,1.0,1,2,"[np.float32(-5.0), np.float32(6e-05)]"',  # as under NumPy 2
+        'v,10.04,b,2,1,2,"[7.0, 8.0]"',
     ]
     (tmp_path / "v.csv").write_text("\n".join(lines) + "\n")
     store = FeatureStore(tmp_path)
-    assert store.entity_ids.tolist() == ["a", "b", "b"]
-    assert store.timestamps.tolist() == ["9.96", "9.96", "10.0"]
-    assert store.label_ids.tolist() == [0, 1, 2]
-    assert store.gather(np.arange(3)).tolist() == [[3, 4], [1, 2], [5, 6]]
+    assert store.entity_ids.tolist() == ["a", "b", "b", "b"]
+    assert store.timestamps.tolist() == ["9.96", "9.96", "10.0", "10.04"]
+    assert store.labels.tolist() == [0, 1, 1, 0]
+    assert store.gather(np.arange(4)).tolist() == np.float32([[3, 4e-5], [1, 2], [-5, 6e-5], [7, 8]]).tolist()
+
+
+@pytest.mark.parametrize(("pattern", "videos"), [("*.csv", ["v", "w"]), ("w*.csv", ["w"]), ("*.arrow", ["v"])])
+def test_a_pattern_of_files_as_published_configurations_have_it(tmp_path, pattern, videos):
+    """Only the files that it fits are read, also beside others."""
+    video = video_features(annotations("v", {"v:1": 5}))
+    write_features(tmp_path, video, MADE_BY)
+    for part in (video, video_features(annotations("w", {"w:1": 2}))):
+        write_features(tmp_path, part, MADE_BY, form="csv")
+    assert list(FeatureStore(f"{tmp_path}/{pattern}").videos) == videos
 
 
 def test_rows_of_several_files_and_batches_by_number(two_videos, monkeypatch):
@@ -156,11 +168,11 @@ def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- bad input
 
 
-def test_no_folder_or_nothing_in_it(tmp_path):
-    with pytest.raises(UserError, match=r"none.*STE_forward\.py"):
-        FeatureStore(tmp_path / "none")
-    with pytest.raises(UserError, match=r"<video_id>\.arrow"):
-        FeatureStore(tmp_path)
+@pytest.mark.parametrize("source", ["", "none", "none/*.csv", "*.csv", "*"])
+def test_no_folder_or_nothing_in_it(tmp_path, source):
+    with pytest.raises(UserError) as caught:
+        FeatureStore(tmp_path / source)
+    assert all(fact in str(caught.value) for fact in (str(tmp_path / source), "<video_id>.arrow", "STE_forward.py"))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
@@ -225,6 +237,9 @@ def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, monk
         ('v,1.0,e,9,0.1,0.2,"[1.0, 2.0]"', "line 2"),
         ('v,1.0,e,０,0.1,0.2,"[1.0, 2.0]"', "line 2.*'０'"),
         ('v,1.0,\udcff,0,0.1,0.2,"[1.0, 2.0]"', "line 0.*utf-8"),
+        ('v,1.0,e,0,0.1,0.2,"[1.0, np.float32(2.0]"', "line 2"),
+        *((f'v,1.0,e,{label},0.1,0.2,"[1.0, 2.0]"', "line 2") for label in ("3", "0.5", "nan", "-1", "inf")),
+        ('w,1.0,e,0,0.1,0.2,"[1.0, 2.0]"', "line 2: video 'w'"),  # its time steps would be those of v
     ],
 )
 def test_a_damaged_csv_is_named_with_its_line(tmp_path, line, fault):

@@ -9,9 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
 from track_models import hash_weights
 
-from core.models import BACKBONES, ASC_Net, resnet18_two_streams
+from core.models import (
+    BACKBONES,
+    ASC_Net,
+    SelfAttentionModule,
+    TwoStreamResNet,
+    resnet18_two_streams,
+    resnet18_two_streams_forward,
+)
 from core.models.two_stream import start_from_motion
 from core.runtime.errors import UserError
 
@@ -72,6 +80,53 @@ def test_any_odd_clip_length_and_input_size(name, feature_size):
     assert [part.shape for part in logits] == [(2, 2)] * 3
     assert features.shape == (2, model.feature_size) == (2, feature_size)
     assert [half.all().item() for half in (features == others).chunk(2, dim=1)] == [True, False]
+
+
+# ---------------------------------------------------------------- as the published code calls them
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: resnet18_two_streams(False, True, 3, 4),
+        lambda: resnet18_two_streams(pretrained=False, progress=False, rgb_stack_size=3, num_classes=4),
+        lambda: TwoStreamResNet(BasicBlock, [2, 2, 2, 2], 3, 4),
+        lambda: TwoStreamResNet(BasicBlock, [2, 2, 2, 2], rgb_stack_size=3, num_classes=4),
+    ],
+)
+def test_encoders_of_published_calls(make):
+    weights = make().state_dict()
+    assert list(weights) == list(PUBLISHED["ste"]["state_dict"])
+    assert weights["video_conv1.weight"].shape == (64, 9, 7, 7)
+    assert [len(weights[f"fc_{head}.weight"]) for head in ("final", "aux_a", "aux_v")] == [4, 4, 4]
+
+
+def test_an_encoder_with_its_weights(tmp_path):
+    model = resnet18_two_streams(rgb_stack_size=3)
+    torch.save(model.state_dict(), tmp_path / "STE.pth")
+    loaded = resnet18_two_streams_forward(str(tmp_path / "STE.pth"), rgb_stack_size=3, num_classes=2)
+    assert not loaded.training
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    with pytest.raises(UserError, match=r"STE\.pth.* of 3 frames, and 5 "):
+        resnet18_two_streams_forward(tmp_path / "STE.pth", rgb_stack_size=5)
+
+
+@pytest.mark.parametrize("constructor", [resnet18_two_streams, resnet18_two_streams_forward])
+def test_a_clip_length_in_the_place_of_progress_is_refused(constructor):
+    with pytest.raises(UserError, match=r"progress, the second argument, is 5: .*rgb_stack_size"):
+        constructor(False, 5)
+
+
+def test_the_third_argument_of_the_context_network_is_the_published_one():
+    network = ASC_Net(5, 2, 16, feature_size=32)
+    assert (network.sat.theta.weight.shape, network.lstm.hidden_size) == ((16, 32, 1, 1), 16)
+    assert network.fc_final.in_features == 5 * 2 * 16
+    assert network(torch.randn(4, 32, 5, 2)).shape == (4, 2)
+    assert ASC_Net(5, 2, 16).lstm.input_size == 1024
+    assert list(SelfAttentionModule(32, 16).state_dict()) == list(network.sat.state_dict())
+
+
+# ---------------------------------------------------------------- what outputs depend on
 
 
 def test_even_clip_length_is_refused():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ import torch
 from test_dataset import contexts, make_features
 from tiny import CROP_SIZE, as_options, encoder_paths, exit_status
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 import ASC_train
 import STE_train
@@ -29,7 +30,7 @@ from core.formats.feature_store import FeatureStore
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.transforms import Draws
 from core.models import ASC_Net, resnet18_two_streams
-from core.models.two_stream import TwoStreamResNet
+from core.models.two_stream import EMBEDDING_SIZE, TwoStreamResNet
 from core.optimization import EpochTotals, Training, make_accelerator, make_criterion, make_optimizer
 from core.runtime.errors import UserError
 from core.settings import CRITERIA, OPTIMIZERS
@@ -44,10 +45,14 @@ FACES = [("v", f"v:{n}", 3 * n, 20, LABELS[n:] + LABELS[:n]) for n in range(3)]
 
 def narrow_two_streams(pretrained: bool, rgb_stack_size: int) -> TwoStreamResNet:
     """A two-stream network of 8 channels instead of 512: its checkpoints are small."""
-    first = nn.Sequential(nn.Conv2d(64, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
-    rest = {f"layer{number}": nn.Identity() for number in (2, 3, 4)}
-    trunk = SimpleNamespace(bn1=nn.BatchNorm2d(64), layer1=first, **rest, fc=nn.Linear(8, 1))
-    return TwoStreamResNet(trunk, rgb_stack_size)
+    model = TwoStreamResNet(BasicBlock, [1, 1, 1, 1], rgb_stack_size)
+    for stream in "av":
+        first = nn.Sequential(nn.Conv2d(64, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        for number, stage in enumerate((first, nn.Identity(), nn.Identity(), nn.Identity()), start=1):
+            setattr(model, f"{stream}_layer{number}", stage)
+        setattr(model, f"fc_128_{stream}", nn.Linear(8, EMBEDDING_SIZE))
+    model.feature_size = 16
+    return model
 
 
 class GroupNorm(nn.GroupNorm):
@@ -99,7 +104,7 @@ def context_training(store: FeatureStore, loss: LossFunction | None = None, **ar
     dataset = contexts(store, 3, 1, 2, random_speakers=True)
     torch.manual_seed(0)
     return Training(
-        ASC_Net(3, 2, store.feature_size),
+        ASC_Net(3, 2, feature_size=store.feature_size),
         loss or ContextLoss(nn.CrossEntropyLoss()),
         train=(dataset, ShuffledBatches(len(dataset), 16)),
         val=(dataset, ShuffledBatches(len(dataset), 16, shuffle=False)),
@@ -139,7 +144,7 @@ def test_the_context_network_learns_a_batch_by_heart(tmp_path):
     torch.manual_seed(0)
     batch = dataset.__getitems__([(0, item) for item in range(0, 60, 5)])
     assert 0 < batch.labels.sum() < len(batch.labels)
-    losses = losses_on_one_batch(ASC_Net(3, 3, 32), ContextLoss(nn.CrossEntropyLoss()), batch, 1e-2, 40)
+    losses = losses_on_one_batch(ASC_Net(3, 3, feature_size=32), ContextLoss(nn.CrossEntropyLoss()), batch, 1e-2, 40)
     assert losses[-1] < 0.3 * losses[0]
 
 

@@ -177,32 +177,90 @@ def test_the_file_is_absent_broken_or_no_python(tmp_path, name, text, facts):
 # ---------------------------------------------------------------- old configurations
 
 
-def test_classes_and_callables_as_old_configurations_have_them(tmp_path):
-    """They are used as they are, and kept as JSON by their names."""
+PUBLISHED = Path(__file__).parent / "fixtures" / "published_config.py"
+
+
+def test_the_published_configuration_is_that_of_the_defaults():
+    """Its classes, functions and objects are those that the names stand for; only sizes of batches differ."""
+    parts = [name for name in DEFAULTS if name.endswith("_params")]
+    config = settings.load(PUBLISHED, [], {name: [] for name in parts}).plain()
+    differing = {f"{part}.{key}": value for part in parts for key, value in config[part].items()}
+    differing = {
+        key: value for key, value in differing.items() if DEFAULTS[key.split(".")[0]][key.split(".")[1]] != value
+    }
+    assert differing == {
+        "STE_optimization_params.batch_size": 64,
+        "STE_forward_params.batch_size": 1,
+        "ASC_forward_params.batch_size": 1,
+        "ASC_forward_params.threads": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change", "noted"),
+    [
+        ("", "", None, True),
+        ('"batch_size": 64', '"batch_size": 128', None, False),
+        ("", "", "STE_optimization_params.batch_size=64", False),
+        ("networks.resnet18_two_streams,", '"resnet18_two_streams",', None, False),
+    ],
+)
+def test_a_batch_size_that_the_published_script_overwrote_is_noted(tmp_path, capsys, old, new, change, noted):
+    path = config_file(tmp_path, PUBLISHED.read_text().replace(old, new, 1))
+    settings.load(path, [change] if change else [], {"STE_optimization_params": []})
+    assert ("STE_optimization_params.batch_size=128" in capsys.readouterr().out) is noted
+    settings.load(path, [], {"ASC_optimization_params": []})
+    assert capsys.readouterr().out == ""
+
+
+def test_objects_of_which_no_name_says_all(tmp_path):
+    """They are used as they are; as text nobody takes them for something else."""
     path = config_file(
         tmp_path,
         "import functools\n"
         "from pathlib import Path\n"
-        "from torch import nn, optim\n"
+        "from torch import nn, optim, tensor\n"
         "import core.models as models\n"
+        "class Adam(optim.Adam):\n    pass\n"
         "STE_inputs = {'models_out': Path('runs') / 'a'}\n"
-        "STE_optimization_params = {'backbone': models.resnet18_two_streams, 'criterion': nn.CrossEntropyLoss()}\n"
+        "STE_optimization_params = {'criterion': nn.CrossEntropyLoss(tensor([1.0, 2.5]), label_smoothing=0.125)}\n"
         "STE_optimization_params['optimizer'] = functools.partial(optim.SGD, momentum=0.9)\n"
-        "ASC_optimization_params = {'optimizer': optim.Adam, 'criterion': nn.CrossEntropyLoss}\n",
+        "STE_optimization_params['backbone'] = functools.partial(models.resnet18_two_streams, num_classes=3)\n"
+        "ASC_optimization_params = {'optimizer': Adam, 'criterion': nn.MultiMarginLoss}\n",
     )
     config = settings.load(path, FILLED[:1], {**STE, "ASC_optimization_params": []})
     ste, asc = config["STE_optimization_params"], config["ASC_optimization_params"]
-    assert ste["backbone"] is BACKBONES["resnet18_two_streams"]
-    assert asc["optimizer"] is torch.optim.Adam
+    assert (ste["optimizer"].func, ste["backbone"].func) == (torch.optim.SGD, BACKBONES["resnet18_two_streams"])
     assert isinstance(ste["criterion"], torch.nn.CrossEntropyLoss)
+    assert issubclass(asc["optimizer"], torch.optim.Adam)
     plain = json.loads(json.dumps(config.plain()))
     assert plain["STE_inputs"]["models_out"] == str(Path("runs") / "a")
     ste, asc = plain["STE_optimization_params"], plain["ASC_optimization_params"]
-    assert [ste[key] for key in ("backbone", "criterion")] == ["resnet18_two_streams", "CrossEntropyLoss"]
     assert ste["crop_scale"] == [0.5, 1.0]
-    assert [asc[key] for key in ("optimizer", "criterion", "epochs")] == ["Adam", "CrossEntropyLoss", 15]
-    assert "SGD" in ste["optimizer"]
-    assert "momentum=0.9" in ste["optimizer"]
+    assert (asc["optimizer"], asc["criterion"], asc["epochs"]) == ("user_config.Adam", "MultiMarginLoss", 15)
+    assert all(fact in ste["criterion"] for fact in ("CrossEntropyLoss", "label_smoothing=0.125", "2.5"))
+    assert all(fact in ste["optimizer"] for fact in ("SGD", "momentum=0.9"))
+    assert all(fact in ste["backbone"] for fact in ("resnet18_two_streams", "num_classes=3"))
+
+
+def test_a_backbone_that_cannot_be_called_as_one(tmp_path):
+    """Such as one that loads its weights itself, as published configurations name one to forward with."""
+    path = config_file(tmp_path, "STE_forward_params = {'backbone': lambda weights_path, rgb_stack_size: None}\n")
+    (line,) = faults(path, [], {"STE_forward_params": []})
+    words = ("STE_forward_params['backbone']", "pretrained", "rgb_stack_size", "'weights'", "resnet18_two_streams")
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize(("weights", "asked"), [("best", 1), ("last", 1), ("STE.pth", 0)])
+@pytest.mark.parametrize("stage", ["STE", "ASC"])
+def test_models_out_is_asked_for_where_weights_are_looked_for_in_it(stage, weights, asked):
+    needed = {f"{stage}_inputs": ["models_out"], f"{stage}_forward_params": []}
+    change = f"{stage}_forward_params.weights={weights}"
+    if asked:
+        (line,) = faults(None, [change], needed)
+        assert f"{stage}_inputs['models_out']" in line
+    else:
+        assert settings.load(None, [change], needed)[f"{stage}_inputs"]["models_out"] == "..."
 
 
 # ---------------------------------------------------------------- command line words

@@ -133,7 +133,7 @@ def test_the_official_number_is_that_of_the_stored_logits(pipeline, tmp_path):
     assert exit_status(evaluate.main, *arguments, "--json", json_file) == 0
     result = json.loads(json_file.read_text())
     scores = speaking_probability(store.logits, store.entities)
-    assert result["average_precision"] == pytest.approx(average_precision(store.label_ids == 1, scores), abs=1e-9)
+    assert result["average_precision"] == pytest.approx(average_precision(store.labels == 1, scores), abs=1e-9)
     assert [Path(part["predictions"]).name for part in result["files"]] == ["STE.csv", "ASC.csv"]
     assert all(part["rows"] == 77 for part in result["files"])
 
@@ -286,6 +286,36 @@ def test_logits_without_a_readable_note_are_made_again(pipeline, tmp_path, capsy
         assert f"{there} videos were there already" in capsys.readouterr().out
 
 
+PUBLISHED_CONFIG = ROOT / "tests" / "fixtures" / "published_config.py"
+STAGES = {
+    STE_train.main: [CLIP, "cpu"],
+    STE_forward.main: [CLIP, "cpu"],
+    STE_postprocessing.main: [],
+    ASC_train.main: [*CONTEXT, "cpu"],
+    ASC_forward.main: [*CONTEXT, "cpu"],
+    ASC_prediction_postprocessing.main: [],
+}
+
+
+def test_the_published_configuration_works_in_all_scripts(prepared, tmp_path):
+    """Only what the published scripts had in their bodies is given by its key."""
+    for folder in ("csv", "audio", "crops"):
+        (tmp_path / folder).symlink_to(prepared / folder)
+    config = tmp_path / "published.py"
+    config.write_text(PUBLISHED_CONFIG.read_text().replace('".../', f'"{tmp_path}/'))
+    small = {"crop_size": CROP_SIZE}
+    options = as_options("STE_optimization_params", **small, pretrained=False, epochs=1)
+    options += as_options("ASC_optimization_params", epochs=1) + as_options("STE_forward_params", **small, format="csv")
+    options += as_options("STE_inputs", features_out=tmp_path / "features", predictions_out=tmp_path / "predictions")
+    out = {"logits_out": tmp_path / "logits", "predictions_out": tmp_path / "predictions"}
+    options += as_options("ASC_inputs_forward", **out, csv_val_full=tmp_path / "csv" / "val.csv")
+    for main, arguments in STAGES.items():
+        assert exit_status(main, *arguments, "--config", config, *options) == 0, main.__module__
+    assert len(list((tmp_path / "features").glob("*/*.csv"))) == 3
+    for name in ("STE.csv", "ASC.csv"):
+        assert len((tmp_path / "predictions" / "val" / name).read_text().splitlines()) == 77
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -366,19 +396,12 @@ def test_features_of_two_encoders(tmp_path, capsys):
     assert f"size 4 in {tmp_path / 'train'}, 8 in {tmp_path / 'val'}" in message
 
 
-@pytest.mark.parametrize(
-    ("main", "arguments", "paths"),
-    [
-        (STE_train.main, [3, "cpu"], 5),
-        (STE_forward.main, [3, "cpu", "--split", "val"], 5),
-        (STE_postprocessing.main, [], 3),
-        (ASC_train.main, [11, 4, 3, "cpu"], 3),
-        (ASC_forward.main, [11, 4, 3, "cpu"], 3),
-        (ASC_prediction_postprocessing.main, [], 3),
-    ],
-)
-def test_every_stage_lists_the_paths_left_open(capsys, main, arguments, paths):
-    assert refusal(capsys, main, *arguments).count("is '...': fill in a path") == paths
+@pytest.mark.parametrize(("main", "paths"), zip(STAGES, [5, 6, 3, 3, 3, 3], strict=True))
+@pytest.mark.parametrize("config", [[], ["--config", PUBLISHED_CONFIG]])
+def test_every_stage_lists_the_paths_left_open(capsys, main, paths, config):
+    message = refusal(capsys, main, *STAGES[main], *config)
+    assert message.count(": fill in a path") == paths
+    assert message.count("is '...") == paths
 
 
 def test_a_refusal_of_the_command_itself_has_no_traceback(tmp_path):

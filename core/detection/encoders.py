@@ -128,6 +128,6 @@ def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype,
 
 def _context(path: str | Path, shape: ContextShape, feature_size: int, device: torch.device) -> ContextScorer:
     clip_length, _, speakers = shape
-    model = models.ASC_Net(clip_length, speakers, feature_size)
+    model = models.ASC_Net(clip_length, speakers, feature_size=feature_size)
     load_weights(model, path, "ASC checkpoint")
     return ContextScorer(model.to(device))

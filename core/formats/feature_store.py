@@ -3,11 +3,12 @@
 `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
 (0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
 no audio head), video_logits (2), features (fixed-size list, float16 by default). The published CSV form is read and
-written as well.
+written as well; its labels are 0.0 and 1.0, where SPEAKING_NOT_AUDIBLE is 0.0.
 """
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,13 @@ import pyarrow.compute as pc
 from core.formats import ava
 from core.formats.arrow_file import is_pairs, is_text, is_vectors, open_arrow
 from core.formats.official_csv import key_text
-from core.runtime.checks import as_number, as_whole
+from core.runtime.checks import as_number
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
+NUMPY_NUMBER = re.compile(r"np\.float\d+\(([^()]*)\)")
 HEADS = ("logits", "audio_logits", "video_logits")
 COLUMNS = {
     "entity_id": is_text,
@@ -120,7 +122,8 @@ class FeatureStore:
     """The features of a split, opened without reading them.
 
     Args:
-        folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory).
+        folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory); or a
+            pattern of such files in a folder, as the published configuration has it: "features/train/*.csv".
 
     Attributes:
         videos: video id -> its rows, a slice.
@@ -128,7 +131,6 @@ class FeatureStore:
         entity_ids: (row,) entity id.
         timestamps: (row,) text.
         time_steps: (row,) int64, equal for rows of one video and time.
-        label_ids: (row,) int8, as in the files.
         labels: (row,) int64, 1 where the face is heard speaking.
         logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
         feature_size: numbers in a feature vector.
@@ -140,12 +142,15 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise UserError(f"no feature folder {folder}: run STE_forward.py first")
-        paths = finished_files(folder, ".arrow") or finished_files(folder, ".csv")
-        if not paths:
-            raise UserError(f"no features in {folder}: expected <video_id>.arrow (or .csv) as STE_forward.py writes")
+        source = Path(folder)
+        folder, pattern = (source, "*") if source.is_dir() else (source.parent, source.name)
+        there = ([path for path in finished_files(folder, f".{form}") if path.match(pattern)] for form in FORMATS)
+        paths = next(filter(None, there), None)
+        if paths is None:
+            raise UserError(
+                f"no features {source}: expected a folder of <video_id>.arrow (or .csv) files or a pattern of such "
+                "files; run STE_forward.py first"
+            )
         self.folder = folder
         tables = [_open(path) for path in paths]
         sizes = {table.schema.field("features").type.list_size for table in tables}
@@ -159,8 +164,10 @@ class FeatureStore:
         self.made_by = {p.stem: m.get(b"made_by", b"").decode() for p, m in zip(paths, metadata, strict=True)}
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])
-        self.label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
-        self.labels = (self.label_ids == ava.SPEAKING_ID).astype(np.int64)
+        label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
+        if not np.isin(label_ids, list(ava.LABEL_IDS.values())).all():
+            raise UserError(f"{folder}: a label_id is none of 0 to 2; {REMEDY}")
+        self.labels = (label_ids == ava.SPEAKING_ID).astype(np.int64)
         self.entities, self.time_steps = self._group(tables, np.repeat(np.arange(len(tables)), lengths))
         # Mapped anew and not read: the pages that were read for the other columns are released.
         mapped = [_open(path) if path.suffix == ".arrow" else table for path, table in zip(paths, tables, strict=True)]
@@ -174,7 +181,7 @@ class FeatureStore:
                 self._check_finite(getattr(self, head), head, np.arange(len(self)))
 
     def __len__(self) -> int:
-        return len(self.label_ids)
+        return len(self.labels)
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Feature vectors of some rows: (n,) int64, ascending -> (n, feature) float16 or float32, as stored.
@@ -210,8 +217,8 @@ class FeatureStore:
             time_s = np.concatenate([pc.cast(table["frame_timestamp"], pa.float64()).to_numpy() for table in tables])
         except pa.ArrowInvalid as error:
             raise UserError(f"{self.folder}: a frame_timestamp is no number ({error}); {REMEDY}") from error
-        if not np.isfinite(time_s).all() or not np.isin(self.label_ids, list(ava.LABEL_IDS.values())).all():
-            raise UserError(f"{self.folder}: a frame_timestamp is not finite, or a label_id none of 0 to 2; {REMEDY}")
+        if not np.isfinite(time_s).all():
+            raise UserError(f"{self.folder}: a frame_timestamp is not finite; {REMEDY}")
         same_track = (entity[1:] == entity[:-1]) & (video[1:] == video[:-1])
         runs = 1 + np.count_nonzero(~same_track)
         if runs != entity.max() + 1 or np.any(same_track & (np.diff(time_s) <= 0)):
@@ -247,9 +254,12 @@ def _write_csv(path: Path, video: VideoFeatures) -> None:
     """The published form: video_id, timestamp, entity_id, label, logit 0, logit 1, "[feature, ...]"; no header."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        keys = video.rows[["video_id", "frame_timestamp", "entity_id", "label_id"]].itertuples(index=False)
-        for key, logits, features in zip(keys, video.logits.tolist(), video.features.tolist(), strict=True):
-            writer.writerow([*key, *logits, str(features)])
+        keys = video.rows[["video_id", "frame_timestamp", "entity_id"]].itertuples(index=False)
+        labels = (video.rows["label_id"] == ava.SPEAKING_ID).astype(float)
+        for key, label, logits, features in zip(
+            keys, labels, video.logits.tolist(), video.features.tolist(), strict=True
+        ):
+            writer.writerow([*key, label, *logits, str(features)])
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -259,17 +269,19 @@ def _read_csv(path: Path) -> pa.Table:
         reader = csv.reader(file, strict=True)
         try:
             for line in reader:
-                _, timestamp, entity, label, *pair, vector = line
+                video, timestamp, entity, label, *pair, vector = line
                 as_number(timestamp)
-                keys.append((entity, timestamp, as_whole(label)))
+                keys.append((entity, timestamp, as_number(label)))  # published: 0.0 and 1.0
                 logits.append([as_number(text) for text in pair])
-                features.append(np.array(json.loads(vector), np.float32))
+                features.append(_vector(vector))
                 if (
                     len(pair) != 2
                     or features[-1].shape != (len(features[0]),)
                     or keys[-1][2] not in ava.LABEL_IDS.values()
                 ):
                     raise ValueError("fields or numbers are missing, or there are too many")
+                if video != path.stem:
+                    raise ValueError(f"video {video!r}, and the file is named after {path.stem!r}")
         except (ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
             raise UserError(
                 f"{path}, line {reader.line_num}: {error}; expected video_id, timestamp, entity_id, label, two logits "
@@ -288,3 +300,8 @@ def _read_csv(path: Path) -> pa.Table:
             "features": _fixed_lists(np.stack(features)[order]),
         }
     )
+
+
+def _vector(text: str) -> np.ndarray:
+    """A list of numbers as text, or of NumPy's: under NumPy 2 the published code writes "[np.float32(0.5), ...]"."""
+    return np.array(json.loads(NUMPY_NUMBER.sub(r"\1", text)), np.float32)

@@ -4,27 +4,35 @@ from collections.abc import Callable
 
 from torch import nn
 
-from core.models.context import ASC_Net
+from core.models.context import ASC_Net, SelfAttentionModule
 from core.models.light_asd import light_asd
 from core.models.lr_asd import lr_asd
-from core.models.pretrained import resnet18_two_streams, resnet34_two_streams, resnet50_two_streams
+from core.models.pretrained import (
+    resnet18_two_streams,
+    resnet18_two_streams_forward,
+    resnet34_two_streams,
+    resnet50_two_streams,
+)
 from core.models.track_encoder import TrackEncoder
+from core.models.two_stream import TwoStreamResNet
 
 __all__ = [
     "BACKBONES",
     "TRACK_ENCODERS",
     "ASC_Net",
+    "SelfAttentionModule",
+    "TwoStreamResNet",
     "light_asd",
     "lr_asd",
     "make_encoder",
-    "make_track_encoder",
     "reads_whole_tracks",
     "resnet18_two_streams",
+    "resnet18_two_streams_forward",
     "resnet34_two_streams",
     "resnet50_two_streams",
 ]
 
-# Encoders of clips: each constructor takes (pretrained, rgb_stack_size).
+# Encoders of clips: each constructor takes pretrained and rgb_stack_size by these names.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18_two_streams": resnet18_two_streams,
     "resnet34_two_streams": resnet34_two_streams,
@@ -37,25 +45,17 @@ TRACK_ENCODERS: dict[str, Callable[[], TrackEncoder]] = {"light_asd": light_asd,
 
 def reads_whole_tracks(name: str | Callable[..., nn.Module]) -> bool:
     """Whether the encoder that the configuration names reads whole tracks; otherwise it reads clips."""
-    return name in (*TRACK_ENCODERS, *TRACK_ENCODERS.values())
-
-
-def make_track_encoder(name: str | Callable[[], TrackEncoder]) -> TrackEncoder:
-    """The encoder of whole tracks that the configuration names, with random weights.
-
-    Args:
-        name: one of `TRACK_ENCODERS`, or one of its constructors.
-    """
-    return name() if callable(name) else TRACK_ENCODERS[name]()
+    return name in TRACK_ENCODERS
 
 
 def make_encoder(name: str | Callable[..., nn.Module], pretrained: bool | str, clip_length: int) -> nn.Module:
     """The encoder of clips that the configuration names, or makes with a constructor of its own.
 
     Args:
-        name: one of `BACKBONES`, or a callable that takes (pretrained, clip length), as old configurations have it.
+        name: one of `BACKBONES`, or a callable that takes pretrained and rgb_stack_size by these names, as the
+            published code calls it.
         pretrained: see `resnet18_two_streams`.
         clip_length: frames of a clip, odd.
     """
     constructor = name if callable(name) else BACKBONES[name]
-    return constructor(pretrained, clip_length)
+    return constructor(pretrained=pretrained, rgb_stack_size=clip_length)

@@ -9,27 +9,25 @@ from torch import Tensor, nn
 
 from core.clip_utils import CLASSES
 
-EMBEDDING_SIZE = 128  # of the attention's projections and of the LSTM's state
 
-
-class PairwiseAttention(nn.Module):
-    """Self-attention over all positions (time step, speaker) of a context, with a residual connection.
+class SelfAttentionModule(nn.Module):
+    """Pairwise attention of all positions (time step, speaker) of a context, with a residual connection.
 
     Args:
-        feature_size: channels of the input and output.
-        embedding_size: channels of the three projections.
+        inplanes: channels of the input and output.
+        planes: channels of the three projections.
     """
 
-    def __init__(self, feature_size: int, embedding_size: int = EMBEDDING_SIZE):
+    def __init__(self, inplanes: int, planes: int):
         super().__init__()
-        self.theta = nn.Conv2d(feature_size, embedding_size, kernel_size=1)
-        self.theta_bn = nn.BatchNorm2d(embedding_size)
-        self.phi = nn.Conv2d(feature_size, embedding_size, kernel_size=1)
-        self.phi_bn = nn.BatchNorm2d(embedding_size)
-        self.gamma = nn.Conv2d(feature_size, embedding_size, kernel_size=1)
-        self.gamma_bn = nn.BatchNorm2d(embedding_size)
-        self.omega = nn.Conv2d(embedding_size, feature_size, kernel_size=1)
-        self.omega_bn = nn.BatchNorm2d(feature_size)
+        self.theta = nn.Conv2d(inplanes, planes, kernel_size=1)
+        self.theta_bn = nn.BatchNorm2d(planes)
+        self.phi = nn.Conv2d(inplanes, planes, kernel_size=1)
+        self.phi_bn = nn.BatchNorm2d(planes)
+        self.gamma = nn.Conv2d(inplanes, planes, kernel_size=1)
+        self.gamma_bn = nn.BatchNorm2d(planes)
+        self.omega = nn.Conv2d(planes, inplanes, kernel_size=1)
+        self.omega_bn = nn.BatchNorm2d(inplanes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each position of a context attends to all others: (batch, feature, clip, speaker) -> the same shape."""
@@ -51,14 +49,17 @@ class ASC_Net(nn.Module):
     Args:
         clip_number: L, time steps in a context.
         candidate_speakers: S, speakers in a context, the target included.
+        hidden_units: channels of the attention's projections and of the LSTM's state.
         feature_size: length of the encoder's feature vector.
     """
 
-    def __init__(self, clip_number: int = 11, candidate_speakers: int = 3, feature_size: int = 1024):
+    def __init__(
+        self, clip_number: int = 11, candidate_speakers: int = 3, hidden_units: int = 128, *, feature_size: int = 1024
+    ):
         super().__init__()
-        self.sat = PairwiseAttention(feature_size)
-        self.lstm = nn.LSTM(feature_size, EMBEDDING_SIZE, batch_first=True)
-        self.fc_final = nn.Linear(clip_number * candidate_speakers * EMBEDDING_SIZE, CLASSES)
+        self.sat = SelfAttentionModule(feature_size, hidden_units)
+        self.lstm = nn.LSTM(feature_size, hidden_units, batch_first=True)
+        self.fc_final = nn.Linear(clip_number * candidate_speakers * hidden_units, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the target at the middle time step of each context.

@@ -5,6 +5,8 @@ published weights; they must not change.
 """
 
 import copy
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,43 +18,46 @@ from core.runtime.errors import UserError
 if TYPE_CHECKING:  # it takes a second to import
     from torchvision.models import ResNet
 
+STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")  # of a torchvision ResNet; each stream has its own
 EMBEDDING_SIZE = 128  # per stream, between the pooled features and the classifiers
 
 
 class TwoStreamResNet(nn.Module):
-    """Two residual networks, each with its own classifier, and a joint classifier on top of both.
+    """Two residual networks, each with its own classifier, and a joint classifier on top of both; random weights.
 
     Args:
-        trunk: a torchvision ResNet of 3 input channels; its weights start both streams.
-        rgb_stack_size: clip length, in frames.
-        trained: the trunk's weights are trained: the video stream's first convolution is the trunk's, repeated for
-            each stacked frame, and the audio stream's is its channel mean. Otherwise both are drawn anew, since
-            repeating a random filter would only average the frames.
+        block: torchvision's BasicBlock or Bottleneck.
+        layers: (4,) blocks in each stage of a stream.
+        rgb_stack_size: clip length, in frames, odd.
+        num_classes: logits of each classifier.
 
     Attributes:
         rgb_stack_size: clip length, in frames.
         feature_size: length of the feature vector of both streams together (1024 with basic blocks, 4096 with
             bottlenecks).
+
+    Raises:
+        UserError: the clip length is even.
     """
 
-    def __init__(self, trunk: "ResNet", rgb_stack_size: int = 11, trained: bool = False):
+    def __init__(self, block: type[nn.Module], layers: Sequence[int], rgb_stack_size: int, num_classes: int = CLASSES):
+        from torchvision.models import ResNet  # here: it takes a second to import
+
         super().__init__()
         if rgb_stack_size < 1 or rgb_stack_size % 2 == 0:
             raise UserError(
                 f"clip length {rgb_stack_size}: it must be an odd number of frames (the labelled frame and as many on "
                 "either side), such as 11"
             )
+        trunk = ResNet(block, layers)
         stream_size = trunk.fc.in_features
         self.rgb_stack_size = rgb_stack_size
         self.feature_size = 2 * stream_size
 
-        weight = trunk.conv1.weight if trained else None
-        self.audio_conv1 = _first_convolution(1, weight.mean(dim=1, keepdim=True) if trained else None)
+        self.audio_conv1 = _first_convolution(1)
         # The copies are of both batch norms and stages, so that the streams share no parameter.
         self.a_bn1, self.a_layer1, self.a_layer2, self.a_layer3, self.a_layer4 = _stages(trunk)
-        self.video_conv1 = _first_convolution(
-            3 * rgb_stack_size, weight.repeat(1, rgb_stack_size, 1, 1) if trained else None
-        )
+        self.video_conv1 = _first_convolution(3 * rgb_stack_size)
         self.v_bn1, self.v_layer1, self.v_layer2, self.v_layer3, self.v_layer4 = _stages(trunk)
         # Shared by the streams: none of the three has parameters.
         self.relu = nn.ReLU(inplace=True)
@@ -61,9 +66,9 @@ class TwoStreamResNet(nn.Module):
 
         self.fc_128_a = nn.Linear(stream_size, EMBEDDING_SIZE)
         self.fc_128_v = nn.Linear(stream_size, EMBEDDING_SIZE)
-        self.fc_final = nn.Linear(2 * EMBEDDING_SIZE, CLASSES)
-        self.fc_aux_a = nn.Linear(EMBEDDING_SIZE, CLASSES)
-        self.fc_aux_v = nn.Linear(EMBEDDING_SIZE, CLASSES)
+        self.fc_final = nn.Linear(2 * EMBEDDING_SIZE, num_classes)
+        self.fc_aux_a = nn.Linear(EMBEDDING_SIZE, num_classes)
+        self.fc_aux_v = nn.Linear(EMBEDDING_SIZE, num_classes)
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score the middle frame of each clip.
@@ -78,7 +83,7 @@ class TwoStreamResNet(nn.Module):
         Returns:
             Logits of (not speaking, speaking) of the face from both streams, (batch, 2); of anybody in the frame,
             from the audio alone, (batch, 2); of the face, from the video alone, (batch, 2); and the features
-            (batch, feature_size), the audio half first.
+            (batch, feature_size), the audio half first. With another num_classes that many logits.
         """
         a = self.maxpool(self.relu(self.a_bn1(self.audio_conv1(audio))))
         a = self.a_layer4(self.a_layer3(self.a_layer2(self.a_layer1(a))))
@@ -91,6 +96,20 @@ class TwoStreamResNet(nn.Module):
         a, v = self.relu(self.fc_128_a(a)), self.relu(self.fc_128_v(v))
         joint = self.fc_final(torch.cat((a, v.repeat(copies, 1)), dim=1))
         return joint, self.fc_aux_a(a), self.fc_aux_v(v), features
+
+
+def start_from_resnet(model: TwoStreamResNet, trunk: "ResNet") -> None:
+    """Let both streams begin with the weights of a trained image network of the same blocks.
+
+    The video stream's first convolution is the image network's, repeated for each stacked frame; the audio stream's is
+    its channel mean.
+    """
+    kernel = trunk.conv1.weight
+    with torch.no_grad():
+        model.audio_conv1.weight.copy_(kernel.mean(dim=1, keepdim=True))
+        model.video_conv1.weight.copy_(kernel.repeat(1, model.rgb_stack_size, 1, 1))
+    for stream, name in itertools.product("av", STAGES):
+        getattr(model, f"{stream}_{name}").load_state_dict(getattr(trunk, name).state_dict())
 
 
 def start_from_motion(model: TwoStreamResNet) -> None:
@@ -107,15 +126,11 @@ def start_from_motion(model: TwoStreamResNet) -> None:
         weight.copy_((filters - filters.mean(dim=1, keepdim=True)).reshape(weight.shape))
 
 
-def _first_convolution(channels: int, weight: Tensor | None) -> nn.Conv2d:
+def _first_convolution(channels: int) -> nn.Conv2d:
     convolution = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    if weight is None:
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNets
-    else:
-        convolution.weight = nn.Parameter(weight.detach().clone())
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNets
     return convolution
 
 
 def _stages(trunk: "ResNet") -> list[nn.Module]:
-    stages = (trunk.bn1, trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
-    return [copy.deepcopy(stage) for stage in stages]
+    return [copy.deepcopy(getattr(trunk, name)) for name in STAGES]

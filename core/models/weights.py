@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.models.context import EMBEDDING_SIZE
 from core.runtime.errors import UserError
 
 EXAMPLES = 3  # names shown of those that differ
@@ -84,9 +83,10 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: s
         )
     if differing == [CONTEXT_CLASSIFIER] and "lstm.weight_ih_l0" in expected and not (missing or extra):
         has, asked = (weights[CONTEXT_CLASSIFIER].shape[1] for weights in (found, expected))
+        units = expected["lstm.weight_hh_l0"].shape[1]
         raise UserError(
-            f"{what} {path}: it was trained with contexts of {has // EMBEDDING_SIZE} rows (clip length × speakers), "
-            f"and {asked // EMBEDDING_SIZE} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use "
+            f"{what} {path}: it was trained with contexts of {has // units} rows (clip length × speakers), "
+            f"and {asked // units} were asked for ({CONTEXT_CLASSIFIER} has {has} columns, not {asked}); use "
             "the clip length and the number of speakers of its training, or another checkpoint"
         )
     shapes = [f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}" for name in differing]

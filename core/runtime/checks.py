@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 Check = Callable[[Any], str | None]
@@ -91,3 +92,22 @@ def as_whole(text: str) -> int:
     if text.isascii() and "_" not in text and len(text) <= MOST_DIGITS:
         return int(text)
     raise ValueError(f"{text[:40]!r} is no whole number")
+
+
+def name_of(value: Any, home: ModuleType, names: Iterable[str]) -> Any:
+    """The name among `names` that stands in a module for an object; the object itself where none does.
+
+    A name stands for what it names, and for an object of that class with its default options.
+    """
+    for name in names:
+        meant = getattr(home, name)
+        if value is meant or (type(value) is meant and options_of(value) == options_of(meant())):
+            return name
+    return value
+
+
+def options_of(criterion: Any) -> str:
+    """With what an object of a class of torch.nn was made, as text."""
+    options = {name: value for name, value in vars(criterion).items() if name[0] != "_" and name != "training"}
+    options |= {name: value.tolist() for name, value in criterion.state_dict().items()}
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
