@@ -17,35 +17,30 @@ areas as Keras computes them instead. A small variant: test_keep_ratio: 0.01 in 
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ava_asd.arguments import add_arguments, add_device_argument, configuration, device
 from ava_asd.config import Config
-from ava_asd.evaluation import (
-    as_text,
-    evaluate_outputs,
-    nearest_windows,
-    plot_confusion,
-    predict,
-    write_results,
-)
+from ava_asd.evaluation import as_text, evaluate_output, nearest_windows, plot_confusion, predict, write_results
 from ava_asd.keras_metrics import evaluate_keras
 from ava_asd.keras_weights import HDF5_SUFFIXES
-from ava_asd.models import StaticNetwork, build, load_weights
+from ava_asd.layout import CROP_SETTINGS, MFCC_SETTINGS
+from ava_asd.models import StaticNetwork, load_weights
 from ava_asd.windows import Windows
 from core.evaluation.official import read_groundtruth
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import make_folder
-from core.training.runs import STATE
+from core.training.runs import SETTINGS, STATE
 
 RESULTS = "evaluation-results.csv"
 WEIGHT_SUFFIXES = (".pth", ".pt", *HDF5_SUFFIXES)
-SETTINGS = "settings.json"  # of a run folder
+# What the weights of a run are for; evaluated with other settings they give other numbers.
+INPUT_SETTINGS = (*CROP_SETTINGS, *MFCC_SETTINGS, "sequence_size", "vid_frame_size", "mfcc_frame_size", "classes")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments.legacy:
         make_folder(arguments.out)
 
-    model = build(config.mode, config.audio_shape, config.video_shape)
+    model = StaticNetwork(config.mode, config.audio_shape, config.video_shape)
     files = weight_files(arguments.weights_path) if arguments.weights_path else [arguments.weights_file]
     for path in files:  # check all of them before hours of work
         load_weights(model, path)
 
     for folder in dict.fromkeys(path.parent for path in files):
-        warn_of_other_classes(folder, config)
+        check_settings(folder, config)
 
     windows = Windows(config, arguments.data, "test")
     speaking = np.asarray(windows.class_id) == config.speaking_class
@@ -93,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(speaking):,} test samples, {speaking.sum():,} of them speaking; mode {config.mode}, on {where}")
     if windows.without_audio:
         print(f"left out: {windows.without_audio:,} samples whose audio would reach beyond their video's")
+    predicted = partial(predict, model, windows, device=where, batch_size=config.batch_size)
     if arguments.legacy:
-        scores = predict(model, windows, where, config.batch_size, arguments.weights_file)
+        scores = predicted(weights=arguments.weights_file)
         print_legacy(arguments.weights_file, model, scores, windows.class_id, config)
         return
 
@@ -104,9 +100,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in files:
         print(f"\n{path}")
         load_weights(model, path)
-        scores = predict(model, windows, where, config.batch_size, path)
-        outputs = evaluate_outputs(model, scores, speaking, config.speaking_class, groundtruth, nearest)
-        results[str(path)] = outputs
+        probability = predicted(weights=path)[:, :, config.speaking_class]
+        outputs = results[str(path)] = {
+            name: evaluate_output(speaking, probability[:, position], groundtruth, nearest)
+            for position, name in enumerate(model.outputs)
+        }
         print(as_text(outputs))
         if arguments.weights_path:  # after each, so that an interrupt loses nothing
             write_results(arguments.out / RESULTS, results)
@@ -147,17 +145,27 @@ def natural_order(path: Path) -> list[str | int]:
     return [text, *(int(part) if position % 2 == 0 else part for position, part in enumerate(rest))]
 
 
-def warn_of_other_classes(folder: Path, config: Config) -> None:
-    """Warn where the settings beside the weights have other classes; the weights alone do not show it."""
+def check_settings(folder: Path, config: Config) -> None:
+    """Check the settings of the run that weights are of; a note where there are none beside them.
+
+    Raises:
+        UserError: the run had other classes, or other faces or MFCCs.
+    """
     try:
-        classes = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["config"]["classes"]
-    except (OSError, ValueError, KeyError, TypeError):  # weights from elsewhere
-        return
-    if classes != config.classes:
+        trained = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["config"]
+        differing = [
+            f"{name} {trained[name]}, configured is {getattr(config, name)}"
+            for name in INPUT_SETTINGS
+            if trained[name] != getattr(config, name)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # weights from elsewhere
         print(
-            f"warning: the weights in {folder} were trained with the classes {classes}, configured are "
-            f"{dict(config.classes)}: scores of speaking and of not speaking are mixed up",
-            file=sys.stderr,
+            f"note: no settings of ava-train beside the weights in {folder}: the configured ones are taken for theirs"
+        )
+        return
+    if differing:
+        raise UserError(
+            f"the weights in {folder} were trained with {'; '.join(differing)}: set what they were trained with"
         )
 
 

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
+import pandas as pd
 import torch
 from sklearn.metrics import ConfusionMatrixDisplay, average_precision_score, classification_report, confusion_matrix
 from tqdm import tqdm
 
 from ava_asd.models import StaticNetwork
-from ava_asd.windows import Windows
+from ava_asd.windows import THREADS, Windows, scaled
 from core.evaluation import metrics
 from core.evaluation.official import Groundtruth
+from core.inputs.loading import load_batches
+from core.inputs.sampling import ShuffledBatches
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
 CLASS_NAMES = ("not speaking", "speaking")
-TIME_DIGITS = 6  # distances are compared to the microsecond, so that rounding errors decide no ties
 
 OUTPUTS = ("audio", "video", "main")
 TITLES = {
@@ -65,7 +65,7 @@ class OutputResult:
 
 
 def predict(
-    model: StaticNetwork, windows: Windows, device: torch.device, batch_size: int, weights: str | Path = "the network"
+    model: StaticNetwork, windows: Windows, *, device: torch.device, batch_size: int, weights: str | Path
 ) -> np.ndarray:
     """The probability of each class from each output, in evaluation.
 
@@ -85,15 +85,15 @@ def predict(
     model.to(device).eval()
     scores = []
     with torch.inference_mode(), tqdm(total=len(windows), desc="predict", unit=" windows", disable=None) as bar:
-        for audio, video, classes in windows.batches(batch_size):
-            logits = torch.stack(model.logits(audio.to(device), video.to(device)), dim=1)
+        for batch in load_batches(windows, ShuffledBatches(len(windows), batch_size, shuffle=False), THREADS, device):
+            logits = torch.stack(model.logits(batch.audio, scaled(batch.video)), dim=1)
             if not logits.isfinite().all():
                 raise UserError(
                     f"{weights}: its scores are not finite: the weights are not finite or too large; give those of a "
                     "training that has not diverged"
                 )
             scores.append(torch.softmax(logits.cpu().double(), dim=2).numpy())
-            bar.update(len(classes))
+            bar.update(len(logits))
     return np.concatenate(scores)
 
 
@@ -114,38 +114,23 @@ def nearest_windows(
     Raises:
         UserError: no window's entity is in the annotations.
     """
-    rows = groundtruth.rows
-    video, entity = (
-        pa.compute.index_in(pa.array(names, pa.string()), rows.names(column)).fill_null(-1).to_numpy().astype(np.int64)
-        for names, column in ((video_ids, "video_id"), (entity_ids, "entity_id"))
-    )
     # Custom sets may name the faces of each video from 1 on.
-    entities = len(rows.names("entity_id"))
-    entity = np.where((video >= 0) & (entity >= 0), video * entities + entity, -1)
-    if not (entity >= 0).any():
+    names = ["video_id", "entity_id"]
+    faces = pd.DataFrame({name: groundtruth.rows.table[name].to_pandas().astype(object) for name in names})
+    windows = pd.DataFrame({"video_id": video_ids, "entity_id": entity_ids}, dtype=object)
+    for table, times in ((faces, groundtruth.rows.numbers("frame_timestamp")), (windows, timestamps)):
+        # Whole microseconds, so that rounding errors decide no ties.
+        table["time"], table["row"] = np.round(times * 1e6).astype(np.int64), np.arange(len(table))
+    by_time = (table.sort_values("time", kind="stable") for table in (faces, windows))
+    matched = pd.merge_asof(*by_time, on="time", by=names, direction="nearest", suffixes=("", "_of_window"))
+    nearest = np.full(len(faces), -1)
+    nearest[matched["row"]] = matched["row_of_window"].fillna(-1)
+    if (nearest < 0).all():
         raise UserError(
-            f"no evaluated face is in the original annotations ({rows.sources[0]}, ...): the windows were made "
-            "from others; check test_ann_dir, or run 'ava-extract annotations' again"
+            f"no evaluated face is in the original annotations ({groundtruth.rows.sources[0]}, ...): the windows were "
+            "made from others; check test_ann_dir, or run 'ava-extract annotations' again"
         )
-    face = rows.codes("video_id").astype(np.int64) * entities + rows.codes("entity_id")
-    time = rows.numbers("frame_timestamp")
-    # A whole number for each (entity, time), in their order: one binary search serves all faces.
-    instants, instant = np.unique(np.concatenate([time, timestamps]), return_inverse=True)
-    keys = np.concatenate([face, entity]) * len(instants) + instant
-    faces, windows = keys[: len(time)], keys[len(time) :]
-    order = np.argsort(windows, kind="stable")
-    entity, timestamps = entity[order], timestamps[order]
-    after = np.searchsorted(windows[order], faces, side="right")
-
-    def distance(position: np.ndarray) -> np.ndarray:
-        inside = position.clip(0, len(order) - 1)
-        same = (position == inside) & (entity[inside] == face)
-        return np.where(same, np.round(np.abs(timestamps[inside] - time), TIME_DIGITS), np.inf)
-
-    to_before, to_after = distance(after - 1), distance(after)
-    nearest = np.where(to_before <= to_after, after - 1, after)
-    evaluated = np.isfinite(np.minimum(to_before, to_after))
-    return np.where(evaluated, order[nearest.clip(0, len(order) - 1)], -1)
+    return nearest
 
 
 def evaluate_output(
@@ -175,29 +160,6 @@ def evaluate_output(
     )
 
 
-def evaluate_outputs(
-    model: StaticNetwork,
-    scores: np.ndarray,
-    speaking: np.ndarray,
-    speaking_class: int,
-    groundtruth: Groundtruth,
-    nearest: np.ndarray,
-) -> dict[str, OutputResult]:
-    """The numbers of all outputs of a model, by the names of the outputs.
-
-    Args:
-        model: gives the names.
-        scores: (window, output, class) probabilities, from `predict`.
-        speaking: (window,) bool.
-        speaking_class: column of the probability of speaking.
-        groundtruth, nearest: as in `evaluate_output`.
-    """
-    return {
-        name: evaluate_output(speaking, scores[:, position, speaking_class], groundtruth, nearest)
-        for position, name in enumerate(model.outputs)
-    }
-
-
 def write_results(path: str | Path, results: Mapping[str, Mapping[str, OutputResult]]) -> None:
     """Write the numbers of several weight files as a csv with `COLUMNS`; outputs that a mode lacks stay empty.
 
@@ -206,13 +168,13 @@ def write_results(path: str | Path, results: Mapping[str, Mapping[str, OutputRes
         results: name of a weight file -> output -> numbers.
     """
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for weights, outputs in results.items():
             line = {"weights": weights}
             for output, result in outputs.items():
-                line |= {f"{output}_{name}": getattr(result, name) for name in ("accuracy", "map", "ap_sp", "ap_ns")}
-                line |= {f"{output}_auc": result.auc, f"orig_{output}_map": result.orig_map}
+                numbers = {f"{output}_{name}": value for name, value in vars(result).items()}
+                line |= {f"orig_{output}_map": numbers.pop(f"{output}_orig_map"), **numbers}
             writer.writerow(line)
 
 

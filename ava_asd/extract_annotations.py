@@ -1,6 +1,5 @@
 """Windows of consecutive faces, which are the samples, from the faces that were extracted."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +7,38 @@ import pyarrow as pa
 
 from ava_asd.config import Config
 from ava_asd.extract_videos import STEP, settings_of
-from ava_asd.layout import VideoFolder
-from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings
+from ava_asd.layout import ANNOTATION_KEYS, VideoFolder, video_folder
+from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings, write_samples
 from ava_asd.stores import read_faces
 from ava_asd.tracks import window_starts
-from core.runtime.errors import MediaError, UserError
+from core.formats.ava import annotation_files
+from core.runtime import parallel
+from core.runtime.errors import UserError
+from core.runtime.files import fingerprint
 
 
-def samples_of(tables: Iterable[pa.Table], config: Config, videos: Iterable[VideoFolder]) -> Samples:
-    """The samples of several videos as one table.
+def extract_samples(config: Config, data: Path, split: str) -> int:
+    """Write the samples of a split, "train" or "test"; the exit status. Videos that were not extracted are left out.
 
-    Args:
-        tables: of `windows_of`, one for each video.
-        config: that they were made with.
-        videos: that they are of.
+    Raises:
+        UserError: there are no annotations, or the split has no window.
     """
-    table = pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries().combine_chunks()
-    return Samples(table, {**window_settings(config), ANNOTATIONS: {v.path.name: v.annotations() for v in videos}})
+    path = config.path(data, f"{split}_annotations_full")
+    files = annotation_files(config.path(data, ANNOTATION_KEYS[split]))
+    tables, sources, broken = [SCHEMA.empty_table()], dict.fromkeys(files), {}
+    for name, annotations in files.items():
+        try:
+            tables.append(windows_of(video_folder(config, data, name), annotations, config))
+            sources[name] = fingerprint(annotations)
+        except UserError as error:
+            broken[name] = str(error)
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    if len(table) == 0:
+        why = next(iter(broken.values()), f"no face track has {config.video_window} faces at {config.fps:g} a second")
+        raise UserError(f"no samples for {split}_annotations_full: {why}")
+    write_samples(path, Samples(table, {**window_settings(config), ANNOTATIONS: sources}))
+    print(f"{split}: {len(table):,} samples of {config.video_window} faces")
+    return parallel.report(broken, len(files), path)
 
 
 def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Table:
@@ -34,14 +48,11 @@ def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Tab
     label and time are those of the last face.
 
     Raises:
-        MediaError: the video was not extracted, or with other settings or annotations.
+        UserError: the video was not extracted, or with other settings or annotations.
     """
-    try:
-        folder.check(STEP, settings_of(config, annotations))
-        folder.start_s()
-        faces = read_faces(folder.faces)
-    except UserError as error:
-        raise MediaError(str(error)) from error
+    folder.check(STEP, settings_of(config, annotations))
+    folder.start_s()
+    faces = read_faces(folder.faces)
     length = config.video_window
     first = window_starts(faces["track"].to_numpy(), length, config.ann_stride)
     last = first + length - 1

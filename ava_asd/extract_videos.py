@@ -2,7 +2,6 @@
 
 import math
 import os
-import wave
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ava_asd.stores import open_crops, read_audio, read_faces
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core.boxes import pixel_edges
 from core.formats import ava
-from core.media.audio import decode_audio
+from core.media.audio import extract_audio
 from core.media.container import MediaFile, find_video
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError, UserError
@@ -41,12 +40,18 @@ def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos
         videos: folder of the videos.
 
     Raises:
-        MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time.
+        MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time; or the
+            folder holds frames or audio from elsewhere.
         UserError: the annotations are faulty.
     """
     made_with = settings_of(config, annotations)
     if is_whole(folder, config, made_with, videos):
         return
+    if not folder.record(STEP).is_file() and (folder.audio.is_file() or folder.frame(1).is_file()):
+        raise MediaError(
+            f"{folder.path} holds frames or audio that this ava-extract did not write, and would replace them: set "
+            "another extracted_path, or move the folder away"
+        )
     video = find_video(videos, folder.path.name)
     identity = identity_of(video)
     faces = face_grid(ava.read_annotations(annotations), config.fps)
@@ -57,7 +62,7 @@ def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos
     folder.begin(STEP)
     folder.begin("mfccs")
     with MediaFile(video) as media:
-        extract_audio(media, folder.audio, start_s, end_s)
+        extract_audio(media, folder.audio, start_s=start_s, end_s=end_s, sample_rate=None)
         sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
     with atomic_write(folder.path / folder.start_ts) as temporary:
@@ -109,30 +114,6 @@ def is_jpeg(path: Path) -> bool:
         return False
 
 
-def extract_audio(media: MediaFile, wav: Path, start_s: float, end_s: float) -> None:
-    """Write the audio of a time span as a mono wav at the video's own sample rate, which its MFCCs depend on.
-
-    Raises:
-        MediaError: the video has no audio, or none at that time.
-    """
-    if media.audio is None:
-        raise MediaError(f"{media.path} has no audio stream")
-    rate = media.audio.sample_rate
-    first, last = round(start_s * rate), round(end_s * rate)
-    begin = 0  # of a block, in samples
-    with atomic_write(wav) as temporary, wave.open(str(temporary), "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        for block in decode_audio(media, rate):
-            out.writeframes(block[max(0, first - begin) : max(0, last - begin)].tobytes())
-            begin += len(block)
-            if begin >= last:
-                break
-        if begin <= first:
-            raise MediaError(f"{media.path}: its audio ends at {begin / rate:.2f} s, before the first face")
-
-
 def extract_frames(
     media: MediaFile, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
 ) -> tuple[np.ndarray, int]:
@@ -145,21 +126,33 @@ def extract_frames(
         MediaError: the video is unreadable, or its frames do not span all faces.
     """
     count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
+    boxes, sizes = ava.boxes(faces), np.zeros((len(faces), 2), np.int32)
+    waiting = faces.groupby("frame").indices  # number of a frame -> its faces
+    shape = (len(faces), config.channels, config.height, config.width)
     with atomic_write(folder.crops) as temporary, temporary.open("wb") as file:
-        cutter = FaceCutter(file, faces, config)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        header = file.tell()
         for number, frame in sampled(read_frames(media, start_s, end_s), start_s, config.fps, count):
-            if number in cutter.of_frame and frame.time_s > start_s + (number + 0.5) / config.fps:
+            if number in waiting and frame.time_s > start_s + (number + 0.5) / config.fps:
                 raise MediaError(
                     f"{media.path}: the frames begin at {frame.time_s:.2f} s, after a face that is annotated"
                 )
             with atomic_write(folder.frame(number)) as temporary_jpeg:
                 temporary_jpeg.write_bytes(_jpeg(frame))
-            cutter.cut(number, frame)
-        cutter.check_all(media.path)
+            for face in waiting.pop(number, ()):
+                crop, sizes[face] = cut_face(frame, boxes[face], config)
+                file.seek(header + int(face) * crop.nbytes)  # faces are stored by track, frames come by time
+                file.write(crop.tobytes())
+        if waiting:
+            face = faces.iloc[waiting[min(waiting)][0]]
+            raise MediaError(
+                f"{media.path}: the frames end before {face['time_s']:.2f} s, where entity {face['entity_id']} is "
+                "annotated"
+            )
     frames = number
     while folder.frame(number := number + 1).is_file():  # of an extraction with more frames
         folder.frame(number).unlink()
-    return cutter.sizes, frames
+    return sizes, frames
 
 
 def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:
@@ -184,51 +177,22 @@ def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> 
         number += 1
 
 
-class FaceCutter:
-    """Cuts faces at network size and writes them to an .npy file in the order of their table.
+def cut_face(frame: Frame, box: np.ndarray, config: Config) -> tuple[np.ndarray, tuple[int, int]]:
+    """A face at network size, and its size in the video.
 
     Args:
-        file: open for writing; filled with (face, channel, row, column) uint8.
-        faces: rows with boxes and `frame`.
+        frame: that shows the face.
+        box: ([x1, y1, x2, y2],) float64 fractions of the frame.
         config: width, height and channels.
 
-    Attributes:
-        sizes: (face, [width, height]) int32 pixels of the faces cut so far.
+    Returns:
+        (channel, row, column) uint8, grey or blue, green, red; and (width, height) in pixels of the video.
     """
-
-    def __init__(self, file, faces: pd.DataFrame, config: Config):
-        self.file, self.config = file, config
-        shape = (len(faces), config.channels, config.height, config.width)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        self.offset, self.bytes = file.tell(), math.prod(shape[1:])
-        self.boxes, self.sizes = ava.boxes(faces), np.zeros((len(faces), 2), np.int32)
-        self.of_frame = faces.groupby("frame").indices
-        self.time_s, self.entity = faces["time_s"].to_numpy(), faces["entity_id"].to_numpy()
-
-    def cut(self, number: int, frame: Frame) -> None:
-        """Cut the faces of a frame."""
-        for face in self.of_frame.pop(number, ()):
-            x1, y1, x2, y2 = pixel_edges(
-                self.boxes[face] * np.tile([frame.width, frame.height], 2), frame.width, frame.height
-            )
-            self.sizes[face] = x2 - x1, y2 - y1
-            region = frame.grey_region if self.config.channels == 1 else frame.bgr_region
-            # Bilinear, and blue before red, as in the published loader.
-            crop = cv2.resize(region(x1, y1, x2, y2), (self.config.width, self.config.height))
-            planes = crop[None] if self.config.channels == 1 else crop.transpose(2, 0, 1)
-            self.file.seek(self.offset + int(face) * self.bytes)
-            self.file.write(planes.tobytes())
-
-    def check_all(self, video: Path) -> None:
-        """Raise a MediaError if a face was not cut."""
-        if self.of_frame:
-            faces = min(self.of_frame.items())[1]
-            face = faces[0]
-            raise MediaError(
-                f"{video}: the frames end before {self.time_s[face]:.2f} s, where entity {self.entity[face]} is "
-                "annotated"
-            )
+    x1, y1, x2, y2 = pixel_edges(box * np.tile([frame.width, frame.height], 2), frame.width, frame.height)
+    region = frame.grey_region if config.channels == 1 else frame.bgr_region
+    # Bilinear, and blue before red, as in the published loader.
+    crop = cv2.resize(region(x1, y1, x2, y2), (config.width, config.height))
+    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(crop), 2, 0)), (x2 - x1, y2 - y1)
 
 
 def write_faces(path: Path, faces: pd.DataFrame, sizes: np.ndarray) -> None:

@@ -35,57 +35,43 @@ def evaluate_keras(
         for position, _ in enumerate(outputs)
     ]
     accuracies = [float(np.mean(scores[:, position].argmax(axis=1) == classes)) for position, _ in enumerate(outputs)]
-    targets = np.eye(2, dtype=bool)[classes].ravel()
-    counts = count_at_thresholds(targets, scores[:, -1].ravel())
+    areas = areas_under_curves(np.eye(2, dtype=bool)[classes].ravel(), scores[:, -1].ravel())
     loss = sum(weights[name] * entropy for name, entropy in zip(outputs, entropies, strict=True)) + penalty
     return {
         "loss": float(loss),
         **{f"{name}_accuracy": value for name, value in zip(outputs, accuracies, strict=True)},
-        "auroc": roc_area(*counts),
-        "aupr": precision_recall_area(*counts),
+        "auroc": areas[0],
+        "aupr": areas[1],
     }
 
 
-def count_at_thresholds(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """True and false positives at each of the thresholds, ascending, where score > threshold is positive.
+def areas_under_curves(targets: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Areas under the ROC curve and under precision over recall.
+
+    They are counted at thresholds, where score > threshold is positive, with straight lines between the points of the
+    ROC curve. Between two points of the other, true positives are taken to grow in proportion to all predicted
+    positives (Davis and Goadrich, "The Relationship Between Precision-Recall and ROC Curves", ICML 2006). With
+    TP = slope P + intercept, the area is the integral of TP / P over TP / positives:
+    slope (dTP + intercept log(P1 / P0)) / positives, where the logarithm counts as 0 if nothing is predicted positive
+    at one of the ends.
 
     Args:
-        targets: (n,) bool.
+        targets: (n,) bool; both values occur.
         scores: (n,) 0 to 1; compared as float32, as Keras does.
-
-    Returns:
-        True positives and false positives, (threshold,) int64 each; the numbers of positives and of negatives.
     """
     inner = np.arange(1, THRESHOLDS - 1) / (THRESHOLDS - 1)
     thresholds = np.array([-MARGIN, *inner, 1 + MARGIN], np.float32)
     scores = scores.astype(np.float32)
+    true, false = (
+        len(part) - np.searchsorted(np.sort(part), thresholds, side="right")
+        for part in (scores[targets], scores[~targets])
+    )
+    positives, negatives = true[0], false[0]  # the first threshold is below all scores
+    roc = np.trapezoid(true[::-1] / positives, false[::-1] / negatives)
 
-    def above(values: np.ndarray) -> np.ndarray:
-        return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
-
-    return above(scores[targets]), above(scores[~targets]), int(targets.sum()), int((~targets).sum())
-
-
-def roc_area(true_positives: np.ndarray, false_positives: np.ndarray, positives: int, negatives: int) -> float:
-    """Area under the ROC curve between the thresholds' points, by the trapezoidal rule."""
-    recall, fall_out = true_positives / positives, false_positives / negatives
-    return float(np.trapezoid(recall[::-1], fall_out[::-1]))
-
-
-def precision_recall_area(
-    true_positives: np.ndarray, false_positives: np.ndarray, positives: int, negatives: int
-) -> float:
-    """Area under precision over recall, interpolated between the thresholds' points.
-
-    Between two thresholds true positives are taken to grow in proportion to all predicted positives (Davis and
-    Goadrich, "The Relationship Between Precision-Recall and ROC Curves", ICML 2006). With TP = slope P + intercept,
-    the area is the integral of TP / P over TP / positives: slope (dTP + intercept log(P1 / P0)) / positives, where the
-    logarithm counts as 0 if nothing is predicted positive at one of the ends.
-    """
-    predicted = true_positives + false_positives
-    more_true = true_positives[:-1] - true_positives[1:]
-    more, low, high = predicted[:-1] - predicted[1:], predicted[1:], predicted[:-1]
+    predicted = true + false
+    more_true, more, low, high = -np.diff(true), -np.diff(predicted), predicted[1:], predicted[:-1]
     slope = np.divide(more_true, more, out=np.zeros(len(more)), where=more > 0)
-    intercept = true_positives[1:] - slope * low
+    intercept = true[1:] - slope * low
     ratio = np.divide(high, low, out=np.ones(len(more)), where=(high > 0) & (low > 0))
-    return float(np.sum(slope * (more_true + intercept * np.log(ratio))) / positives)
+    return float(roc), float(np.sum(slope * (more_true + intercept * np.log(ratio))) / positives)

@@ -9,8 +9,7 @@
                                 videos.json         what frames, audio and faces were made with
                                 mfccs.json          what the MFCCs were made with
 
-Frames, audio and start_ts are the published layout. Each json file is written last, once
-its step is finished.
+Frames, audio and start_ts are the published layout. Each json file is empty ({}) while its step is unfinished.
 """
 
 import json
@@ -23,18 +22,20 @@ from typing import Any
 from ava_asd.config import Config
 from ava_asd.mfcc import VERSION
 from core.formats.ava import annotation_files
-from core.runtime.errors import UserError
+from core.runtime.checks import number, whole
+from core.runtime.errors import MediaError, UserError
 from core.runtime.files import write_json
 
 SPLITS = ("train", "test")
 ANNOTATION_KEYS = {"train": "train_ann_dir", "test": "test_ann_dir"}  # of the configuration
 CROP_SETTINGS = ("fps", "width", "height", "channels")
 MFCC_SETTINGS = ("mfcc_window_size", "stride", "nmfcc", "apply_mean", "apply_stddev")
-# What the json files must hold; hop_s is the time from one MFCC vector to the next, in seconds.
+# What the json files must hold; and of it how many frames there are, or the seconds from one MFCC vector to the next.
 RECORDED = {
     "videos": {*CROP_SETTINGS, "eps", "annotations", "video", "frames"},
-    "mfccs": {*MFCC_SETTINGS, "start_ts", "sound_bytes", "hop_s"},
+    "mfccs": {*MFCC_SETTINGS, "start_ts", "audio", "hop_s"},
 }
+COUNTED = {"videos": ("frames", whole(1)), "mfccs": ("hop_s", number(0))}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class VideoFolder:
     def crops(self) -> Path:
         return self.path / "crops.npy"
 
+    def record(self, step: str) -> Path:
+        """What a step of ava-extract, "videos" or "mfccs", was made with."""
+        return self.path / f"{step}.json"
+
     def frame(self, number: int) -> Path:
         """The image of a frame, counted from 1."""
         return self.path / f"{number}.jpg"
@@ -73,27 +78,29 @@ class VideoFolder:
         """The time of the first frame and the first sample in seconds of the video.
 
         Raises:
-            UserError: the file is absent or holds no such number.
+            MediaError: the file is absent or holds no such number.
         """
         path = self.path / self.start_ts
         if not path.is_file():
-            raise UserError(f"no {path}, which holds the time of the first frame: run 'ava-extract videos'")
+            raise MediaError(f"no {path}, which holds the time of the first frame: run 'ava-extract videos'")
         text = path.read_text(encoding="utf-8", errors="replace").strip()
         try:
             seconds = float(text)
         except ValueError:
             seconds = math.nan
         if not math.isfinite(seconds):
-            raise UserError(f"{path} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'")
+            raise MediaError(f"{path} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'")
         return seconds
 
     def made_with(self, step: str) -> dict[str, Any] | None:
-        """What a step of ava-extract, "videos" or "mfccs", was finished with, `RECORDED`; None where it was not."""
+        """What a step was finished with, `RECORDED`; None where it was not."""
+        counted, check = COUNTED[step]
         try:
-            found = json.loads((self.path / f"{step}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = json.loads(self.record(step).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) and found.keys() >= RECORDED[step] else None
+        good = isinstance(found, dict) and found.keys() >= RECORDED[step] and check(found[counted]) is None
+        return found if good else None
 
     def check(self, step: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """What a step was finished with, `RECORDED`, which must be as wanted.
@@ -111,18 +118,13 @@ class VideoFolder:
             raise UserError(f"{self.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
         return found
 
-    def annotations(self) -> str | None:
-        """SHA-256 of the annotations that the stored faces are from; None where "videos" was not finished."""
-        made_with = self.made_with("videos")
-        return made_with["annotations"] if made_with else None
-
     def begin(self, step: str) -> None:
         """Mark a step as unfinished."""
-        (self.path / f"{step}.json").unlink(missing_ok=True)
+        write_json(self.record(step), {})
 
     def finish(self, step: str, made_with: Mapping[str, Any]) -> None:
         """Mark a step as finished."""
-        write_json(self.path / f"{step}.json", made_with)
+        write_json(self.record(step), made_with)
 
 
 def video_folder(config: Config, data: Path, video_id: str) -> VideoFolder:

@@ -17,19 +17,18 @@ LEAST_POWER = 1e-10
 WINDOWS_AT_ONCE = 4096  # limits the memory that the spectra of a long recording take
 
 
-def mfcc(samples: np.ndarray, sample_rate: int, coefficients: int, window_s: float, stride_s: float) -> np.ndarray:
+def mfcc(samples: np.ndarray, sample_rate: int, *, coefficients: int, window: int, stride: int) -> np.ndarray:
     """The MFCCs of audio; vector i is of the window around sample i * stride.
 
     Args:
         samples: (sample,) float, -1 to 1; more than half a window.
         sample_rate: samples per second.
         coefficients: of a vector, at most `BANDS`.
-        window_s, stride_s: seconds; both become whole numbers of samples.
+        window, stride: samples, of `whole_samples`.
 
     Returns:
         (coefficient, vector) float32, `vectors` of them.
     """
-    window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
     padded = np.pad(np.asarray(samples, np.float32), window // 2, mode="reflect")
     windows = torch.from_numpy(padded).unfold(0, window, stride)
     hann = torch.hann_window(window)
@@ -57,9 +56,8 @@ def mel_filters(highest_hz: float, bins: int) -> torch.Tensor:
     return (triangles * 2 / (high - low)).float()
 
 
-def vectors(samples: int, sample_rate: int, window_s: float, stride_s: float) -> int:
+def vectors(samples: int, window: int, stride: int) -> int:
     """How many vectors `mfcc` makes of a number of samples."""
-    window, stride = whole_samples(window_s, sample_rate), whole_samples(stride_s, sample_rate)
     return 1 + (samples + window // 2 * 2 - window) // stride
 
 

@@ -100,17 +100,27 @@ class Tower(nn.Module):
 class StaticNetwork(nn.Module):
     """A network of any mode: its towers, in the audio-visual modes an output on each, and an output on top of all.
 
+    Its weights are random. The shapes that are not given are the published ones.
+
     Args:
-        mode: one of `MODES`.
-        audio_shape, video_shape: as for `build`.
+        mode: one of `MODES`. "s_a" is called with audio, "s_v" with video, "s_av" and "s_av_fc" with audio and video.
+        audio_shape: (1, coefficients, MFCC vectors) of a sample.
+        video_shape: (channels, frames, height, width) of a sample.
 
     Attributes:
         mode: one of `MODES`.
         outputs: names of the outputs, in the order of the logits.
+
+    Raises:
+        UserError: the mode is unknown.
     """
 
-    def __init__(self, mode: str, audio_shape: Sequence[int], video_shape: Sequence[int]):
+    def __init__(
+        self, mode: str, audio_shape: Sequence[int] = (1, 13, 20), video_shape: Sequence[int] = (1, 5, 100, 100)
+    ):
         super().__init__()
+        if mode not in MODES:
+            raise UserError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
         self.mode, self.outputs = mode, MODES[mode]
         dense = mode != "s_av_fc"
         channels, *sides = audio_shape
@@ -169,32 +179,11 @@ class StaticNetwork(nn.Module):
         return L2 * sum(kernel.square().sum() for kernel in kernels)
 
 
-def build(
-    mode: str,
-    audio_shape: tuple[int, int, int] = (1, 13, 20),
-    video_shape: tuple[int, int, int, int] = (1, 5, 100, 100),
-) -> StaticNetwork:
-    """A network with random weights.
-
-    Args:
-        mode: one of `MODES`. "s_a" gives a module with forward(audio), "s_v" forward(video), both to the logits of
-            their one output; "s_av" and "s_av_fc" forward(audio, video) to the logits (a_out, v_out, main_out).
-        audio_shape: (1, coefficients, MFCC vectors) of a sample.
-        video_shape: (channels, frames, height, width) of a sample.
-
-    Raises:
-        UserError: the mode is unknown.
-    """
-    if mode not in MODES:
-        raise UserError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
-    return StaticNetwork(mode, audio_shape, video_shape)
-
-
 def load_weights(model: StaticNetwork, path: str | Path) -> None:
     """Load a file's weights into `model`, all of them and nothing else.
 
     Args:
-        model: from `build`, changed in place; its weights stay on their device.
+        model: changed in place; its weights stay on their device.
         path: a state dict written by torch.save, or a Keras HDF5 file (weights alone, or a whole model).
 
     Raises:

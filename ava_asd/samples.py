@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from ava_asd.config import Config
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
+COMMANDS = {"full": "ava-extract annotations", "subset": "ava-subset"}  # kind of a table -> what writes it
+MAGIC = b"ARROW1"  # how the files begin
 MADE_WITH = b"made_with"  # key of the schema's metadata
 ANNOTATIONS = "annotations"
 SCHEMA = pa.schema(
@@ -40,7 +41,8 @@ class Samples:
     Attributes:
         table: rows with `SCHEMA`, dictionaries unified.
         made_with: fps, window (faces) and ann_stride; `ANNOTATIONS` holds, for each video, the SHA-256 of what the
-            samples' times and labels are from; of a subset also how it was chosen.
+            samples' times and labels are from, or None for one that could not be used; of a subset also how it was
+            chosen.
     """
 
     table: pa.Table
@@ -70,26 +72,35 @@ def window_settings(config: Config) -> dict[str, Any]:
 
 
 def write_samples(path: Path, samples: Samples) -> None:
-    """Write a table of samples, whole or not at all."""
+    """Write a table of samples, whole or not at all.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if path.is_file() and path.open("rb").read(len(MAGIC)) != MAGIC:
+        raise UserError(
+            f"{path} is no table of samples (perhaps one of the published ava_asd), so it is not replaced: move it "
+            "away, or set another name in the configuration"
+        )
     schema = samples.table.schema.with_metadata({MADE_WITH: json.dumps(dict(samples.made_with))})
     with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_table(samples.table.replace_schema_metadata(schema.metadata))
 
 
-def read_samples(
-    path: Path, config: Config, command: str, selection: Mapping[str, Any] = MappingProxyType({})
-) -> Samples:
+def read_samples(config: Config, data: Path, split: str, kind: str) -> Samples:
     """Read a table of samples.
 
     Args:
-        path: file of `write_samples`.
-        config: the windows must be made with its fps, window and ann_stride.
-        command: which writes the file, for messages.
-        selection: how a subset must have been chosen; see `selection.selection_settings`.
+        config: the windows must be made with its fps, window and ann_stride, a subset with its filters and ratio too.
+        data: folder that the relative paths of the settings are under.
+        split: "train" or "test".
+        kind: "full" or "subset".
 
     Raises:
-        UserError: the file is absent, unreadable or empty, or was made with other settings.
+        UserError: the file is absent, unreadable or empty, was made with other settings, or is a subset of others than
+            the samples that there are.
     """
+    path, command = config.path(data, f"{split}_annotations_{kind}"), COMMANDS[kind]
     if not path.is_file():
         raise UserError(f"no samples {path}: run '{command}'")
     try:
@@ -103,10 +114,15 @@ def read_samples(
         raise UserError(f"{path} has the columns {', '.join(table.column_names)}: delete it and run '{command}'")
     if len(table) == 0:
         raise UserError(f"{path} has no samples: change what is filtered out, and run '{command}'")
+    selection = selection_settings(config, split) if kind == "subset" else {}
     for name, value in {**window_settings(config), **selection}.items():
         found = made_with.get(name)
         if found != value:
             raise UserError(f"{path} was made with {name} {found}, configured is {value}: run '{command}'")
+    if kind == "subset" and config.path(data, f"{split}_annotations_full").is_file():
+        full = read_samples(config, data, split, "full")
+        if full.made_with[ANNOTATIONS] != made_with[ANNOTATIONS]:
+            raise UserError(f"{path} was chosen from other samples than there are now: run '{command}' again")
     return Samples(table, made_with)
 
 

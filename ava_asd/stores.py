@@ -11,13 +11,14 @@ import scipy.io.wavfile
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
-from core.formats import ava
-from core.runtime.errors import UserError
+from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
+from core.formats.official_csv import BOX_COLUMNS
+from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
 FAULTS_SHOWN = 5
 FACE_COLUMNS = {"entity_id", "frame_timestamp", "label", "time_s", "track", "frame", "width", "height"}
-FACE_COLUMNS |= set(ava.BOX_COLUMNS)
+FACE_COLUMNS |= set(BOX_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Store:
 
     Attributes:
         folder: where it lies.
+        annotations: SHA-256 of those that the faces are from.
         start_s: time of the first frame and the first sample in seconds.
         hop_s: seconds from one vector of the MFCCs to the next.
         crops: (face, channel, row, column) uint8.
@@ -34,6 +36,7 @@ class Store:
     """
 
     folder: VideoFolder
+    annotations: str
     start_s: float
     hop_s: float
     crops: np.ndarray
@@ -66,7 +69,7 @@ def open_store(config: Config, folder: VideoFolder) -> Store:
     Raises:
         UserError: it was not extracted, or with other settings, or cannot be read.
     """
-    folder.check("videos", crop_settings(config))
+    annotations = folder.check("videos", crop_settings(config))["annotations"]
     found = folder.check("mfccs", mfcc_settings(config))
     start_s = folder.start_s()
     if found["start_ts"] != start_s:
@@ -74,7 +77,7 @@ def open_store(config: Config, folder: VideoFolder) -> Store:
     # Plain arrays over the mapped memory: a slice of a memmap costs more than the copying of a window.
     time_s = read_faces(folder.faces)["time_s"].to_numpy()
     crops, mfccs = np.asarray(open_crops(folder, config, len(time_s))), np.asarray(open_mfccs(folder, config))
-    return Store(folder, start_s, found["hop_s"], crops, mfccs, time_s)
+    return Store(folder, annotations, start_s, found["hop_s"], crops, mfccs, time_s)
 
 
 def read_faces(path: Path) -> pa.Table:
@@ -117,46 +120,52 @@ def read_audio(path: Path) -> tuple[int, np.ndarray]:
     """A video's audio: samples per second, and (sample,) or (sample, channel) int16, mapped into memory.
 
     Raises:
-        UserError: it is absent, unreadable, cut off or not of 16 bit.
+        MediaError: it is absent, unreadable, cut off or not of 16 bit.
     """
     if not path.is_file():
-        raise UserError(f"no audio {path}: run 'ava-extract videos'")
+        raise MediaError(f"no audio {path}: run 'ava-extract videos'")
     try:
         with warnings.catch_warnings():
             # Of a file that ends too early, or of one with parts that no extraction writes.
             warnings.simplefilter("error", scipy.io.wavfile.WavFileWarning)
             rate, samples = scipy.io.wavfile.read(path, mmap=True)
     except Exception as error:  # damaged headers end in all kinds, ZeroDivisionError and UnboundLocalError too
-        raise UserError(f"{path} is no readable wav ({error}): run 'ava-extract videos' again") from error
+        raise MediaError(f"{path} is no readable wav ({error}): run 'ava-extract videos' again") from error
     if samples.dtype != np.int16 or rate < 1:
-        raise UserError(
+        raise MediaError(
             f"{path} has {samples.dtype} samples, {rate} a second, expected 16 bit: run 'ava-extract videos' again"
         )
     return rate, samples
 
 
-def check_annotations(stores: Sequence[Store], samples: Mapping[str, str], files: Mapping[str, Path]) -> None:
+def check_annotations(stores: Sequence[Store], samples: Mapping[str, str | None], folder: Path) -> None:
     """Check that times and labels are of one source: of the samples, of the stored faces, and of the annotations.
 
     Args:
         stores: of the videos.
-        samples: video id -> SHA-256 of the annotations that its samples are from.
-        files: video id -> annotations; those of videos that are not in it are not asked for.
+        samples: video id -> SHA-256 of the annotations that its samples are from, of all videos of the split.
+        folder: of the split's annotations; where it holds none any more, they are not asked for.
 
     Raises:
         UserError: they are not.
     """
+    again = "'ava-extract annotations' again (and 'ava-subset', if you use it)"
+    files = annotation_files(folder) if any(folder.glob(f"*{ANNOTATION_SUFFIX}")) else {}
+    if files and (other := files.keys() ^ samples.keys()):
+        raise UserError(
+            f"{folder} does not have the videos that the samples are of ({min(other)} for one is new, or gone): run "
+            f"'ava-extract videos', 'ava-extract mfccs' and {again}"
+        )
     for store in stores:
-        name, extracted = store.folder.path.name, store.folder.annotations()
-        if name in files and fingerprint(files[name]) != extracted:
+        name = store.folder.path.name
+        if files and fingerprint(files[name]) != store.annotations:
             raise UserError(
                 f"{files[name]} has changed since {store.folder.path} was extracted: run 'ava-extract videos', "
-                "'ava-extract mfccs' and 'ava-extract annotations' again (and 'ava-subset', if you use it)"
+                f"'ava-extract mfccs' and {again}"
             )
-        if samples.get(name) != extracted:
+        if samples.get(name) != store.annotations:
             raise UserError(
-                f"{store.folder.path} was extracted with other annotations than the samples are from: run 'ava-extract "
-                "annotations' again (and 'ava-subset', if you use it)"
+                f"{store.folder.path} was extracted with other annotations than the samples are from: run {again}"
             )
 
 

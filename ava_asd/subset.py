@@ -43,8 +43,7 @@ def subset(config: Config, data: Path, split: str, number: int) -> tuple[Samples
     Raises:
         UserError: as `read_samples`, or the filters leave no sample of a class.
     """
-    key = f"{split}_annotations_full"
-    full = read_samples(config.path(data, key), config, "ava-extract annotations")
+    full = read_samples(config, data, split, "full")
     left = full.take(np.flatnonzero(usable(full, config)))
     classes = left.classes(config)
     speaking = int(np.sum(classes == config.speaking_class))

@@ -23,7 +23,7 @@ import torch
 from ava_asd.arguments import add_arguments, add_device_argument, configuration, device, seed
 from ava_asd.config import Config
 from ava_asd.experiment import FOLDER, Experiment, stalled
-from ava_asd.models import build, load_weights
+from ava_asd.models import StaticNetwork, load_weights
 from ava_asd.optimisers import OPTIMISERS
 from ava_asd.telegram import read_bot
 from ava_asd.training import PRECISIONS, StaticLoss, TrainingSet
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # ------------------------------------------------------------ network
     torch.manual_seed(arguments.seed)
-    model = build(config.mode, config.audio_shape, config.video_shape)
+    model = StaticNetwork(config.mode, config.audio_shape, config.video_shape)
     folder = arguments.data / FOLDER / name
     if config.load_weights and not (arguments.resume and has_state(folder)):  # what is resumed has its own weights
         if Path(config.weights_file).is_file():

@@ -1,7 +1,7 @@
 """The samples of a split with their audio and faces, read from what ava-extract stored, mapped into memory."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ava_asd.config import Config
 from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
-from ava_asd.samples import ANNOTATIONS, Samples, read_samples, selection_settings, share, usable
+from ava_asd.samples import ANNOTATIONS, Samples, read_samples, share, usable
 from ava_asd.stores import check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
-from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
-from core.inputs.loading import Batch, load_batches
-from core.inputs.sampling import ShuffledBatches
+from core.inputs.loading import Batch
 from core.runtime.errors import UserError
 
 SPLITS = ("train", "valid", "test")  # "valid" is a share of the test samples
@@ -68,14 +66,14 @@ class Windows:
     """
 
     def __init__(self, config: Config, data: str | Path, split: str, seed: int = 0):
-        self.config, self.data, self.split = config, Path(data), split
-        samples = self._chosen(self._read(), np.random.default_rng(seed))
+        self.config, self.split = config, split
+        data, of = Path(data), "train" if split == "train" else "test"
+        samples = self._chosen(read_samples(config, data, of, config.annotation_type), np.random.default_rng(seed))
         videos = samples.table["video_id"].combine_chunks()
         names, code = np.unique(videos.indices.to_numpy(), return_inverse=True)
-        self.video_id = samples.column("video_id")
-        self._stores = open_stores(config, self.data, [videos.dictionary[int(name)].as_py() for name in names])
+        self._stores = open_stores(config, data, [videos.dictionary[int(name)].as_py() for name in names])
         time_s, first = samples.column("time_s"), samples.column("first").astype(np.int64)
-        check_annotations(self._stores, samples.made_with[ANNOTATIONS], self._annotation_files())
+        check_annotations(self._stores, samples.made_with[ANNOTATIONS], config.path(data, ANNOTATION_KEYS[of]))
         check_faces(self._stores, code, first + config.video_window - 1, time_s)
         audio = self._audio_starts(code, time_s)
         length = np.array([store.mfccs.shape[1] for store in self._stores])
@@ -86,7 +84,7 @@ class Windows:
                 f"no {split} sample has {config.audio_window} vectors of audio before its time: the videos' audio is "
                 "too short; lower mfcc_frame_size, or extract other videos"
             )
-        self.video_id, self.entity_id = self.video_id[heard], samples.column("entity_id")[heard]
+        self.video_id, self.entity_id = samples.column("video_id")[heard], samples.column("entity_id")[heard]
         self.label, self.class_id = samples.column("label")[heard], samples.classes(config)[heard]
         self.timestamp, self.first = time_s[heard], first[heard]
         self._code, self._audio = code[heard], audio[heard]
@@ -109,21 +107,10 @@ class Windows:
         """A batch of the keys (epoch, row); all epochs are the same."""
         return self.load([row for _, row in keys])
 
-    def batches(self, batch_size: int, threads: int = THREADS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """All samples in order, made by `threads` threads ahead of time.
-
-        Returns:
-            audio (batch, 1, coefficient, vector) float32, video (batch, channel, frame, row, column) float32, 0 to 1,
-            classes (batch,) int64.
-        """
-        order = ShuffledBatches(len(self), batch_size, shuffle=False)
-        for batch in load_batches(self, order, threads, torch.device("cpu")):
-            yield batch.audio, scaled(batch.video), batch.labels
-
     def digest(self) -> str:
         """An identifier of the samples, their order, classes and annotations: 16 hexadecimal digits."""
         parts = [self.timestamp, self.class_id, self.first, self._code]
-        videos = [(store.folder.path.name, store.folder.annotations()) for store in self._stores]
+        videos = [(store.folder.path.name, store.annotations) for store in self._stores]
         return hashlib.sha256(b"".join([repr(videos).encode(), *(part.tobytes() for part in parts)])).hexdigest()[:16]
 
     def folder(self, row: int) -> VideoFolder:
@@ -133,28 +120,6 @@ class Windows:
     def hop_s(self, row: int) -> float:
         """Seconds from one MFCC vector of a sample to the next."""
         return self._stores[self._code[row]].hop_s
-
-    @property
-    def _of(self) -> str:
-        """The split of the annotations, "train" or "test"."""
-        return "train" if self.split == "train" else "test"
-
-    def _read(self) -> Samples:
-        full = self.config.path(self.data, f"{self._of}_annotations_full")
-        if self.config.annotation_type == "full":
-            return read_samples(full, self.config, "ava-extract annotations")
-        path = self.config.path(self.data, f"{self._of}_annotations_subset")
-        samples = read_samples(path, self.config, "ava-subset", selection_settings(self.config, self._of))
-        if full.is_file():
-            whole = read_samples(full, self.config, "ava-extract annotations")
-            if whole.made_with[ANNOTATIONS] != samples.made_with[ANNOTATIONS]:
-                raise UserError(f"{path} was chosen from others than {full} holds now: run 'ava-subset' again")
-        return samples
-
-    def _annotation_files(self) -> dict[str, Path]:
-        """Video id -> annotations of the split; none where they are no longer there."""
-        folder = self.config.path(self.data, ANNOTATION_KEYS[self._of])
-        return annotation_files(folder) if any(folder.glob(f"*{ANNOTATION_SUFFIX}")) else {}
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":

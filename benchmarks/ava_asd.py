@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from ava_asd.config import Config, read_config
-from ava_asd.evaluation import evaluate_outputs, nearest_windows
-from ava_asd.extract_annotations import samples_of, windows_of
+from ava_asd.evaluation import evaluate_output, nearest_windows
+from ava_asd.extract_annotations import extract_samples
 from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import extract_video
 from ava_asd.layout import video_folder
-from ava_asd.models import build
+from ava_asd.models import MODES, StaticNetwork
 from ava_asd.optimisers import OPTIMISERS
-from ava_asd.samples import write_samples
 from ava_asd.stores import read_faces
 from ava_asd.training import StaticLoss, TrainingSet
 from ava_asd.windows import Windows, scaled
@@ -82,14 +81,14 @@ def evaluation(folder: Path, repeats: int, rows: int) -> Result:
         for column in ("video_id", "entity_id")
     )
     times = annotated.rows.numbers("frame_timestamp")[evaluated]
-    speaking, model = annotated.speaking[evaluated], build("s_av")
-    probability = np.random.default_rng(0).random((len(evaluated), len(model.outputs)))
-    scores = np.stack([probability, 1 - probability], axis=2)
+    speaking = annotated.speaking[evaluated]
+    scores = np.random.default_rng(0).random((len(MODES["s_av"]), len(evaluated)))
 
     def evaluate() -> None:
         groundtruth = read_groundtruth([truth])
         nearest = nearest_windows(videos, entities, times, groundtruth)
-        evaluate_outputs(model, scores, speaking, 0, groundtruth, nearest)
+        for probability in scores:
+            evaluate_output(speaking, probability, groundtruth, nearest)
 
     target = EVALUATION_TARGET_S if rows == VAL_ROWS else None
     runs = [measure.seconds(evaluate) for _ in range(repeats)]
@@ -111,8 +110,7 @@ def extracted(folder: Path) -> Config:
     out = video_folder(config, folder, silent.stem)
     extract_video(out, config, annotations, videos)
     extract_mfccs(out, config)
-    samples = samples_of([windows_of(out, annotations, config)], config, [out])
-    write_samples(config.path(folder, "train_annotations_full"), samples)
+    extract_samples(config, folder, "train")
     return config
 
 
@@ -128,7 +126,7 @@ def read_batches(train_set: TrainingSet, config: Config) -> Generator[int, None,
 
 def train_batches(train_set: TrainingSet, config: Config) -> Generator[int, None, None]:
     """Steps without end on one batch in memory, as their sizes."""
-    model = build(config.mode, config.audio_shape, config.video_shape).train()
+    model = StaticNetwork(config.mode, config.audio_shape, config.video_shape).train()
     loss, optimiser = StaticLoss(model, config), make_optimizer(OPTIMISERS[config.optimiser], model.parameters(), 0.01)
     batch = train_set.windows.load(np.arange(config.batch_size))
     while True:

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ from ava_asd_set import write_config
 from tiny import exit_status
 
 from ava_asd import evaluate, keras_metrics, models
-from ava_asd.evaluation import evaluate_output, evaluate_outputs, nearest_windows, predict
+from ava_asd.config import read_config
+from ava_asd.evaluation import evaluate_output, nearest_windows, predict
+from ava_asd.windows import WindowBatch, scaled
 from core.evaluation.official import read_groundtruth
 from core.runtime.errors import EXIT_USER_ERROR
 
@@ -21,6 +23,10 @@ PUBLISHED_COLUMNS = """weights audio_accuracy video_accuracy main_accuracy audio
     audio_ap_sp video_ap_sp main_ap_sp audio_ap_ns video_ap_ns main_ap_ns audio_auc video_auc main_auc
     orig_main_map orig_video_map orig_audio_map"""
 AUDIO, VIDEO = (1, 13, 20), (1, 1, 8, 8)
+
+
+CLASSES = {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 1}  # published
+CLASSES_OTHERWISE = {label: 1 - number for label, number in CLASSES.items()}
 
 
 @dataclass
@@ -39,12 +45,17 @@ class ToyWindows:
     def video_id(self) -> np.ndarray:
         return np.array([entity.split(":")[0] for entity in self.entity_id])
 
-    def batches(self, batch_size):
+    def __getitems__(self, keys):
+        rows = [row for _, row in keys]
         generator = torch.Generator().manual_seed(3)
         audio = torch.randn(len(self), *AUDIO, generator=generator)
-        video = torch.rand(len(self), *VIDEO, generator=generator)
-        for part in torch.arange(len(self)).split(batch_size):
-            yield audio[part], video[part], torch.from_numpy(self.class_id)[part]
+        video = torch.randint(256, (len(self), *VIDEO), dtype=torch.uint8, generator=generator)
+        return WindowBatch(audio[rows], video[rows], torch.from_numpy(self.class_id)[rows])
+
+    def all(self):
+        """Audio, video and classes of all windows, as a network takes them."""
+        batch = self.__getitems__([(0, row) for row in range(len(self))])
+        return batch.audio, scaled(batch.video), batch.labels
 
 
 def write_annotations(folder: Path, rows: list[tuple[str, float, bool]]) -> Path:
@@ -126,25 +137,12 @@ def test_official_and_scikit_learn_differ_where_precision_rises_again(annotated)
     assert result.ap_sp == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_both_orientations_give_the_same_numbers(annotated):
-    truth, nearest = annotated([("v:1", 900.0, True), ("v:1", 900.1, False)]), np.array([3, 17])
-    random = np.random.default_rng(8)
-    speaking, scores = random.random(40) < 0.4, random.random((40, 3, 2))
-    model = models.build("s_av", AUDIO, VIDEO)
-    first = evaluate_outputs(model, scores, speaking, 0, truth, nearest)
-    second = evaluate_outputs(model, scores[:, :, ::-1], speaking, 1, truth, nearest)
-    assert list(first) == list(second) == ["audio", "video", "main"]
-    for name, result in first.items():
-        np.testing.assert_equal(vars(result), vars(second[name]))
-    assert first["video"].map == evaluate_output(speaking, scores[:, 1, 0], truth, nearest).map
-
-
 def test_predictions_are_the_softmax_of_each_output():
     windows = ToyWindows(np.array(["v:1"] * 7), np.arange(7.0), np.zeros(7, np.int64))
-    model = models.build("s_av", AUDIO, VIDEO).train()
-    scores = predict(model, windows, torch.device("cpu"), batch_size=3)
+    model = models.StaticNetwork("s_av", AUDIO, VIDEO).train()
+    scores = predict(model, windows, device=torch.device("cpu"), batch_size=3, weights="w")
     assert scores.shape == (7, 3, 2)
-    audio, video, _ = next(windows.batches(7))
+    audio, video, _ = windows.all()
     with torch.no_grad():
         expected = torch.stack(model.eval()(audio, video), dim=1).softmax(dim=2)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-6)
@@ -164,10 +162,8 @@ def test_the_numbers_of_keras():
 
 def test_keras_areas_of_perfect_and_of_equal_scores():
     targets = np.array([True, False, True, False])
-    perfect = keras_metrics.count_at_thresholds(targets, np.array([1.0, 0.0, 0.9, 0.1]))
-    assert keras_metrics.roc_area(*perfect) == keras_metrics.precision_recall_area(*perfect) == 1.0
-    equal = keras_metrics.count_at_thresholds(targets, np.full(4, 0.5))
-    assert keras_metrics.roc_area(*equal) == keras_metrics.precision_recall_area(*equal) == 0.5
+    assert keras_metrics.areas_under_curves(targets, np.array([1.0, 0.0, 0.9, 0.1])) == (1.0, 1.0)
+    assert keras_metrics.areas_under_curves(targets, np.full(4, 0.5)) == (0.5, 0.5)
 
 
 def test_natural_order(tmp_path):
@@ -196,13 +192,13 @@ def command(tmp_path, monkeypatch):
         config = write_config(tmp_path / "config.yaml", mfcc_frame_size=20, **values)
         return exit_status(evaluate.main, config, data, *arguments, "--device", "cpu", "--out", out)
 
-    run.windows = windows
+    run.windows, run.config = windows, lambda: read_config(tmp_path / "config.yaml")
     return run
 
 
 def save(path: Path, mode: str = "s_av") -> Path:
     path.parent.mkdir(exist_ok=True)
-    torch.save(models.build(mode, AUDIO, VIDEO).state_dict(), path)
+    torch.save(models.StaticNetwork(mode, AUDIO, VIDEO).state_dict(), path)
     return path
 
 
@@ -247,17 +243,20 @@ def test_a_folder_of_weights_as_csv(command, tmp_path, mode):
             assert (0 <= float(value) <= 1) if there else value == "", name
 
 
-def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path):
-    command("--weights-path", weights.parent)
+@pytest.mark.parametrize(("speaking_class", "classes"), enumerate([CLASSES, CLASSES_OTHERWISE]))
+def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path, speaking_class, classes):
+    windows, speaking = command.windows, command.windows.class_id == 0
+    windows.class_id = np.where(speaking, speaking_class, 1 - speaking_class)
+    command("--weights-path", weights.parent, classes=classes)
     with (tmp_path / "evaluation-results.csv").open() as file:
         (line,) = csv.DictReader(file)
-    model, windows = models.build("s_av", AUDIO, VIDEO), command.windows
+    model = models.StaticNetwork("s_av", AUDIO, VIDEO)
     models.load_weights(model, weights)
-    scores = predict(model, windows, torch.device("cpu"), 16)
+    scores = predict(model, windows, device=torch.device("cpu"), batch_size=16, weights=weights)
     truth = read_groundtruth([tmp_path / "data" / "annotations"])
     nearest = nearest_windows(windows.video_id, windows.entity_id, windows.timestamp, truth)
-    results = evaluate_outputs(model, scores, windows.class_id == 0, 0, truth, nearest)
-    for output, result in results.items():
+    for position, output in enumerate(("audio", "video", "main")):
+        result = evaluate_output(speaking, scores[:, position, speaking_class], truth, nearest)
         for name in ("accuracy", "map", "ap_sp", "ap_ns", "auc"):
             assert float(line[f"{output}_{name}"]) == pytest.approx(getattr(result, name)), (output, name)
         assert float(line[f"orig_{output}_map"]) == pytest.approx(result.orig_map)
@@ -265,12 +264,12 @@ def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path):
 
 def test_legacy_numbers(command, weights, capsys):
     assert command("--weights-file", weights, "--legacy") == 0
-    said = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[3:])
+    said = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[-6:])
     accuracies = ["audio accuracy", "video accuracy", "main accuracy"]
     assert list(said) == ["total loss", *accuracies, "area under ROC", "area under precision-recall"]
-    model = models.build("s_av", AUDIO, VIDEO).eval()
+    model = models.StaticNetwork("s_av", AUDIO, VIDEO).eval()
     models.load_weights(model, weights)
-    audio, video, classes = next(command.windows.batches(18))
+    audio, video, classes = command.windows.all()
     with torch.no_grad():
         audio, video, main = (torch.nn.functional.cross_entropy(out, classes) for out in model(audio, video))
         expected = 0.4 * audio + 0.4 * video + main + model.penalty()
@@ -321,19 +320,33 @@ def test_samples_without_audio_are_counted(command, weights, capsys):
 
 
 @pytest.mark.parametrize("option", ["--weights-file", "--weights-path"])
-def test_weights_trained_with_the_classes_the_other_way_round(command, weights, capsys, option):
-    save(weights.parent / "2.pth")
-    published = {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 1}
-    for text, warned in (
-        (json.dumps({"config": {"classes": {label: 1 - number for label, number in published.items()}}}), 1),
-        (json.dumps({"config": {"classes": published}}), 0),
-        (json.dumps({"STE_optimization_params": {}}), 0),
-        ("[]", 0),
-        ("{", 0),
-    ):
-        (weights.parent / "settings.json").write_text(text)
-        assert command(option, weights.parent if option == "--weights-path" else weights) == 0
-        assert capsys.readouterr().err.count(f"warning: the weights in {weights.parent} were trained") == warned
+@pytest.mark.parametrize(
+    ("changes", "fact"),
+    [
+        ({"classes": CLASSES_OTHERWISE}, "'SPEAKING_AUDIBLE': 1"),
+        ({"fps": 12.5}, "fps 12.5, configured is 25"),
+        (
+            {"stride": 0.02, "apply_mean": False},
+            "stride 0.02, configured is 0.01; apply_mean False, configured is True",
+        ),
+    ],
+)
+def test_weights_of_a_run_with_other_inputs_or_classes_are_refused(command, weights, capsys, option, changes, fact):
+    option = option, weights.parent if option == "--weights-path" else weights
+    for text in (None, "[]", "{", '{"STE_optimization_params": {}}'):
+        if text is not None:
+            (weights.parent / "settings.json").write_text(text)
+        assert command(*option) == 0
+        assert f"note: no settings of ava-train beside the weights in {weights.parent}" in capsys.readouterr().out
+    trained = asdict(command.config())
+    (weights.parent / "settings.json").write_text(json.dumps({"config": trained | {"epochs": 7}}))
+    assert command(*option) == 0
+    assert "note:" not in capsys.readouterr().out
+    (weights.parent / "settings.json").write_text(json.dumps({"config": trained | changes}))
+    assert command(*option) == EXIT_USER_ERROR
+    message = capsys.readouterr().err
+    assert str(weights.parent) in message
+    assert fact in message
 
 
 def test_data_that_cannot_be_evaluated(command, weights, tmp_path, capsys):

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 from ava_asd_set import StaticSet, change_faces
-from tiny import BOXES, CLIPS, FPS, HEIGHT, WIDTH, brightness
+from tiny import BOXES, CLIPS, FPS, HEIGHT, WIDTH, brightness, tree
 
 from ava_asd import extract_videos
-from ava_asd.extract_videos import FaceCutter, extract_audio, sampled
+from ava_asd.extract_videos import cut_face, sampled
 from ava_asd.layout import VideoFolder
 from ava_asd.mfcc import mfcc
 from ava_asd.samples import read_samples
 from ava_asd.stores import read_faces
-from ava_asd.tracks import face_grid
-from core.formats.ava import read_annotations
-from core.media.audio import decode_audio
+from core.media.audio import decode_audio, extract_audio
 from core.media.container import MediaFile
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
 
@@ -53,7 +51,8 @@ def test_audio_begins_with_the_frames(extracted, name):
 
 
 def test_audio_keeps_the_sample_rate_of_the_video(shared, tmp_path):
-    extract_audio(MediaFile(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4"), tmp_path / "a.wav", 0.5, 1.0)
+    media = MediaFile(shared / "mini-ava" / "unusual" / "audio-44.1k-stereo.mp4")
+    extract_audio(media, tmp_path / "a.wav", start_s=0.5, end_s=1.0, sample_rate=None)
     rate, samples = scipy.io.wavfile.read(tmp_path / "a.wav")
     assert (rate, samples.shape) == (44100, (22050,))
 
@@ -74,20 +73,16 @@ def test_each_crop_shows_its_face_in_its_frame(extracted, name):
         assert crop[0, 4:-4, 4:-4].mean() == pytest.approx(brightness(shown, of_video), abs=4)
 
 
-def test_colour_is_kept_blue_before_red(tiny_set, tmp_path):
+def test_colour_is_kept_blue_before_red(tmp_path):
     class RedFrame:
         width, height = WIDTH, HEIGHT
 
         def bgr_region(self, x1, y1, x2, y2):
             return np.full((y2 - y1, x2 - x1, 3), (10, 20, 200), np.uint8)
 
-    csv = next((tiny_set / "annotations" / "val").iterdir())
-    faces = face_grid(read_annotations(csv), 25).assign(frame=1)
-    with (tmp_path / "crops.npy").open("wb") as file:
-        FaceCutter(file, faces, StaticSet(tmp_path).configure(channels=3)).cut(1, RedFrame())
-    crops = np.load(tmp_path / "crops.npy")
-    assert crops.shape == (len(faces), 3, 18, 24)
-    assert (crops == np.array([10, 20, 200]).reshape(3, 1, 1)).all()
+    crop, size = cut_face(RedFrame(), np.array([0.25, 0.5, 0.5, 1]), StaticSet(tmp_path).configure(channels=3))
+    assert (crop.shape, size) == ((3, 18, 24), (WIDTH // 4, HEIGHT // 2))
+    assert (crop == np.array([10, 20, 200]).reshape(3, 1, 1)).all()
 
 
 class At:
@@ -117,7 +112,7 @@ def test_mfccs_are_those_of_the_audio_normalised(extracted):
     folder = extracted.folder("-tinyTrain1")
     found = np.load(folder.mfccs)
     _, samples = scipy.io.wavfile.read(folder.audio)
-    expected = mfcc(samples / np.float32(32768), 16000, 13, 0.025, 0.01)
+    expected = mfcc(samples / np.float32(32768), 16000, coefficients=13, window=400, stride=160)
     assert found.shape == expected.shape == (13, 1 + len(samples) // 160)
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(found.std(axis=1), 1, atol=1e-4)
@@ -126,8 +121,7 @@ def test_mfccs_are_those_of_the_audio_normalised(extracted):
 
 @pytest.mark.parametrize(("split", "names"), [("train", ["-tinyTrain1", "tinyTrain_2"]), ("test", ["tinyVal_001"])])
 def test_windows_of_each_track(extracted, split, names):
-    path = extracted.at(f"{split}_annotations_full")
-    table = read_samples(path, extracted.config, "ava-extract annotations").table.to_pylist()
+    table = read_samples(extracted.config, extracted.data, split, "full").table.to_pylist()
     expected = []
     for name in names:
         row = 0
@@ -163,7 +157,7 @@ def test_another_video_of_the_same_name_is_noticed_and_an_absent_one_is_not_aske
     after = np.load(folder.crops)
     assert after.shape == before.shape
     assert (after != before).any()
-    assert not (folder.path / "mfccs.json").exists()  # they are of other audio, whatever its length
+    assert folder.made_with("mfccs") is None  # they are of other audio, whatever its length
     shutil.rmtree(videos)
     videos.mkdir()
     assert copied.extract() == [0, 0, 0]
@@ -192,7 +186,7 @@ def without_track(folder: VideoFolder, name: str) -> None:
 
 
 def interrupted(folder: VideoFolder, name: str) -> None:
-    absent(folder, name)
+    folder.begin(name.removesuffix(".json"))
     folder.crops.write_bytes(b"half")
 
 
@@ -209,13 +203,14 @@ def made_with(**changes: object) -> Callable[[VideoFolder, str], object]:
 
 NOT_FINISHED = "is not finished: run 'ava-extract "
 DAMAGED = (absent, holding(b""), holding(b"damaged"))
-NO_RECORD = (absent, holding(b""), holding(b"[]"), holding(b"{}"), holding(b'"text"'))
+NO_RECORD = (absent, *map(holding, (b"", b"[]", b"{}", b'"text"', b"[" * 100_000)))
 DAMAGES = [  # file, what happens to it, what the message on it says
     *product(["faces.arrow"], DAMAGED, ["/faces.arrow"]),
     *product(["crops.npy"], DAMAGED, ["/crops.npy"]),
     *product(["mfcc.npy"], DAMAGED, ["/mfcc.npy"]),
     *product(["start_ts"], DAMAGED, ["/start_ts"]),
-    *product(["videos.json"], NO_RECORD, [f"{NOT_FINISHED}videos'"]),
+    *product(["videos.json"], NO_RECORD[1:], [f"{NOT_FINISHED}videos'"]),
+    ("videos.json", made_with(frames="many"), f"{NOT_FINISHED}videos'"),
     *product(["mfccs.json"], NO_RECORD, [f"{NOT_FINISHED}mfccs'"]),
     ("faces.arrow", cut, "/faces.arrow cannot be read"),
     ("faces.arrow", without_track, "/faces.arrow has no column track"),
@@ -225,7 +220,7 @@ DAMAGES = [  # file, what happens to it, what the message on it says
     ("mfcc.npy", array(lambda mfccs: mfccs[0]), "expected float32, 13 x any"),
     ("start_ts", holding(b"nan"), "/start_ts holds 'nan', expected seconds"),
     ("videos.json", interrupted, f"{NOT_FINISHED}videos'"),
-    ("mfccs.json", made_with(hop_s=None), f"{NOT_FINISHED}mfccs'"),
+    *(("mfccs.json", made_with(hop_s=hop_s), f"{NOT_FINISHED}mfccs'") for hop_s in (None, "0.01", 0, float("inf"))),
     ("mfccs.json", made_with(start_ts=7), "/mfcc.npy is of another extraction"),
     ("mfccs.json", made_with(version=None), "version None instead of 2"),  # as before there were versions
     ("mfccs.json", made_with(version=1), "version 1 instead of 2"),
@@ -283,6 +278,30 @@ def test_broken_and_absent_videos_do_not_stop_the_others(laid_out, capsys):
         assert fact in messages
 
 
+def test_what_others_have_extracted_is_not_replaced(copied, capsys):
+    """The published ava_asd writes frames, audio and pickled samples of the same names."""
+    folder, samples = copied.folder(), copied.at("train_annotations_full")
+    folder.record("videos").unlink()
+    samples.write_bytes(b"\x80\x04pickle")
+    before = tree(copied.data)
+    copied.configure(width=20)
+    assert copied.extract("videos", "annotations") == [EXIT_BROKEN_ITEMS, EXIT_USER_ERROR]
+    message = capsys.readouterr().err
+    assert f"{folder.path} holds frames or audio" in message
+    assert f"{samples} is no table of samples" in message
+    after = tree(copied.data)
+    theirs = ("extracted/10fps/tinyVal_001/", str(samples.relative_to(copied.data)))
+    assert all(after[name] == before[name] for name in before if name.startswith(theirs))
+
+
+def test_mfccs_of_other_audio_of_the_same_length_are_made_anew(copied):
+    folder = copied.folder()
+    before, (rate, samples) = np.load(folder.mfccs), scipy.io.wavfile.read(folder.audio)
+    scipy.io.wavfile.write(folder.audio, rate, samples[::-1])
+    assert copied.extract("mfccs") == [0]
+    assert (np.load(folder.mfccs) != before).any()
+
+
 @pytest.mark.parametrize("text", [None, "soon", "nan"])
 def test_a_bad_start_ts_does_not_stop_the_others(copied, capsys, text):
     path = copied.folder("-tinyTrain1").path / "start_ts"  # which is worked on first
@@ -318,7 +337,7 @@ def test_a_video_that_ends_before_its_faces(laid_out, capsys):
     message = capsys.readouterr().err
     for fact in ("tinyVal_001.mp4: the frames end before 7.00 s", "tinyVal_001_0000_0060:3"):
         assert fact in message
-    assert not (laid_out.folder().path / "videos.json").exists()
+    assert laid_out.folder().made_with("videos") is None
 
 
 def test_frames_that_begin_after_a_face(laid_out, monkeypatch, capsys):

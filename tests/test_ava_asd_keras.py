@@ -29,7 +29,7 @@ def published():
 def networks(tmp_path_factory):
     """Mode -> a network with random weights, and a Keras file of them."""
     folder = tmp_path_factory.mktemp("keras")
-    made = {mode: (models.build(mode, video_shape=VIDEO), folder / f"{mode}.hdf5") for mode in models.MODES}
+    made = {mode: (models.StaticNetwork(mode, video_shape=VIDEO), folder / f"{mode}.hdf5") for mode in models.MODES}
     for model, path in made.values():
         write_keras(path, {"in": {}, **keras_layers(model)})
     return made
@@ -48,7 +48,7 @@ def keras_layers(model: models.StaticNetwork) -> dict[str, dict[str, np.ndarray]
 
 
 def assert_loads(path: Path, expected: models.StaticNetwork) -> None:
-    loaded = models.build(expected.mode, video_shape=VIDEO)
+    loaded = models.StaticNetwork(expected.mode, video_shape=VIDEO)
     models.load_weights(loaded, path)
     for name, value in expected.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
@@ -60,7 +60,7 @@ def test_the_published_outputs_through_a_written_file(mode, published, tmp_path)
     random = np.random.default_rng(int(published["seed"]))
     audio = random.standard_normal((2, *published["audio_shape"])).astype(np.float32)
     video = random.random((2, *published["video_shape"])).astype(np.float32)
-    model = models.build(mode).eval()
+    model = models.StaticNetwork(mode).eval()
     models.load_weights(model, tmp_path / "weights.hdf5")
     with torch.no_grad():
         logits = model.logits(*(torch.from_numpy(np.moveaxis(array, -1, 1)) for array in (audio, video)))
@@ -106,7 +106,7 @@ def test_weights_of_another_mode(given, asked, networks):
 
 
 def test_weights_of_another_shape(networks):
-    model = models.build("s_v", video_shape=(3, *VIDEO[1:]))
+    model = models.StaticNetwork("s_v", video_shape=(3, *VIDEO[1:]))
     with pytest.raises(UserError, match=r"video.conv1.weight is \(96, 1, 5, 7, 7\), not \(96, 3, 5, 7, 7\)"):
         models.load_weights(model, networks["s_v"][1])
 

@@ -31,7 +31,7 @@ def optimiser_of(name: str, parameter: torch.nn.Parameter, learning_rate: float)
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(1)
-    return {mode: models.build(mode, AUDIO, VIDEO).eval() for mode in models.MODES}
+    return {mode: models.StaticNetwork(mode, AUDIO, VIDEO).eval() for mode in models.MODES}
 
 
 def test_an_even_kernel_pads_one_more_at_the_end():
@@ -99,7 +99,7 @@ def test_flattening_is_in_the_order_of_keras():
 @pytest.mark.parametrize(("mode", "flat", "parameters"), [("s_a", 3072, 5_659_586), ("s_v", 40_960, 17_614_146)])
 def test_the_layer_table(mode, flat, parameters):
     """Sums over the published table, by hand, at the published sizes of the input."""
-    model = models.build(mode)
+    model = models.StaticNetwork(mode)
     assert model.get_submodule(model.outputs[0]).fc7.in_features == flat
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
@@ -150,7 +150,7 @@ def test_the_batch_does_not_matter(networks):
 
 @pytest.mark.parametrize("mode", AUDIO_VISUAL)
 def test_the_penalty_is_on_the_kernels_of_the_convolutions(mode):
-    model = models.build(mode, AUDIO, VIDEO)
+    model = models.StaticNetwork(mode, AUDIO, VIDEO)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(3.0)
@@ -167,7 +167,7 @@ def test_single_modes_have_no_penalty(networks):
 
 
 def test_initial_weights_are_those_of_keras():
-    for name, parameter in models.build("s_av", AUDIO, VIDEO).named_parameters():
+    for name, parameter in models.StaticNetwork("s_av", AUDIO, VIDEO).named_parameters():
         if name.endswith("bias"):
             assert not parameter.any(), name
             continue
@@ -180,14 +180,14 @@ def test_initial_weights_are_those_of_keras():
 
 def test_an_unknown_mode():
     with pytest.raises(UserError, match=r"mode 'r_av': expected one of s_a, s_v, s_av, s_av_fc"):
-        models.build("r_av")
+        models.StaticNetwork("r_av")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 def test_our_own_weights(suffix, networks, tmp_path):
     path, expected = tmp_path / f"weights{suffix}", networks["s_av_fc"].state_dict()
     torch.save(expected, path)
-    model = models.build("s_av_fc", AUDIO, VIDEO)
+    model = models.StaticNetwork("s_av_fc", AUDIO, VIDEO)
     models.load_weights(model, path)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
 
@@ -207,7 +207,7 @@ def test_weights_of_another_mode_shape_or_kind(networks, tmp_path, content, vide
     if content is not None:
         torch.save(networks[content].state_dict() if content in list(networks) else content, path)
     with pytest.raises(UserError) as refused:
-        models.load_weights(models.build("s_av", AUDIO, video), path)
+        models.load_weights(models.StaticNetwork("s_av", AUDIO, video), path)
     assert [fact for fact in (str(path), *facts) if fact not in str(refused.value)] == [], refused.value
 
 

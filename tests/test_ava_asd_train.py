@@ -104,7 +104,7 @@ def test_the_loop_sees_speaking_as_the_second_class(config, static_set, speaking
     config = replace(config, classes=classes)
     windows = Windows(config, static_set / "data", "train")
     batch = windows.load(np.arange(12))
-    model = models.build("s_av", config.audio_shape, config.video_shape).eval()
+    model = models.StaticNetwork("s_av", config.audio_shape, config.video_shape).eval()
     wrapped = Mock(side_effect=model)  # as for several processes
     result = StaticLoss(model, config)(wrapped, batch, None)
     wrapped.assert_called_once()
@@ -122,7 +122,7 @@ def test_the_loop_sees_speaking_as_the_second_class(config, static_set, speaking
 
 def test_augmentation_is_of_training_only_and_only_if_asked_for(config, static_set):
     batch = Windows(config, static_set / "data", "train").load(np.arange(4))
-    model = models.build("s_v", config.audio_shape, config.video_shape).eval()
+    model = models.StaticNetwork("s_v", config.audio_shape, config.video_shape).eval()
     draws = Draws(torch.Generator().manual_seed(0), 4)
     losses = [
         StaticLoss(model, replace(config, mode="s_v", augment=augment))(model, batch, given).loss.item()
@@ -182,7 +182,7 @@ def test_a_resumed_training_takes_the_same_steps(run, refused, optimiser):
 
 def test_a_training_begins_with_given_weights_and_goes_on_without_them(run, config, tmp_path):
     start = tmp_path / "start.pth"
-    model = models.build("s_a", config.audio_shape, config.video_shape)
+    model = models.StaticNetwork("s_a", config.audio_shape, config.video_shape)
     torch.save(model.state_dict(), start)
     options = {"load_weights": True, "weights_file": str(start), "learning_rate": 1e-12}
     status, folder = run("on", **options)
@@ -324,7 +324,7 @@ def test_resuming_with_a_log_that_has_lost_epochs(tmp_path, left, facts):
 )
 def test_user_mistakes(refused, tmp_path, monkeypatch, name, options, changes, facts):
     monkeypatch.chdir(tmp_path)
-    torch.save(models.build("s_v", (1, 13, 8), (1, 5, 18, 24)).state_dict(), "video.pth")
+    torch.save(models.StaticNetwork("s_v", (1, 13, 8), (1, 5, 18, 24)).state_dict(), "video.pth")
     message = refused(name, *options, **changes)
     assert all(fact in message for fact in facts), message
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["download", "extracted"]

@@ -10,7 +10,8 @@ from ava_asd_set import change_faces
 from ava_asd import subset
 from ava_asd.samples import Samples, balanced, read_samples, share, write_samples
 from ava_asd.stores import read_faces
-from core.runtime.errors import EXIT_USER_ERROR, UserError
+from ava_asd.windows import scaled
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
 
 COMMAND = "ava-extract annotations"
 OTHER_WAY = {"SPEAKING_AUDIBLE": 1, "NOT_SPEAKING": 0, "SPEAKING_NOT_AUDIBLE": 0}
@@ -18,11 +19,11 @@ HEARD_ONLY = {"filter_out": True, "filter_classes": ["SPEAKING_NOT_AUDIBLE"]}
 
 
 def full(static, split: str) -> Samples:
-    return read_samples(static.at(f"{split}_annotations_full"), static.config, COMMAND)
+    return read_samples(static.config, static.data, split, "full")
 
 
 def subset_of(static, split: str) -> Samples:
-    return read_samples(static.at(f"{split}_annotations_subset"), static.config, "ava-subset")
+    return read_samples(static.config, static.data, split, "subset")
 
 
 def later(table: pa.Table) -> pa.Table:
@@ -57,7 +58,8 @@ def test_classes_may_be_the_other_way_round(extracted):
 
 def test_batches_hold_the_stored_faces_and_the_audio_before_the_label(extracted):
     windows = extracted.windows("train")
-    audio, video, labels = (torch.cat(parts) for parts in zip(*windows.batches(8), strict=True))
+    batch = windows.__getitems__([(1, row) for row in range(len(windows))])
+    audio, video, labels = batch.audio, scaled(batch.video), batch.labels
     assert audio.shape == (len(windows), 1, 13, 8)
     assert video.shape == (len(windows), 1, 5, 18, 24)
     assert audio.dtype == video.dtype == torch.float32
@@ -91,14 +93,6 @@ def test_audio_stays_with_the_faces_where_the_stride_is_no_whole_number_of_sampl
     assert windows.timestamp[0] == pytest.approx(100.24)
     assert windows.hop_s(0) == 220 / 22050
     assert windows.load([0]).audio[0, 0, 0].argmax() == 4
-
-
-def test_batches_do_not_depend_on_their_size_or_the_threads(extracted):
-    windows = extracted.windows()
-    for batch_size, threads in ((5, 2), (64, 0)):
-        found = [torch.cat(parts) for parts in zip(*windows.batches(batch_size, threads=threads), strict=True)]
-        for part, expected in zip(found, zip(*windows.batches(1), strict=True), strict=True):
-            assert torch.equal(part, torch.cat(expected))
 
 
 def test_samples_without_enough_audio_are_left_out(extracted):
@@ -209,7 +203,7 @@ def test_a_subset_of_samples_that_were_made_anew_is_refused(copied):
     # As after the repair of a video that was left out.
     more = {**samples.made_with, "annotations": {**samples.made_with["annotations"], "repaired": "f00d"}}
     write_samples(path, Samples(samples.table, more))
-    facts = (copied.at("train_annotations_subset"), path, "run 'ava-subset' again")
+    facts = (copied.at("train_annotations_subset"), "run 'ava-subset' again")
     refused(copied, *facts, split="train", annotation_type="subset")
     path.unlink()
     assert len(copied.windows("train", annotation_type="subset")) > 0
@@ -260,6 +254,21 @@ def test_labels_that_were_corrected_are_noticed(copied):
     assert after.digest() != before.digest()
     csv.rename(csv.with_name("README"))  # annotations are needed for extraction and evaluation only
     assert copied.windows().digest() == after.digest()
+
+
+def test_a_video_that_moved_to_the_other_split_is_noticed(copied):
+    train, test = copied.at("train_ann_dir"), copied.at("test_ann_dir")
+    (train / "tinyTrain_2-activespeaker.csv").rename(test / "tinyTrain_2-activespeaker.csv")
+    for split, folder in (("train", train), ("test", test)):
+        refused(copied, folder, "tinyTrain_2", f"'{COMMAND}'", split=split)
+    assert copied.extract("annotations") == [0]
+    assert set(copied.windows("train").video_id) == {"-tinyTrain1"}
+
+
+def test_a_video_that_could_not_be_used_is_left_out_and_asked_for_no_more(copied):
+    (copied.folder("tinyTrain_2").record("videos")).write_text("{}")
+    assert copied.extract("annotations") == [EXIT_BROKEN_ITEMS]
+    assert set(copied.windows("train").video_id) == {"-tinyTrain1"}
 
 
 def test_faces_that_were_extracted_anew_are_noticed(copied):

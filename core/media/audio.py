@@ -1,5 +1,6 @@
 """A media file's audio, decoded as blocks of samples, and written as a wav."""
 
+import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +17,44 @@ GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in 
 DRIFT_S = 1.0  # times that differ by more than that from the count of samples, for so long, are right
 
 
-def extract_audio(media: MediaFile, wav: str | Path) -> None:
-    """Write a file's audio as 16 kHz mono 16-bit wav whose first sample is the container's time 0.
+def extract_audio(
+    media: MediaFile,
+    wav: str | Path,
+    *,
+    start_s: float = 0.0,
+    end_s: float = float("inf"),
+    sample_rate: int | None = SAMPLE_RATE,
+) -> None:
+    """Write a file's audio, or that of a time span, as mono 16-bit wav.
 
     Where the file has no audio there is silence: before a stream that starts late, and in gaps between packets. The
     file is streamed; memory does not grow with its length.
 
+    Args:
+        media: the open file.
+        wav: written.
+        start_s, end_s: seconds, from the container's time 0; the audio may end before end_s.
+        sample_rate: samples per second; None for the file's own.
+
     Raises:
-        MediaError: the file has no audio, or decoding fails midway.
+        MediaError: the file has no audio, or none after start_s, or decoding fails midway.
     """
+    if media.audio is None:
+        raise MediaError(f"{media.path} has no audio stream")
+    rate = sample_rate or media.audio.sample_rate
+    first, last = round(start_s * rate), round(min(end_s * rate, sys.maxsize))
+    begin = 0  # of a block, in samples
     with atomic_write(wav) as temporary, wave.open(str(temporary), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
-        out.setframerate(SAMPLE_RATE)
-        for samples in decode_audio(media):
-            out.writeframes(samples.tobytes())
+        out.setframerate(rate)
+        for samples in decode_audio(media, rate):
+            out.writeframes(samples[max(0, first - begin) : max(0, last - begin)].tobytes())
+            begin += len(samples)
+            if begin >= last:
+                break
+        if begin <= first:
+            raise MediaError(f"{media.path}: its audio ends at {begin / rate:.2f} s, before {start_s:.2f} s")
 
 
 def decode_audio(media: MediaFile, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Iterator[np.ndarray]:
