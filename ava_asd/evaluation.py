@@ -86,7 +86,7 @@ def predict(
     scores = []
     with torch.inference_mode(), tqdm(total=len(windows), desc="predict", unit=" windows", disable=None) as bar:
         for batch in load_batches(windows, ShuffledBatches(len(windows), batch_size, shuffle=False), THREADS, device):
-            logits = torch.stack(model.logits(batch.audio, scaled(batch.video)), dim=1)
+            logits = torch.stack(model(batch.audio, scaled(batch.video)), dim=1)
             if not logits.isfinite().all():
                 raise UserError(
                     f"{weights}: its scores are not finite: the weights are not finite or too large; give those of a "

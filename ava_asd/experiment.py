@@ -62,9 +62,8 @@ class Experiment(Run):
         """Add an epoch's line to the log, and report it."""
         super().append_log(values)
         if self.bot is not None:
-            parts = {name: value for name, value in values.items() if name.startswith(("train_", "val_"))}
-            numbers = {name.removeprefix("train_"): value for name, value in parts.items() if name != "train_seconds"}
-            self.bot.report_epoch(self.folder.name, values["epoch"], numbers)
+            measured = {name: value for name, value in values.items() if name != "train_seconds"}
+            self.bot.report_epoch(self.folder.name, values["epoch"], measured)
 
     def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
         """Write an epoch's checkpoint, then the state to resume from.

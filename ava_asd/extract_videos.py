@@ -65,7 +65,7 @@ def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos
         extract_audio(media, folder.audio, start_s=start_s, end_s=end_s, sample_rate=None)
         sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
     write_faces(folder.faces, faces, sizes)
-    with atomic_write(folder.path / folder.start_ts) as temporary:
+    with atomic_write(folder.start_ts) as temporary:
         temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
     folder.finish(STEP, {**made_with, "video": identity, "frames": frames})
 

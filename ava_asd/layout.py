@@ -15,7 +15,6 @@ Frames, audio and start_ts are the published layout. Each json file is empty ({}
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,33 +37,22 @@ RECORDED = {
 COUNTED = {"videos": ("frames", whole(1)), "mfccs": ("hop_s", number(0))}
 
 
-@dataclass(frozen=True)
 class VideoFolder:
     """The folder of one video.
 
-    Attributes:
+    Args:
         path: `<extracted_path>/<video_id>`.
         start_ts: name of the file with the time of the first frame.
+
+    Attributes:
+        path: the folder.
+        start_ts, audio, mfccs, faces, crops: its files, as listed above.
     """
 
-    path: Path
-    start_ts: str
-
-    @property
-    def audio(self) -> Path:
-        return self.path / "audio.wav"
-
-    @property
-    def mfccs(self) -> Path:
-        return self.path / "mfcc.npy"
-
-    @property
-    def faces(self) -> Path:
-        return self.path / "faces.arrow"
-
-    @property
-    def crops(self) -> Path:
-        return self.path / "crops.npy"
+    def __init__(self, path: Path, start_ts: str):
+        self.path, self.start_ts = path, path / start_ts
+        self.audio, self.mfccs = path / "audio.wav", path / "mfcc.npy"
+        self.faces, self.crops = path / "faces.arrow", path / "crops.npy"
 
     def record(self, step: str) -> Path:
         """What a step of ava-extract, "videos" or "mfccs", was made with."""
@@ -80,16 +68,17 @@ class VideoFolder:
         Raises:
             MediaError: the file is absent or holds no such number.
         """
-        path = self.path / self.start_ts
-        if not path.is_file():
-            raise MediaError(f"no {path}, which holds the time of the first frame: run 'ava-extract videos'")
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        if not self.start_ts.is_file():
+            raise MediaError(f"no {self.start_ts}, which holds the time of the first frame: run 'ava-extract videos'")
+        text = self.start_ts.read_text(encoding="utf-8", errors="replace").strip()
         try:
             seconds = float(text)
         except ValueError:
             seconds = math.nan
         if not math.isfinite(seconds):
-            raise MediaError(f"{path} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'")
+            raise MediaError(
+                f"{self.start_ts} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'"
+            )
         return seconds
 
     def made_with(self, step: str) -> dict[str, Any] | None:

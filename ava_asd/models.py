@@ -103,7 +103,7 @@ class StaticNetwork(nn.Module):
     Its weights are random. The shapes that are not given are the published ones.
 
     Args:
-        mode: one of `MODES`. "s_a" is called with audio, "s_v" with video, "s_av" and "s_av_fc" with audio and video.
+        mode: one of `MODES`.
         audio_shape: (1, coefficients, MFCC vectors) of a sample.
         video_shape: (channels, frames, height, width) of a sample.
 
@@ -139,33 +139,25 @@ class StaticNetwork(nn.Module):
         """The towers of the mode, audio before video."""
         return [tower for tower in (self.audio, self.video) if tower is not None]
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    def forward(self, audio: Tensor | None = None, video: Tensor | None = None) -> tuple[Tensor, ...]:
         """Logits of a batch.
 
         Args:
-            inputs: what the mode takes, in this order: audio (batch, 1, coefficient, vector) float32, normalised
-                MFCCs; video (batch, channel, frame, row, column) float32, 0 to 1.
+            audio: (batch, 1, coefficient, vector) float32, normalised MFCCs; ignored by s_v.
+            video: (batch, channel, frame, row, column) float32, 0 to 1; ignored by s_a.
 
         Returns:
-            (batch, class) float32: of s_a and s_v one; of the audio-visual modes a_out, v_out, main_out, of the audio,
-            the video and both.
+            For each of `outputs` (batch, class) float32: of s_a and s_v one; of the audio-visual modes a_out, v_out and
+            main_out, of the audio, the video and both.
         """
-        features = [tower(maps) for tower, maps in zip(self.towers, inputs, strict=True)]
+        inputs = (self.audio, audio), (self.video, video)
+        features = [tower(maps) for tower, maps in inputs if tower is not None]
         if len(features) == 1:
-            return self.main_out(features[0])
+            return (self.main_out(features[0]),)
         joint = F.dropout(torch.cat(features, dim=1), DROPOUT, self.training)
         if self.fc1 is not None:
             joint = F.dropout(F.relu(self.fc1(joint)), DROPOUT, self.training)
         return self.a_out(features[0]), self.v_out(features[1]), self.main_out(joint)
-
-    def logits(self, audio: Tensor, video: Tensor, through: nn.Module | None = None) -> tuple[Tensor, ...]:
-        """The logits of each output, (batch, class) each, from a batch that has both, whichever the mode takes.
-
-        `through` is this network as it is wrapped for several processes.
-        """
-        inputs = [maps for tower, maps in ((self.audio, audio), (self.video, video)) if tower is not None]
-        logits = (through or self)(*inputs)
-        return logits if len(inputs) == 2 else (logits,)
 
     def penalty(self) -> Tensor:
         """What the L2 regularisation adds to the loss, a scalar.

@@ -68,14 +68,12 @@ class TelegramBot:
         Args:
             run: name of the training.
             epoch: from 1.
-            values: what was measured; names that begin with "val_" are listed apart.
+            values: what was measured in training and in validation, as "train_<name>" and "val_<name>".
         """
-        parts = {"Training": "", "Validation": "val_"}
         lines = [f"[{socket.gethostname()}] {run}", f"Epoch {epoch}"]
-        for title, prefix in parts.items():
-            own = {name: value for name, value in values.items() if name.startswith("val_") == bool(prefix)}
-            lines += [f"\n{title}:"] if own else []
-            lines += [f"{name.removeprefix(prefix)}: {value:.4f}" for name, value in own.items()]
+        for title, prefix in (("Training", "train_"), ("Validation", "val_")):
+            own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+            lines += [f"\n{title}:", *(f"{name}: {value:.4f}" for name, value in own.items())]
         return self.send("\n".join(lines))
 
 

@@ -1,10 +1,10 @@
 """What a training of a static model adds to `core.optimization`: its samples and its loss."""
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ava_asd.augmentation import augment_audio, augment_faces
 from ava_asd.config import Config
@@ -63,47 +63,32 @@ class TrainingSet:
         return self.windows.load(rows[[item for _, item in keys]])
 
 
+@dataclass(frozen=True)
 class StaticLoss:
-    """The loss of a batch, as `core.optimization` calls for it.
+    """The loss of a batch, as `core.optimization` calls for it: the outputs' weighted cross-entropies and the penalty.
 
-    Args:
+    Attributes:
         network: gives the names of the outputs and the penalty.
         config: weights of the outputs, classes, and whether to augment.
     """
 
-    def __init__(self, network: StaticNetwork, config: Config):
-        self.network, self.config = network, config
-        self.weights = config.loss_weights
+    network: StaticNetwork
+    config: Config
 
     def __call__(self, model: nn.Module, batch: WindowBatch, draws: Draws | None) -> BatchLoss:
-        """Loss, and logits with the column of speaking last; the main output, which is the last one, comes first."""
+        """Loss, and logits with the column of speaking last; the main output, which is the last one, comes first.
+
+        `model` is the network, or what wraps it for several processes.
+        """
         audio, video = batch.audio, scaled(batch.video)
         if draws is not None and self.config.augment:
             audio, video = augment_audio(audio, draws), augment_faces(video, draws)
-        logits = self.network.logits(audio, video, through=model)
-        loss, parts = weighted_loss(self.network, logits, batch.labels, self.weights)
-        speaking = self.config.speaking_class
-        heads = dict(zip(self.network.outputs, logits, strict=True))
+        logits = dict(zip(self.network.outputs, model(audio, video), strict=True))
+        losses = {name: F.cross_entropy(output.float(), batch.labels) for name, output in logits.items()}
+        loss = sum(self.config.loss_weights[name] * part for name, part in losses.items()) + self.network.penalty()
+        parts = {f"{name}_loss": part for name, part in losses.items()}
         for name in self.network.outputs[:-1]:  # the main output's is counted by the loop
-            parts[f"{name}_accuracy"] = (heads[name].argmax(1) == batch.labels).float().mean()
-        ordered = {name: heads[name] if speaking == 1 else heads[name].flip(1) for name in reversed(heads)}
+            parts[f"{name}_accuracy"] = (logits[name].argmax(1) == batch.labels).float().mean()
+        speaking = self.config.speaking_class
+        ordered = {name: logits[name] if speaking == 1 else logits[name].flip(1) for name in reversed(logits)}
         return BatchLoss(loss, parts, ordered, (batch.labels == speaking).long())
-
-
-def weighted_loss(
-    model: StaticNetwork, logits: Sequence[Tensor], labels: Tensor, weights: Mapping[str, float]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch.
-
-    Args:
-        model: gives the names of the outputs and the L2 penalty.
-        logits: (batch, class) for each of the model's outputs.
-        labels: (batch,) int64 classes.
-        weights: name of an output -> weight of its cross-entropy.
-
-    Returns:
-        The loss, a scalar, and the mean cross-entropy of each output as `<output>_loss`, not weighted.
-    """
-    parts = {name: F.cross_entropy(output.float(), labels) for name, output in zip(model.outputs, logits, strict=True)}
-    loss = sum(weights[name] * part for name, part in parts.items()) + model.penalty()
-    return loss, {f"{name}_loss": part for name, part in parts.items()}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ava_asd.config import Config
-from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
+from ava_asd.layout import ANNOTATION_KEYS
 from ava_asd.samples import ANNOTATIONS, Samples, read_samples, share, usable
-from ava_asd.stores import check_annotations, check_faces, open_stores
+from ava_asd.stores import Store, check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
 from core.inputs.loading import Batch
 from core.runtime.errors import UserError
@@ -113,13 +113,9 @@ class Windows:
         videos = [(store.folder.path.name, store.annotations) for store in self._stores]
         return hashlib.sha256(b"".join([repr(videos).encode(), *(part.tobytes() for part in parts)])).hexdigest()[:16]
 
-    def folder(self, row: int) -> VideoFolder:
-        """Where a sample's frames and audio lie."""
-        return self._stores[self._code[row]].folder
-
-    def hop_s(self, row: int) -> float:
-        """Seconds from one MFCC vector of a sample to the next."""
-        return self._stores[self._code[row]].hop_s
+    def store(self, row: int) -> Store:
+        """What is stored of a sample's video."""
+        return self._stores[self._code[row]]
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":

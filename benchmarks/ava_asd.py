@@ -169,7 +169,7 @@ def run_there(python: Path, *arguments: object) -> str:
 def write_published_samples(folder: Path, config: Config) -> None:
     """Write what the published loader reads beside the frames: its MFCC pickle, and a list of the windows' faces."""
     windows = Windows(config, folder, "train")
-    store = windows.folder(0)
+    store = windows.store(0).folder
     with (store.path / "mfcc.pkl").open("wb") as file:
         pickle.dump(np.load(store.mfccs).astype(np.float64), file)
     rows = windows.first[:, None] + np.arange(config.video_window)

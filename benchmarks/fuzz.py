@@ -8,6 +8,7 @@ fault, and so is a dead process. Exit status 1 where there was one; its case is 
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -398,7 +399,8 @@ def _config():
 def _read_samples(path: Path) -> object:
     from ava_asd.samples import read_samples, usable
 
-    samples, config = read_samples(path, _config(), "ava-extract annotations"), _config()
+    config = dataclasses.replace(_config(), train_annotations_full=path.name)
+    samples = read_samples(config, path.parent, "train", "full")
     return (
         samples.classes(config),
         usable(samples, config),

@@ -76,7 +76,7 @@ def draw(windows: Windows, sample: int, *, show: bool = False):
     top.suptitle(f"{windows.entity_id[sample]}, {windows.timestamp[sample]:.2f} s: {label}", color=colour)
     draw_crops(middle, batch.video[0].numpy())
     unit = "standard deviations" if windows.config.apply_stddev else "decibels"
-    draw_mfccs(bottom.subplots(), batch.audio[0, 0].numpy(), windows.hop_s(sample), unit)
+    draw_mfccs(bottom.subplots(), batch.audio[0, 0].numpy(), windows.store(sample).hop_s, unit)
     return figure
 
 
@@ -84,7 +84,7 @@ def draw_frame(axes, windows: Windows, sample: int, colour: str) -> None:
     """The frame of the labelled face, and its box."""
     from matplotlib.patches import Rectangle
 
-    folder = windows.folder(sample)
+    folder = windows.store(sample).folder
     face = read_faces(folder.faces).slice(windows.first[sample] + windows.config.video_window - 1, 1).to_pylist()[0]
     path = folder.frame(face["frame"])
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None

@@ -63,7 +63,7 @@ def test_the_published_outputs_through_a_written_file(mode, published, tmp_path)
     model = models.StaticNetwork(mode).eval()
     models.load_weights(model, tmp_path / "weights.hdf5")
     with torch.no_grad():
-        logits = model.logits(*(torch.from_numpy(np.moveaxis(array, -1, 1)) for array in (audio, video)))
+        logits = model(*(torch.from_numpy(np.moveaxis(array, -1, 1)) for array in (audio, video)))
     assert len(logits) == len(model.outputs)
     for position, output in enumerate(logits):
         expected = torch.from_numpy(published[f"{mode}.{position}"])

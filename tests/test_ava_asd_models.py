@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from ava_asd import models, winograd
 from ava_asd.layers import SameConv2d, SameConv3d, SamePool2d, flatten
 from ava_asd.optimisers import OPTIMISERS
-from ava_asd.training import weighted_loss
 from core.optimization import make_optimizer
 from core.runtime.errors import UserError
 
@@ -110,22 +109,14 @@ def test_the_layer_table(mode, flat, parameters):
 def test_which_outputs_depend_on_which_input(networks, mode, names):
     model, (audio, video) = networks[mode], inputs()
     with torch.no_grad():
-        logits, of_other_audio = model.logits(audio, video), model.logits(audio + 1, video)
-        of_other_faces = model.logits(audio, 1 - video)
+        logits, of_other_audio = model(audio, video), model(audio + 1, video)
+        of_other_faces = model(audio, 1 - video)
     assert list(model.outputs) == names
     assert [output.shape for output in logits] == [(2, 2)] * len(names)
     changed = [not torch.equal(*pair) for pair in zip(logits, of_other_audio, strict=True)]
     assert changed == [name != "video" for name in names]
     changed = [not torch.equal(*pair) for pair in zip(logits, of_other_faces, strict=True)]
     assert changed == [name != "audio" for name in names]
-
-
-def test_forward_takes_what_the_mode_takes(networks):
-    audio, video = inputs()
-    for mode, batch in {"s_a": [audio], "s_v": [video], "s_av": [audio, video], "s_av_fc": [audio, video]}.items():
-        with torch.no_grad():
-            output, expected = networks[mode](*batch), networks[mode].logits(audio, video)
-        torch.testing.assert_close(output if len(batch) == 2 else (output,), expected)
 
 
 @pytest.mark.parametrize("mode", AUDIO_VISUAL)
@@ -209,19 +200,6 @@ def test_weights_of_another_mode_shape_or_kind(networks, tmp_path, content, vide
     with pytest.raises(UserError) as refused:
         models.load_weights(models.StaticNetwork("s_av", AUDIO, video), path)
     assert [fact for fact in (str(path), *facts) if fact not in str(refused.value)] == [], refused.value
-
-
-def test_the_loss_is_weighted(networks):
-    labels = torch.tensor([0, 1])
-    logits = [torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.zeros(2, 2), torch.tensor([[0.0, 3.0], [0.0, 3.0]])]
-    weights = {"audio": 0.4, "video": 0.25, "main": 1.0}
-    loss, parts = weighted_loss(networks["s_av"], logits, labels, weights)
-    audio = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
-    main = (math.log(1 + math.exp(3)) + math.log(1 + math.exp(-3))) / 2
-    assert [parts[f"{name}_loss"].item() for name in weights] == pytest.approx([audio, math.log(2), main])
-    penalty = networks["s_av"].penalty().item()
-    assert loss.item() == pytest.approx(0.4 * audio + 0.25 * math.log(2) + main + penalty)
-    assert penalty > 0.1
 
 
 def test_sgd_is_that_of_keras():

@@ -43,13 +43,19 @@ def api(monkeypatch):
 def test_the_report_of_an_epoch(api, tmp_path):
     path = tmp_path / "telegram.yaml"
     path.write_text(f"api_key: '{KEY}'\nchat_id: 357829\napi_url: '{api.url}/'\n")
-    values = {"loss": 1.23456, "main_accuracy": 0.7, "val_loss": 2.0, "val_main_accuracy": 0.65432}
+    values = {
+        "train_loss": 1.23456,
+        "train_accuracy": 0.7,
+        "samples_per_s": 5,
+        "val_loss": 2.0,
+        "val_accuracy": 0.65432,
+    }
     assert read_bot(path).report_epoch("a1B2c3", 12, values)
     ((address, kind, message),) = api.received
     assert (address, kind, message["chat_id"]) == (f"/bot{KEY}/sendMessage", "application/json", "357829")
     assert message["text"] == (
-        f"[{socket.gethostname()}] a1B2c3\nEpoch 12\n\nTraining:\nloss: 1.2346\nmain_accuracy: 0.7000\n\n"
-        "Validation:\nloss: 2.0000\nmain_accuracy: 0.6543"
+        f"[{socket.gethostname()}] a1B2c3\nEpoch 12\n\nTraining:\nloss: 1.2346\naccuracy: 0.7000\n\n"
+        "Validation:\nloss: 2.0000\naccuracy: 0.6543"
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -16,8 +17,8 @@ from tiny import exit_status
 from ava_asd import evaluate, models, subset, train
 from ava_asd.config import read_config
 from ava_asd.experiment import Experiment, stalled
-from ava_asd.training import StaticLoss, TrainingSet, weighted_loss
-from ava_asd.windows import Windows, scaled
+from ava_asd.training import StaticLoss, TrainingSet
+from ava_asd.windows import WindowBatch, Windows
 from core.inputs.transforms import Draws
 from core.runtime.errors import EXIT_USER_ERROR, UserError
 
@@ -99,25 +100,31 @@ def test_one_class_alone_cannot_be_balanced(config, static_set):
 
 
 @pytest.mark.parametrize("speaking_class", [0, 1])
-def test_the_loop_sees_speaking_as_the_second_class(config, static_set, speaking_class):
+def test_the_loss_and_what_the_loop_sees(config, speaking_class):
+    """The loss is weighted as configured; speaking is the second class, and the main output comes first."""
     classes = {label: int((label == "SPEAKING_AUDIBLE") == bool(speaking_class)) for label in config.classes}
-    config = replace(config, classes=classes)
-    windows = Windows(config, static_set / "data", "train")
-    batch = windows.load(np.arange(12))
-    model = models.StaticNetwork("s_av", config.audio_shape, config.video_shape).eval()
-    wrapped = Mock(side_effect=model)  # as for several processes
-    result = StaticLoss(model, config)(wrapped, batch, None)
-    wrapped.assert_called_once()
-    logits = model(batch.audio, scaled(batch.video))
-    loss, parts = weighted_loss(model, logits, batch.labels, {"audio": 0.4, "video": 0.4, "main": 1})
-    assert result.loss.item() == pytest.approx(loss.item())
+    config = replace(config, classes=classes, a_out_weight=0.4, v_out_weight=0.25)
+    network = models.StaticNetwork("s_av", config.audio_shape, config.video_shape)
+    labels, video = torch.tensor([0, 1]), torch.full((2, *config.video_shape), 51, dtype=torch.uint8)
+    logits = {"audio": [[2.0, 0.0], [0.0, 0.0]], "video": [[0.0, 0.0], [0.0, 0.1]], "main": [[0.0, 3.0], [0.0, 3.0]]}
+    logits = {name: torch.tensor(values) for name, values in logits.items()}
+    wrapped = Mock(return_value=tuple(logits.values()))  # as for several processes
+    result = StaticLoss(network, config)(wrapped, WindowBatch(torch.zeros(2, 1, 13, 8), video, labels), None)
+    (_, scaled), _ = wrapped.call_args
+    assert (scaled == 51 / 255).all()
+
+    audio = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
+    faces = (math.log(2) + math.log(1 + math.exp(-0.1))) / 2
+    main = (math.log(1 + math.exp(3)) + math.log(1 + math.exp(-3))) / 2
+    penalty = network.penalty().item()
+    assert penalty > 0.1
+    assert result.loss.item() == pytest.approx(0.4 * audio + 0.25 * faces + main + penalty)
+    expected = {"audio_loss": audio, "video_loss": faces, "main_loss": main, "audio_accuracy": 0.5, "video_accuracy": 1}
+    assert {name: value.item() for name, value in result.parts.items()} == pytest.approx(expected)
     assert list(result.logits) == ["main", "video", "audio"]
-    assert torch.equal(result.logits["main"][:, 1], logits[2][:, speaking_class])
-    assert torch.equal(result.logits["audio"][:, 0], logits[0][:, 1 - speaking_class])
-    assert result.labels.tolist() == (windows.label[:12] == "SPEAKING_AUDIBLE").astype(int).tolist()
-    assert set(result.parts) == {*parts, "audio_accuracy", "video_accuracy"}
-    right = (logits[1].argmax(1) == batch.labels).float().mean().item()
-    assert result.parts["video_accuracy"].item() == pytest.approx(right)
+    assert all(torch.equal(found[:, 1], logits[name][:, speaking_class]) for name, found in result.logits.items())
+    assert all(torch.equal(found[:, 0], logits[name][:, 1 - speaking_class]) for name, found in result.logits.items())
+    assert result.labels.tolist() == [1 - speaking_class, speaking_class]
 
 
 def test_augmentation_is_of_training_only_and_only_if_asked_for(config, static_set):

@@ -65,7 +65,7 @@ def test_batches_hold_the_stored_faces_and_the_audio_before_the_label(extracted)
     assert audio.dtype == video.dtype == torch.float32
     assert labels.tolist() == windows.class_id.tolist()
     for row in (0, len(windows) // 2, len(windows) - 1):
-        folder, first = windows.folder(row), windows.first[row]
+        folder, first = windows.store(row).folder, windows.first[row]
         crops, mfccs = np.load(folder.crops), np.load(folder.mfccs)
         assert read_faces(folder.faces)["time_s"][int(first) + 4].as_py() == windows.timestamp[row]
         np.testing.assert_allclose(video[row, 0], crops[first : first + 5, 0] / 255, atol=1e-6)
@@ -91,7 +91,7 @@ def test_audio_stays_with_the_faces_where_the_stride_is_no_whole_number_of_sampl
     assert np.load(folder.mfccs)[0].argmax() == 10036
     windows = copied.windows()
     assert windows.timestamp[0] == pytest.approx(100.24)
-    assert windows.hop_s(0) == 220 / 22050
+    assert windows.store(0).hop_s == 220 / 22050
     assert windows.load([0]).audio[0, 0, 0].argmax() == 4
 
 
