@@ -143,11 +143,12 @@ def load(
         _note_batch_size(given)
     for name, paths in (dictionaries or dict.fromkeys(merged, ())).items():
         forward = f"{name.partition('_')[0]}_forward_params"
-        if forward in (dictionaries or ()) and str(merged[forward]["weights"]) not in ("best", "last"):
-            paths = [key for key in paths if key != "models_out"]  # where the newest run would be looked for
         for key, value in merged[name].items():
             check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, _path if key in paths else None))
             fault = check(value) if check else None
+            if fault and key == "models_out" and forward in (dictionaries or ()):  # where weights are looked for
+                newest = str(merged[forward]["weights"]) in ("best", "last")
+                fault = f"{fault}; or name a .pth file with {forward}.weights" if newest else None
             if fault:
                 faults.append(f"{name}[{key!r}] is {value!r}: {fault}")
     if faults:
@@ -234,13 +235,11 @@ def _literal(text: str) -> Any:
 def _note_batch_size(given: list[tuple[Any, str, str, Any]]) -> None:
     """Say that a file written for the published STE_train.py means another batch size here than it did there."""
     values = {key: (source, value) for source, name, key, value in given if name == "STE_optimization_params"}
-    source, size = values.get("batch_size", (None, None))
-    old = callable(values.get("backbone", (None, None))[1])
-    if old and isinstance(source, Path) and size != PUBLISHED_BATCH_SIZE:
+    (source, size), (_, backbone) = (values.get(key, (None, None)) for key in ("batch_size", "backbone"))
+    if callable(backbone) and isinstance(source, Path) and size != PUBLISHED_BATCH_SIZE:
         print(
-            f"{source}: STE_optimization_params['batch_size'] {size} counts. The published STE_train.py took "
-            f"{PUBLISHED_BATCH_SIZE} whatever the file said: --set "
-            f"STE_optimization_params.batch_size={PUBLISHED_BATCH_SIZE} trains as it did"
+            f"{source}: the batch size is {size}; the published STE_train.py took {PUBLISHED_BATCH_SIZE} whatever the "
+            f"file said, and so does --set STE_optimization_params.batch_size={PUBLISHED_BATCH_SIZE}"
         )
 
 
@@ -267,12 +266,9 @@ def _as_name(key: str, value: Any) -> Any:
 
     if value is models.resnet18_two_streams_forward:  # it loads weights: here those that the key 'weights' names
         return "resnet18_two_streams"
-    home, names = {
-        "backbone": (models, [*models.BACKBONES, *models.TRACK_ENCODERS]),
-        "optimizer": (optim, OPTIMIZERS),
-        "criterion": (nn, CRITERIA),
-    }.get(key, (None, []))
-    return name_of(value, home, names)
+    encoders = [*models.BACKBONES, *models.TRACK_ENCODERS]
+    homes = {"backbone": (models, encoders), "optimizer": (optim, OPTIMIZERS), "criterion": (nn, CRITERIA)}
+    return name_of(value, *homes.get(key, (None, [])))
 
 
 def _name_or_callable(*names: str) -> Check:

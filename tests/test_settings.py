@@ -259,6 +259,7 @@ def test_models_out_is_asked_for_where_weights_are_looked_for_in_it(stage, weigh
     if asked:
         (line,) = faults(None, [change], needed)
         assert f"{stage}_inputs['models_out']" in line
+        assert f"{stage}_forward_params.weights" in line
     else:
         assert settings.load(None, [change], needed)[f"{stage}_inputs"]["models_out"] == "..."
 
