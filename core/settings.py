@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core import config as default_config
-from core.runtime.checks import Check, flag, interval, name_of, number, one_of, options_of, whole
+from core.runtime.checks import Check, as_text, flag, interval, name_of, number, one_of, whole
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -47,14 +47,6 @@ class Settings:
 
     def plain(self) -> dict[str, dict[str, Any]]:
         """For JSON: classes, callables and paths as text."""
-
-        def as_text(value: Any) -> Any:
-            if not callable(value):
-                return str(value) if isinstance(value, Path) else value
-            if hasattr(value, "__qualname__"):
-                return f"{value.__module__}.{value.__qualname__}"
-            return f"{value}: {options_of(value)}" if hasattr(value, "state_dict") else str(value)  # a criterion
-
         return {name: {key: as_text(value) for key, value in keys.items()} for name, keys in self.values.items()}
 
 
@@ -284,16 +276,21 @@ def _backbone(value: Any) -> str | None:
     from core.models import BACKBONES, TRACK_ENCODERS  # here: it imports torch, which takes seconds
 
     names = [*BACKBONES, *TRACK_ENCODERS]
-    if not callable(value):
-        return _name_or_callable(*names)(value)
+    if value in names:
+        return None
     try:
         inspect.signature(value).bind(pretrained=False, rgb_stack_size=11)
-    except TypeError as error:
-        return (
-            f"it is called with pretrained and rgb_stack_size ({error}), weights are loaded into it by the key "
-            f"'weights' of STE_forward_params: expected a callable of these two, or one of {', '.join(names)}"
+        good = isinstance(value, type) or not hasattr(value, "state_dict")  # a network itself takes anything
+    except (TypeError, ValueError):
+        good = False
+    return (
+        None
+        if good
+        else (
+            f"expected one of {', '.join(names)}, or a callable that makes a network of pretrained and rgb_stack_size; "
+            "weights are loaded into it by the key 'weights' of STE_forward_params"
         )
-    return None
+    )
 
 
 def _pretrained(value: Any) -> str | None:

@@ -241,11 +241,13 @@ def test_objects_of_which_no_name_says_all(tmp_path):
     assert all(fact in ste["criterion"] for fact in ("CrossEntropyLoss", "label_smoothing=0.125", "2.5"))
     assert all(fact in ste["optimizer"] for fact in ("SGD", "momentum=0.9"))
     assert all(fact in ste["backbone"] for fact in ("resnet18_two_streams", "num_classes=3"))
+    assert " at 0x" not in str(plain)  # the same in each process: runs can be resumed
 
 
-def test_a_backbone_that_cannot_be_called_as_one(tmp_path):
+@pytest.mark.parametrize("backbone", ["lambda weights_path, rgb_stack_size: None", "nn.Linear(1, 1)", "nn.Linear", "3"])
+def test_a_backbone_that_cannot_be_called_as_one(tmp_path, backbone):
     """Such as one that loads its weights itself, as published configurations name one to forward with."""
-    path = config_file(tmp_path, "STE_forward_params = {'backbone': lambda weights_path, rgb_stack_size: None}\n")
+    path = config_file(tmp_path, f"from torch import nn\nSTE_forward_params = {{'backbone': {backbone}}}\n")
     (line,) = faults(path, [], {"STE_forward_params": []})
     words = ("STE_forward_params['backbone']", "pretrained", "rgb_stack_size", "'weights'", "resnet18_two_streams")
     assert all(word in line for word in words)

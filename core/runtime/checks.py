@@ -1,5 +1,6 @@
 """Checks of single settings, a function from a value to its fault in words or None; and numbers read from text."""
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -94,20 +95,27 @@ def as_whole(text: str) -> int:
     raise ValueError(f"{text[:40]!r} is no whole number")
 
 
-def name_of(value: Any, home: ModuleType, names: Iterable[str]) -> Any:
+def name_of(value: Any, home: ModuleType | None, names: Iterable[str]) -> Any:
     """The name among `names` that stands in a module for an object; the object itself where none does.
 
     A name stands for what it names, and for an object of that class with its default options.
     """
     for name in names:
         meant = getattr(home, name)
-        if value is meant or (type(value) is meant and options_of(value) == options_of(meant())):
+        if value is meant or (type(value) is meant and as_text(value) == as_text(meant())):
             return name
     return value
 
 
-def options_of(criterion: Any) -> str:
-    """With what an object of a class of torch.nn was made, as text."""
-    options = {name: value for name, value in vars(criterion).items() if name[0] != "_" and name != "training"}
-    options |= {name: value.tolist() for name, value in criterion.state_dict().items()}
-    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+def as_text(value: Any) -> Any:
+    """A class, callable, criterion or path as text for JSON, with its options, the same in each run; others as they are."""
+    if not callable(value):
+        return str(value) if isinstance(value, Path) else value
+    kind, options = value if hasattr(value, "__qualname__") else type(value), {}
+    if isinstance(value, functools.partial):
+        kind, options = value.func, {**dict(enumerate(value.args)), **value.keywords}
+    elif kind is not value and hasattr(value, "state_dict"):
+        options = {name: option for name, option in vars(value).items() if name[0] != "_" and name != "training"}
+        options |= {name: option.tolist() for name, option in value.state_dict().items()}
+    parts = ", ".join(f"{name}={option!r}" for name, option in options.items())
+    return f"{kind.__module__}.{kind.__qualname__}" + f"({parts})" * (kind is not value)
