@@ -422,7 +422,7 @@ def _read_array(path: Path) -> object:
 def _record(folder: Path) -> Path:
     from ava_asd.layout import mfcc_settings
 
-    made_with = mfcc_settings(_config()) | {"start_ts": 0.0, "sound_bytes": 100, "hop_s": 0.01}
+    made_with = mfcc_settings(_config()) | {"start_ts": 0.0, "audio": "abc", "hop_s": 0.01}
     return _write(folder / "mfccs.json", json.dumps(made_with))
 
 
