@@ -108,7 +108,7 @@ def name_of(value: Any, home: ModuleType | None, names: Iterable[str]) -> Any:
 
 
 def as_text(value: Any) -> Any:
-    """A class, callable, criterion or path as text for JSON, with its options, the same in each run; others as they are."""
+    """A class, callable, criterion or path as text for JSON, its options with it; others as they are."""
     if not callable(value):
         return str(value) if isinstance(value, Path) else value
     kind, options = value if hasattr(value, "__qualname__") else type(value), {}
