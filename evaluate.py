@@ -7,7 +7,8 @@
     python evaluate.py --columbia col_labels/fusion --predictions columbia.csv
 
 The ground truth is a csv in the official format, several, or a folder of `<video_id>-activespeaker.csv`. Predictions
-are csvs in the official format. They are on the boxes of the ground truth, row for row; or on detected tracks
+are csvs in the official format. Both may have a header, and then other columns besides: others' val_orig.csv and
+val_res.csv are read as they are. Predictions are on the boxes of the ground truth, row for row; or on detected tracks
 (--detected), then a box is matched with the annotated one that it overlaps (`core.evaluation.detected` says what
 counts as what); or on detected tracks of the Columbia video, against its labels (--columbia; the protocol is in
 `core.evaluation.columbia`). The first line printed for a file is its main number; on given boxes that of ActivityNet's

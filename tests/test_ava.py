@@ -171,7 +171,9 @@ HEADER = ",".join(ava.AUGMENTED_COLUMNS)
         ([HEADER], "no rows"),
         ([HEADER, row("0.00") + ",0,a", row("x") + ",0,a"], "line 3: frame_timestamp is 'x'"),
         *(([HEADER, row("0.00") + ",0,a", row("0.04") + f",{other},a"], "line 3: label_id") for other in ("1", "x")),
-        ([HEADER.replace("video", "\udce9"), row("0.00") + ",0,a"], "cannot be read"),
+        ([HEADER.replace("video", "\udce9"), row("0.00") + ",0,a"], "does not name video_id once"),
+        ([HEADER + ",label", row("0.00") + ",0,a,x"], "does not name label once"),
+        ([row("0.00") + ",0,a", row("0.04") + ",0"], "line 2: 9 columns where 10"),
     ],
 )
 def test_a_faulty_augmented_csv_is_refused(tmp_path, lines, fact):

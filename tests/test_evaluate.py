@@ -4,6 +4,7 @@ Detected tracks and the Columbia protocol are tested number by number in test_de
 test_columbia.py; here it is what the script makes of them.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -11,12 +12,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny import exit_status
 from videos import encode
 
 import evaluate
 from core.evaluation.official import read_groundtruth, read_predictions, scores_of
+from core.formats import ava
 
 ROOT = Path(__file__).resolve().parents[1]
 OFFICIAL = ROOT / "tests" / "fixtures" / "official_tool"
@@ -176,6 +179,22 @@ def test_only_speaking_rows_leave_roc_auc_undefined(results, tmp_path):
     assert (document["roc_auc"], document["average_precision"]) == (None, 1)
 
 
+def test_files_of_others_are_read_as_they_are(results, files, tmp_path):
+    """A `val_orig.csv`, augmented, with header, and the `val_res.csv` that pandas makes of it, numbers rewritten."""
+    truth = pd.read_csv(files[0], header=None, names=ava.COLUMNS)
+    augmented = truth.assign(label_id=truth["label"].map(ava.LABEL_IDS), instance_id=truth["entity_id"] + ":0")
+    augmented.to_csv(tmp_path / "val_orig.csv", index=False)
+    augmented.to_csv(tmp_path / "no_header.csv", index=False, header=False)
+    scored = augmented.assign(score=np.float32(SCORES), label="SPEAKING_AUDIBLE")
+    scored = scored.drop(columns=["label_id", "instance_id"])
+    scored.to_csv(tmp_path / "val_res.csv", index=False)
+    scored[scored.columns[::-1]].to_csv(tmp_path / "other_order.csv")
+    unnamed = dict.fromkeys(("groundtruth", "predictions", "files"))
+    for name, scores in itertools.product(("val_orig.csv", "no_header.csv"), ("val_res.csv", "other_order.csv")):
+        found = results(groundtruth=[tmp_path / name], predictions=tmp_path / scores)
+        assert found | unnamed == results() | unnamed
+
+
 # ---- what is refused --------------------------------------------------------------------------------------------
 
 
@@ -190,6 +209,7 @@ OTHER_LABEL = "SPEAKING_AUDIBLE", "NOT_SPEAKING"
 UNLABELLED = [row.replace("SPEAKING_AUDIBLE", "") for row in TRUTH]
 SEVEN_COLUMNS = [",".join([*row.split(",")[:6], row.split(",")[7]]) for row in TRUTH]
 HEADER = "video,frame_timestamp,x1,y1,x2,y2,label,entity,score"
+NAMES = "video_id,frame_timestamp,entity_box_x1,entity_box_y1,entity_box_x2,entity_box_y2,label,entity_id,score"
 FAULTY = {  # what is wrong: (the file with these rows, what the message names)
     "missing row": ("p.csv", GOOD[:4] + GOOD[5:], ["gt.csv, line 5: ", "-b:1 at 1.1 s", "p.csv"]),
     "missing rows": ("p.csv", GOOD[:4], ["gt.csv, line 5: ", "p.csv", "2 such rows"]),
@@ -218,7 +238,8 @@ FAULTY = {  # what is wrong: (the file with these rows, what the message names)
     "other label": ("p.csv", changed(2, *OTHER_LABEL), ["p.csv, line 3: ", "'NOT_SPEAKING'"]),
     "short row": ("p.csv", [*GOOD[:2], TRUTH[2], *GOOD[3:]], ["p.csv, line 3: ", "8 columns", "9"]),
     "long row": ("p.csv", ["", *changed(1, ",0.8", ",0.8,1")], ["p.csv, line 3: ", "10 columns", "9"]),
-    "header": ("p.csv", [HEADER, *GOOD], ["p.csv, line 1: ", "'frame_timestamp'", "header"]),
+    "header": ("p.csv", [HEADER, *GOOD], ["p.csv: ", "does not name video_id, ", "entity_box_x1", "entity_id once"]),
+    "below a header": ("p.csv", [NAMES, *changed(1, ",0.8", ",x")], ["p.csv, line 3: ", "score is 'x'"]),
     "empty": ("p.csv", [], ["p.csv", "mpty"]),
     "empty lines only": ("p.csv", ["", ""], ["p.csv has no rows"]),
     "no positive": ("gt.csv", [row.replace(*OTHER_LABEL) for row in TRUTH], ["gt.csv: ", "6 rows", "SPEAKING_AUDIBLE"]),

@@ -61,7 +61,7 @@ class Groundtruth:
 
 
 def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
-    """Read ground truth: csvs of eight columns without header, or folders of `<video_id>-activespeaker.csv`.
+    """Read ground truth: csvs in AVA's format or augmented ones, or folders of `<video_id>-activespeaker.csv`.
 
     Raises:
         UserError: a file is absent, empty or not of this form, a number is not finite, a label is not one of AVA's
@@ -84,7 +84,9 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
 
 
 def read_predictions(path: str | Path) -> Rows:
-    """Read predictions in the official format: AVA's eight columns, then the score, no header, in any order of rows.
+    """Read predictions in the official format: AVA's eight columns, then the score, in any order of rows.
+
+    With a header they may be in any order and others beside them, as in other groups' `val_res.csv`.
 
     Raises:
         UserError: the file is absent, empty or not of this form, a number is not finite, or a label is not

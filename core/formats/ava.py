@@ -13,11 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from core.formats.official_csv import BOX_COLUMNS, COLUMNS, NUMBER_COLUMNS, Rows, join, key_text
+from core.formats.official_csv import AUGMENTED_COLUMNS, BOX_COLUMNS, COLUMNS, NUMBER_COLUMNS, Rows, join, key_text
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
-AUGMENTED_COLUMNS = (*COLUMNS, "label_id", "instance_id")
 LABEL_IDS = {"NOT_SPEAKING": 0, "SPEAKING_AUDIBLE": 1, "SPEAKING_NOT_AUDIBLE": 2}
 SPEAKING = "SPEAKING_AUDIBLE"
 SPEAKING_ID = LABEL_IDS[SPEAKING]
@@ -29,7 +28,7 @@ EXAMPLES = 3  # of keys, in messages
 
 
 def read_annotations(path: str | Path) -> pd.DataFrame:
-    """Read and check one AVA csv (no header, eight columns).
+    """Read and check one AVA csv (eight columns; a header, and those of an augmented csv, may be there).
 
     Returns:
         A frame with `COLUMNS`, all text, in the order of the file.
@@ -43,13 +42,16 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
 
 
 def read_augmented(path: str | Path) -> pd.DataFrame:
-    """Read and check an augmented csv (header, `AUGMENTED_COLUMNS`), sorted by video, entity and time.
+    """Read and check an augmented csv, sorted by video, entity and time.
+
+    Others' are read as well (`train_orig.csv`, `val_orig.csv`): by the names in their header, whatever their order and
+    whatever else is there; without header the columns are `AUGMENTED_COLUMNS`.
 
     Returns:
         A frame with `AUGMENTED_COLUMNS` (all text but label_id, int8) and `time_s` (float64, seconds).
 
     Raises:
-        UserError: as `read_annotations`, or the header is not the augmented one.
+        UserError: as `read_annotations`, or a label_id is not that of its label.
     """
     return sort_tracks(_with_label_ids(_read([Path(path)], augmented=True).frame()))
 
@@ -205,7 +207,7 @@ def _with_label_ids(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
     """Rows of AVA csvs or of augmented ones, as text, with all that preparation relies on checked."""
-    rows = Rows(paths, AUGMENTED_COLUMNS if augmented else COLUMNS, header=augmented, texts=NUMBER_COLUMNS)
+    rows = Rows(paths, AUGMENTED_COLUMNS if augmented else COLUMNS, texts=NUMBER_COLUMNS)
     rows.refuse(
         rows.numbers("frame_timestamp") < 0,
         lambda row: f"frame_timestamp is {row['frame_timestamp']}",

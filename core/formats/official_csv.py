@@ -3,6 +3,10 @@
 Evaluation compares numbers, as the official tool does: they become float64 as the file is read, several times faster
 and in a fraction of the memory of text. Preparation keeps the text of every number, for a timestamp's text is a key
 and a file name. A file that does not fit its types is read once more as text, to name the line.
+
+A file that begins with a line of its columns' names may have others beside them and any order, as the csvs that other
+groups' preparations and evaluations write (`val_orig.csv`, `val_res.csv`); one without has exactly those asked for, or
+the ten of an augmented csv.
 """
 
 import itertools
@@ -21,7 +25,10 @@ from core.runtime.errors import UserError
 
 BOX_COLUMNS = ("entity_box_x1", "entity_box_y1", "entity_box_x2", "entity_box_y2")
 COLUMNS = ("video_id", "frame_timestamp", *BOX_COLUMNS, "label", "entity_id")
+AUGMENTED_COLUMNS = (*COLUMNS, "label_id", "instance_id")
 PREDICTION_COLUMNS = (*COLUMNS, "score")
+HEADER_NAME = "frame_timestamp"  # shows a header: all our csvs have it, and there is a number below it
+LONGEST_HEADER = 1 << 16  # bytes
 NUMBER_COLUMNS = ("frame_timestamp", *BOX_COLUMNS, "score", "logit0", "logit1")
 MISSHAPEN_ROW = re.compile(
     r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL
@@ -35,23 +42,20 @@ class Rows:
 
     Args:
         sources: the files.
-        columns: of the files, in order.
-        header: the files begin with a line of the columns' names.
+        columns: what is read of the files; their order in a file without header.
         texts: number columns whose text is kept.
 
     Raises:
-        UserError: a file is absent, empty or has other columns, or a number is not finite; with file and line.
+        UserError: a file is absent, empty or lacks a column, or a number is not finite; with file and line.
 
     Attributes:
         sources: the files.
         table: dictionary-encoded text; float64 for `NUMBER_COLUMNS` but `texts`; each column in one chunk.
     """
 
-    def __init__(
-        self, sources: Sequence[Path], columns: tuple[str, ...], *, header: bool = False, texts: Collection[str] = ()
-    ):
-        self.sources, self.header = list(sources), header
-        tables = [_read(path, columns, header, texts) for path in self.sources]
+    def __init__(self, sources: Sequence[Path], columns: tuple[str, ...], *, texts: Collection[str] = ()):
+        self.sources = list(sources)
+        tables = [_read(path, columns, texts) for path in self.sources]
         self._first_rows = np.cumsum([0, *(table.num_rows for table in tables[:-1])])
         self.table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         # Arrow keeps what reading has used for later; on AVA's val split that is 80 MB for each file.
@@ -61,9 +65,7 @@ class Rows:
             if name in columns:
                 self.refuse(
                     ~np.isfinite(self.numbers(name)),
-                    lambda row, name=name: (
-                        f"{name} is {row[name]!r}{' (a header? the format has none)' * (row[name] == name)}"
-                    ),
+                    lambda row, name=name: f"{name} is {row[name]!r}",
                     "expected a finite number",
                 )
 
@@ -175,7 +177,8 @@ class Rows:
     def line(self, row: int) -> str:
         """The location of a row: `<file>, line <number>`."""
         source = int(np.searchsorted(self._first_rows, row, side="right")) - 1
-        path, below = self.sources[source], row - self._first_rows[source] + self.header
+        path = self.sources[source]
+        below = row - self._first_rows[source] + (HEADER_NAME in _first_line(path))
         return f"{path}, line {_line_number(path, below)}"
 
 
@@ -201,44 +204,56 @@ def join(wanted: np.ndarray, found: np.ndarray) -> np.ndarray | None:
     return positions
 
 
-def _read(path: Path, columns: tuple[str, ...], header: bool, texts: Collection[str]) -> pa.Table:
-    """One csv, its columns as text but for numbers that are not among `texts`."""
-    shape = f"{', '.join(columns)}, {'with a header of these names' if header else 'without header'}"
+def _read(path: Path, columns: tuple[str, ...], texts: Collection[str]) -> pa.Table:
+    """Some columns of one csv, as text but for numbers that are not among `texts`."""
+    shape = f"{', '.join(columns)}; without header, or below one with these names"
+    if columns == AUGMENTED_COLUMNS:
+        shape += " (data/augment_annotations.py makes it of AVA's csvs)"
     if not path.is_file():
         raise UserError(f"no file {path}: expected a csv of the columns {shape}")
     text = pa.dictionary(pa.int32(), pa.string())
     types = {name: pa.float64() if name in NUMBER_COLUMNS and name not in texts else text for name in columns}
     as_text = pa.float64() not in types.values()
+    first = _first_line(path)
+    header = HEADER_NAME in first
+    lacking = [name for name in columns if first.count(name) != 1] if header else []
+    if lacking:
+        raise UserError(
+            f"{path}: the header {','.join(first)[:200]} does not name {', '.join(lacking)} once: expected {shape}"
+        )
+    whole = AUGMENTED_COLUMNS if columns == COLUMNS and len(first) == len(AUGMENTED_COLUMNS) else columns
     try:
         table = pa.csv.read_csv(
             path,
             # On one thread Arrow counts the rows; in large blocks it is fast enough.
             pa.csv.ReadOptions(
-                column_names=None if header else columns,
+                column_names=None if header else whole,
                 use_threads=not as_text,
                 block_size=1 << 24 if as_text else None,
             ),
-            convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[]),
+            convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[], include_columns=columns),
         )
-        found = tuple(table.column_names)  # of a header, which need not be UTF-8
-    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         if not as_text and isinstance(error, pa.ArrowInvalid):
-            Rows([path], columns, header=header, texts=NUMBER_COLUMNS)  # names the line that does not fit
+            Rows([path], columns, texts=NUMBER_COLUMNS)  # names the line that does not fit
         if misshapen := MISSHAPEN_ROW.match(str(error)):
-            row, expected, columns_found, text = misshapen.groups()
+            row, expected, found, text = misshapen.groups()
             raise UserError(
-                f"{path}, line {_line_number(path, int(row) - 1)}: {columns_found} columns where {expected} are "
+                f"{path}, line {_line_number(path, int(row) - 1)}: {found} columns where {expected} are "
                 f"expected ({shape}): {text[:120]!r}"
             ) from error
         raise UserError(f"{path} cannot be read ({error}): expected UTF-8 text with rows of {shape}") from error
-    if header and found != columns:
-        raise UserError(
-            f"{path}: the header is {','.join(found)[:200]}, expected {','.join(columns)}; "
-            "make the file with data/augment_annotations.py"
-        )
     if not table.num_rows:
         raise UserError(f"{path} has no rows: expected rows of {shape}")
     return table
+
+
+def _first_line(path: Path) -> list[str]:
+    """The fields of the first line that is not empty; quotes may stand around names."""
+    with open(path, "rb") as file:
+        lines = iter(lambda: file.readline(LONGEST_HEADER), b"")
+        line = next((line for line in lines if line.strip(b"\r\n")), b"")
+    return [field.strip('"') for field in line.decode("utf-8-sig", "replace").rstrip("\r\n").split(",")]
 
 
 def _line_number(path: Path, row: int) -> int:
