@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from ava_asd.telegram import TelegramBot
+from core.models.weights import write_torch_file
+from core.runtime.checks import as_number
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write
 from core.training.runs import Run
 
 FOLDER = "experiments"
@@ -38,7 +39,7 @@ class Experiment(Run):
             UserError: the log cannot be read, or has no such numbers.
         """
         try:
-            return [float(line[name]) for line in self.log_lines() if int(line["epoch"]) < before]
+            return [as_number(line[name]) for line in self.log_lines() if int(line["epoch"]) < before]
         except (KeyError, ValueError) as error:
             raise UserError(f"{self.log} lacks the numbers of {name}: restore it, or start another --name") from error
 
@@ -74,8 +75,7 @@ class Experiment(Run):
         *before, accuracy = self.logged("val_accuracy")
         if not self.best_only or accuracy > max(before, default=-1.0):
             name = f"{self.folder.name}-{self.mode}-weights-{epoch:02d}-{accuracy:.4f}.pth"
-            with atomic_write(self.folder / name) as temporary:
-                torch.save(dict(weights), temporary)
+            write_torch_file(self.folder / name, dict(weights))
         self.save_state(state)
 
 

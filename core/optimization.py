@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from core.inputs.transforms import Draws
 from core.runtime.errors import UserError
 from core.runtime.files import make_folder
 from core.training.losses import BatchLoss, Criterion, LossFunction
-from core.training.runs import Run
+from core.training.runs import STATE_REMEDY, Run, check_alike
 
 
 @dataclass
@@ -167,7 +168,8 @@ class Training:
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             _use_channels_last(model)
         self.weights = model.to(accelerator.device)
-        self.optimizer = make_optimizer(optimizer, model.parameters(), learning_rate, weight_decay)
+        self._make_optimizer = lambda parameters: make_optimizer(optimizer, parameters, learning_rate, weight_decay)
+        self.optimizer = self._make_optimizer(model.parameters())
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size, gamma)
         self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
         if compile:
@@ -191,13 +193,7 @@ class Training:
             events: folder of TensorBoard's files, by default the run's.
             ends_before: called with each epoch before it; whether the training ends early, without it.
         """
-        state = run.load_state()
-        first, best, line = 1, -1.0, {}
-        if state is not None:
-            self.weights.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            first, best, line = state["epoch"] + 1, state["best"], state["line"]
+        first, best, line = self._resume(run)
         board = _summary_writer(events or run.folder) if self.accelerator.is_main_process else None
         for epoch in range(first, self.epochs + 1):
             if ends_before is not None and ends_before(epoch):
@@ -235,6 +231,39 @@ class Training:
                 )
             self.accelerator.wait_for_everyone()
         return line
+
+    def _resume(self, run: Run) -> tuple[int, float, dict[str, float]]:
+        """Take up the run's state, if it has one: the next epoch, the best average precision, the last log line.
+
+        Raises:
+            UserError: it is not the state of this network, optimizer and scheduler.
+        """
+        state = run.load_state()
+        if state is None:
+            return 1, -1.0, {}
+        expected = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}
+        moments = self._moments()
+        try:
+            # Parameters without a gradient have no moments.
+            expected["optimizer"]["state"] = {key: moments[key] for key in state["optimizer"]["state"]}
+            check_alike(state, {"model": self.weights.state_dict(), **expected, "epoch": 1, "best": 0.0, "line": {}})
+            if state["epoch"] < 1 or state["line"].get("epoch") != state["epoch"]:
+                raise ValueError("its epoch is not that of its log line")
+            self.weights.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{run.state}: not a state of this training ({error}); {STATE_REMEDY}") from error
+        return state["epoch"] + 1, state["best"], state["line"]
+
+    def _moments(self) -> dict[int, dict[str, Any]]:
+        """What the optimizer keeps of each parameter after a step."""
+        parameters = [torch.zeros_like(p, device="cpu", requires_grad=True) for p in self.weights.parameters()]
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer = self._make_optimizer(parameters)
+        optimizer.step()
+        return optimizer.state_dict()["state"]
 
     def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
         self.model.train(training)

@@ -61,6 +61,71 @@ def test_a_disk_that_is_full_at_the_rename(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def full_after(room: int, statement: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run a statement with `path` and `atomic_write` where no file may become larger than `room` bytes."""
+    code = (
+        "import resource, numpy, torch; from core.runtime.errors import exits_cleanly\n"
+        "from core.runtime.files import atomic_write; from core.models.weights import write_torch_file\n"
+        f"path = {str(folder / 'out')!r}; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        f"@exits_cleanly\ndef main():\n    {statement}\nmain()\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("room", [0, 3000, 800_000])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "write_torch_file(__import__('pathlib').Path(path), {'a': torch.zeros(300_000)})",
+        "with atomic_write(path) as temporary: torch.save({'a': torch.zeros(300_000)}, temporary)",
+        "with atomic_write(path) as temporary, temporary.open('wb') as file: numpy.save(file, numpy.zeros(300_000))",
+    ],
+)
+def test_a_full_disk_is_named_whatever_the_writer_makes_of_it(tmp_path, statement, room):
+    result = full_after(room, statement, tmp_path)
+    assert (result.returncode, names(tmp_path)) == (2, [])
+    assert result.stderr.startswith(f"error: no space left to write {tmp_path / 'out'}")
+
+
+def test_another_fault_of_a_writer_is_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(RuntimeError, match="broken"):
+        write_half(tmp_path / "out.txt", RuntimeError("broken"))
+
+
+def test_what_killed_writers_left_is_removed_and_what_living_ones_write_is_not(tmp_path):
+    code = (
+        "import sys, time; from core.runtime.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary: temporary.write_text('half'); print(flush=True); time.sleep(60)"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / name], stdout=subprocess.PIPE) for name in ("a", "b")
+    ]
+    try:
+        for writer in writers:
+            writer.stdout.readline()
+        assert len(names(tmp_path)) == 2
+        writers[0].kill()
+        writers[0].wait()
+        assert len(names(tmp_path)) == 2
+        with atomic_write(tmp_path / "c"):
+            assert len(names(tmp_path)) == 2  # b's and c's
+        assert sum(name.startswith(".part-") for name in names(tmp_path)) == 1
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch, sync):
+    steps, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("replace"), replace(*paths)))
+    with atomic_write(tmp_path / "out", sync=sync) as temporary:
+        temporary.write_text("all")
+    assert steps == ["fsync"] * sync + ["replace"]
+
+
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     with atomic_write(tmp_path / "ours"):

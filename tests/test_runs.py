@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -99,17 +100,23 @@ def test_resuming_with_other_settings_lists_the_differences(run):
     ("name", "content"),
     [
         *(("last.pt", length) for length in (0, 100, -1)),
-        *(("settings.json", text) for text in ("", '{"clip_length": 3', "[]")),
+        *(("settings.json", text) for text in ("", '{"clip_length": 3', "[]", "[" * 10_000, '{"a": NaN}', "\udcff")),
         *(
             ("log.csv", text)
-            for text in ("loss\n1\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch\none\n", "\0\n\0")
+            for text in ("loss\n1\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch\none\n", "\0\n\0", "epoch\n１\n")
+        ),
+        *(
+            ("log.csv", text)
+            for text in ("epoch,a,a\n1,2,3\n", "epoch,loss\n1,inf\n", "epoch,loss\n1,1_0\n", "ep\udcff")
         ),
     ],
 )
 def test_a_damaged_file_is_named_before_an_epoch_is_trained(run, tmp_path, name, content):
     save(run, 1, best=True)
     path = run.folder / name
-    path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content.encode())
+    path.write_bytes(
+        path.read_bytes()[:content] if isinstance(content, int) else content.encode(errors="surrogateescape")
+    )
     with pytest.raises(UserError, match=re.escape(str(path))):
         Run(run.folder, SETTINGS, resume=True).load_state()
     if name == "settings.json":
@@ -117,6 +124,23 @@ def test_a_damaged_file_is_named_before_an_epoch_is_trained(run, tmp_path, name,
             with pytest.raises(UserError, match=re.escape(str(path))):
                 find_checkpoint("best", tmp_path, "STE")
             path.unlink(missing_ok=True)
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    for name in "ab":
+        save(Run(tmp_path / name, SETTINGS, resume=False), 1, best=True)
+    contents = [(tmp_path / name / file).read_bytes() for name in "ab" for file in ("1.pth", "best.pth")]
+    assert len(set(contents)) == 1
+    assert (tmp_path / "a" / "last.pt").read_bytes() == (tmp_path / "b" / "last.pt").read_bytes()
+
+
+def test_a_flipped_bit_of_the_state_is_noticed(run):
+    save(run, 3)
+    content = bytearray(run.state.read_bytes())
+    content[content.index(struct.pack("<2f", 3.0, 3.0))] ^= 1
+    run.state.write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.pt: .*checksum"):
+        run.load_state()
 
 
 def test_log_lines_of_an_epoch_done_again_are_replaced_and_columns_logged_no_more_kept(run):
@@ -132,8 +156,8 @@ def test_log_lines_of_an_epoch_done_again_are_replaced_and_columns_logged_no_mor
 def test_an_interrupt_while_saving_leaves_the_state_before_it(run, monkeypatch):
     save(run, 1, best=True)
 
-    def interrupted(value, path):
-        path.write_bytes(b"half")
+    def interrupted(value, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", interrupted)

@@ -64,7 +64,7 @@ def test_nothing_in_the_file_is_executed(saved, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))
 
-    with pytest.raises(UserError, match="not a PyTorch state dict"):
+    with pytest.raises(UserError, match=r"weights\.pth"):
         load_weights(ASC_Net(), saved({"weight": Touch()}))
     assert not (tmp_path / "executed").exists()
 
@@ -91,6 +91,41 @@ def test_weights_of_another_network(saved, encoder_weights, model, weights, fact
         load_weights(model, saved(weights.state_dict() if weights else encoder_weights))
     assert all(fact in str(caught.value) for fact in facts), caught.value
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_flipped_bit_is_noticed(saved):
+    model = torch.nn.Linear(2, 3)
+    path = saved(model.state_dict())
+    content = bytearray(path.read_bytes())
+    content[content.index(model.weight.detach().numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # takes it
+    with pytest.raises(UserError, match=r"weights\.pth: .*checksum"):
+        load_weights(model, path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fact"),
+    [
+        (torch.zeros(3, 2).to_sparse(), "sparse_coo"),
+        (torch.zeros(3, 2, device="meta"), "meta"),
+        (torch.zeros(3, 2, dtype=torch.int64), "weight holds torch.int64, expected torch.float32"),
+        (torch.zeros(3, 2, dtype=torch.complex64), "weight holds torch.complex64"),
+        (torch.tensor([[0, 1], [0, torch.inf], [0, 0]]), "weight holds numbers that are not finite"),
+        (torch.tensor([[0, 1], [0, torch.nan], [0, 0]]), "weight holds numbers that are not finite"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(saved, tensor, fact):
+    model = torch.nn.Linear(2, 3)
+    with pytest.raises(UserError, match=rf"weights\.pth: .*{fact}"):
+        load_weights(model, saved({**model.state_dict(), "weight": tensor}))
+
+
+def test_half_precision_is_loaded(saved):
+    model = torch.nn.Linear(2, 3)
+    load_weights(model, saved({name: torch.ones_like(value).half() for name, value in model.state_dict().items()}))
+    assert model.weight.dtype == torch.float32
+    assert (model.weight == 1).all()
 
 
 def test_clip_length_of_a_state_dict(encoder_weights):

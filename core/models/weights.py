@@ -1,12 +1,15 @@
 """Weights from a file into a network; those of another network are refused with the difference."""
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.runtime.errors import UserError
+from core.runtime.files import atomic_write
 
 EXAMPLES = 3  # names shown of those that differ
 FIRST_CONVOLUTION = "video_conv1.weight"  # (64, 3 * clip length, 7, 7) in the two-stream encoders
@@ -38,20 +41,12 @@ def read_state_dict(path: str | Path, what: str) -> dict[str, Tensor]:
     """Read a state dict on the CPU; nothing in the file is executed.
 
     Raises:
-        UserError: the file is absent, unreadable, or holds something else.
+        UserError: the file is absent, unreadable, damaged, or holds something else.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{what} {path}: there is no such file; give the path of a .pth file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{what} {path}: it cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged or foreign file can make torch.load raise anything
-        raise UserError(
-            f"{what} {path}: not a PyTorch state dict: the file is damaged, cut short, or of another kind; give a file "
-            "written with torch.save(model.state_dict(), path)"
-        ) from error
+    content = read_torch_file(path, f"{what} {path}", "give a file written with torch.save(model.state_dict(), path)")
     named = isinstance(content, Mapping) and content and all(isinstance(name, str) for name in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(
@@ -63,16 +58,80 @@ def read_state_dict(path: str | Path, what: str) -> dict[str, Tensor]:
     return dict(content)
 
 
-def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, what: str) -> None:
-    """Check that two state dicts have the same names and shapes.
+def read_torch_file(path: Path, what: str, remedy: str) -> Any:
+    """What torch.save wrote to a file, on the CPU; nothing in the file is executed.
+
+    The checksums that torch.save keeps are compared, which torch.load does not do: one flipped bit is another network.
+
+    Args:
+        path: of the file.
+        what: what the user calls it, for messages.
+        remedy: what to do about a file that cannot be read.
 
     Raises:
-        UserError: they differ; the message says whether it is the network, the clip length or the context size.
+        UserError: it is absent, damaged, of another kind, or holds tensors other than dense ones with values.
+    """
+    try:
+        if zipfile.is_zipfile(path):  # files of before PyTorch 1.6 are none, and have no checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise UserError(f"{what}: the file is damaged: the checksum of its part {damaged} differs; {remedy}")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        unusual = [value for value in _tensors(content) if value.layout != torch.strided or value.device.type != "cpu"]
+    except OSError as error:
+        raise UserError(f"{what}: it cannot be read ({error.strerror or error}); {remedy}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a damaged or foreign file can make torch.load raise anything
+        raise UserError(
+            f"{what}: not a file of torch.save, or one that is damaged or cut short ({type(error).__name__}); {remedy}"
+        ) from error
+    if unusual:
+        raise UserError(
+            f"{what}: it holds a tensor that is {str(unusual[0].layout).removeprefix('torch.')} on the device "
+            f"{unusual[0].device}, expected dense ones with values; {remedy}"
+        )
+    return content
+
+
+def write_torch_file(path: Path, value: Any) -> None:
+    """Write a value by torch.save, whole or not at all; equal values give equal files, whatever their names."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        torch.save(value, file)  # given a path, it would put the file's name into the file
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value of dictionaries and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+
+
+def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Check that two state dicts have the same names and shapes, whole numbers for whole numbers, and finite ones.
+
+    Raises:
+        UserError: they differ; the message says whether it is the network, the clip length or the context size. Or
+            a weight is not a finite number.
     """
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     differing = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     if not (missing or extra or differing):
+        for name, tensor in found.items():
+            if tensor.is_floating_point() != expected[name].is_floating_point() or tensor.is_complex():
+                raise UserError(f"{what} {path}: {name} holds {tensor.dtype}, expected {expected[name].dtype}")
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"{what} {path}: {name} holds numbers that are not finite, as after a training that diverged; give "
+                    "another checkpoint"
+                )
         return
     if differing == [FIRST_CONVOLUTION] and not (missing or extra):
         has, asked = clip_length_of(found), clip_length_of(expected)

@@ -2,25 +2,39 @@
 
 import contextlib
 import errno
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from core.runtime.errors import UserError
 
 PART = ".part-"  # how names of unfinished files begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PROBE = 1 << 20  # bytes that a disk which is not full has room for
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
 
     The rename is atomic, so another process or a later run finds the old file, the new one, or none; never half
-    a file. A full disk is reported as a UserError naming the file.
+    a file. What processes that were killed have left half written in the folder is removed when the first file is
+    written there.
+
+    Args:
+        path: of the file.
+        sync: wait until the content is on the disk, so that a power cut cannot leave an empty file of this name. It
+            costs 0.3 ms for a small file, 10 ms for 5 MB on a solid state disk; leave it out only for files that are
+            many and small, and are checked before they count as finished.
+
+    Raises:
+        UserError: the disk is full, whatever the writer made of it, or the path cannot be written to.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -29,23 +43,62 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             raise UserError(f"cannot write {path}: it is a folder; give another output path")
     except OSError as error:  # a name that is too long
         raise UserError(f"cannot write {path}: {error.strerror}; give another output path") from error
+    _remove_abandoned(path.parent)
     try:
-        handle, name = tempfile.mkstemp(prefix=PART, suffix=path.suffix, dir=path.parent)
+        handle, temporary = _begin(path)
     except OSError as error:
         raise UserError(f"cannot write into {path.parent}: {error.strerror}; give another output path") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
+        if sync:
+            _sync(temporary)
         # mkstemp makes files private; outputs get the permissions any other new file would get.
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in NO_SPACE:
+    except (OSError, RuntimeError) as error:  # a writer in C++ does not say why it failed
+        if getattr(error, "errno", None) in NO_SPACE or _is_full(temporary):
             raise UserError(f"no space left to write {path}: free some space and run the same command again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _begin(path: Path) -> tuple[int, Path]:
+    """A new temporary file beside a path: a handle whose lock shows that its writer lives, and the file's path."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=PART, suffix=path.suffix, dir=path.parent)
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process has taken it for abandoned before it was locked
+
+
+@functools.cache  # once for each folder: some have a hundred thousand files
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of a folder whose writers are gone."""
+    for path in folder.glob(f"{PART}*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # another process may remove it, or still write it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _is_full(path: Path) -> bool:
+    """Whether nothing can be added to a temporary file for lack of space."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in NO_SPACE
+    return False
 
 
 def finished_files(folder: str | Path, suffix: str) -> list[Path]:
@@ -67,6 +120,29 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: of the file.
+        remedy: what to do about a file that cannot be read, for the message.
+
+    Raises:
+        UserError: it is absent, cannot be read, or holds something else.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse)
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__}, not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
+    return value
 
 
 def printable(name: str) -> str:

@@ -6,20 +6,24 @@ average precision), last.pt (all that resuming needs), TensorBoard events. Every
 
 import csv
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from accelerate import Accelerator
+from torch import Tensor
 
+from core.models.weights import read_torch_file, write_torch_file
+from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write, make_folder, write_json
+from core.runtime.files import atomic_write, make_folder, read_json, write_json
 
 SETTINGS = "settings.json"
 STATE = "last.pt"
+STATE_REMEDY = "restore it, or delete it and start anew without --resume"
 # Settings that a resumed run may change: they alter no step.
 MAY_CHANGE = (".epochs", ".threads", ".tb_logdir")
 
@@ -44,7 +48,7 @@ class Run:
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], resume: bool):
         self.folder = Path(folder)
-        self.log = self.folder / "log.csv"
+        self.log, self.state = self.folder / "log.csv", self.folder / STATE
         if resume:
             if not (self.folder / SETTINGS).is_file():
                 raise UserError(f"--resume: {self.folder} holds no run; start one without --resume")
@@ -83,23 +87,18 @@ class Run:
         Raises:
             UserError: it cannot be read, or the log cannot.
         """
-        path = self.folder / STATE
-        if not path.is_file():
+        if not self.state.is_file():
             return None
         self.log_lines()  # now, before an epoch is trained that could not be logged
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can make torch.load raise anything
-            raise UserError(
-                f"{path} cannot be read ({type(error).__name__}): it is damaged or cut short; restore it, or delete it "
-                "and start anew without --resume"
-            ) from error
+        state = read_torch_file(self.state, str(self.state), STATE_REMEDY)
+        if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
+            raise UserError(f"{self.state}: not the state of a training; {STATE_REMEDY}")
+        return state
 
-    def save(self, epoch: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], best: bool) -> None:
+    def save(self, epoch: int, weights: Mapping[str, Tensor], state: Mapping[str, Any], best: bool) -> None:
         """Write an epoch's checkpoint, a copy as the best one if it is, then the state to resume from."""
         checkpoint = self.folder / f"{epoch}.pth"
-        with atomic_write(checkpoint) as temporary:
-            torch.save(dict(weights), temporary)
+        write_torch_file(checkpoint, dict(weights))
         if best:
             with atomic_write(self.folder / "best.pth") as temporary:
                 temporary.unlink()
@@ -111,8 +110,7 @@ class Run:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from."""
-        with atomic_write(self.folder / STATE) as temporary:
-            torch.save(dict(state), temporary)
+        write_torch_file(self.state, dict(state))
 
     def append_log(self, values: Mapping[str, Any]) -> None:
         """Add an epoch's line to log.csv; lines of this epoch or later ones, from an interrupted run, are dropped."""
@@ -124,22 +122,63 @@ class Run:
             writer.writerows([*kept, values])
 
     def log_lines(self) -> list[dict[str, str]]:
-        """The lines of log.csv, an epoch each: column -> text; none where there is no log.
+        """The lines of log.csv, as `read_log`; none where there is no log."""
+        return read_log(self.log) if self.log.is_file() else []
 
-        Raises:
-            UserError: it cannot be read, has a line of another length, or an epoch that is not a number.
-        """
-        if not self.log.is_file():
-            return []
-        try:
-            with self.log.open(newline="", encoding="utf-8") as file:
-                lines = list(csv.DictReader(file, strict=True))
-            good = all(None not in line and None not in line.values() and int(line["epoch"]) > 0 for line in lines)
-        except (OSError, KeyError, ValueError, csv.Error):
-            good = False
-        if not good:
-            raise UserError(f"{self.log} is not the log of a run (an 'epoch' and its numbers in each line): restore it")
-        return lines
+
+def read_log(path: str | Path) -> list[dict[str, str]]:
+    """The lines of a run's log.csv, an epoch each: column -> number as text, "nan" or nothing.
+
+    Raises:
+        UserError: it cannot be read, has a line of another length, or something else than numbers.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            lines = list(reader)
+        for line in lines:
+            if None in line or None in line.values() or as_whole(line["epoch"]) < 1:
+                raise ValueError
+            for text in line.values():
+                if text not in ("", "nan"):
+                    as_number(text)
+        good = len(reader.fieldnames or ()) == len(set(reader.fieldnames or ()))
+    except (OSError, KeyError, ValueError, csv.Error):
+        good = False
+    if not good:
+        raise UserError(f"{path} is not the log of a run (an 'epoch' and its numbers in each line): restore it")
+    return lines
+
+
+def check_alike(found: Any, expected: Any, name: str = "state") -> None:
+    """Check that two values of dictionaries, lists, tensors and plain values differ in finite numbers alone.
+
+    An empty dictionary is like any other.
+
+    Raises:
+        ValueError: a type, a key, a length, a shape or a type of a tensor's numbers differs.
+    """
+    if type(found) is not type(expected):
+        raise ValueError(f"{name} is {type(found).__name__}, expected {type(expected).__name__}")
+    if isinstance(expected, Tensor):
+        if (found.dtype, found.shape) != (expected.dtype, expected.shape):
+            raise ValueError(
+                f"{name} is {found.dtype}, {tuple(found.shape)}; expected {expected.dtype}, {tuple(expected.shape)}"
+            )
+        if not found.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+    elif isinstance(expected, Mapping):
+        if expected and found.keys() != expected.keys():
+            raise ValueError(f"{name} has {', '.join(map(str, found))}; expected {', '.join(map(str, expected))}")
+        for key in expected:
+            check_alike(found[key], expected[key], f"{name}[{key!r}]")
+    elif isinstance(expected, list | tuple):
+        if len(found) != len(expected):
+            raise ValueError(f"{name} has {len(found)} entries, expected {len(expected)}")
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            check_alike(one, other, f"{name}[{number}]")
+    elif isinstance(expected, float) and not math.isfinite(found):
+        raise ValueError(f"{name} is {found}")
 
 
 def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> Path:
@@ -175,14 +214,7 @@ def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> 
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("not a dictionary")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): restore it, or move {folder} away") from error
-    return settings
+    return read_json(folder / SETTINGS, f"restore it, or move {folder} away")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
