@@ -13,7 +13,6 @@ Frames, audio and start_ts are the published layout. Each json file is empty ({}
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from ava_asd.config import Config
 from ava_asd.mfcc import VERSION
 from core.formats.ava import annotation_files
-from core.runtime.checks import number, whole
+from core.runtime.checks import as_number, number, whole
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import write_json
 
@@ -72,14 +71,11 @@ class VideoFolder:
             raise MediaError(f"no {self.start_ts}, which holds the time of the first frame: run 'ava-extract videos'")
         text = self.start_ts.read_text(encoding="utf-8", errors="replace").strip()
         try:
-            seconds = float(text)
-        except ValueError:
-            seconds = math.nan
-        if not math.isfinite(seconds):
+            return as_number(text)
+        except ValueError as error:
             raise MediaError(
                 f"{self.start_ts} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'"
-            )
-        return seconds
+            ) from error
 
     def made_with(self, step: str) -> dict[str, Any] | None:
         """What a step was finished with, `RECORDED`; None where it was not."""

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ava_asd.config import Config
+from ava_asd.config import LABELS, Config
+from core.formats.arrow_file import open_arrow
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
         ("smallest_side", pa.int32()),
     ]
 )
+COLUMNS = {field.name: field.type.equals for field in SCHEMA}
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,18 @@ def read_samples(config: Config, data: Path, split: str, kind: str) -> Samples:
     path, command = config.path(data, f"{split}_annotations_{kind}"), COMMANDS[kind]
     if not path.is_file():
         raise UserError(f"no samples {path}: run '{command}'")
+    remedy = f"delete it and run '{command}'"
+    table = open_arrow(path, COLUMNS, remedy).unify_dictionaries()
     try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            table = reader.read_all().unify_dictionaries()
         made_with = dict(json.loads((table.schema.metadata or {})[MADE_WITH]))
         made_with[ANNOTATIONS] = dict(made_with.get(ANNOTATIONS, {}))
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no table of samples ({error}): delete it and run '{command}'") from error
-    if not table.schema.equals(SCHEMA):
-        raise UserError(f"{path} has the columns {', '.join(table.column_names)}: delete it and run '{command}'")
+        names = {name: set(table[name].unique().to_pylist()) for name in ("label", "first", "smallest_side", "time_s")}
+        if not names["label"] <= set(LABELS) or min(names["first"] | names["smallest_side"], default=0) < 0:
+            raise ValueError("a label that is none, or a number below 0")
+        if not np.isfinite(list(names["time_s"])).all():
+            raise ValueError("a time that is not finite")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no table of samples ({error}): {remedy}") from error
     if len(table) == 0:
         raise UserError(f"{path} has no samples: change what is filtered out, and run '{command}'")
     selection = selection_settings(config, split) if kind == "subset" else {}

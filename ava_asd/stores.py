@@ -1,24 +1,25 @@
 """What is stored of each video, mapped into memory and checked: faces, their crops, audio, MFCCs."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import scipy.io.wavfile
 
 from ava_asd.config import Config
 from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
-from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
+from core.formats.arrow_file import is_text, open_arrow
+from core.formats.ava import ANNOTATION_SUFFIX, LABEL_IDS, annotation_files
 from core.formats.official_csv import BOX_COLUMNS
+from core.formats.wav import map_wav
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
 FAULTS_SHOWN = 5
-FACE_COLUMNS = {"entity_id", "frame_timestamp", "label", "time_s", "track", "frame", "width", "height"}
-FACE_COLUMNS |= set(BOX_COLUMNS)
+FACE_COLUMNS = dict.fromkeys(("entity_id", "frame_timestamp", "label"), is_text)
+FACE_COLUMNS |= dict.fromkeys((*BOX_COLUMNS, "time_s"), pa.types.is_float64)
+FACE_COLUMNS |= dict.fromkeys(("track", "frame", "width", "height"), pa.types.is_integer)
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,12 @@ def read_faces(path: Path) -> pa.Table:
     Raises:
         UserError: it is absent, unreadable or another table.
     """
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            table = reader.read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run 'ava-extract videos' again") from error
-    absent = FACE_COLUMNS - set(table.column_names)
-    if absent:
-        raise UserError(f"{path} has no column {', '.join(sorted(absent))}: run 'ava-extract videos' again")
+    table = open_arrow(path, FACE_COLUMNS, "run 'ava-extract videos' again")
+    numbers = {name: table[name].to_numpy() for name, check in FACE_COLUMNS.items() if check is not is_text}
+    good = all(np.isfinite(values).all() for values in numbers.values())
+    good = good and all((numbers[name] > 0).all() for name in ("frame", "width", "height"))
+    if not good or not set(table["label"].unique().to_pylist()) <= set(LABEL_IDS):
+        raise UserError(f"{path} holds numbers or labels that no face has: run 'ava-extract videos' again")
     return table
 
 
@@ -124,13 +123,7 @@ def read_audio(path: Path) -> tuple[int, np.ndarray]:
     """
     if not path.is_file():
         raise MediaError(f"no audio {path}: run 'ava-extract videos'")
-    try:
-        with warnings.catch_warnings():
-            # Of a file that ends too early, or of one with parts that no extraction writes.
-            warnings.simplefilter("error", scipy.io.wavfile.WavFileWarning)
-            rate, samples = scipy.io.wavfile.read(path, mmap=True)
-    except Exception as error:  # damaged headers end in all kinds, ZeroDivisionError and UnboundLocalError too
-        raise MediaError(f"{path} is no readable wav ({error}): run 'ava-extract videos' again") from error
+    rate, samples = map_wav(path, "run 'ava-extract videos' again")
     if samples.dtype != np.int16 or rate < 1:
         raise MediaError(
             f"{path} has {samples.dtype} samples, {rate} a second, expected 16 bit: run 'ava-extract videos' again"

@@ -23,7 +23,7 @@ from core.formats import ava
 from core.media.video_writer import write_video
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
-from core.runtime.files import atomic_write, make_folder, write_json
+from core.runtime.files import atomic_write, make_folder, read_json, write_json
 from core.synthetic.frames import render_frames
 from core.synthetic.scenes import annotation_rows, compose_scene
 
@@ -65,10 +65,7 @@ def claim_folder(out: Path, settings: Settings) -> None:
     path = make_folder(out) / SETTINGS_NAME
     wanted = json.loads(json.dumps(asdict(settings)))  # tuples become lists, as in the file
     if path.is_file():
-        try:
-            found = dict.fromkeys(wanted) | json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} cannot be read ({error}): delete the folder, or give another one") from error
+        found = dict.fromkeys(wanted) | read_json(path, "delete the folder, or give another one")
         counts = ("videos", "val_videos")  # may grow
         other = [key for key in wanted if key not in counts and found[key] != wanted[key]]
         other += [key for key in counts if not isinstance(found[key], int) or found[key] > wanted[key]]

@@ -12,7 +12,6 @@ used are listed and left out (exit status 1). OUT/config.py holds all settings: 
 
 import argparse
 import hashlib
-import json
 import math
 import pprint
 import signal
@@ -31,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import settings
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
+from core.runtime.checks import Check, number, whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
-from core.runtime.files import atomic_write, make_folder, write_json
+from core.runtime.files import atomic_write, make_folder, read_json, write_json
 from core.training.learning_curves import plot_learning_curves
 from core.training.runs import SETTINGS
 
@@ -44,6 +44,13 @@ PREDICTIONS = {
     "STE_video.csv": "STE, video alone",
     "STE.csv": "STE",
     "ASC.csv": "ASC",
+}
+# What is kept of a finished stage.
+ENTRY: dict[str, Check] = {
+    "seconds": number(0),
+    "count": whole(0),
+    "unit": lambda value: None if isinstance(value, str) else "expected text",
+    "chain": lambda value: None if isinstance(value, str | None) else "expected text or None",
 }
 
 
@@ -132,12 +139,12 @@ class Done:
 
     def __init__(self, path: Path):
         self.path = path
-        self.stages: dict[str, dict] = {}
-        if path.is_file():
-            try:
-                self.stages = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise UserError(f"{path} cannot be read ({error}): delete it, and all stages are run again") from error
+        remedy = "delete it, and all stages are run again"
+        self.stages: dict[str, dict] = read_json(path, remedy) if path.is_file() else {}
+        for name, entry in self.stages.items():
+            good = isinstance(entry, dict) and entry.keys() == ENTRY.keys()
+            if not good or any(ENTRY[key](value) for key, value in entry.items()):
+                raise UserError(f"{path}: the entry of {name!r} is not that of a stage; {remedy}")
         self.chain = ""
 
     def depends_on(self, *facts: str) -> None:
@@ -320,7 +327,7 @@ def report(out: Path, done: Done) -> tuple[str, dict]:
     """The table of a run in Markdown, and the evaluation that it quotes."""
     logs = {name: out / "models" / name / "log.csv" for name in ("STE", "ASC")}
     plot_learning_curves(logs, out / "learning_curves.png")
-    evaluation = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = read_json(out / "evaluation.json", "delete it and run this again")
     lines = ["| stage | seconds | throughput |", "|---|---:|---:|"]
     for name, stage in done.stages.items():
         rate = stage["count"] / stage["seconds"]

@@ -5,6 +5,7 @@ More cases: `pytest tests/test_fuzz.py --hypothesis-profile=long`, or `python be
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,24 +22,35 @@ if settings.get_current_profile_name() == "default":
     settings.load_profile("short")
 
 
+class Valid:
+    """A reader with a valid file; short in messages."""
+
+    def __init__(self, name: str, folder: Path):
+        self.name, self.reader = name, READERS[name]
+        self.path = self.reader.make(folder)
+        self.content = self.path.read_bytes()
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def read(self, content: bytes) -> str:
+        """What becomes of a content."""
+        return attempt(self.reader, self.path, content)
+
+
 @pytest.fixture(scope="module", params=READERS)
-def reader(request, tmp_path_factory) -> tuple[Callable[[bytes], str], bytes]:
-    """What becomes of a content, and the content of a valid file."""
-    chosen = READERS[request.param]
-    path = chosen.make(tmp_path_factory.mktemp(request.param))
-    return lambda content: attempt(chosen, path, content), path.read_bytes()
+def valid(request, tmp_path_factory) -> Valid:
+    return Valid(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @given(draw=st.randoms(use_true_random=False))
-def test_a_changed_file_is_read_or_refused(reader, draw):
-    outcome, whole = reader
-    assert outcome(mutate(whole, draw)) in ("accepted", "refused")
+def test_a_changed_file_is_read_or_refused(valid, draw):
+    assert valid.read(mutate(valid.content, draw)) in ("accepted", "refused")
 
 
-def test_a_whole_file_is_read_and_an_empty_one_refused(reader):
-    outcome, whole = reader
-    assert outcome(whole) == "accepted"
-    assert outcome(b"") == "refused"
+def test_a_whole_file_is_read_and_an_empty_one_refused(valid):
+    assert valid.read(valid.content) == "accepted"
+    assert valid.read(b"") == "refused"
 
 
 def test_the_command_counts_each_case_once(monkeypatch):

@@ -52,6 +52,11 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whole numbers, or float64."""
+    return pa.types.is_integer(kind) or pa.types.is_float64(kind)
+
+
 def is_vectors(kind: pa.DataType) -> bool:
     """Lists of one length of float16 or float32."""
     return (

@@ -1,13 +1,13 @@
 """Wavs as every step keeps them, 16 kHz mono 16 bit: of a video, of an entity."""
 
-import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.io.wavfile
 
-from core.runtime.errors import UserError
+from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write
 
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
@@ -22,10 +22,7 @@ def read_wav(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no audio file {path}: run data/extract_audio_tracks.py and data/slice_audio_tracks.py")
-    try:
-        rate, samples = scipy.io.wavfile.read(path, mmap=True)
-    except (ValueError, EOFError, struct.error) as error:
-        raise UserError(f"{path} is not a readable wav ({error}): delete it and run the audio steps again") from error
+    rate, samples = map_wav(path, "delete it and run the audio steps again")
     if rate != SAMPLE_RATE or samples.dtype != np.int16 or samples.ndim != 1:
         channels = 1 if samples.ndim == 1 else samples.shape[1]
         raise UserError(
@@ -33,6 +30,22 @@ def read_wav(path: str | Path) -> np.ndarray:
             "make it with data/extract_audio_tracks.py and data/slice_audio_tracks.py"
         )
     return samples
+
+
+def map_wav(path: Path, remedy: str) -> tuple[int, np.ndarray]:
+    """Map a wav into memory: samples per second, and (sample,) or (sample, channel) of any type.
+
+    Raises:
+        MediaError: it is absent, damaged, or shorter than its header says.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of a file that ends too early, or of one with parts that no step writes.
+            warnings.simplefilter("error", scipy.io.wavfile.WavFileWarning)
+            rate, samples = scipy.io.wavfile.read(path, mmap=True)
+            return int(rate), samples
+    except Exception as error:  # damaged headers end in all kinds, ZeroDivisionError and UnboundLocalError too
+        raise MediaError(f"{path} is not a readable wav ({error}): {remedy}") from error
 
 
 def write_wav(path: str | Path, samples: np.ndarray) -> None:
