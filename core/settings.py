@@ -130,11 +130,12 @@ def load(
         elif key not in merged[name]:
             faults.append(f"{source}: {name} has no key {key!r}; there are {', '.join(merged[name])}")
         else:
-            merged[name][key] = _as_name(key, value) if callable(value) else value
+            merged[name][key] = value
     if "STE_optimization_params" in (dictionaries or merged):
         _note_batch_size(given)
     for name, paths in (dictionaries or dict.fromkeys(merged, ())).items():
         forward = f"{name.partition('_')[0]}_forward_params"
+        merged[name] = {key: _as_name(key, value) if callable(value) else value for key, value in merged[name].items()}
         for key, value in merged[name].items():
             check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, _path if key in paths else None))
             fault = check(value) if check else None
@@ -283,13 +284,11 @@ def _backbone(value: Any) -> str | None:
         good = isinstance(value, type) or not hasattr(value, "state_dict")  # a network itself takes anything
     except (TypeError, ValueError):
         good = False
+    if good:
+        return None
     return (
-        None
-        if good
-        else (
-            f"expected one of {', '.join(names)}, or a callable that makes a network of pretrained and rgb_stack_size; "
-            "weights are loaded into it by the key 'weights' of STE_forward_params"
-        )
+        f"expected one of {', '.join(names)}, or a callable that makes a network of pretrained and rgb_stack_size; "
+        "weights are loaded into it by the key 'weights' of STE_forward_params"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from core import config as default_config
 from core import settings
-from core.models import BACKBONES, TRACK_ENCODERS
+from core.models import BACKBONES, TRACK_ENCODERS, lr_asd
 from core.runtime.errors import UserError
 
 STE = {"STE_inputs": ["csv_train_full", "models_out"], "STE_optimization_params": []}
@@ -194,6 +194,12 @@ def test_the_published_configuration_is_that_of_the_defaults():
         "ASC_forward_params.batch_size": 1,
         "ASC_forward_params.threads": 1,
     }
+
+
+def test_objects_in_the_default_configuration_itself(monkeypatch):
+    """Its dictionaries may be edited in the published way as well."""
+    monkeypatch.setitem(default_config.STE_forward_params, "backbone", lr_asd)
+    assert settings.load(None, [], {"STE_forward_params": []})["STE_forward_params"]["backbone"] == "lr_asd"
 
 
 @pytest.mark.parametrize(

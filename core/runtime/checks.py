@@ -111,11 +111,12 @@ def as_text(value: Any) -> Any:
     """A class, callable, criterion or path as text for JSON, its options with it; others as they are."""
     if not callable(value):
         return str(value) if isinstance(value, Path) else value
-    kind, options = value if hasattr(value, "__qualname__") else type(value), {}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    name, options = f"{type(value).__module__}.{type(value).__qualname__}", {}
     if isinstance(value, functools.partial):
-        kind, options = value.func, {**dict(enumerate(value.args)), **value.keywords}
-    elif kind is not value and hasattr(value, "state_dict"):
-        options = {name: option for name, option in vars(value).items() if name[0] != "_" and name != "training"}
-        options |= {name: option.tolist() for name, option in value.state_dict().items()}
-    parts = ", ".join(f"{name}={option!r}" for name, option in options.items())
-    return f"{kind.__module__}.{kind.__qualname__}" + f"({parts})" * (kind is not value)
+        name, options = as_text(value.func), {**dict(enumerate(value.args)), **value.keywords}
+    elif hasattr(value, "state_dict"):
+        options = {key: option for key, option in vars(value).items() if key[0] != "_" and key != "training"}
+        options |= {key: option.tolist() for key, option in value.state_dict().items()}
+    return f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})"
