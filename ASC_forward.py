@@ -8,6 +8,8 @@ ASC_inputs_forward['logits_out']/{train,val}. Videos whose logits are there, mad
 skipped.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from pathlib import Path
 

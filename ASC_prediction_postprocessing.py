@@ -7,6 +7,8 @@ Reads ASC_inputs_forward and ASC_postprocessing_params of core/config.py; writes
 ASC_inputs_forward['predictions_out']/{train,val}.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from pathlib import Path
 

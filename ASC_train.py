@@ -7,6 +7,8 @@
 Reads ASC_inputs and ASC_optimization_params of core/config.py; writes a run folder in ASC_inputs['models_out'].
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import time
 

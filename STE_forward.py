@@ -8,6 +8,8 @@ Reads STE_inputs and STE_forward_params of core/config.py; writes STE_inputs['fe
 features are there, made by the same weights, are skipped.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -8,6 +8,8 @@ Reads STE_inputs and STE_postprocessing_params of core/config.py; writes STE_inp
 With head "audio" or "video" the file is STE_audio.csv or STE_video.csv.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from pathlib import Path
 

@@ -9,6 +9,8 @@
 Reads STE_inputs and STE_optimization_params of core/config.py; writes a run folder in STE_inputs['models_out'].
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import time
 from collections.abc import Mapping

@@ -9,6 +9,8 @@ A face's score at a frame is the log odds of speaking: 0 is as likely as not, +3
 the same file with the same settings; outputs of other settings are removed before new ones are written.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import functools
 import os

@@ -55,6 +55,8 @@ With --columbia (`columbia` in place of `groundtruth`):
     notes                                     sentences
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import contextlib
 import json

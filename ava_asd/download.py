@@ -11,6 +11,8 @@ What could not be fetched is listed at the end, and the exit status is 1. `--mir
 server: it takes the place of scheme and host of every address.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -14,6 +14,8 @@ folder (--weights-path, in natural order) are written to evaluation-results.csv.
 areas as Keras computes them instead. A small variant: test_keep_ratio: 0.01 in the settings.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import re

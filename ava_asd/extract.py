@@ -14,6 +14,8 @@ mfccs        writes the normalised MFCCs of each video's audio
 annotations  writes train_annotations_full and test_annotations_full, the windows of both splits
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from collections.abc import Sequence
 from functools import partial

@@ -9,6 +9,8 @@ and evaluation use these; the two ratios are not applied again, and a subset tha
 those of the configuration is refused.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

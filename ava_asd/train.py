@@ -10,6 +10,8 @@ with all numbers, settings.json, and last.pt, which --resume needs. TensorBoard'
 A small variant: epochs: 2, train_keep_ratio: 0.01 in the settings.
 """
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import argparse
 import os
 import secrets

@@ -10,6 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 from core.formats import ava
 from core.runtime.errors import exits_cleanly
 

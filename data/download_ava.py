@@ -25,6 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 from core.download.ava_release import AVA, Sources, at_mirror, fetch_annotations, find_videos, name_of
 from core.download.many import Downloader, report_missing
 from core.formats.ava import SPLITS, annotation_files

@@ -11,6 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 from core.formats import ava
 from core.media.audio import extract_audio
 from core.media.container import MediaFile, find_video

@@ -10,9 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
+import pandas as pd
 
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, LAYOUTS, is_extracted

@@ -9,10 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav

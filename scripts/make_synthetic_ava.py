@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 from core.formats import ava
 from core.media.video_writer import write_video
 from core.runtime import parallel

@@ -10,10 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.evaluation.official import read_predictions
 from core.formats import ava

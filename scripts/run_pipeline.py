@@ -13,6 +13,7 @@ used are listed and left out (exit status 1). OUT/config.py holds all settings: 
 import argparse
 import hashlib
 import math
+import os
 import pprint
 import signal
 import subprocess
@@ -23,15 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
+import pandas as pd
 
 from core import settings
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.checks import Check, number, whole
-from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, UserError, exits_cleanly
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, PARENT, UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
 from core.training.learning_curves import plot_learning_curves
 from core.training.runs import SETTINGS
@@ -161,7 +164,12 @@ class Done:
             command.append("--resume")
         print(f"[{stage.name}] {' '.join(command)}", flush=True)
         started = time.perf_counter()
-        status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+        reading, writing = os.pipe()  # its end shows the stage that this process has gone
+        with open(reading, "rb"), open(writing, "wb"):
+            environment = os.environ | {PARENT: str(reading)}
+            status = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, check=False, env=environment, pass_fds=[reading]
+            ).returncode
         if status in (EXIT_INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
         broken = status == EXIT_BROKEN_ITEMS and may_break

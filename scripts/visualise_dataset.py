@@ -11,10 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import core.runtime.quiet_start  # noqa: F401  # isort: skip
+
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ava_asd.arguments import add_arguments, configuration
 from ava_asd.evaluation import new_figure

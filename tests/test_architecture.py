@@ -33,6 +33,7 @@ MAX_LINES = 350
 
 PRINTS = {
     ("core.runtime.errors", "wrapper"),
+    ("core.runtime.errors", "report_uncaught"),
     ("core.runtime.parallel", "report"),
     ("core.settings", "device"),
     ("core.settings", "_note_batch_size"),

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.runtime import parallel
@@ -65,7 +67,9 @@ def test_another_error_ends_the_map(function, jobs, error, fact):
         parallel.map_videos(function, {"a": 1, "b": 2, "c": 3}, jobs)
 
 
-def test_after_ctrl_c_no_video_is_begun(tmp_path):
+@pytest.fixture
+def at_work(tmp_path) -> Iterator[subprocess.Popen]:
+    """A process with two workers, each of which has begun one of six videos in `tmp_path`."""
     script = (
         "import pathlib; from core.runtime import parallel; import test_parallel\n"
         "if __name__ == '__main__':\n"
@@ -83,12 +87,26 @@ def test_after_ctrl_c_no_video_is_begun(tmp_path):
         while len(list(tmp_path.iterdir())) < 2:
             assert process.poll() is None
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers too
-        process.wait(timeout=30)
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_after_ctrl_c_no_video_is_begun(at_work, tmp_path):
+    os.killpg(at_work.pid, signal.SIGINT)  # as a terminal sends it: to the workers too
+    at_work.wait(timeout=30)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_started_them(at_work, sent):
+    workers = psutil.Process(at_work.pid).children(recursive=True)
+    assert len(workers) >= 2
+    at_work.send_signal(sent)  # to it alone
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
 
 
 def test_no_videos_are_no_work():

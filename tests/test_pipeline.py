@@ -1,12 +1,16 @@
 """scripts/run_pipeline.py: end to end on the built-in synthetic set, and the recipes that it makes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from tiny import exit_status, refusal
 
@@ -75,6 +79,30 @@ def test_runs_again_without_doing_anything_twice(finished: tuple[Path, subproces
     # Only the steps that met the broken video are tried again: it may have been mended.
     assert stages.keys() - skipped == {"audio of videos, train", "audio of faces, train", "face crops, train"}
     assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_the_pipeline(tmp_path: Path, sent: signal.Signals) -> None:
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import pathlib, time; from core.runtime.errors import exits_cleanly\n"
+        f"@exits_cleanly\ndef main():\n    pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(60)\nmain()\n"
+    )
+    code = (
+        "import pathlib, sys; from scripts.run_pipeline import Done, Stage\n"
+        "Done(pathlib.Path('none')).run(Stage('wait', sys.argv[1:], 1, 'face'))\n"
+    )
+    command, environment = [sys.executable, "-c", code, str(stage)], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment) as pipeline:
+        while not (tmp_path / "begun").exists():
+            assert pipeline.poll() is None
+            time.sleep(0.01)
+        stages = psutil.Process(pipeline.pid).children()
+        pipeline.send_signal(sent)  # to it alone
+        _, alive = psutil.wait_procs(stages, timeout=20)
+    for process in alive:
+        process.kill()
+    assert (len(stages), alive) == (1, [])
 
 
 def test_a_damaged_list_of_stages_is_named(tmp_path: Path) -> None:

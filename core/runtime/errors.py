@@ -1,14 +1,18 @@
-"""One way to fail: a message that says what was found, what is accepted and how to mend it."""
+"""One way to fail: a message that says what was found, what is accepted and how to mend it; and how processes end."""
 
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
+from types import TracebackType
 
 EXIT_BROKEN_ITEMS = 1  # some videos of many could not be used; the others are finished
 EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 EXIT_UNREAD = 141  # and for a reader that went away
+EXIT_ORPHANED = 143  # and for a process that was terminated
+PARENT = "PROCESS_PARENT_PIPE"  # environment variable: a file descriptor that ends when the parent process does
 
 
 class UserError(Exception):
@@ -20,10 +24,13 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
 
     The wrapped function returns None or 0 for success, or an exit status of its own. A UserError is printed
     without a traceback and exits with 2; Ctrl-C exits with 130; with 141, silently, where the output's reader left.
+    A script that another one started ends with it.
     """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
+        if (pipe := os.environ.pop(PARENT, None)) is not None:  # not for the processes that this one starts
+            end_after(functools.partial(os.read, int(pipe), 1))
         try:
             status = main(*args, **kwargs)
             sys.stdout.flush()
@@ -39,6 +46,29 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
         sys.exit(status or 0)
 
     return wrapper
+
+
+def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A `sys.excepthook` for what comes before a main function: Ctrl-C becomes a message and exit status 130."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print("\ninterrupted before anything was begun", file=sys.stderr, flush=True)
+    os._exit(EXIT_INTERRUPTED)
+
+
+def end_after(wait: Callable[[], object]) -> None:
+    """End this process, whatever it does, once `wait` returns: when the process that it works for has gone.
+
+    Signals that end a process alone, as SIGTERM and SIGKILL do, reach none of those that it has started. What they
+    leave half written is removed by the next run (`core.runtime.files.atomic_write`).
+    """
+
+    def watch() -> None:
+        wait()
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 class MediaError(UserError):

@@ -14,7 +14,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from core.runtime.allocation import reuse_freed_memory
-from core.runtime.errors import EXIT_BROKEN_ITEMS, MediaError, UserError
+from core.runtime.errors import EXIT_BROKEN_ITEMS, MediaError, UserError, end_after
 from core.runtime.files import printable
 
 Item = TypeVar("Item")
@@ -165,6 +165,7 @@ def _attempt(function: Callable[[Item], object], item: Item) -> str | None:
 def _start_worker(stopping: multiprocessing.synchronize.Event) -> None:
     global _stopping
     _stopping = stopping
+    end_after(multiprocessing.parent_process().join)
     one_thread_each()
 
 

@@ -1,0 +1,35 @@
+"""How scripts end: with a status and a message, whatever they are doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+SCRIPTS = [path for folder in (ROOT, ROOT / "data", ROOT / "scripts") for path in sorted(folder.glob("[!_]*.py"))]
+COMMANDS = [ROOT / "ava_asd" / f"{name}.py" for name in ("download", "extract", "subset", "train", "evaluate")]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *COMMANDS], ids=lambda path: path.stem)
+def test_ctrl_c_while_a_script_is_imported_prints_no_traceback(tmp_path, script):
+    slow = f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(60)"
+    for name in ("numpy", "pandas", "torch", "cv2", "tqdm", "av", "yaml"):
+        (tmp_path / f"{name}.py").write_text(slow)
+    command = [sys.executable, "-m", f"ava_asd.{script.stem}"] if script in COMMANDS else [sys.executable, script]
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    options = {"stderr": subprocess.PIPE, "cwd": tmp_path, "text": True}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **options) as process:
+        while not (tmp_path / "importing").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "interrupted" in err
