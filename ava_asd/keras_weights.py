@@ -84,6 +84,8 @@ def _our_axes(data: h5py.Dataset) -> Tensor:
     """(.., in, out) -> (out, in, ..) float32, for dense kernels and convolutions alike; biases as they are."""
     if not (isinstance(data, h5py.Dataset) and data.dtype.kind == "f"):
         raise TypeError(f"{data.name} holds no floating-point numbers")
+    if data.nbytes > data.file.id.get_filesize():  # a damaged header would fill the memory
+        raise ValueError(f"{data.name} claims {data.nbytes:,} bytes")
     array = np.asarray(data[()], np.float32)
     if array.ndim > 1:
         array = np.moveaxis(array, (-1, -2), (0, 1))

@@ -2,120 +2,66 @@
 
 import csv
 import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ava_asd_set import write_config
-from tiny import exit_status
 
 from ava_asd import evaluate, keras_metrics, models
-from ava_asd.config import read_config
 from ava_asd.evaluation import evaluate_output, nearest_windows, predict
-from ava_asd.windows import WindowBatch, scaled
-from core.evaluation.official import read_groundtruth
-from core.runtime.errors import EXIT_USER_ERROR
+from ava_asd.windows import scaled
+from core.evaluation.official import Groundtruth, read_groundtruth
+from core.runtime.errors import EXIT_USER_ERROR, UserError
 
 PUBLISHED_COLUMNS = """weights audio_accuracy video_accuracy main_accuracy audio_map video_map main_map
     audio_ap_sp video_ap_sp main_ap_sp audio_ap_ns video_ap_ns main_ap_ns audio_auc video_auc main_auc
     orig_main_map orig_video_map orig_audio_map"""
-AUDIO, VIDEO = (1, 13, 20), (1, 1, 8, 8)
-
-
 CLASSES = {"SPEAKING_AUDIBLE": 0, "NOT_SPEAKING": 1, "SPEAKING_NOT_AUDIBLE": 1}  # published
 CLASSES_OTHERWISE = {label: 1 - number for label, number in CLASSES.items()}
-
-
-@dataclass
-class ToyWindows:
-    """Windows in memory, with random audio and faces."""
-
-    entity_id: np.ndarray
-    timestamp: np.ndarray
-    class_id: np.ndarray
-    without_audio: int = 0
-
-    def __len__(self) -> int:
-        return len(self.class_id)
-
-    @property
-    def video_id(self) -> np.ndarray:
-        return np.array([entity.split(":")[0] for entity in self.entity_id])
-
-    def __getitems__(self, keys):
-        rows = [row for _, row in keys]
-        generator = torch.Generator().manual_seed(3)
-        audio = torch.randn(len(self), *AUDIO, generator=generator)
-        video = torch.randint(256, (len(self), *VIDEO), dtype=torch.uint8, generator=generator)
-        return WindowBatch(audio[rows], video[rows], torch.from_numpy(self.class_id)[rows])
-
-    def all(self):
-        """Audio, video and classes of all windows, as a network takes them."""
-        batch = self.__getitems__([(0, row) for row in range(len(self))])
-        return batch.audio, scaled(batch.video), batch.labels
-
-
-def write_annotations(folder: Path, rows: list[tuple[str, float, bool]]) -> Path:
-    """Annotations of rows (entity, time, speaking), a file a video; the video is the entity's name up to a colon."""
-    folder.mkdir()
-    for entity, time, speaking in rows:
-        video, label = entity.split(":")[0], "SPEAKING_AUDIBLE" if speaking else "NOT_SPEAKING"
-        with (folder / f"{video}-activespeaker.csv").open("a") as file:
-            file.write(f"{video},{time},0.1,0.1,0.5,0.5,{label},{entity}\n")
-    return folder
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def annotated(tmp_path):
-    return lambda rows: read_groundtruth([write_annotations(tmp_path / "annotations", rows)])
+    """Ground truth of rows (video, entity, time, speaking)."""
+
+    def read(rows: list[tuple[str, str, float, bool]]) -> Groundtruth:
+        folder = tmp_path / "annotations"
+        folder.mkdir()
+        for video, entity, time, speaking in rows:
+            label = "SPEAKING_AUDIBLE" if speaking else "NOT_SPEAKING"
+            with (folder / f"{video}-activespeaker.csv").open("a") as file:
+                file.write(f"{video},{time},0.1,0.1,0.5,0.5,{label},{entity}\n")
+        return read_groundtruth([folder])
+
+    return read
 
 
 def test_each_face_takes_its_nearest_window(annotated):
-    truth = annotated(
-        [
-            ("v:1", 900.0, True),  # before its first window
-            ("v:1", 901.2, True),
-            ("v:1", 901.3, True),  # as near to both: the earlier
-            ("v:1", 901.31, True),
-            ("v:1", 990.0, True),  # behind its last one
-            ("v:2", 901.0, True),  # never evaluated
-            ("v:3", 901.0, True),
-        ]
-    )
-    windows = ["v", "w", "v", "v"], ["v:1", "w:9", "v:3", "v:1"], np.array([901.6, 901.2, 1500.0, 901.0])
-    assert nearest_windows(*windows, truth).tolist() == [3, 3, 3, 0, 0, -1, 2]
-
-
-def test_faces_of_one_name_in_two_videos_are_two(tmp_path):
-    for line in ("v,900.0,1", "v,900.5,1", "w,50.0,1", "w,50.5,2"):
-        video, time, entity = line.split(",")
-        with (tmp_path / f"{video}-activespeaker.csv").open("a") as file:
-            file.write(f"{video},{time},0.1,0.1,0.5,0.5,SPEAKING_AUDIBLE,{entity}\n")
-    truth = read_groundtruth([tmp_path])
-    assert nearest_windows(["v"], ["1"], np.array([900.0]), truth).tolist() == [0, 0, -1, -1]
-    assert nearest_windows(["w", "v", "w"], ["2", "1", "1"], np.full(3, 900.0), truth).tolist() == [1, 1, 2, 0]
-
-
-def test_nearest_windows_against_a_search_one_by_one(annotated):
-    random = np.random.default_rng(4)
-    keys = {(f"v:{random.integers(6)}", round(random.uniform(900, 910), 2)) for _ in range(300)}
-    rows = [(entity, time, True) for entity, time in sorted(keys)]
-    entities = np.array([f"v:{number}" for number in random.integers(1, 8, 50)], dtype=object)
-    times = np.round(random.uniform(900, 910, 50), 2)
-    found = nearest_windows(["v"] * len(entities), entities, times, annotated(rows))
-    for (entity, time, _), position in zip(rows, found, strict=True):
-        own = np.flatnonzero(entities == entity)
-        assert (position >= 0) == bool(len(own))
-        if len(own):
-            assert entities[position] == entity
-            assert abs(times[position] - time) == pytest.approx(np.abs(times[own] - time).min(), abs=1e-9)
+    rows = [
+        ("v", "1", 900.0),  # before its first window
+        ("v", "1", 901.2),
+        ("v", "1", 901.3),  # as near to both: the earlier
+        ("v", "1", 901.31),
+        ("v", "1", 990.0),  # behind its last one
+        ("v", "2", 901.0),  # never evaluated
+        ("v", "3", 901.0),
+        ("w", "1", 901.6),  # another video's face of the same name
+        ("w", "3", 902.0),
+    ]
+    truth = annotated([(*row, True) for row in rows])
+    windows = ["v", "x", "v", "v", "w"], ["1", "1", "3", "1", "1"], np.array([901.6, 901.2, 1500.0, 901.0, 900.0])
+    assert nearest_windows(*windows, truth).tolist() == [3, 3, 3, 0, 0, -1, 2, 4, -1]
+    with pytest.raises(UserError, match=r"no evaluated face .*/annotations/v-activespeaker\.csv"):
+        nearest_windows(["x", "v"], ["1", "9"], np.array([901.0, 901.0]), truth)
 
 
 def test_numbers_by_hand(annotated):
-    truth = annotated([("v:1", 900.0, True), ("v:1", 900.1, False), ("v:1", 900.2, True), ("v:2", 900.0, True)])
+    truth = annotated(
+        [("v", "1", 900.0, True), ("v", "1", 900.1, False), ("v", "1", 900.2, True), ("v", "2", 900.0, True)]
+    )
     speaking = np.array([True, False, True, False, False])
     probability = np.array([0.9, 0.8, 0.4, 0.3, 0.2])
     result = evaluate_output(speaking, probability, truth, np.array([0, 1, 2, -1]))
@@ -130,21 +76,21 @@ def test_numbers_by_hand(annotated):
 
 
 def test_official_and_scikit_learn_differ_where_precision_rises_again(annotated):
-    truth = annotated([("v:1", 900.0, True)])
+    truth = annotated([("v", "1", 900.0, True)])
     speaking, probability = np.array([False, True, True]), np.array([0.9, 0.8, 0.7])
     result = evaluate_output(speaking, probability, truth, np.array([0]))
     assert result.map == pytest.approx(2 / 3)
     assert result.ap_sp == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_predictions_are_the_softmax_of_each_output():
-    windows = ToyWindows(np.array(["v:1"] * 7), np.arange(7.0), np.zeros(7, np.int64))
-    model = models.StaticNetwork("s_av", AUDIO, VIDEO).train()
-    scores = predict(model, windows, device=torch.device("cpu"), batch_size=3, weights="w")
-    assert scores.shape == (7, 3, 2)
-    audio, video, _ = windows.all()
+def test_predictions_are_the_softmax_of_each_output(extracted):
+    windows, config = extracted.windows(), extracted.config
+    model = models.StaticNetwork("s_av", config.audio_shape, config.video_shape).train()
+    scores = predict(model, windows, device=CPU, batch_size=7, weights="w")
+    assert scores.shape == (23, 3, 2)
+    batch = windows.load(range(23))
     with torch.no_grad():
-        expected = torch.stack(model.eval()(audio, video), dim=1).softmax(dim=2)
+        expected = torch.stack(model.eval()(batch.audio, scaled(batch.video)), dim=1).softmax(dim=2)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-6)
 
 
@@ -174,64 +120,57 @@ def test_natural_order(tmp_path):
     assert found == ["9.h5", "a-9-2.pt", "a-9.pth", "a-10.pth", "b-1-0.70.hdf5", "²-1.pth"]
 
 
+# ---------------------------------------------------------------- the command
+
+
 @pytest.fixture
-def command(tmp_path, monkeypatch):
-    """Run ava-evaluate on toy windows; returns its exit status."""
-    rows = [
-        (f"{video}:{face}", 900 + step / 10, step % 3 == face) for video in "vw" for face in (0, 1) for step in range(9)
-    ]
-    data = tmp_path / "data"
-    data.mkdir()
-    write_annotations(data / "annotations", rows)
-    entities, times, speaking = map(np.array, zip(*rows[::2], strict=True))
-    windows = ToyWindows(entities, times, 1 - speaking.astype(np.int64))
-    monkeypatch.setattr(evaluate, "Windows", lambda config, data, split: windows)
+def command(copied, tmp_path):
+    """Run ava-evaluate on the tiny set with changes of the configuration; the exit status."""
 
-    def run(*arguments: object, out: Path = tmp_path, **changes: object) -> int:
-        values = {"test_ann_dir": "annotations", "vid_frame_size": 1, "width": 8, "height": 8, **changes}
-        config = write_config(tmp_path / "config.yaml", mfcc_frame_size=20, **values)
-        return exit_status(evaluate.main, config, data, *arguments, "--device", "cpu", "--out", out)
+    def run(*arguments: object, **changes: object) -> int:
+        copied.configure(**changes)
+        return copied.run(evaluate.main, "--device", "cpu", "--out", tmp_path, *arguments)
 
-    run.windows, run.config = windows, lambda: read_config(tmp_path / "config.yaml")
     return run
 
 
-def save(path: Path, mode: str = "s_av") -> Path:
-    path.parent.mkdir(exist_ok=True)
-    torch.save(models.StaticNetwork(mode, AUDIO, VIDEO).state_dict(), path)
-    return path
-
-
 @pytest.fixture
-def weights(tmp_path):
-    return save(tmp_path / "weights" / "best.pth")
+def save(copied, tmp_path):
+    """Save random weights in `tmp_path`/weights."""
+
+    def write(name: str = "best.pth", mode: str = "s_av", bias: float = 0.0, **changes) -> Path:
+        config = copied.configure(mode=mode, **changes)
+        model = models.StaticNetwork(mode, config.audio_shape, config.video_shape)
+        model.main_out.bias.data[0] = bias
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        torch.save(model.state_dict(), tmp_path / "weights" / name)
+        return tmp_path / "weights" / name
+
+    return write
 
 
-def test_a_weights_file(command, weights, tmp_path, capsys):
-    assert command("--weights-file", weights) == 0
-    said = capsys.readouterr().out
-    for part in ("18 test samples, 8 of them speaking", "audio    video     main", "ROC AUC", "report, video"):
-        assert part in said
-    for name in ("audio", "video", "main"):
-        assert (tmp_path / f"best-confusion-{name}.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_matrices_are_shown(command, tmp_path, monkeypatch):
+def test_a_weights_file(command, save, copied, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     from matplotlib import pyplot
 
     shown = []
     monkeypatch.setattr(pyplot, "show", lambda: shown.extend(pyplot.get_figlabels()))
-    assert command("--weights-file", save(tmp_path / "best.pth", "s_a"), "--show", mode="s_a") == 0
+    assert command("--weights-file", save(), "--show") == 0
     pyplot.close("all")
-    assert shown == ["best, audio"]
-    assert (tmp_path / "best-confusion-audio.png").is_file()
+    said = capsys.readouterr().out
+    speaking = int(np.sum(copied.windows().label == "SPEAKING_AUDIBLE"))
+    for part in (f"23 test samples, {speaking} of them", "audio    video     main", "ROC AUC", "report, video"):
+        assert part in said
+    assert "left out" not in said
+    assert shown == ["best, audio", "best, video", "best, main"]
+    for name in ("audio", "video", "main"):
+        assert (tmp_path / f"best-confusion-{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("mode", models.MODES)
-def test_a_folder_of_weights_as_csv(command, tmp_path, mode):
+def test_a_folder_of_weights_as_csv(command, save, tmp_path, mode):
     for name in ("e-10.pth", "e-2.pth"):
-        save(tmp_path / "weights" / name, mode)
+        save(name, mode)
     assert command("--weights-path", tmp_path / "weights", mode=mode) == 0
     with (tmp_path / "evaluation-results.csv").open() as file:
         header, *lines = csv.reader(file)
@@ -244,17 +183,18 @@ def test_a_folder_of_weights_as_csv(command, tmp_path, mode):
 
 
 @pytest.mark.parametrize(("speaking_class", "classes"), enumerate([CLASSES, CLASSES_OTHERWISE]))
-def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path, speaking_class, classes):
-    windows, speaking = command.windows, command.windows.class_id == 0
-    windows.class_id = np.where(speaking, speaking_class, 1 - speaking_class)
+def test_the_csv_has_the_numbers_of_the_file(command, save, copied, tmp_path, speaking_class, classes):
+    weights = save(classes=classes)
     command("--weights-path", weights.parent, classes=classes)
     with (tmp_path / "evaluation-results.csv").open() as file:
         (line,) = csv.DictReader(file)
-    model = models.StaticNetwork("s_av", AUDIO, VIDEO)
+    windows = copied.windows()
+    model = models.StaticNetwork("s_av", copied.config.audio_shape, copied.config.video_shape)
     models.load_weights(model, weights)
-    scores = predict(model, windows, device=torch.device("cpu"), batch_size=16, weights=weights)
-    truth = read_groundtruth([tmp_path / "data" / "annotations"])
+    scores = predict(model, windows, device=CPU, batch_size=16, weights=weights)
+    truth = read_groundtruth([copied.at("test_ann_dir")])
     nearest = nearest_windows(windows.video_id, windows.entity_id, windows.timestamp, truth)
+    speaking = windows.label == "SPEAKING_AUDIBLE"
     for position, output in enumerate(("audio", "video", "main")):
         result = evaluate_output(speaking, scores[:, position, speaking_class], truth, nearest)
         for name in ("accuracy", "map", "ap_sp", "ap_ns", "auc"):
@@ -262,61 +202,57 @@ def test_the_csv_has_the_numbers_of_the_file(command, weights, tmp_path, speakin
         assert float(line[f"orig_{output}_map"]) == pytest.approx(result.orig_map)
 
 
-def test_legacy_numbers(command, weights, capsys):
+def test_legacy_numbers(command, save, copied, capsys):
+    weights = save()
     assert command("--weights-file", weights, "--legacy") == 0
     said = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[-6:])
     accuracies = ["audio accuracy", "video accuracy", "main accuracy"]
     assert list(said) == ["total loss", *accuracies, "area under ROC", "area under precision-recall"]
-    model = models.StaticNetwork("s_av", AUDIO, VIDEO).eval()
+    model = models.StaticNetwork("s_av", copied.config.audio_shape, copied.config.video_shape).eval()
     models.load_weights(model, weights)
-    audio, video, classes = command.windows.all()
+    batch = copied.windows().load(range(23))
     with torch.no_grad():
-        audio, video, main = (torch.nn.functional.cross_entropy(out, classes) for out in model(audio, video))
+        outputs = model(batch.audio, scaled(batch.video))
+        audio, video, main = (torch.nn.functional.cross_entropy(logits, batch.labels) for logits in outputs)
         expected = 0.4 * audio + 0.4 * video + main + model.penalty()
-    assert math.isclose(float(said["total loss"]), expected.item(), abs_tol=1e-4)
+    assert float(said["total loss"]) == pytest.approx(expected.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [(), ("--legacy",)])
+def test_samples_without_audio_are_counted(command, save, copied, capsys, options):
+    longer = {"mfcc_frame_size": 24}
+    assert command("--weights-file", save(**longer), *options, **longer) == 0
+    count = copied.windows().without_audio
+    assert 0 < count < 23
+    assert f"left out: {count} samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "facts"),
+    ("arguments", "changes", "facts"),
     [
-        (["--weights-path", "{tmp}/none"], ["{tmp}/none", "no such folder"]),
-        (["--weights-path", "{tmp}/data"], ["{tmp}/data", "no weights", ".hdf5"]),
-        (["--weights-file", "{tmp}/none.pth"], ["{tmp}/none.pth", "no such file"]),
-        (["--weights-file", "{tmp}/mixed/2.pth"], ["{tmp}/mixed/2.pth", "mode s_v", "mode s_av"]),
-        (["--weights-path", "{tmp}/mixed"], ["{tmp}/mixed/2.pth", "mode s_v", "mode s_av"]),
-        (["--weights-path", "{tmp}", "--legacy"], ["--legacy", "--weights-file"]),
-        (["--weights-path", "{tmp}", "--show"], ["--show", "--weights-file"]),
-        (["--weights-file", "{tmp}/mixed/1.pth", "--legacy", "--show"], ["--show", "--legacy"]),
-        (["--weights-file", "{tmp}/mixed/nan.pth"], ["{tmp}/mixed/nan.pth", "not finite"]),
-        (["--weights-file", "{tmp}/mixed/inf.pth"], ["{tmp}/mixed/inf.pth", "not finite"]),
-        (["--weights-file", "{tmp}/mixed/nan.pth", "--legacy"], ["{tmp}/mixed/nan.pth", "not finite"]),
-        (["--weights-file", "{tmp}/mixed/inf.pth", "--legacy"], ["{tmp}/mixed/inf.pth", "not finite"]),
-        ([], ["--weights-file", "--weights-path"]),
+        ("--weights-path {tmp}/none", {}, ["{tmp}/none", "no such folder"]),
+        ("--weights-path {tmp}/data", {}, ["{tmp}/data", "no weights", ".hdf5"]),
+        ("--weights-file {tmp}/none.pth", {}, ["{tmp}/none.pth", "no such file"]),
+        ("--weights-path {tmp}/weights", {}, ["{tmp}/weights/2.pth", "mode s_v", "mode s_av"]),
+        ("--weights-path {tmp} --legacy", {}, ["--legacy", "--weights-file"]),
+        ("--weights-path {tmp} --show", {}, ["--show", "--weights-file"]),
+        ("--weights-file {tmp}/weights/1.pth --legacy --show", {}, ["--show", "--legacy"]),
+        ("--weights-file {tmp}/weights/3.pth", {}, ["{tmp}/weights/3.pth", "not finite"]),
+        ("--weights-file {tmp}/weights/4.pth --legacy", {}, ["{tmp}/weights/4.pth", "not finite"]),
+        ("--weights-file {tmp}/weights/1.pth --out {tmp}/config.yaml/x", {}, ["{tmp}/config.yaml/x"]),
+        ("--weights-file {tmp}/weights/1.pth", {"test_keep_ratio": 0.01}, ["all 1 test samples are of one class"]),
+        ("", {}, ["--weights-file", "--weights-path"]),
     ],
 )
-def test_mistakes(command, tmp_path, capsys, arguments, facts):
-    weights = torch.load(save(tmp_path / "mixed" / "1.pth"), weights_only=True)
-    save(tmp_path / "mixed" / "2.pth", "s_v")
-    for number in ("nan", "inf"):
-        weights["main_out.bias"][0] = float(number)
-        torch.save(weights, tmp_path / "mixed" / f"{number}.pth")
-    assert command(*(argument.format(tmp=tmp_path) for argument in arguments)) == EXIT_USER_ERROR
+def test_mistakes(command, save, tmp_path, capsys, arguments, changes, facts):
+    for name, of in (("1", {}), ("2", {"mode": "s_v"}), ("3", {"bias": float("nan")}), ("4", {"bias": float("inf")})):
+        save(f"{name}.pth", **of)
+    before = set(tmp_path.iterdir())
+
+    assert command(*arguments.format(tmp=tmp_path).split(), **changes) == EXIT_USER_ERROR
     message = capsys.readouterr().err
     assert [fact for fact in facts if fact.format(tmp=tmp_path) not in message] == [], message
-    assert not (tmp_path / "evaluation-results.csv").exists()
-
-
-def test_an_output_folder_that_cannot_be(command, weights, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "load_weights", lambda *arguments: pytest.fail("the folder is checked first"))
-    assert command("--weights-file", weights, out=weights / "results") == EXIT_USER_ERROR
-    assert str(weights / "results") in capsys.readouterr().err
-
-
-def test_samples_without_audio_are_counted(command, weights, capsys):
-    for count, options in ((0, ()), (1234, ()), (1234, ("--legacy",))):
-        command.windows.without_audio = count
-        assert command("--weights-file", weights, *options) == 0
-        assert ("left out: 1,234 samples" in capsys.readouterr().out) == bool(count)
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("option", ["--weights-file", "--weights-path"])
@@ -331,33 +267,29 @@ def test_samples_without_audio_are_counted(command, weights, capsys):
         ),
     ],
 )
-def test_weights_of_a_run_with_other_inputs_or_classes_are_refused(command, weights, capsys, option, changes, fact):
-    option = option, weights.parent if option == "--weights-path" else weights
-    for text in (None, "[]", "{", '{"STE_optimization_params": {}}'):
-        if text is not None:
-            (weights.parent / "settings.json").write_text(text)
-        assert command(*option) == 0
-        assert f"note: no settings of ava-train beside the weights in {weights.parent}" in capsys.readouterr().out
-    trained = asdict(command.config())
-    (weights.parent / "settings.json").write_text(json.dumps({"config": trained | {"epochs": 7}}))
+def test_weights_of_a_run_with_other_inputs_or_classes_are_refused(
+    command, save, copied, capsys, option, changes, fact
+):
+    weights = save()
+    settings, option = (
+        weights.parent / "settings.json",
+        (option, weights if option.endswith("file") else weights.parent),
+    )
+    trained = asdict(copied.config)
+    settings.write_text(json.dumps({"config": trained | {"epochs": 7}}))
     assert command(*option) == 0
     assert "note:" not in capsys.readouterr().out
-    (weights.parent / "settings.json").write_text(json.dumps({"config": trained | changes}))
+    settings.write_text(json.dumps({"config": trained | changes}))
     assert command(*option) == EXIT_USER_ERROR
     message = capsys.readouterr().err
     assert str(weights.parent) in message
     assert fact in message
 
 
-def test_data_that_cannot_be_evaluated(command, weights, tmp_path, capsys):
-    def refused(*facts: object) -> None:
-        assert command("--weights-file", weights) == EXIT_USER_ERROR
-        message = capsys.readouterr().err
-        assert all(str(fact) in message for fact in facts), message
-
-    command.windows.entity_id[:] = "x:1"
-    refused("no evaluated face", tmp_path / "data" / "annotations")
-    command.windows.class_id[:] = 1
-    refused("all 18 test samples are of one class")
-    (tmp_path / "data").rename(tmp_path / "moved")
-    refused("no data folder", tmp_path / "data")
+@pytest.mark.parametrize("settings", [None, "[]", "{", '{"STE_optimization_params": {}}'])
+def test_a_note_where_nothing_says_how_weights_were_trained(command, save, capsys, settings):
+    weights = save()
+    if settings is not None:
+        (weights.parent / "settings.json").write_text(settings)
+    assert command("--weights-file", weights, "--legacy") == 0
+    assert f"note: no settings of ava-train beside the weights in {weights.parent}" in capsys.readouterr().out
