@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(folder, config)
 
     windows = Windows(config, arguments.data, "test")
-    speaking = np.asarray(windows.class_id) == config.speaking_class
+    speaking = windows.class_id == config.speaking_class
     if speaking.all() or not speaking.any():
         raise UserError(
             f"all {len(speaking):,} test samples are of one class, so that nothing can be ranked: raise "
@@ -174,7 +174,7 @@ def check_settings(folder: Path, config: Config) -> None:
 def print_legacy(path: Path, model: StaticNetwork, scores: np.ndarray, classes: np.ndarray, config: Config) -> None:
     """Print what Keras' evaluation gives."""
     penalty = float(model.penalty().detach())
-    values = evaluate_keras(model.outputs, scores, np.asarray(classes), config.loss_weights, penalty)
+    values = evaluate_keras(model.outputs, scores, classes, weights=config.loss_weights, penalty=penalty)
     print(f"\n{path}")
     titles = {"loss": "total loss", "auroc": "area under ROC", "aupr": "area under precision-recall"}
     for name, value in values.items():

@@ -31,7 +31,7 @@ JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos: Path) -> None:
     """Write frames, audio, start_ts, the table of the faces and their crops, unless they are there, whole.
 
-    MFCCs made before count as unfinished after it, since their audio may be another.
+    MFCCs made before count as unfinished afterwards, since the audio may have changed.
 
     Args:
         folder: where everything goes, named as the video.
@@ -63,7 +63,7 @@ def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos
     folder.begin("mfccs")
     with MediaFile(video) as media:
         extract_audio(media, folder.audio, start_s=start_s, end_s=end_s, sample_rate=None)
-        sizes, frames = extract_frames(media, faces, folder, start_s, end_s, config)
+        sizes, frames = extract_frames(media, faces, folder, config, start_s=start_s, end_s=end_s)
     write_faces(folder.faces, faces, sizes)
     with atomic_write(folder.start_ts) as temporary:
         temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
@@ -115,7 +115,7 @@ def is_jpeg(path: Path) -> bool:
 
 
 def extract_frames(
-    media: MediaFile, faces: pd.DataFrame, folder: VideoFolder, start_s: float, end_s: float, config: Config
+    media: MediaFile, faces: pd.DataFrame, folder: VideoFolder, config: Config, *, start_s: float, end_s: float
 ) -> tuple[np.ndarray, int]:
     """Write the frames of a time span as jpg files and cut the faces from them.
 
@@ -132,7 +132,8 @@ def extract_frames(
     with atomic_write(folder.crops) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         header = file.tell()
-        for number, frame in sampled(read_frames(media, start_s, end_s), start_s, config.fps, count):
+        frames = sampled(read_frames(media, start_s, end_s), start_s=start_s, fps=config.fps, count=count)
+        for number, frame in frames:
             if number in waiting and frame.time_s > start_s + (number + 0.5) / config.fps:
                 raise MediaError(
                     f"{media.path}: the frames begin at {frame.time_s:.2f} s, after a face that is annotated"
@@ -149,13 +150,13 @@ def extract_frames(
                 f"{media.path}: the frames end before {face['time_s']:.2f} s, where entity {face['entity_id']} is "
                 "annotated"
             )
-    frames = number
-    while folder.frame(number := number + 1).is_file():  # of an extraction with more frames
-        folder.frame(number).unlink()
-    return sizes, frames
+    surplus = number
+    while folder.frame(surplus := surplus + 1).is_file():  # of an extraction with more frames
+        folder.frame(surplus).unlink()
+    return sizes, number
 
 
-def sampled(frames: Iterable[Frame], start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:
+def sampled(frames: Iterable[Frame], *, start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:
     """Thin frames out, or repeat them, to `fps` a second, as FFmpeg's filter of that name does.
 
     Frame n, from 1, is the last one shown before the middle of the time from start_s + (n - 1) / fps to the next.

@@ -14,7 +14,7 @@ MARGIN = 1e-7  # the first and the last threshold lie this far outside 0 and 1
 
 
 def evaluate_keras(
-    outputs: Sequence[str], scores: np.ndarray, classes: np.ndarray, weights: Mapping[str, float], penalty: float
+    outputs: Sequence[str], scores: np.ndarray, classes: np.ndarray, *, weights: Mapping[str, float], penalty: float
 ) -> dict[str, float]:
     """What Keras' `evaluate` gives for the published compilation of the networks.
 

@@ -151,14 +151,14 @@ def check_annotations(stores: Sequence[Store], samples: Mapping[str, str | None]
         )
     for store in stores:
         name = store.folder.path.name
+        if samples.get(name) != store.annotations:
+            raise UserError(
+                f"{store.folder.path} was extracted with other annotations than the samples are from: run {again}"
+            )
         if files and fingerprint(files[name]) != store.annotations:
             raise UserError(
                 f"{files[name]} has changed since {store.folder.path} was extracted: run 'ava-extract videos', "
                 f"'ava-extract mfccs' and {again}"
-            )
-        if samples.get(name) != store.annotations:
-            raise UserError(
-                f"{store.folder.path} was extracted with other annotations than the samples are from: run {again}"
             )
 
 

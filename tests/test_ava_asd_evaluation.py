@@ -99,7 +99,7 @@ def test_the_numbers_of_keras():
     first = np.array([0.9, 0.2, 0.7, 0.55, 0.1, 0.3, 0.55, 0.4])
     scores = np.stack([first, 1 - first], axis=1)[:, None]
     classes = np.array([0, 1, 1, 0, 1, 0, 0, 1])
-    values = keras_metrics.evaluate_keras(("main",), scores, classes, {"main": 2.0}, 0.25)
+    values = keras_metrics.evaluate_keras(("main",), scores, classes, weights={"main": 2.0}, penalty=0.25)
     entropy = -np.log([0.9, 0.8, 0.3, 0.55, 0.9, 0.3, 0.55, 0.6]).mean()
     assert values == pytest.approx(
         {"loss": 2 * entropy + 0.25, "main_accuracy": 6 / 8, "auroc": 0.75, "aupr": 0.7780902981758118}, rel=1e-6

@@ -103,7 +103,7 @@ class At:
     ],
 )
 def test_frames_are_sampled(times, fps, count, expected):
-    found = list(sampled(map(At, times), 0.0, fps, count))
+    found = list(sampled(map(At, times), start_s=0.0, fps=fps, count=count))
     assert [number for number, _ in found] == list(range(1, len(expected) + 1))
     assert [frame.time_s for _, frame in found] == expected
 

@@ -130,15 +130,6 @@ def test_dropout_is_on_the_joint_output_in_training_only(networks, mode):
     assert torch.equal(evaluated[2], again[2])
 
 
-def test_the_batch_does_not_matter(networks):
-    audio, video = inputs(3)
-    with torch.no_grad():
-        together = networks["s_av"](audio, video)
-        alone = networks["s_av"](audio[1:2], video[1:2])
-    for whole, one in zip(together, alone, strict=True):
-        torch.testing.assert_close(whole[1:2], one)
-
-
 @pytest.mark.parametrize("mode", AUDIO_VISUAL)
 def test_the_penalty_is_on_the_kernels_of_the_convolutions(mode):
     model = models.StaticNetwork(mode, AUDIO, VIDEO)
