@@ -25,6 +25,7 @@ from core.formats.feature_store import VideoFeatures, is_written, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
+from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
@@ -74,16 +75,19 @@ def main(argv: list[str] | None = None) -> None:
     for split in splits:
         rows = ava.read_augmented(inputs[f"csv_{split}_full"])
         folder = f"{inputs['features_out']}/{split}"
-        done = [
-            video_id
-            for video_id, part in rows.groupby("video_id")
-            if is_written(folder, part, made_by, params["format"])
-        ]
-        rows = rows[~rows["video_id"].isin(done)].reset_index(drop=True)
-        if len(rows):
-            for video in forward(rows, split):
+        tracks = AnnotatedTracks(
+            rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", inputs["rows_without_crops"]
+        )
+        videos = dict(list(tracks.rows.groupby("video_id")))
+        done = [name for name, part in videos.items() if is_written(folder, part, made_by, params["format"])]
+        remaining = rows[rows["video_id"].isin(videos.keys() - done)].reset_index(drop=True)
+        faces = 0
+        if len(remaining):
+            for video in forward(remaining, split):
                 write_features(folder, video, made_by, params["format"])
-        print(f"{folder}: {len(rows):,} faces forwarded, {len(done)} videos were there already")
+                faces += len(video.rows)
+        left_out = f", {len(tracks.left_out):,} of {len(rows):,} left out without crops" if len(tracks.left_out) else ""
+        print(f"{folder}: {faces:,} faces forwarded, {len(done)} videos were there already{left_out}")
 
 
 def clip_forward(
@@ -102,6 +106,7 @@ def clip_forward(
             clip_length=clip_length,
             size=params["crop_size"],
             random_centres=False,
+            rows_without_crops=inputs["rows_without_crops"],
         )
         return encode_videos(
             encode,
@@ -123,7 +128,13 @@ def track_forward(inputs: Mapping[str, Any], params: Mapping[str, Any], weights:
     encode = track_encoder(model, device, DTYPES[params["precision"]])
 
     def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
-        dataset = TrackDataset(rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", augment=False)
+        dataset = TrackDataset(
+            rows,
+            f"{inputs['video_dir']}/{split}",
+            f"{inputs['audio_dir']}/{split}",
+            augment=False,
+            rows_without_crops=inputs["rows_without_crops"],
+        )
         return encode_tracks(
             encode,
             dataset,

@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from core import settings
 from core.dataset import ClipDataset
 from core.formats import ava
+from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
@@ -79,6 +80,15 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def left_out(train_set: AnnotatedTracks, val_set: AnnotatedTracks) -> str:
+    """How many rows without crops are left out, to be said with what is trained on; empty where none is."""
+    counts = [(len(data.left_out), len(data.left_out) + len(data.rows)) for data in (train_set, val_set)]
+    if not any(count for count, _ in counts):
+        return ""
+    train, val = (f"{count:,} of {rows:,}" for count, rows in counts)
+    return f"; left out without crops: {train} annotated faces in training, {val} in validation"
+
+
 def clip_training(
     inputs: Mapping[str, Any], params: Mapping[str, Any], accelerator: Accelerator, *, clip_length: int, full_val: bool
 ) -> Training:
@@ -94,6 +104,7 @@ def clip_training(
             random_centres=random_centres,
             seed=params["seed"],
             mismatched_sounds=mismatched_sounds,
+            rows_without_crops=inputs["rows_without_crops"],
         )
 
     train_set = clips("train", random_centres=True, mismatched_sounds=params["mismatched_sounds"])
@@ -102,7 +113,7 @@ def clip_training(
     val_items = len(val_set) * (1 if full_val else params["clips_per_entity"])
     accelerator.print(
         f"{train_items:,} clips an epoch from {len(train_set):,} tracks, validation on {val_items:,} "
-        f"{'frames' if full_val else f'clips from {len(val_set):,} tracks'}"
+        f"{'frames' if full_val else f'clips from {len(val_set):,} tracks'}{left_out(train_set, val_set)}"
     )
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
@@ -148,6 +159,7 @@ def track_training(inputs: Mapping[str, Any], params: Mapping[str, Any], acceler
             seed=params["seed"],
             mix_chance=params["mix_chance"],
             mix_snr_db=params["mix_snr"],
+            rows_without_crops=inputs["rows_without_crops"],
         )
 
     train_set, val_set = tracks("train", augment=True), tracks("val", augment=False)
@@ -157,7 +169,7 @@ def track_training(inputs: Mapping[str, Any], params: Mapping[str, Any], acceler
     accelerator.print(
         f"{sum(train_batches.global_sizes()):,} of {train_set.lengths.sum():,} frames an epoch in "
         f"{len(train_batches):,} batches from {len(train_set):,} tracks, validation on {val_set.lengths.sum():,} "
-        f"frames of {len(val_set):,} tracks"
+        f"frames of {len(val_set):,} tracks{left_out(train_set, val_set)}"
     )
 
     torch.manual_seed(params["seed"])

@@ -13,7 +13,7 @@ import pandas as pd
 
 from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, is_extracted
+from core.formats.crop_store import CROP_SIZE, rows_to_cut
 from core.formats.feature_store import VideoFeatures, write_features
 from core.formats.wav import SAMPLE_RATE, write_wav
 from core.media.container import MediaFile
@@ -62,7 +62,7 @@ def textured_video(folder: Path, length_s: float) -> tuple[Path, pd.DataFrame]:
 def prepared(folder: Path, length_s: float) -> pd.DataFrame:
     """Crops and audio (noise) of a textured video, as the preparation leaves them: `folder`/crops, `folder`/audio."""
     video, rows = textured_video(folder, length_s)
-    if not is_extracted(rows, folder / "crops", CROP_SIZE, "packed"):
+    if len(rows_to_cut(rows, folder / "crops", CROP_SIZE, "packed")):
         extract_crops(MediaFile(video), rows, folder / "crops")
     rng = np.random.default_rng(0)
     for entity, part in rows.groupby("entity_id"):

@@ -8,8 +8,12 @@ Plain values only; every '...' is a path to fill in. A key is documented beside 
 STE_inputs = {
     "csv_train_full": "...",  # augmented csv of the training split (data/augment_annotations.py)
     "csv_val_full": "...",  # augmented csv of the validation split
-    "audio_dir": "...",  # holds {train,val}/<entity_id>.wav
-    "video_dir": "...",  # holds {train,val}/<video_id>.arrow, or the published {train,val}/<entity_id>/<time>.jpg
+    # Of data/, of the published preparation or of TalkNet's and its successors', as they are (docs/preparations.md):
+    "audio_dir": "...",  # holds {train,val}/<entity_id>.wav, or others' {train,val}/<video_id>/<entity_id>.wav
+    "video_dir": "...",  # holds {train,val}/<video_id>.arrow, or folders of JPEG files
+    # Annotated rows that have no crop in such folders: "refuse"; or "leave_out": all is done without them, and every
+    # result counts them. Published folders have no crops of SPEAKING_NOT_AUDIBLE rows.
+    "rows_without_crops": "refuse",
     "models_out": "...",  # run folders are made here: checkpoints, settings, log
     "features_out": "...",  # STE_forward.py writes {train,val}/<video_id>.arrow here
     "predictions_out": "...",  # STE_postprocessing.py writes {train,val}/STE.csv and gt.csv here

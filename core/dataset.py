@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
-from core.formats import ava
 from core.formats.crop_store import CROP_SIZE
 from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.loading import Batch
@@ -56,7 +55,7 @@ class ClipDataset(AnnotatedTracks):
     """Clips of face crops with their audio, around random centres (one a track and epoch) or around any row.
 
     Args:
-        rows, crops_dir, audio_dir: as `AnnotatedTracks`, which also gives the attributes.
+        rows, crops_dir, audio_dir, rows_without_crops: as `AnnotatedTracks`, which also gives the attributes.
         clip_length: frames of a clip, odd.
         size: pixels of the crops' sides.
         random_centres: item i is a random clip of track i % tracks; otherwise item i is the clip around row i.
@@ -76,14 +75,13 @@ class ClipDataset(AnnotatedTracks):
         random_centres: bool,
         seed: int = 0,
         mismatched_sounds: int = 0,
+        rows_without_crops: str = "refuse",
     ):
-        super().__init__(rows, crops_dir, audio_dir)
+        super().__init__(rows, crops_dir, audio_dir, rows_without_crops)
         self.clip_length, self.size = clip_length, size
         self.random_centres, self.seed, self.mismatched_sounds = random_centres, seed, mismatched_sounds
         self.track = np.repeat(np.arange(len(self.starts)), self.lengths)  # of each row
         self.first, self.last = track_bounds(self.entity)
-        speaking = rows["label_id"] == ava.SPEAKING_ID  # anybody who is annotated at the row's time
-        self.audio_labels = speaking.groupby([rows["video_id"], rows["time_s"]]).transform("any").to_numpy(np.int64)
         self.mfcc_windows = mfcc_windows(fitted_length(clip_length))
 
     def __len__(self) -> int:

@@ -335,6 +335,7 @@ _CHECKS: dict[str, Check] = {
     "weights": _weights,
     "feature_type": one_of("float16", "float32"),
     "format": one_of("arrow", "csv"),
+    "rows_without_crops": one_of("refuse", "leave_out"),
     "median_window": _odd,
     "head": one_of("av", "audio", "video"),
 }

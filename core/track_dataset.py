@@ -47,7 +47,8 @@ class TrackDataset(AnnotatedTracks):
     """Face tracks with their audio, whole or in pieces.
 
     Args:
-        rows, crops_dir, audio_dir: as `AnnotatedTracks`, which also gives the attributes; crops of any size.
+        rows, crops_dir, audio_dir, rows_without_crops: as `AnnotatedTracks`, which also gives the attributes; crops of
+            any size.
         augment: flip, crop or rotate faces at random and mix audio.
         seed: of the random choices.
         mix_chance: of another track's audio being mixed in, 0 to 1.
@@ -64,8 +65,9 @@ class TrackDataset(AnnotatedTracks):
         seed: int = 0,
         mix_chance: float = 0.5,
         mix_snr_db: tuple[float, float] = (-5.0, 5.0),
+        rows_without_crops: str = "refuse",
     ):
-        super().__init__(rows, crops_dir, audio_dir)
+        super().__init__(rows, crops_dir, audio_dir, rows_without_crops)
         self.augment, self.seed, self.mix_chance, self.mix_snr_db = augment, seed, mix_chance, mix_snr_db
         self.video_of_track = self.video[self.starts]
 

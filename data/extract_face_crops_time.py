@@ -3,7 +3,8 @@
     python data/extract_face_crops_time.py videos/train csv/train_augmented.csv crops/train --jobs 2
 
 Writes OUT/<video_id>.arrow (or, with --layout folders, OUT/<entity_id>/<timestamp>.jpg as the published preparation
-does); videos whose crops are there for just these rows are skipped.
+does); videos whose crops are there for just these rows are skipped. Folders may hold crops that others cut, by any
+naming of core/formats/layouts.py: those stay, and what is missing is cut into the same folders.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, LAYOUTS, is_extracted
+from core.formats.crop_store import CROP_SIZE, LAYOUTS, rows_to_cut
 from core.media.container import MediaFile, find_video
 from core.media.cropping import extract_crops
 from core.runtime import parallel
@@ -27,7 +28,8 @@ from core.runtime.errors import UserError, exits_cleanly
 def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
     """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout)."""
     videos, rows, out, size, layout = task
-    if not is_extracted(rows, out, size, layout):
+    rows = rows_to_cut(rows, out, size, layout)
+    if len(rows):
         with MediaFile(find_video(videos, rows["video_id"].iloc[0])) as media:
             extract_crops(media, rows, out, size=size, layout=layout)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny import annotated
 
-from core.formats.crop_store import Crops, is_extracted, resize, write_packed
+from core.formats.crop_store import Crops, resize, rows_to_cut, write_packed
 from core.runtime.errors import UserError
 
 SIZE = 16
@@ -122,26 +122,59 @@ def test_resizing_is_that_of_the_published_loader():
         assert difference.mean() < 0.1
 
 
-def test_published_file_names_are_found(folders, rows):
-    """The published preparation names a file by the number: 0.2.jpg for 0.20; ours by the text. Both are read."""
-    for path in folders.rglob("*.jpg"):
-        path.rename(path.with_name(f"{float(path.stem)}.jpg"))
-    assert (folders / "v:1" / "0.2.jpg").is_file()
+@pytest.mark.parametrize(
+    ("naming", "in_videos", "there"),
+    [("{}", False, "v:1/0.2.jpg"), ("{:.2f}", True, "v/v:1/0.90.jpg"), ("{:.2f}", False, "v:1/0.90.jpg")],
+)
+def test_crops_of_other_preparations_are_found(folders, rows, naming, in_videos, there):
+    """Named by the number, 0.2.jpg for 0.20, or with two decimals, 0.90.jpg for 0.9; in folders of their videos."""
+    for path in list(folders.rglob("*.jpg")):
+        parent = folders / "v" / path.parent.name if in_videos else path.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        path.rename(parent / f"{naming.format(float(path.stem))}.jpg")
+    assert (folders / there).is_file()
     crops = Crops(folders, rows)
     assert [crops.jpeg(row) for row in range(len(rows))] == [jpeg_of(row) for row in range(len(rows))]
+    assert not len(rows_to_cut(rows, folders, SIZE, "folders"))
+
+
+def test_a_name_that_could_be_of_two_rows_is_refused(tmp_path):
+    rows = annotations({"v:1": ["0.20", "0.204", "0.24"]})
+    folder = store(tmp_path, rows, "folders")
+    assert Crops(folder, rows).there.all()
+    (folder / "v:1" / "0.204.jpg").unlink()
+    with pytest.raises(UserError, match=r"v:1/0\.20\.jpg .*v:1 at 0\.20 s.*v:1 at 0\.204 s"):
+        Crops(folder, rows)
+
+
+def test_rows_without_crops_are_counted_or_left_out(folders, rows):
+    (folders / "v:1" / "0.9.jpg").unlink()
+    shutil.rmtree(folders / "v:2")
+    lacking = r"3 of 13 rows have no crop in .*\(v:1 at 0\.9, v:2 at 0\.12, v:2 at 0\.16\): 3 NOT_SPEAKING"
+    with pytest.raises(UserError, match=lacking.replace("13", str(len(rows)))):
+        Crops(folders, rows)
+    crops = Crops(folders, rows, "leave_out")
+    kept = [row for row in range(len(rows)) if row not in (10, 11, 12)]
+    assert np.flatnonzero(crops.there).tolist() == kept
+    assert [crops.jpeg(row) for row in range(len(kept))] == [jpeg_of(row) for row in kept]
+    assert rows_to_cut(rows, folders, SIZE, "folders").index.tolist() == [10, 11, 12]
+    with pytest.raises(UserError, match=r"no crops in .*\b1 rows"):
+        Crops(folders, rows[11:12].reset_index(drop=True), "leave_out")
 
 
 # ---------------------------------------------------------------- finished work
 
 
-def test_is_extracted(packed, folders, rows, tmp_path):
-    assert is_extracted(rows, packed, SIZE, "packed")
-    assert is_extracted(rows, folders, SIZE, "folders")
-    assert not is_extracted(rows, packed, SIZE + 1, "packed")
-    assert not is_extracted(rows.iloc[:-1], packed, SIZE, "packed")
-    assert not is_extracted(rows, tmp_path / "none", SIZE, "packed")
-    (folders / "v:2" / "0.12.jpg").unlink()
-    assert not is_extracted(rows, folders, SIZE, "folders")
+def test_rows_to_cut(packed, folders, rows, tmp_path):
+    for all_rows, folder, size, layout, count in (
+        (rows, packed, SIZE, "packed", 0),
+        (rows, folders, SIZE, "folders", 0),
+        (rows, packed, SIZE + 1, "packed", len(rows)),
+        (rows.iloc[:-1], packed, SIZE, "packed", len(rows) - 1),
+        (rows, tmp_path / "none", SIZE, "packed", len(rows)),
+        (rows, tmp_path / "none", SIZE, "folders", len(rows)),
+    ):
+        assert len(rows_to_cut(all_rows, folder, size, layout)) == count
 
 
 def test_an_interrupt_leaves_the_old_file(packed, rows):
@@ -177,7 +210,7 @@ def test_absent_crops_are_named(packed, folders, rows, tmp_path):
     both = pd.concat([rows, annotations({"w:1": ["0.04"]}, "w")], ignore_index=True)
     for folder, of, facts in (
         (tmp_path / "none", rows, "none"),
-        (tmp_path / "empty", rows, r"entity v:1 \(video v\)"),
+        (tmp_path / "empty", rows, r"14 rows, first video v;"),
         (packed, both, "video w"),
     ):
         with pytest.raises(UserError, match=rf"no crop.*{facts}"):
@@ -210,7 +243,7 @@ def test_an_absent_or_damaged_crop_is_named(folders, rows):
         with pytest.raises(UserError, match=r"v:3 at 1\.60 s .*not a readable image"):
             Crops(folders, rows).decode(len(rows) - 1, SIZE)
     crop.unlink()
-    with pytest.raises(UserError, match=r"v:3/1\.60\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 14 rows .*v:3 at 1\.60"):
         Crops(folders, rows).decode(len(rows) - 1, SIZE)
 
 

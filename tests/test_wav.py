@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io.wavfile
+from tiny import annotated_tracks
 
-from core.formats.wav import check_audio, read_wav, write_wav
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE, entity_audio, read_wav, write_wav
 from core.runtime.errors import UserError
 
 
@@ -41,13 +43,43 @@ def test_a_damaged_or_absent_file_is_named(tmp_path):
             read_wav(path)
 
 
+# ---------------------------------------------------------------- of entities
+
+NOT_SPEAKING, AUDIBLE, NOT_AUDIBLE = ava.LABEL_IDS
+RECORDING = np.arange(3 * SAMPLE_RATE).astype(np.int16)  # of the video: every sample its own number
+TRACKS = (("a", "a:1", 10, 20, (NOT_SPEAKING,)), ("b", "b:1", 5, 1, (AUDIBLE,)), ("b", "b:2", 5, 5, (NOT_SPEAKING,)))
+
+
+def heard(rows: pd.DataFrame) -> np.ndarray:
+    """The recording from the first to the last of some rows."""
+    return RECORDING[int(rows["time_s"].min() * SAMPLE_RATE) : int(rows["time_s"].max() * SAMPLE_RATE)]
+
+
 def test_entities_without_a_file_are_named(tmp_path):
-    rows = pd.DataFrame({"entity_id": ["a:1", "a:1", "b:1", "b:2"], "video_id": ["a", "a", "b", "b"]})
+    rows = annotated_tracks(TRACKS)
+    used = np.ones(len(rows), bool)
     with pytest.raises(UserError, match=r"none.*data/slice_audio_tracks\.py"):
-        check_audio(rows, tmp_path / "none")
+        entity_audio(rows, used, tmp_path / "none")
     for name in ("a:1.wav", "b:2.wav"):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"1 of 3 entities.* b:1 of video b"):
-        check_audio(rows, tmp_path)
-    (tmp_path / "b:1.wav").touch()
-    check_audio(rows, tmp_path)
+        entity_audio(rows, used, tmp_path)
+    of_others = rows["entity_id"] != "b:1"
+    assert [audio.path.stem for audio in entity_audio(rows, of_others, tmp_path)] == ["a:1", "b:2"]
+
+
+@pytest.mark.parametrize("in_videos", [True, False])
+def test_the_audio_of_rows_whoever_cut_it(tmp_path, in_videos):
+    """By all rows as ours and TalkNet's, or without SPEAKING_NOT_AUDIBLE ones as published; the numbers tell which."""
+    labels = (NOT_AUDIBLE,) * 6 + (NOT_SPEAKING, AUDIBLE) * 5 + (NOT_AUDIBLE,) * 4
+    rows = annotated_tracks([("a", "a:1", 12, 20, labels), ("a", "a:2", 12, 20, labels), *TRACKS[1:]])
+    audible = rows["label_id"] != ava.NOT_AUDIBLE_ID
+    for entity, video in rows[["entity_id", "video_id"]].drop_duplicates().itertuples(index=False):
+        own = rows["entity_id"] == entity
+        folder = tmp_path / video if in_videos else tmp_path
+        folder.mkdir(exist_ok=True)
+        write_wav(folder / f"{entity}.wav", heard(rows[own & audible if entity == "a:2" else own]))
+    for audio, (_, own) in zip(entity_audio(rows, audible, tmp_path), rows[audible].groupby("entity_id"), strict=True):
+        np.testing.assert_array_equal(audio.read(), heard(own))
+    with pytest.raises(UserError, match=r"a:2\.wav begins 0\.24 s after the first row"):
+        entity_audio(rows, np.ones(len(rows), bool), tmp_path)

@@ -20,6 +20,7 @@ from core.runtime.files import atomic_write
 LABEL_IDS = {"NOT_SPEAKING": 0, "SPEAKING_AUDIBLE": 1, "SPEAKING_NOT_AUDIBLE": 2}
 SPEAKING = "SPEAKING_AUDIBLE"
 SPEAKING_ID = LABEL_IDS[SPEAKING]
+NOT_AUDIBLE_ID = LABEL_IDS["SPEAKING_NOT_AUDIBLE"]
 ANNOTATION_SUFFIX = "-activespeaker.csv"
 SPLITS = ("train", "val")
 FLOAT16_EXPONENT = 0x7C00  # all bits of the exponent: infinity or not a number
@@ -187,16 +188,16 @@ def positions(annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.
     order = join(wanted, found)
     if order is None:
         faults = [
-            _some(annotations[~np.isin(wanted, found)], "annotated rows are missing"),
-            _some(theirs[~np.isin(found, wanted)], "rows are not annotated"),
-            _some(theirs[theirs.duplicated()], "rows repeat a key"),
+            examples(annotations[~np.isin(wanted, found)], "annotated rows are missing"),
+            examples(theirs[~np.isin(found, wanted)], "rows are not annotated"),
+            examples(theirs[theirs.duplicated()], "rows repeat a key"),
         ]
         raise UserError(f"{source} does not fit the annotations: {'; '.join(filter(None, faults))}; forward it again")
     return order
 
 
-def _some(rows: pd.DataFrame, fault: str) -> str:
-    """How many rows have a fault, with examples; empty where there are none."""
+def examples(rows: pd.DataFrame, fault: str) -> str:
+    """How many rows have a fault, with examples, for messages; empty where there are none."""
     some = [f"{row.entity_id} at {row.frame_timestamp}" for row in rows[:EXAMPLES].itertuples()]
     return f"{len(rows):,} {fault} ({', '.join(some)}{', ...' * (len(rows) > EXAMPLES)})" if some else ""
 

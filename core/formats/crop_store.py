@@ -1,7 +1,7 @@
-"""Face crops on disk: stored packed (Arrow) or in the published folders, read back by row.
+"""Face crops on disk: stored packed (Arrow) or in folders of JPEG files, read back by row.
 
 Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text),
-jpeg (bytes). Folders: `<entity_id>/<frame_timestamp>.jpg`, as the published preparation writes them.
+jpeg (bytes). Folders: those of this and of other preparations (`core.formats.layouts`).
 """
 
 import struct
@@ -15,12 +15,15 @@ import pandas as pd
 import pyarrow as pa
 
 from core.clip_utils import run_lengths
+from core.formats import ava
 from core.formats.arrow_file import is_text, open_arrow
+from core.formats.layouts import CropFolders
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 
 CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
+WITHOUT_CROPS = ("refuse", "leave_out")  # what becomes of annotated rows that have no crop
 ROWS_PER_BATCH = 4096
 MOST_PIXELS = 7680 * 4320  # of a crop, those of a whole frame of 8K video: what claims more is not decoded
 COLUMNS = {"entity_id": is_text, "frame_timestamp": is_text, "jpeg": pa.types.is_binary}
@@ -29,19 +32,20 @@ SCHEMA = pa.schema(
 )
 
 
-def is_extracted(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> bool:
-    """Whether a video's crops are complete, for exactly these rows and this size (pixels)."""
+def rows_to_cut(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> pd.DataFrame:
+    """A video's rows whose crops are to be cut.
+
+    In folders those without a crop, whoever cut the others; packed, all or none: none if the file has exactly these
+    rows and this size (pixels).
+    """
     if layout == "folders":
-        return all(
-            (Path(out) / entity / f"{timestamp}.jpg").is_file()
-            for entity, timestamp in zip(rows["entity_id"], rows["frame_timestamp"], strict=True)
-        )
+        return rows[~CropFolders(Path(out), rows).there]
     path = Path(out) / f"{rows['video_id'].iloc[0]}.arrow"
     if not path.is_file():
-        return False
+        return rows
     table = _open_table(path)
     stored = (table.schema.metadata or {}).get(b"crop_size", b"").decode()
-    return stored == str(size) and _first_difference(table, rows) is None
+    return rows[:0] if stored == str(size) and _first_difference(table, rows) is None else rows
 
 
 class Crops:
@@ -50,29 +54,35 @@ class Crops:
     Args:
         folder: `video_dir/<split>`.
         rows: the split's annotations, sorted by video, entity and time.
+        rows_without_crops: "refuse" rows that have no crop in folders, or "leave_out": then row numbers are those of
+            `rows[there]`.
+
+    Attributes:
+        there: (row,) bool, the rows that have a crop.
 
     Raises:
-        UserError: crops of a video or an entity are absent, or the stored keys are not those of `rows`.
+        UserError: there are no crops, rows without one are to be refused, or the keys of packed ones are not those of
+            `rows`.
     """
 
-    def __init__(self, folder: str | Path, rows: pd.DataFrame):
+    def __init__(self, folder: str | Path, rows: pd.DataFrame, rows_without_crops: str = "refuse"):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UserError(f"no crop folder {self.folder}: run data/extract_face_crops_time.py first")
-        self._entity, self._timestamp = rows["entity_id"].to_numpy(), rows["frame_timestamp"].to_numpy()
         starts, lengths = run_lengths(rows["video_id"].to_numpy())
         videos = [rows.iloc[start : start + length] for start, length in zip(starts, lengths, strict=True)]
         self.packed = any(self._packed_file(video).is_file() for video in videos)
         if self.packed:
             chunks = [chunk for video in videos for chunk in self._open_packed(video)["jpeg"].chunks]
             self._jpegs = pa.chunked_array(chunks, pa.binary())  # mapped, not read
+            self.there = np.ones(len(rows), bool)
         else:
-            for entity, video in rows.drop_duplicates("entity_id")[["entity_id", "video_id"]].itertuples(index=False):
-                if not (self.folder / entity).is_dir():
-                    raise UserError(
-                        f"no crops of entity {entity} (video {video}): neither {self.folder / video}.arrow nor the "
-                        f"folder {self.folder / entity}; run data/extract_face_crops_time.py"
-                    )
+            self._files = CropFolders(self.folder, rows)
+            self.there = self._files.there
+            self._check_there(rows, rows_without_crops)
+        self._rows = np.flatnonzero(self.there)
+        kept = rows[self.there]
+        self._entity, self._timestamp = kept["entity_id"].to_numpy(), kept["frame_timestamp"].to_numpy()
 
     def decode(self, row: int, size: int | None = None) -> np.ndarray:
         """One crop as (size, size, [r, g, b]) uint8; resized (bicubic) where it is stored at another size.
@@ -93,14 +103,24 @@ class Crops:
 
     def jpeg(self, row: int) -> bytes | pa.Buffer:
         """The stored bytes of one crop, without copying where it is packed."""
-        return self._jpegs[int(row)].as_buffer() if self.packed else self._folder_file(row).read_bytes()
+        number = int(self._rows[row])
+        return self._jpegs[number].as_buffer() if self.packed else self._files.path(number).read_bytes()
 
-    def _folder_file(self, row: int) -> Path:
-        folder, text = self.folder / self._entity[row], self._timestamp[row]
-        for name in (text, str(float(text))):  # the published preparation names files by the number: 900.1 for 900.10
-            if (folder / f"{name}.jpg").is_file():
-                return folder / f"{name}.jpg"
-        raise UserError(f"no crop {folder / text}.jpg: run data/extract_face_crops_time.py for its video again")
+    def _check_there(self, rows: pd.DataFrame, rows_without_crops: str) -> None:
+        if not self.there.any():
+            raise UserError(
+                f"no crops in {self.folder}, neither <video_id>.arrow nor <entity_id> nor <video_id>/<entity_id>: "
+                f"expected those of {len(rows):,} rows, first video {rows['video_id'].iloc[0]}; run "
+                "data/extract_face_crops_time.py"
+            )
+        if rows_without_crops == "refuse" and not self.there.all():
+            lacking = rows[~self.there]
+            labels = ", ".join(f"{count:,} {label}" for label, count in lacking["label"].value_counts().items())
+            raise UserError(
+                f"{ava.examples(lacking, f'of {len(rows):,} rows have no crop in {self.folder}')}: {labels}. Cut what "
+                "is missing with data/extract_face_crops_time.py --layout folders, or set "
+                "STE_inputs['rows_without_crops'] to 'leave_out': without these rows, which every result then counts"
+            )
 
     def _packed_file(self, rows: pd.DataFrame) -> Path:
         return self.folder / f"{rows['video_id'].iloc[0]}.arrow"

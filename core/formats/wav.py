@@ -1,12 +1,15 @@
 """Wavs as every step keeps them, 16 kHz mono 16 bit: of a video, of an entity."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.io.wavfile
 
+from core.formats import ava
+from core.formats.layouts import entity_path
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write
 
@@ -54,24 +57,68 @@ def write_wav(path: str | Path, samples: np.ndarray) -> None:
         scipy.io.wavfile.write(temporary, SAMPLE_RATE, np.ascontiguousarray(samples, dtype=np.int16))
 
 
-def check_audio(rows: pd.DataFrame, audio_dir: Path) -> None:
-    """Check that every entity has its `<entity_id>.wav`.
+@dataclass(frozen=True)
+class EntityAudio:
+    """The part of an entity's wav that its rows are heard in.
+
+    Attributes:
+        path: of the wav.
+        begin, end: samples of the wav at the first and the last row's time.
+    """
+
+    path: Path
+    begin: int
+    end: int
+
+    def read(self) -> np.ndarray:
+        """(sample,) int16, from the first row to the last; memory-mapped."""
+        return read_wav(self.path)[self.begin : self.end]
+
+
+def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[EntityAudio]:
+    """The audio of each entity that has rows in use, in their order.
+
+    The first sample of a wav is at the entity's first row. Only a wav that is exactly as long as the rows that are not
+    SPEAKING_NOT_AUDIBLE begins at the first of those: the published slicing leaves the others out.
 
     Args:
-        rows: annotations of a split.
-        audio_dir: `audio_dir/<split>`.
+        rows: the annotations of a split that the wavs were cut by (`ava.AUGMENTED_COLUMNS` and time_s).
+        used: (row,) bool, those whose audio is wanted.
+        audio_dir: `audio_dir/<split>`, of any preparation (`core.formats.layouts`).
 
     Raises:
-        UserError: the folder or a file is absent; the message names the first entity and its video.
+        UserError: the folder or a wav is absent, or a wav begins after the first row in use; the message names the
+            first such entity and its video.
     """
     if not audio_dir.is_dir():
         raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
-    present = {path.name for path in audio_dir.iterdir()}
-    entities = rows.drop_duplicates("entity_id")
-    missing = entities[~(entities["entity_id"] + ".wav").isin(present)]
-    if len(missing):
+    videos = rows[used].drop_duplicates("entity_id").set_index("entity_id")["video_id"]
+    paths = {entity: entity_path(audio_dir, video, f"{entity}.wav") for entity, video in videos.items()}
+    missing = [entity for entity, path in paths.items() if not path.is_file()]
+    if missing:
         raise UserError(
-            f"no audio of {len(missing)} of {len(entities)} entities in {audio_dir}, first "
-            f"{missing['entity_id'].iloc[0]} of video {missing['video_id'].iloc[0]}; run data/extract_audio_tracks.py "
-            "and data/slice_audio_tracks.py, or remove the video from the csv"
+            f"no audio of {len(missing)} of {len(paths)} entities in {audio_dir}, first {missing[0]} of video "
+            f"{videos[missing[0]]}; run data/extract_audio_tracks.py and data/slice_audio_tracks.py, or remove the "
+            "video from the csv"
         )
+    whole, audible = _spans(rows), _spans(rows[rows["label_id"] != ava.NOT_AUDIBLE_ID])
+    audio = []
+    for entity, (first, last) in _spans(rows[used]).items():
+        path, origin = paths[entity], whole[entity][0]
+        later, end = audible.get(entity, (origin, origin))
+        if later > origin and len(read_wav(path)) == end - later:
+            origin = later
+        if first < origin:
+            raise UserError(
+                f"{path} begins {(origin - first) / SAMPLE_RATE:.2f} s after the first row of its entity: it was cut "
+                "without SPEAKING_NOT_AUDIBLE rows, as the published preparation does; cut it with "
+                "data/slice_audio_tracks.py"
+            )
+        audio.append(EntityAudio(path, first - origin, last - origin))
+    return audio
+
+
+def _spans(rows: pd.DataFrame) -> dict[str, list[int]]:
+    """Entity id -> samples at its first and last row's time, counted from the video's begin."""
+    spans = rows.groupby("entity_id", sort=False)["time_s"].agg(["min", "max"]) * SAMPLE_RATE
+    return dict(zip(spans.index, spans.astype(np.int64).to_numpy().tolist(), strict=True))

@@ -8,7 +8,7 @@ import pandas as pd
 from core.clip_utils import run_lengths
 from core.formats import ava
 from core.formats.crop_store import Crops
-from core.formats.wav import check_audio, read_wav
+from core.formats.wav import entity_audio
 
 
 class AnnotatedTracks:
@@ -18,26 +18,37 @@ class AnnotatedTracks:
         rows: annotations of a split (`ava.read_augmented`), sorted by video, entity and time.
         crops_dir: `video_dir/<split>`.
         audio_dir: `audio_dir/<split>`.
+        rows_without_crops: "refuse" rows without a crop, or "leave_out": then all is as if the annotations did not have
+            them, but for `audio_labels`.
 
     Attributes:
         rows, crops: the annotations, and their crops by row number.
+        left_out: the annotations without a crop.
         video, entity: (row,) ids.
         time_s: (row,) float64.
         labels: (row,) int64, 1 where the face is heard speaking.
+        audio_labels: (row,) int64, 1 where anybody who is annotated at the row's time is heard speaking.
         starts, lengths: (track,) int64, each track's first row and how many rows it has.
 
     Raises:
         UserError: crops or audio that the rows call for are absent.
     """
 
-    def __init__(self, rows: pd.DataFrame, crops_dir: str | Path, audio_dir: str | Path):
-        self.rows, self.crops, self.audio_dir = rows, Crops(crops_dir, rows), Path(audio_dir)
-        check_audio(rows, self.audio_dir)
-        self.video, self.entity = rows["video_id"].to_numpy(), rows["entity_id"].to_numpy()
-        self.time_s = rows["time_s"].to_numpy()
-        self.labels = (rows["label_id"].to_numpy() == ava.SPEAKING_ID).astype(np.int64)
+    def __init__(
+        self, rows: pd.DataFrame, crops_dir: str | Path, audio_dir: str | Path, rows_without_crops: str = "refuse"
+    ):
+        self.crops = Crops(crops_dir, rows, rows_without_crops)
+        there = self.crops.there
+        self._audio = entity_audio(rows, there, Path(audio_dir))
+        speaking = rows["label_id"] == ava.SPEAKING_ID
+        anybody = speaking.groupby([rows["video_id"], rows["time_s"]]).transform("any")
+        self.audio_labels = anybody[there].to_numpy(np.int64)
+        self.rows, self.left_out = rows[there].reset_index(drop=True), rows[~there]
+        self.video, self.entity = self.rows["video_id"].to_numpy(), self.rows["entity_id"].to_numpy()
+        self.time_s = self.rows["time_s"].to_numpy()
+        self.labels = speaking[there].to_numpy(np.int64)
         self.starts, self.lengths = run_lengths(self.entity)
 
     def audio(self, track: int) -> np.ndarray:
         """(sample,) int16 at 16 kHz, from the track's first timestamp to its last; memory-mapped."""
-        return read_wav(self.audio_dir / f"{self.entity[self.starts[track]]}.wav")
+        return self._audio[track].read()

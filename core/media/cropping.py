@@ -14,6 +14,7 @@ from core.boxes import pixel_edges
 from core.clip_utils import FACE_SIZE
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, resize, write_packed
+from core.formats.layouts import CROP_SUFFIX, entity_path
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError
@@ -52,8 +53,8 @@ def extract_crops(
     crops = cut_crops(media, rows, size)
     if layout == "folders":
         for row, jpeg in crops:
-            name = f"{rows['frame_timestamp'].iloc[row]}.jpg"
-            with atomic_write(Path(out) / rows["entity_id"].iloc[row] / name) as temporary:
+            folder = entity_path(Path(out), video_id, rows["entity_id"].iloc[row])
+            with atomic_write(folder / (rows["frame_timestamp"].iloc[row] + CROP_SUFFIX)) as temporary:
                 temporary.write_bytes(jpeg)
     else:
         write_packed(Path(out) / f"{video_id}.arrow", rows, crops, size)
