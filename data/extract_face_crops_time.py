@@ -4,7 +4,7 @@
 
 Writes OUT/<video_id>.arrow (or, with --layout folders, OUT/<entity_id>/<timestamp>.jpg as the published preparation
 does); videos whose crops are there for just these rows are skipped. Folders may hold crops that others cut, by any
-naming of core/formats/layouts.py: those stay, and what is missing is cut into the same folders.
+naming that core/formats/crop_store.py knows: those stay, and what is missing is cut into the same folders.
 """
 
 import argparse

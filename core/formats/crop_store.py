@@ -1,9 +1,14 @@
 """Face crops on disk: stored packed (Arrow) or in folders of JPEG files, read back by row.
 
 Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text),
-jpeg (bytes). Folders: those of this and of other preparations (`core.formats.layouts`).
+jpeg (bytes).
+
+Folders: `<entity_id>/` or `<video_id>/<entity_id>/`, whichever is there, with a file for each row, which is named by its
+time: as the csv writes it (ours), as Python prints the number (fuankarion/active-speakers-context: 0.2.jpg at "0.20"), or
+with two decimals (TalkNet, Light-ASD, LR-ASD, LoCoNet, WASD, UniTalk: 0.20.jpg at "0.2").
 """
 
+import os
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +22,14 @@ import pyarrow as pa
 from core.clip_utils import run_lengths
 from core.formats import ava
 from core.formats.arrow_file import is_text, open_arrow
-from core.formats.layouts import CropFolders
+from core.formats.official_csv import key_text
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write
+from core.runtime.files import atomic_write, first_existing
 
 CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
-WITHOUT_CROPS = ("refuse", "leave_out")  # what becomes of annotated rows that have no crop
+NAMINGS = (str, lambda text: str(float(text)), lambda text: f"{float(text):.2f}")  # of a crop, by its timestamp's text
+CROP_SUFFIX = ".jpg"
 ROWS_PER_BATCH = 4096
 MOST_PIXELS = 7680 * 4320  # of a crop, those of a whole frame of 8K video: what claims more is not decoded
 COLUMNS = {"entity_id": is_text, "frame_timestamp": is_text, "jpeg": pa.types.is_binary}
@@ -138,6 +144,55 @@ class Crops:
                 "with the csv that is used here"
             )
         return table
+
+
+class CropFolders:
+    """The JPEG files of rows.
+
+    Args:
+        folder: of the split.
+        rows: annotations, rows of an entity contiguous.
+
+    Attributes:
+        there: (row,) bool, whether the row has a crop.
+
+    Raises:
+        UserError: one file is named after two rows.
+    """
+
+    def __init__(self, folder: Path, rows: pd.DataFrame):
+        self._entity, self._timestamp = rows["entity_id"].to_numpy(), rows["frame_timestamp"].to_numpy()
+        self._naming = np.full(len(rows), -1, np.int8)  # index into NAMINGS: takes less memory than five million paths
+        self._folders: dict[str, Path] = {}
+        video = rows["video_id"].to_numpy()
+        for start, length in zip(*run_lengths(self._entity), strict=True):
+            entity = self._entity[start]
+            self._folders[entity] = first_existing(folder / video[start] / entity, folder / entity)
+            self._find(range(start, start + length))
+        self.there = self._naming >= 0
+
+    def path(self, row: int) -> Path:
+        """The crop of a row that has one."""
+        return self._folders[self._entity[row]] / self._name(row, self._naming[row])
+
+    def _name(self, row: int, naming: int) -> str:
+        return NAMINGS[naming](self._timestamp[row]) + CROP_SUFFIX
+
+    def _find(self, rows: range) -> None:
+        """See how the crops of an entity's rows are named."""
+        folder = self._folders[self._entity[rows.start]]
+        if not folder.is_dir():
+            return
+        names, row_of = set(os.listdir(folder)), {}
+        for row in rows:
+            naming = next((n for n in range(len(NAMINGS)) if self._name(row, n) in names), -1)
+            if naming >= 0 and (other := row_of.setdefault(self._name(row, naming), row)) != row:
+                keys = [{"entity_id": self._entity[r], "frame_timestamp": self._timestamp[r]} for r in (other, row)]
+                raise UserError(
+                    f"{self.path(other)} could be the crop of {' and of '.join(map(key_text, keys))}: its name has "
+                    "fewer digits than their timestamps; cut the crops with data/extract_face_crops_time.py"
+                )
+            self._naming[row] = naming
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -9,9 +9,8 @@ import pandas as pd
 import scipy.io.wavfile
 
 from core.formats import ava
-from core.formats.layouts import entity_path
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import atomic_write
+from core.runtime.files import atomic_write, first_existing
 
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
 
@@ -84,7 +83,7 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
     Args:
         rows: the annotations of a split that the wavs were cut by (`ava.AUGMENTED_COLUMNS` and time_s).
         used: (row,) bool, those whose audio is wanted.
-        audio_dir: `audio_dir/<split>`, of any preparation (`core.formats.layouts`).
+        audio_dir: `audio_dir/<split>`: `<entity_id>.wav`, or `<video_id>/<entity_id>.wav` as TalkNet and others cut.
 
     Raises:
         UserError: the folder or a wav is absent, or a wav begins after the first row in use; the message names the
@@ -93,7 +92,10 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
     if not audio_dir.is_dir():
         raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
     videos = rows[used].drop_duplicates("entity_id").set_index("entity_id")["video_id"]
-    paths = {entity: entity_path(audio_dir, video, f"{entity}.wav") for entity, video in videos.items()}
+    paths = {
+        entity: first_existing(audio_dir / video / f"{entity}.wav", audio_dir / f"{entity}.wav")
+        for entity, video in videos.items()
+    }
     missing = [entity for entity, path in paths.items() if not path.is_file()]
     if missing:
         raise UserError(

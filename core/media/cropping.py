@@ -13,12 +13,11 @@ import pandas as pd
 from core.boxes import pixel_edges
 from core.clip_utils import FACE_SIZE
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, resize, write_packed
-from core.formats.layouts import CROP_SUFFIX, entity_path
+from core.formats.crop_store import CROP_SIZE, CROP_SUFFIX, resize, write_packed
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError
-from core.runtime.files import atomic_write
+from core.runtime.files import atomic_write, first_existing
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
@@ -53,7 +52,8 @@ def extract_crops(
     crops = cut_crops(media, rows, size)
     if layout == "folders":
         for row, jpeg in crops:
-            folder = entity_path(Path(out), video_id, rows["entity_id"].iloc[row])
+            entity = rows["entity_id"].iloc[row]
+            folder = first_existing(Path(out) / video_id / entity, Path(out) / entity)
             with atomic_write(folder / (rows["frame_timestamp"].iloc[row] + CROP_SUFFIX)) as temporary:
                 temporary.write_bytes(jpeg)
     else:

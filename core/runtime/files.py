@@ -19,6 +19,11 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBE = 1 << 20  # bytes that a disk which is not full has room for
 
 
+def first_existing(*paths: Path) -> Path:
+    """The first path that is there; the last, where none is."""
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
