@@ -3,9 +3,9 @@
 Packed: one `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text),
 jpeg (bytes).
 
-Folders: `<entity_id>/` or `<video_id>/<entity_id>/`, whichever is there, with a file for each row, which is named by its
-time: as the csv writes it (ours), as Python prints the number (fuankarion/active-speakers-context: 0.2.jpg at "0.20"), or
-with two decimals (TalkNet, Light-ASD, LR-ASD, LoCoNet, WASD, UniTalk: 0.20.jpg at "0.2").
+Folders: `<entity_id>/` or `<video_id>/<entity_id>/`, whichever is there, with a file for each row, which is named by
+its time: as the csv writes it (ours), as Python prints the number (fuankarion/active-speakers-context: 0.2.jpg at
+"0.20"), or with two decimals (TalkNet, Light-ASD, LR-ASD, LoCoNet, WASD, UniTalk: 0.20.jpg at "0.2").
 """
 
 import os
