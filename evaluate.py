@@ -181,7 +181,7 @@ def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mappi
 def parse_frame_size(text: str) -> tuple[int, int]:
     """`1280x720` -> (1280, 720) pixels."""
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not (cross and text.isascii() and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--frame-size {text}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
     return int(width), int(height)
 

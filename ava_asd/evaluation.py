@@ -15,6 +15,7 @@ from ava_asd.models import StaticNetwork
 from ava_asd.windows import THREADS, Windows, scaled
 from core.evaluation import metrics
 from core.evaluation.official import Groundtruth
+from core.formats.ava import check_finite
 from core.inputs.loading import load_batches
 from core.inputs.sampling import ShuffledBatches
 from core.runtime.errors import UserError
@@ -80,18 +81,22 @@ def predict(
         (window, output, class) float64, 0 to 1.
 
     Raises:
-        UserError: the scores are not finite.
+        UserError: a score is not finite; the message names its row.
     """
     model.to(device).eval()
     scores = []
     with torch.inference_mode(), tqdm(total=len(windows), desc="predict", unit=" windows", disable=None) as bar:
         for batch in load_batches(windows, ShuffledBatches(len(windows), batch_size, shuffle=False), THREADS, device):
             logits = torch.stack(model(batch.audio, scaled(batch.video)), dim=1)
-            if not logits.isfinite().all():
-                raise UserError(
-                    f"{weights}: its scores are not finite: the weights are not finite or too large; give those of a "
-                    "training that has not diverged"
-                )
+            done = sum(map(len, scores))
+            check_finite(
+                logits.cpu().numpy(),
+                lambda row, done=done: (
+                    f"{weights}: the scores of entity {windows.entity_id[done + row]} at "
+                    f"{windows.timestamp[done + row]} s"
+                ),
+                "the weights are too large, as after a training that diverged; give others",
+            )
             scores.append(torch.softmax(logits.cpu().double(), dim=2).numpy())
             bar.update(len(logits))
     return np.concatenate(scores)

@@ -138,7 +138,7 @@ def extract_frames(
                 raise MediaError(
                     f"{media.path}: the frames begin at {frame.time_s:.2f} s, after a face that is annotated"
                 )
-            with atomic_write(folder.frame(number)) as temporary_jpeg:
+            with atomic_write(folder.frame(number), sync=False) as temporary_jpeg:
                 temporary_jpeg.write_bytes(_jpeg(frame))
             for face in waiting.pop(number, ()):
                 crop, sizes[face] = cut_face(frame, boxes[face], config)

@@ -14,6 +14,7 @@ from ava_asd.layout import ANNOTATION_KEYS
 from ava_asd.samples import ANNOTATIONS, Samples, read_samples, share, usable
 from ava_asd.stores import Store, check_annotations, check_faces, open_stores
 from ava_asd.tracks import ROUNDING
+from core.formats.ava import check_finite
 from core.inputs.loading import Batch
 from core.runtime.errors import UserError
 
@@ -93,7 +94,11 @@ class Windows:
         return len(self.class_id)
 
     def load(self, rows: Sequence[int] | np.ndarray) -> WindowBatch:
-        """Some samples as a batch."""
+        """Some samples as a batch.
+
+        Raises:
+            UserError: an MFCC is not a finite number; the message names its sample and its file.
+        """
         config = self.config
         audio = np.empty((len(rows), *config.audio_shape), np.float32)
         video = np.empty((len(rows), *config.video_shape), np.uint8)
@@ -101,6 +106,14 @@ class Windows:
             store, first, begin = self._stores[self._code[row]], self.first[row], self._audio[row]
             audio[position, 0] = store.mfccs[:, begin : begin + config.audio_window]
             video[position] = store.crops[first : first + config.video_window].swapaxes(0, 1)
+        check_finite(
+            audio,
+            lambda position: (
+                f"{self.store(rows[position]).folder.mfccs}: the MFCCs of entity {self.entity_id[rows[position]]} at "
+                f"{self.timestamp[rows[position]]} s"
+            ),
+            "delete the file and run 'ava-extract mfccs' again",
+        )
         return WindowBatch(torch.from_numpy(audio), torch.from_numpy(video), torch.from_numpy(self.class_id[rows]))
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> WindowBatch:

@@ -4,7 +4,8 @@
     python benchmarks/fuzz.py crops wav --cases 5000 --seed 1
 
 A valid file is changed at random and read. A reader may accept it or refuse it with a UserError; anything else is a
-fault, and so is a dead process. Exit status 1 where there was one; its case is printed, and made again by its number.
+fault, and so is a process that dies or takes too long. Exit status 1 where there was one; its case is printed, and made
+again by its number.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import multiprocessing
 import random
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -39,6 +41,7 @@ WORDS = b'nan inf -inf 1e999 null -1 0 99999999999999999999 1_000 true "" [] {} 
 WORDS += ["９".encode(), b"\r", b"", b" ", b"\x80\x04."]
 WORD = re.compile(rb"[\w.+-]+")
 CHUNK = 100  # cases for a process
+CASE_S = 30  # seconds for a case
 
 
 @dataclass(frozen=True)
@@ -529,6 +532,7 @@ def run_cases(name: str, seed: int, first: int, last: int, reached: Any) -> tupl
         reader.read(path)
         for number in range(first, last):
             reached.value = number
+            signal.alarm(CASE_S)  # ends the process, whatever library it hangs in
             try:
                 outcomes[attempt(reader, path, mutate(whole, random.Random(f"{name} {seed} {number}")))] += 1
             except Exception as error:
@@ -552,7 +556,7 @@ def fuzz(name: str, seed: int, cases: int) -> tuple[Counter, list[str], float]:
                     part = pool.submit(run_cases, name, seed, first, last, reached).result()
             except BrokenProcessPool:
                 last = reached.value + 1
-                part = Counter(faults=1), [f"{name} {reached.value}: the process died"], 0.0
+                part = Counter(faults=1), [f"{name} {reached.value}: the process died or took {CASE_S} s"], 0.0
             outcomes, faults, memory, first = outcomes + part[0], faults + part[1], max(memory, part[2]), last
     return outcomes, faults, memory
 

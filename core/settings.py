@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core import config as default_config
-from core.runtime.checks import Check, as_text, flag, interval, name_of, number, one_of, whole
+from core.runtime.checks import Check, as_text, as_whole, flag, interval, name_of, number, one_of, whole
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -153,7 +153,7 @@ def load(
 
 def odd(text: str) -> int:
     """An argparse type: an odd number of at least 1."""
-    number = int(text)
+    number = as_whole(text)
     if number < 1 or number % 2 == 0:
         raise argparse.ArgumentTypeError(
             f"{text}: expected an odd number (a middle row and as many before as after), for example 11"
@@ -163,7 +163,7 @@ def odd(text: str) -> int:
 
 def at_least_one(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
-    number = int(text)
+    number = as_whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
     return number
@@ -179,7 +179,7 @@ def device(text: str) -> "torch.device":
 
     if text == "cpu":
         return torch.device("cpu")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise UserError(f"cuda_device {text}: expected the index of a CUDA device, such as 0, or cpu")
     if not torch.cuda.is_available():
         print(f"no CUDA device here: cuda_device {text} becomes the CPU")

@@ -54,7 +54,7 @@ def make_video(out: Path, settings: Settings, task: tuple[str, int]) -> None:
     if video.is_file() and annotations.is_file():
         return
     with atomic_write(video) as temporary:
-        write_video(temporary, render_frames(scene), settings.fps, scene.audio, crf=CRF)
+        write_video(temporary, render_frames(scene), settings.fps, scene.audio, crf=CRF, repeatable=True)
     ava.write_groundtruth(annotations, annotation_rows(scene))
 
 
@@ -109,7 +109,7 @@ def number(kind: Callable[[str], float], low: float, high: float = float("inf"))
 
 def frame_size(text: str) -> tuple[int, int]:
     """An argparse type: WIDTHxHEIGHT, both even as H.264 wants them, large enough for four faces."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
     width, height = map(int, match.groups()) if match else (0, 0)
     if width % 2 or height % 2 or not (160 <= width <= 3840 and 90 <= height <= 2160):
         raise argparse.ArgumentTypeError(

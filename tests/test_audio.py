@@ -104,11 +104,52 @@ def test_rounded_packet_times_do_not_add_up_or_break_the_audio(tmp_path):
 
 
 def test_audio_from_before_time_0_is_dropped(tmp_path):
-    media = MediaFile(video_with(tmp_path / "a.mkv", clicks([0.1, 0.5, 0.9], 1.2), audio_codec="pcm_s16le"))
+    path = video_with(tmp_path / "a.mkv", clicks([0.1, 0.5, 0.9], 1.2), audio_codec="pcm_s16le")
+    media = MediaFile(path, tolerant=True)  # by its header the audio is longer
     media.start_s = 0.3
     samples = np.concatenate(list(decode_audio(media)))
     np.testing.assert_allclose(click_times(samples), [0.2, 0.6], atol=CLICK_MS / 1000)
     assert len(samples) / SAMPLE_RATE == pytest.approx(0.9, abs=0.001)
+
+
+def with_tags(path: Path, kept: bool) -> Path:
+    """A Matroska file whose header has each stream's length, or that of the whole file alone."""
+    content = path.read_bytes()
+    assert content.count(b"DURATION") == 2
+    if not kept:
+        path.write_bytes(content.replace(b"DURATION", b"DURATI0N"))
+    return path
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize(("suffix", "codec", "rate"), [(".mkv", "aac", 16_000), (".webm", "libopus", 48_000)])
+def test_audio_of_a_file_that_is_cut_off_is_refused(tmp_path, suffix, codec, rate, tags):
+    video = {"codec": "libvpx-vp9"} if suffix == ".webm" else {}
+    samples = np.random.default_rng(0).integers(-9000, 9000, 2 * rate).astype(np.int16)
+    path = encode(
+        tmp_path / f"a{suffix}",
+        [tiny_frame(n) for n in range(50)],
+        audio=samples,
+        rate=rate,
+        audio_codec=codec,
+        **video,
+    )
+    whole = with_tags(path, tags).read_bytes()
+    extract_audio(MediaFile(path), tmp_path / "whole.wav")
+    assert len(read_wav(tmp_path / "whole.wav")) / SAMPLE_RATE == pytest.approx(2, abs=0.05)
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    with pytest.raises(
+        MediaError, match=rf"a{suffix} is cut off: its audio ends at 1\.\d+ s, and by its header at (2|1\.9)"
+    ):
+        extract_audio(MediaFile(path), tmp_path / "cut.wav")
+    assert not (tmp_path / "cut.wav").exists()
+
+
+def test_audio_that_is_shorter_than_the_frames_is_not_cut_off(tmp_path):
+    samples = np.random.default_rng(0).integers(-9000, 9000, SAMPLE_RATE).astype(np.int16)
+    for tags in (True, False):
+        path = encode(tmp_path / "a.mkv", [tiny_frame(number) for number in range(50)], audio=samples)
+        assert len(heard(with_tags(path, tags))) / SAMPLE_RATE == pytest.approx(1, abs=0.1)
 
 
 def test_a_video_without_audio_is_refused_and_leaves_no_wav(tmp_path):

@@ -278,3 +278,14 @@ def test_faces_that_were_extracted_anew_are_noticed(copied):
     refused(copied, copied.folder().path, "other annotations", f"run '{COMMAND}'")
     assert copied.extract("annotations") == [0]
     assert len(copied.windows()) == 22  # 10 of the first 34 faces
+
+
+def test_mfccs_that_are_not_finite_are_named(copied):
+    mfccs = copied.folder().mfccs
+    values = np.load(mfccs)
+    values[3, -12] = np.nan
+    mfccs.unlink()  # it may be mapped into memory
+    np.save(mfccs, values)
+    windows = copied.windows()
+    with pytest.raises(UserError, match=f"{mfccs}: the MFCCs of entity tinyVal"):
+        windows.load(range(len(windows)))

@@ -175,10 +175,12 @@ GOOD_LINE = "12\t100\t100\t50\t1"
         "-1\t100\t100\t50\t1",
         f"{2**63}\t100\t100\t50\t1",
         "frame\tx\ty\tsize\tlabel",
+        "1_0\t100\t100\t50\t1",
+        "９\t100\t100\t50\t1",
     ],
 )
 def test_faulty_lines_are_refused(line, tmp_path):
-    (tmp_path / "bell.txt").write_text(f"{GOOD_LINE}\n\n{line}\n")
+    (tmp_path / "bell.txt").write_text(f"{GOOD_LINE}\n\n{line}\n", encoding="utf-8")
     with pytest.raises(UserError) as caught:
         read_labels(tmp_path)
     assert f"bell.txt, line 3: {line!r}" in str(caught.value)

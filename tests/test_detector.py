@@ -110,6 +110,16 @@ def test_progress_is_reported_in_seconds(weights, video):
     assert reported[-1] == pytest.approx((FRAMES - 1) / FPS, abs=0.01)
 
 
+def test_scores_that_are_not_finite_are_refused(weights, video, tmp_path):
+    state = torch.load(weights / "resnet18_two_streams.pth", weights_only=True)
+    for tensor in state.values():
+        tensor *= 3e38 if tensor.shape[:1] == (2,) else 1  # the classifiers
+    assert all(tensor.isfinite().all() for tensor in state.values())
+    torch.save(state, tmp_path / "resnet18_two_streams.pth")
+    with pytest.raises(UserError, match=r"-two faces\.mp4: the scores of track 1 at 1\.48 s"):
+        detector(tmp_path, "resnet18_two_streams").detect(video)
+
+
 def test_a_video_without_audio_has_faces_without_scores(weights, tmp_path):
     found = detector(weights).detect(tiny_video(tmp_path / "mute.mp4", np.arange(30) / FPS, faces=2, audio=None))
     assert len(found.tracks) == 2

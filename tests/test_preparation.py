@@ -335,6 +335,19 @@ def test_broken_videos_among_many(damaged, capsys):
     assert {f"{name}.arrow" for name in broken} <= files(crops)
 
 
+def test_a_video_that_is_cut_off_leaves_no_wav_and_is_done_when_it_is_mended(tmp_path, capsys):
+    video = make_video(tmp_path / "videos" / "v.mkv", 50, noise(50))
+    step = (extract_audio_tracks.main, video.parent, augmented(tmp_path, rows_of("v", 0, 10)), tmp_path / "tracks")
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    assert exit_status(*step) == 1
+    assert "cut off" in table(capsys.readouterr().err)["v"]
+    assert files(tmp_path / "tracks") == set()
+    video.write_bytes(whole)
+    assert exit_status(*step) == 0
+    assert len(read_wav(tmp_path / "tracks" / "v.wav")) / SAMPLE_RATE == pytest.approx(2, abs=0.1)
+
+
 def test_annotations_beyond_the_end_of_the_audio_are_reported(tmp_path, capsys):
     videos = make_video(tmp_path / "videos" / "v.mp4", 25, noise(25)).parent
     csv = augmented(tmp_path, rows_of("v", 0, 75))

@@ -15,6 +15,7 @@ from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, f
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
 from core.detection.results import DetectedVideo, Shot, Track
 from core.detection.shots import find_shots
+from core.formats.ava import check_finite
 from core.inference.contexts import TrackFeatures
 from core.media.container import MediaFile
 from core.media.video import read_frames
@@ -254,6 +255,11 @@ class _Run:
         scores = np.full(len(times_s), np.nan, np.float32)
         if logits is not None:
             scores = scores_at(times_s, self.times_s[0] + face.first_grid / GRID_FPS, logits)
+            check_finite(
+                scores,
+                lambda row: f"{self.media.path}: the scores of track {len(self.tracks) + 1} at {times_s[row]:.2f} s",
+                "the weights are too large, as after a training that diverged; give others",
+            )
         return Track(
             id=len(self.tracks) + 1,
             shot=len(self.shots),

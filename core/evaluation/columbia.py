@@ -36,6 +36,7 @@ from core.boxes import area, intersection
 from core.evaluation.detected import some_of
 from core.evaluation.matching import Faces, appearances
 from core.formats.official_csv import Rows
+from core.runtime.checks import as_whole
 from core.runtime.errors import UserError
 
 FPS = 29.97  # of the labels' frame numbers
@@ -249,7 +250,7 @@ def _read_speaker(path: Path) -> Labels:
 
 def _read_line(path: Path, number: int, line: str) -> tuple[int, ...]:
     try:
-        values = tuple(map(int, line.split("\t")))
+        values = tuple(map(as_whole, line.split("\t")))
     except ValueError:
         values = ()
     valid = len(values) == len(LABEL_COLUMNS) and max(map(abs, values)) < LARGEST

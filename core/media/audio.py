@@ -9,11 +9,12 @@ import av
 import numpy as np
 
 from core.formats.wav import SAMPLE_RATE
-from core.media.container import MediaFile
+from core.media.container import MediaFile, _declared_end, _declared_length, _open
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write
 
 GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in the audio, not jitter
+CUT_OFF_S = 0.1  # encoders leave out up to some hundredths of a second of what the header says
 DRIFT_S = 1.0  # times that differ by more than that from the count of samples, for so long, are right
 
 
@@ -95,7 +96,35 @@ def decode_audio(media: MediaFile, sample_rate: int = SAMPLE_RATE, channels: int
         raise MediaError(f"{media.path}: its audio fails to decode after {seconds:.2f} s ({error})") from error
     if resampler is None:
         raise MediaError(f"{media.path}: its audio stream is empty")
-    yield from _resampled(resampler, None)
+    for block in _resampled(resampler, None):
+        given += len(block)
+        yield block
+    end_s = given / sample_rate
+    if not media.tolerant and (declared_s := _lost_after(media, end_s)) is not None:
+        raise MediaError(
+            f"{media.path} is cut off: its audio ends at {end_s:.2f} s, and by its header at {declared_s:.2f} s"
+        )
+
+
+def _lost_after(media: MediaFile, end_s: float) -> float | None:
+    """Where the audio should end by the header, seconds, if it ends at `end_s` since the file is cut off; else None.
+
+    Where the header has the length of the whole file alone, and the audio may well be shorter, the file counts as cut
+    off if none of its streams lasts as long.
+    """
+    with _open(media.path) as container:
+        whole_s = _declared_length(container, media.start_s)
+        if whole_s is None:
+            return None
+        stream = container.streams.audio[0]
+        own_s = _declared_end(stream)
+        declared_s = whole_s if own_s is None else own_s - max(0.0, media.start_s)
+        if own_s is None and end_s < declared_s - CUT_OFF_S:
+            for packet in container.demux(*container.streams.video[:1], stream):
+                if packet.pts is not None:
+                    packet_end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - media.start_s
+                    end_s = max(end_s, packet_end_s)
+    return declared_s if end_s < declared_s - CUT_OFF_S else None
 
 
 class _Stretches:

@@ -54,7 +54,7 @@ def extract_crops(
         for row, jpeg in crops:
             entity = rows["entity_id"].iloc[row]
             folder = first_existing(Path(out) / video_id / entity, Path(out) / entity)
-            with atomic_write(folder / (rows["frame_timestamp"].iloc[row] + CROP_SUFFIX)) as temporary:
+            with atomic_write(folder / (rows["frame_timestamp"].iloc[row] + CROP_SUFFIX), sync=False) as temporary:
                 temporary.write_bytes(jpeg)
     else:
         write_packed(Path(out) / f"{video_id}.arrow", rows, crops, size)

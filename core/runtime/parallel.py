@@ -14,6 +14,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from core.runtime.allocation import reuse_freed_memory
+from core.runtime.checks import as_whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, MediaError, UserError, end_after
 from core.runtime.files import printable
 
@@ -75,7 +76,7 @@ def shard(names: Sequence[str], spec: str | None) -> list[str]:
     if spec is None:
         return list(names)
     try:
-        index, count = (int(part) for part in spec.split("/"))
+        index, count = (as_whole(part) for part in spec.split("/"))
         if not 1 <= index <= count:
             raise ValueError
     except ValueError:
