@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from core import settings
 from core.dataset import ContextDataset
-from core.formats.context_logits import is_written, start_folder, write_logits
+from core.formats.context_logits import STEP, write_logits
 from core.formats.feature_store import FeatureStore
 from core.inference.contexts import score_contexts
 from core.models import ASC_Net
@@ -26,7 +26,8 @@ from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
-from core.training.runs import find_checkpoint
+from core.runtime.provenance import Record, declare
+from core.training.runs import check_trained_with, find_checkpoint
 
 
 @exits_cleanly
@@ -49,10 +50,14 @@ def main(argv: list[str] | None = None) -> None:
     print(f"weights {weights}, {device}")
     shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
     made_by = {"weights": fingerprint(weights), "context": shape}
+    trained_with = dict(zip(("clip_length", "skip_frames", "speakers"), shape, strict=True))
 
     for split in splits:
         # -------------------------------------------------------- network, of the size that the features have
         store = FeatureStore(inputs[f"features_{split}_full"])
+        encoder = {"made_of.encoder.weights": store.encoder["weights"]} if store.encoder else {}
+        if note := check_trained_with(weights, "ASC", trained_with | encoder):
+            print(note)
         model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size=store.feature_size)
         load_weights(model, weights, "ASC checkpoint")
         scorer = ContextScorer(model.to(device))
@@ -68,16 +73,19 @@ def main(argv: list[str] | None = None) -> None:
 
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
-        start_folder(folder, made_by | {"features": store.made_by})
-        videos = store.videos
-        remaining = {video_id: rows for video_id, rows in videos.items() if not is_written(folder, video_id)}
-        faces = sum(rows.stop - rows.start for rows in remaining.values())
+        made_of = {video_id: made_by | {"features": store.sources(video_id)} for video_id in store.videos}
+        records = {video_id: Record(folder, video_id, STEP, of) for video_id, of in made_of.items()}
+        remaining = [video_id for video_id, record in records.items() if record.missing([f"{video_id}.csv"])]
+        declare(folder, STEP, records)
+        faces = sum(store.videos[video_id].stop - store.videos[video_id].start for video_id in remaining)
         with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:
-            for video_id, rows in remaining.items():
-                logits = score_contexts(scorer, dataset, rows, batch_size=params["batch_size"], device=device)
-                write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
+            for video_id in remaining:
+                rows = store.videos[video_id]
+                with records[video_id].making([f"{video_id}.csv"]):
+                    logits = score_contexts(scorer, dataset, rows, batch_size=params["batch_size"], device=device)
+                    write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
                 bar.update(len(logits))
-        print(f"{folder}: {faces:,} faces scored, {len(videos) - len(remaining)} videos were there already")
+        print(f"{folder}: {faces:,} faces scored, {len(records) - len(remaining)} videos were there already")
 
 
 if __name__ == "__main__":

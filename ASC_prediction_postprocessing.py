@@ -13,10 +13,11 @@ import argparse
 from pathlib import Path
 
 from core import settings
+from core.evaluation.predictions import write_split
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
 from core.formats.ava import positions
-from core.formats.context_logits import read_logits
+from core.formats.context_logits import COLUMNS, read_logits
 from core.runtime.errors import exits_cleanly
 
 
@@ -40,10 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         scores = speaking_probability(
             logits[["logit0", "logit1"]].to_numpy()[order], rows["entity_id"].to_numpy(), window
         )
-        out = Path(inputs["predictions_out"]) / split
-        ava.write_predictions(out / "ASC.csv", rows, scores)
-        ava.write_groundtruth(out / "gt.csv", rows)
-        print(f"{out / 'ASC.csv'}, {out / 'gt.csv'}: {len(rows):,} rows, median window {window}")
+        made_of = {"logits": ava.digest(logits, COLUMNS), "median_window": window}
+        print(write_split(f"{inputs['predictions_out']}/{split}", "ASC", rows, scores, made_of))
 
 
 if __name__ == "__main__":

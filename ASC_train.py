@@ -19,7 +19,7 @@ from core.dataset import ContextDataset
 from core.formats.feature_store import FeatureStore
 from core.inputs.sampling import ShuffledBatches
 from core.models import ASC_Net
-from core.optimization import Training, make_accelerator, make_criterion, process_share
+from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.training.losses import ContextLoss
@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     shape = {name: getattr(arguments, name) for name in ("clip_length", "skip_frames", "speakers")}
     config = settings.load(arguments.config, arguments.changes, {"ASC_inputs": PATHS, "ASC_optimization_params": []})
     inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]
-    name = settings.run_name(arguments.name, "ASC_" + "_".join(map(str, shape.values())), arguments.resume)
     reuse_freed_memory()
     accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
+    name = same_everywhere(settings.run_name(arguments, "ASC_" + "_".join(map(str, shape.values()))))
 
     # ------------------------------------------------------------ data
     stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
@@ -51,6 +51,13 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(
             f"features of two encoders: size {feature_size} in {inputs['features_train_full']}, "
             f"{val_size} in {inputs['features_val_full']}; forward both splits with one"
+        )
+
+    encoders = [store.encoder.get("weights") for store in stores.values()]
+    if None not in encoders and len(set(encoders)) > 1:
+        raise UserError(
+            f"features of two encoders: of the weights {encoders[0][:12]}… in {inputs['features_train_full']}, of "
+            f"{encoders[1][:12]}… in {inputs['features_val_full']} (SHA-256); forward both splits with one"
         )
 
     def contexts(split: str, *, random_speakers: bool) -> ContextDataset:
@@ -83,7 +90,11 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # ------------------------------------------------------------ training
-    run = Run.open(f"{inputs['models_out']}/{name}", {**shape, **config.plain()}, arguments.resume, accelerator)
+    made_of = {"encoder": stores["train"].encoder}
+    made_of |= {f"features_{split}": store.fingerprint() for split, store in stores.items()}
+    made_with = {**shape, "made_of": made_of, **config.plain()}
+    folder = f"{inputs['models_out']}/{name}"
+    run = Run.open(folder, made_with, arguments.resume, accelerator, update=arguments.update)
     accelerator.print(f"run {run.folder}: {training.describe()}")
     started = time.perf_counter()
     last = training.fit(run)

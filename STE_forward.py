@@ -5,7 +5,7 @@
     python STE_forward.py 11 cpu --config configs/lr_asd.py --set STE_forward_params.weights=pretrain_AVA.model
 
 Reads STE_inputs and STE_forward_params of core/config.py; writes STE_inputs['features_out']/{train,val}. Videos whose
-features are there, made by the same weights, are skipped.
+features are there, made by the same weights of the same rows, crops and audio, are skipped.
 """
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
@@ -21,7 +21,7 @@ import torch
 from core import settings
 from core.dataset import ClipDataset
 from core.formats import ava
-from core.formats.feature_store import VideoFeatures, is_written, write_features
+from core.formats.feature_store import STEP, VideoFeatures, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
@@ -31,8 +31,9 @@ from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
+from core.runtime.provenance import Record, declare
 from core.track_dataset import TrackDataset
-from core.training.runs import find_checkpoint
+from core.training.runs import check_trained_with, find_checkpoint
 
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
 Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
@@ -56,38 +57,46 @@ def main(argv: list[str] | None = None) -> None:
 
     # ------------------------------------------------------------ network
     weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")
-    made_by = {
+    encoder = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
         "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
         "feature_type": params["feature_type"],
+        "format": params["format"],
     }
+    trained_with = {"STE_optimization_params.backbone": encoder["backbone"]}
     if reads_whole_tracks(params["backbone"]):
-        reading = f"{made_by['backbone']} on whole tracks"
+        reading = f"{encoder['backbone']} on whole tracks"
         forward = track_forward(inputs, params, weights, device)
     else:
-        made_by |= {"clip_length": arguments.clip_length, "crop_size": params["crop_size"]}
+        encoder |= {"clip_length": arguments.clip_length, "crop_size": params["crop_size"]}
+        trained_with |= {"clip_length": arguments.clip_length, "STE_optimization_params.crop_size": params["crop_size"]}
         reading = f"clips of {arguments.clip_length} frames"
         forward = clip_forward(inputs, params, weights, device, clip_length=arguments.clip_length)
-    print(f"weights {weights}, {reading}, {device}, {made_by['precision']}")
+    if note := check_trained_with(weights, "STE", trained_with):
+        print(note)
+    print(f"weights {weights}, {reading}, {device}, {encoder['precision']}")
 
     # ------------------------------------------------------------ forward
     for split in splits:
         rows = ava.read_augmented(inputs[f"csv_{split}_full"])
-        folder = f"{inputs['features_out']}/{split}"
+        folder, form = f"{inputs['features_out']}/{split}", params["format"]
         tracks = AnnotatedTracks(
             rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", inputs["rows_without_crops"]
         )
-        videos = dict(list(tracks.rows.groupby("video_id")))
-        done = [name for name, part in videos.items() if is_written(folder, part, made_by, params["format"])]
-        remaining = rows[rows["video_id"].isin(videos.keys() - done)].reset_index(drop=True)
+        records = {name: Record(folder, name, STEP, encoder | of) for name, of in tracks.sources().items()}
+        missing = [name for name, record in records.items() if record.missing([f"{name}.{form}"])]
+        declare(folder, STEP, records)
+        remaining = rows[rows["video_id"].isin(missing)].reset_index(drop=True)
         faces = 0
         if len(remaining):
             for video in forward(remaining, split):
-                write_features(folder, video, made_by, params["format"])
+                with records[video.video_id].making([f"{video.video_id}.{form}"]):
+                    write_features(folder, video, form)
                 faces += len(video.rows)
+        there = len(records) - len(missing)
         left_out = f", {len(tracks.left_out):,} of {len(rows):,} left out without crops" if len(tracks.left_out) else ""
-        print(f"{folder}: {faces:,} faces forwarded, {len(done)} videos were there already{left_out}")
+        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{left_out}")
 
 
 def clip_forward(

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from core import settings
+from core.evaluation.predictions import write_split
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
 from core.formats.ava import positions
@@ -45,11 +46,9 @@ def main(argv: list[str] | None = None) -> None:
             )
         logits = logits[positions(rows, store.entity_ids, store.timestamps, str(folder))]
         scores = speaking_probability(logits, rows["entity_id"].to_numpy(), params["median_window"])
-        out = Path(inputs["predictions_out"]) / split
-        name = "STE.csv" if params["head"] == "av" else f"STE_{params['head']}.csv"
-        ava.write_predictions(out / name, rows, scores)
-        ava.write_groundtruth(out / "gt.csv", rows)
-        print(f"{out / name}, {out / 'gt.csv'}: {len(rows):,} rows, median window {params['median_window']}")
+        name = "STE" if params["head"] == "av" else f"STE_{params['head']}"
+        made_of = {"features": store.fingerprint(), **params}
+        print(write_split(f"{inputs['predictions_out']}/{split}", name, rows, scores, made_of))
 
 
 if __name__ == "__main__":

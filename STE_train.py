@@ -27,7 +27,7 @@ from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTrack
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
 from core.models.weights import load_weights
-from core.optimization import Training, make_accelerator, make_criterion, process_share
+from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.track_dataset import TrackDataset
@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     whole_tracks = reads_whole_tracks(params["backbone"])
     backbone = config.plain()["STE_optimization_params"]["backbone"]
     kind = f"STE_{backbone}" if whole_tracks else f"STE_clip{clip_length}"
-    name = settings.run_name(arguments.name, kind, arguments.resume)
     reuse_freed_memory()
     accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
+    name = same_everywhere(settings.run_name(arguments, kind))
 
     # ------------------------------------------------------------ data, network, loss
     if whole_tracks:
@@ -68,8 +68,10 @@ def main(argv: list[str] | None = None) -> None:
         training = clip_training(inputs, params, accelerator, clip_length=clip_length, full_val=full_val)
 
     # ------------------------------------------------------------ training
-    made_of = {"clip_length": clip_length, "full_val": full_val, **config.plain()}
-    run = Run.open(f"{inputs['models_out']}/{name}", made_of, arguments.resume, accelerator)
+    made_of = {split: data.made_of() for split, (data, _) in (("train", training.train), ("val", training.val))}
+    made_with = {"clip_length": clip_length, "full_val": full_val, "made_of": made_of, **config.plain()}
+    folder = f"{inputs['models_out']}/{name}"
+    run = Run.open(folder, made_with, arguments.resume, accelerator, update=arguments.update)
     accelerator.print(f"run {run.folder}: {training.describe()}")
     started = time.perf_counter()
     last = training.fit(run)

@@ -30,7 +30,7 @@ from core.outputs.speech import speaking_time, speech_segments
 from core.runtime import parallel
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
-from core.runtime.provenance import Finished
+from core.runtime.provenance import Files, Record
 
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 
@@ -210,19 +210,23 @@ def work_through(task: Task) -> None:
             of it is written.
     """
     detector = detector_of(task.options)
-    finished = Finished(task.folder, {"video": file_state(task.video), "settings": detector.settings})
-    files = output_paths(task.folder, task.video, task.formats).values()
-    if finished.has(files):
+    made_of = {"video": Files.one(task.video), "settings": detector.settings}
+    record = Record(task.folder, "outputs", "detection", made_of)
+    names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
+    if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
     else:
         started = time.perf_counter()
         video = detect(detector, task)
-        finished.begin(files)
-        finished.end(files, *write(video, task))
+        with record.making(names):
+            fault, impossible = write(video, task)
+            kept = {name: why for name, why in record.notes.get("impossible", {}).items() if name not in names}
+            record.notes.update(fault=fault, impossible=kept | impossible)
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
-    if faults := finished.faults(files):
-        reasons = "; ".join(faults).removesuffix(".")
-        raise MediaError(f"{reasons}. All other outputs are in {task.folder}; to try again delete {finished.path}")
+    reasons = [record.notes["fault"], *map(record.notes["impossible"].get, names)]
+    if faults := list(dict.fromkeys(filter(None, reasons))):
+        text = "; ".join(faults).removesuffix(".")
+        raise MediaError(f"{text}. All other outputs are in {task.folder}; to try again delete that folder")
 
 
 def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]:
@@ -249,12 +253,6 @@ def summary(video: DetectedVideo, folder: Path, seconds: float) -> str:
         f"{length:.1f} s; {seconds:.1f} s of work, {length / seconds:.1f} x real time -> {folder}"
     ]
     return "\n".join([*lines, *(f"  note: {note}" for note in video.notes)])
-
-
-def file_state(path: Path) -> list[int]:
-    """Size and time of change: when they are equal the file is taken to be the same."""
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
 
 
 if __name__ == "__main__":

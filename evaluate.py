@@ -197,7 +197,8 @@ def frame_widths(
 
 def read_frame_widths(folder: str | Path, video_ids: Sequence[str]) -> dict[str, int]:
     """Video id -> width in pixels, of the videos in a folder or in its train and val folders."""
-    from core.media.container import MediaFile, find_video  # loads FFmpeg, which other evaluations do not need
+    from core.media.container import MediaFile  # loads FFmpeg, which other evaluations do not need
+    from core.media.video_files import find_video
 
     folder = Path(folder)
     if not folder.is_dir():

@@ -18,8 +18,9 @@ from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core.boxes import pixel_edges
 from core.formats import ava
 from core.media.audio import extract_audio
-from core.media.container import MediaFile, find_video
+from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
+from core.media.video_files import find_video
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write, fingerprint
 

@@ -32,9 +32,10 @@ from core.evaluation.detected import compare, evaluate_detected, read_detections
 from core.evaluation.official import read_groundtruth, read_predictions, scores_of
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
-from core.media.container import MediaFile, find_video
+from core.media.container import MediaFile
 from core.media.cropping import nearest_frames
 from core.media.video_audio import audio_on_disk
+from core.media.video_files import find_video
 from core.outputs.tables import write_ava_predictions
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly

@@ -14,8 +14,9 @@ import pandas as pd
 from benchmarks import material, measure
 from benchmarks.measure import Result
 from core.formats import ava
-from core.media.container import MediaFile, find_video
+from core.media.container import MediaFile
 from core.media.cropping import extract_crops
+from core.media.video_files import find_video
 from core.runtime.parallel import one_thread_each
 
 VIDEO_S = 30

@@ -166,7 +166,7 @@ def _features(form: str) -> Callable[[Path], Path]:
         logits = draw.standard_normal((3, len(rows), 2)).astype(np.float32)
         (folder / "features").mkdir()
         features = draw.standard_normal((len(rows), 8)).astype(np.float16)
-        write_features(folder / "features", VideoFeatures(rows, *logits, features), {"weights": "a"}, form)
+        write_features(folder / "features", VideoFeatures(rows, *logits, features), form)
         return folder / "features" / f"v.{form}"
 
     return make
@@ -176,7 +176,7 @@ def _read_features(path: Path) -> object:
     from core.formats.feature_store import FeatureStore
 
     store = FeatureStore(path.parent)
-    return store.gather(np.arange(len(store))), store.labels, store.time_steps, store.made_by
+    return store.gather(np.arange(len(store))), store.labels, store.time_steps, store.encoder
 
 
 def _crops(layout: str) -> Callable[[Path], Path]:
@@ -191,7 +191,7 @@ def _crops(layout: str) -> Callable[[Path], Path]:
         crops = folder / "crops"
         crops.mkdir()
         if layout == "packed":
-            write_packed(crops / "v.arrow", rows, ((row, jpeg) for row in range(len(rows))), 16)
+            write_packed(crops / "v.arrow", rows, ((row, jpeg) for row in range(len(rows))))
             return crops / "v.arrow"
         for entity, time in zip(rows["entity_id"], rows["frame_timestamp"], strict=True):
             (crops / entity).mkdir(exist_ok=True)
@@ -311,7 +311,7 @@ def _read_labels(path: Path) -> object:
 
 
 def _stages(folder: Path) -> Path:
-    entry = {"seconds": 1.5, "count": 10, "unit": "faces", "chain": "0" * 64}
+    entry = {"seconds": 1.5, "count": 10, "unit": "faces"}
     return _write(folder / "stages.json", json.dumps({"annotations, train": entry, "STE_train": entry}))
 
 

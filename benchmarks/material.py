@@ -13,7 +13,6 @@ import pandas as pd
 
 from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, rows_to_cut
 from core.formats.feature_store import VideoFeatures, write_features
 from core.formats.wav import SAMPLE_RATE, write_wav
 from core.media.container import MediaFile
@@ -62,7 +61,7 @@ def textured_video(folder: Path, length_s: float) -> tuple[Path, pd.DataFrame]:
 def prepared(folder: Path, length_s: float) -> pd.DataFrame:
     """Crops and audio (noise) of a textured video, as the preparation leaves them: `folder`/crops, `folder`/audio."""
     video, rows = textured_video(folder, length_s)
-    if len(rows_to_cut(rows, folder / "crops", CROP_SIZE, "packed")):
+    if not (folder / "crops" / f"{video.stem}.arrow").is_file():
         extract_crops(MediaFile(video), rows, folder / "crops")
     rng = np.random.default_rng(0)
     for entity, part in rows.groupby("entity_id"):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -63,8 +63,8 @@ class EpochTotals:
         items = sum(part.items for part in parts)
         values = {name: sum(part.sums.get(name, 0.0) for part in parts) / items for name in parts[0].sums}
         labels = np.concatenate([array for part in parts for array in part.labels]) == 1
-        for number, head in enumerate(self.logits):
-            logits = np.concatenate([array for part in parts for array in part.logits[head]])
+        for number, head in enumerate(parts[0].logits):
+            logits = np.concatenate([array for part in parts for array in part.logits.get(head, [])])
             prefix = "" if number == 0 else f"{head}_"
             scores = speaking_probability(logits, np.zeros(len(logits), np.int64))
             values[f"{prefix}ap"] = average_precision(labels, scores) if labels.any() else float("nan")
@@ -90,6 +90,11 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 def process_share(accelerator: Accelerator) -> dict[str, int]:
     """The keyword arguments by which `core.inputs.sampling` gives this process its share of each batch."""
     return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+
+
+def same_everywhere(value: str) -> str:
+    """The main process's value, in every process of a training."""
+    return broadcast_object_list([value])[0]
 
 
 def make_optimizer(
@@ -194,7 +199,8 @@ class Training:
             ends_before: called with each epoch before it; whether the training ends early, without it.
         """
         first, best, line = self._resume(run)
-        board = _summary_writer(events or run.folder) if self.accelerator.is_main_process else None
+        trains = first <= self.epochs and self.accelerator.is_main_process
+        board = _summary_writer(events or run.folder) if trains else None
         for epoch in range(first, self.epochs + 1):
             if ends_before is not None and ends_before(epoch):
                 break
@@ -216,6 +222,7 @@ class Training:
                     "model": self.weights.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scheduler": self.scheduler.state_dict(),
+                    "scaler": self._scaler_state(),
                     "epoch": epoch,
                     "best": best,
                     "line": line,
@@ -242,6 +249,7 @@ class Training:
         if state is None:
             return 1, -1.0, {}
         expected = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}
+        expected["scaler"] = self._scaler_state()
         moments = self._moments()
         try:
             # Parameters without a gradient have no moments.
@@ -252,9 +260,15 @@ class Training:
             self.weights.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{run.state}: not a state of this training ({error}); {STATE_REMEDY}") from error
         return state["epoch"] + 1, state["best"], state["line"]
+
+    def _scaler_state(self) -> dict[str, Any]:
+        """The scale of the loss in fp16; empty in other precisions."""
+        return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
 
     def _moments(self) -> dict[int, dict[str, Any]]:
         """What the optimizer keeps of each parameter after a step."""
@@ -266,17 +280,19 @@ class Training:
         return optimizer.state_dict()["state"]
 
     def _epoch(self, epoch: int, *, training: bool) -> dict[str, float]:
-        self.model.train(training)
+        model = self.model if training or self.accelerator.num_processes == 1 else self._with_shared_buffers()
+        model.train(training)
         dataset, batches = self.train if training else self.val
         batches.epoch = epoch if training else 0
         sizes = batches.global_sizes()
         totals = EpochTotals()
         with self._bar(epoch, sum(sizes), training) as bar:
             loaded = load_batches(dataset, batches, self.threads, self.accelerator.device)
-            for number, (batch, size) in enumerate(zip(loaded, sizes, strict=True)):
+            # In validation the last batch may have no item for this process.
+            for number, (batch, size) in enumerate(zip(loaded, sizes, strict=training)):
                 draws = self._draws(epoch, number, size) if training else None
                 with self.accelerator.autocast():
-                    result = self.loss_function(self.model, batch, draws)
+                    result = self.loss_function(model, batch, draws)
                 if training:
                     # Processes may hold one item more or less: each item weighs the same in the global mean.
                     share = len(result.labels) * self.accelerator.num_processes / size
@@ -287,6 +303,16 @@ class Training:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 bar.update(size)
         return totals.summary()
+
+    def _with_shared_buffers(self) -> nn.Module:
+        """The network for a validation over several processes, which need not have equally many batches.
+
+        Without the wrapper, which would wait for all processes in each batch; with the main process's batch norm
+        statistics in all of them, which are those of its checkpoint.
+        """
+        for buffer in self.weights.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+        return self.weights
 
     def _draws(self, epoch: int, number: int, size: int) -> Draws:
         """Random numbers for a batch of training; what the network itself draws (dropout) begins anew as well."""

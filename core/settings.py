@@ -73,7 +73,11 @@ def add_split_argument(parser: argparse.ArgumentParser, default: str) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """The options that name a training's run folder; `name` is what its default name is made of, beside the time."""
     parser.add_argument("--name", help=f"of the run folder; by default {name} and time")
-    parser.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on with the run --name after its last finished epoch")
+    begin.add_argument(
+        "--update", action="store_true", help="as --resume if data and settings are the same, else replace the run"
+    )
 
 
 def add_context_arguments(parser: argparse.ArgumentParser) -> None:
@@ -189,15 +193,15 @@ def device(text: str) -> "torch.device":
     return torch.device("cuda", int(text))
 
 
-def run_name(given: str | None, prefix: str, resume: bool) -> str:
-    """The name of a run folder: the one given, or the prefix and the time.
+def run_name(arguments: argparse.Namespace, prefix: str) -> str:
+    """The name of a run folder: the one given with --name, or the prefix and the time.
 
     Raises:
-        UserError: a run is to be resumed and none is named.
+        UserError: a run is to be gone on with and none is named.
     """
-    if given is None and resume:
-        raise UserError("--resume: say which run with --name")
-    return given or f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
+    if arguments.name is None and (arguments.resume or arguments.update):
+        raise UserError("--resume and --update: say which run with --name")
+    return arguments.name or f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

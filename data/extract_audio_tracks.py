@@ -2,7 +2,7 @@
 
     python data/extract_audio_tracks.py videos/train csv/train_augmented.csv tracks/train --jobs 2
 
-Writes OUT/<video_id>.wav; videos whose wav is there are skipped.
+Writes OUT/<video_id>.wav; videos whose wav is there, made of the same video, are skipped.
 """
 
 import argparse
@@ -15,17 +15,21 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core.formats import ava
 from core.media.audio import extract_audio
-from core.media.container import MediaFile, find_video
+from core.media.container import MediaFile
+from core.media.video_files import find_video, video_source
 from core.runtime import parallel
 from core.runtime.errors import exits_cleanly
+from core.runtime.provenance import Record
 
 
 def extract(task: tuple[Path, str, Path]) -> None:
-    """Extract one video's audio; `task` is (folder of videos, video id, wav to write)."""
-    videos, video_id, wav = task
-    if not wav.is_file():
-        with MediaFile(find_video(videos, video_id)) as media:
-            extract_audio(media, wav)
+    """Extract one video's audio; `task` is (folder of videos, video id, folder to write)."""
+    videos, video_id, out = task
+    record = Record(out, video_id, "audio", {"video": video_source(videos, video_id)})
+    wav = f"{video_id}.wav"
+    if record.missing([wav]):
+        with record.making([wav]), MediaFile(find_video(videos, video_id)) as media:
+            extract_audio(media, out / wav)
 
 
 @exits_cleanly
@@ -38,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     video_ids = ava.read_augmented(arguments.csv)["video_id"].unique()
-    tasks = {name: (arguments.videos, name, arguments.out / f"{name}.wav") for name in video_ids}
+    tasks = {name: (arguments.videos, name, arguments.out) for name in video_ids}
     return parallel.run(extract, tasks, arguments, "audio of videos")
 
 

@@ -3,8 +3,9 @@
     python data/extract_face_crops_time.py videos/train csv/train_augmented.csv crops/train --jobs 2
 
 Writes OUT/<video_id>.arrow (or, with --layout folders, OUT/<entity_id>/<timestamp>.jpg as the published preparation
-does); videos whose crops are there for just these rows are skipped. Folders may hold crops that others cut, by any
-naming that core/formats/crop_store.py knows: those stay, and what is missing is cut into the same folders.
+does); videos whose crops are there, cut from the same video by the same boxes, are skipped. Folders may hold crops that
+others cut, by any naming that core/formats/crop_store.py knows: those stay, and what is missing is cut into the same
+folders.
 """
 
 import argparse
@@ -18,19 +19,29 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, LAYOUTS, rows_to_cut
-from core.media.container import MediaFile, find_video
+from core.formats.crop_store import CROP_SIZE, LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
+from core.media.container import MediaFile
 from core.media.cropping import extract_crops
+from core.media.video_files import find_video, video_source
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.provenance import Record
 
 
 def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
     """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout)."""
     videos, rows, out, size, layout = task
-    rows = rows_to_cut(rows, out, size, layout)
+    video_id = rows["video_id"].iloc[0]
+    made_of = {
+        "video": video_source(videos, video_id),
+        "boxes": fingerprint_of_boxes(rows),
+        "size": size,
+        "layout": layout,
+    }
+    record = Record(out, video_id, STEP, made_of)
+    rows, names = rows_to_cut(rows, record, layout)
     if len(rows):
-        with MediaFile(find_video(videos, rows["video_id"].iloc[0])) as media:
+        with record.making(names), MediaFile(find_video(videos, video_id)) as media:
             extract_crops(media, rows, out, size=size, layout=layout)
 
 

@@ -2,7 +2,7 @@
 
     python data/slice_audio_tracks.py tracks/train csv/train_augmented.csv audio/train --jobs 2
 
-Writes OUT/<entity_id>.wav; entities whose wav is there, with exactly this audio, are skipped.
+Writes OUT/<entity_id>.wav; videos whose entities have theirs, cut from the same audio at the same times, are skipped.
 """
 
 import argparse
@@ -13,33 +13,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
-import numpy as np
 import pandas as pd
 
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.formats.wav import MISSING_END_S, SAMPLE_RATE, read_wav, write_wav
 from core.runtime import parallel
 from core.runtime.errors import MediaError, exits_cleanly
-
-# Encoders drop up to some tens of milliseconds at a file's end; beyond this the audio is truncated.
-MISSING_END_S = 1.0
+from core.runtime.provenance import Files, Record, check_outputs
 
 
-def slice_video(task: tuple[Path, pd.DataFrame, Path]) -> None:
-    """Cut one video's entities; `task` is (wav of the video, its entities with first and last second, folder)."""
-    wav, entities, out = task
-    if not wav.is_file():
-        raise MediaError(f"no audio {wav}: data/extract_audio_tracks.py must have finished this video first")
-    samples = read_wav(wav)
-    length_s = len(samples) / SAMPLE_RATE
-    for entity, first_s, last_s in entities.itertuples(index=False):
-        path = out / f"{entity}.wav"
-        if length_s < last_s - MISSING_END_S:
-            raise MediaError(f"{wav} ends at {length_s:.2f} s, but entity {entity} is annotated until {last_s:.2f} s")
-        wanted = samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
-        # Compared, not only searched for: the annotations may have changed since, and shifted audio shows nowhere.
-        if not (path.is_file() and np.array_equal(read_wav(path), wanted)):
-            write_wav(path, wanted)
+def slice_video(task: tuple[Path, str, pd.DataFrame, Path]) -> None:
+    """Cut one video's entities; `task` is (folder of wavs, video id, entities with first and last second, folder)."""
+    tracks, video_id, entities, out = task
+    wav = tracks / f"{video_id}.wav"
+    names = [f"{entity}.wav" for entity in entities["entity_id"]]
+    made_of = {
+        "audio": Files(tracks, [wav.name], video_id),
+        "entities": ava.digest(entities, ["entity_id", "min", "max"]),
+    }
+    record = Record(out, video_id, "entity audio", made_of)
+    missing = record.missing(names)
+    if not missing:
+        return
+    with record.making(missing):
+        if not wav.is_file():
+            raise MediaError(f"no audio {wav}: data/extract_audio_tracks.py must have finished this video first")
+        check_outputs(tracks, video_id, [wav.name])
+        samples = read_wav(wav)
+        length_s = len(samples) / SAMPLE_RATE
+        for entity, first_s, last_s in entities.itertuples(index=False):
+            if length_s < last_s - MISSING_END_S:
+                raise MediaError(
+                    f"{wav} ends at {length_s:.2f} s, but entity {entity} is annotated until {last_s:.2f} s"
+                )
+            if f"{entity}.wav" in missing:
+                write_wav(out / f"{entity}.wav", samples[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)])
 
 
 @exits_cleanly
@@ -54,8 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = ava.read_augmented(arguments.csv)
     spans = rows.groupby(["video_id", "entity_id"], sort=True)["time_s"].agg(["min", "max"]).reset_index()
     of_video = dict(list(spans.groupby("video_id")[["entity_id", "min", "max"]]))
-    wavs = {name: arguments.tracks / f"{name}.wav" for name in of_video}
-    tasks = {name: (wavs[name], entities, arguments.out) for name, entities in of_video.items()}
+    tasks = {name: (arguments.tracks, name, entities, arguments.out) for name, entities in of_video.items()}
     return parallel.run(slice_video, tasks, arguments, "audio of entities")
 
 

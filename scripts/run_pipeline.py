@@ -5,13 +5,13 @@
         --ste-clips 2000000 --set STE_optimization_params.batch_size=128 --set STE_optimization_params.pretrained=True
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/lr_asd --backbone lr_asd
 
-VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. Finished
-stages are skipped on a re-run; an interrupted training goes on after its last finished epoch. Videos that cannot be
+VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. On a
+re-run each stage does what is not done yet, or was made of other data or settings; an interrupted training goes on
+after its last finished epoch. Videos that cannot be
 used are listed and left out (exit status 1). OUT/config.py holds all settings: the scripts can be run by hand with it.
 """
 
 import argparse
-import hashlib
 import math
 import os
 import pprint
@@ -36,8 +36,8 @@ from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.checks import Check, number, whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, PARENT, UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
+from core.runtime.provenance import FOLDER
 from core.training.learning_curves import plot_learning_curves
-from core.training.runs import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 10  # a training on clips is cut into as many
@@ -53,7 +53,6 @@ ENTRY: dict[str, Check] = {
     "seconds": number(0),
     "count": whole(0),
     "unit": lambda value: None if isinstance(value, str) else "expected text",
-    "chain": lambda value: None if isinstance(value, str | None) else "expected text or None",
 }
 
 
@@ -65,42 +64,41 @@ class Stage:
         name: in the table.
         command: script and arguments, without the interpreter.
         count, unit: how much work it is, for the throughput.
-        run_folder: of a training, which is resumed where the folder holds a run.
+        writes: its output, a file or a folder.
     """
 
     name: str
     command: list[object]
     count: int
     unit: str
-    run_folder: Path | None = None
+    writes: Path
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     out = make_folder(arguments.out).resolve()
-    done = Done(out / "stages.json")
+    stages = Stages(out / "stages.json")
 
     # ------------------------------------------------------------ preparation
     rows, left_out = {}, []
     for split in ava.SPLITS:
         for stage in preparation(arguments, out, split):
-            done.run(stage, may_break=True)
+            stages.run(stage, may_break=True)
         rows[split], missing = usable(out, split)
         left_out += [f"{split}/{video_id}" for video_id in missing]
 
     # ------------------------------------------------------------ training, forwarding, scores
     config = write_config(arguments, out, rows)
-    done.depends_on((out / "config.py").read_text(encoding="utf-8"), *left_out)
     for stage in learning(arguments, out, rows, config):
-        done.run(stage)
+        stages.run(stage)
 
     # ------------------------------------------------------------ what came out
-    table, results = report(out, done)
+    table, results = report(out, stages.table)
     print("\n" + table)
     with atomic_write(out / "summary.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
-    write_json(out / "summary.json", {"stages": done.stages, "evaluation": results})
+    write_json(out / "summary.json", {"stages": stages.table, "evaluation": results})
     if left_out:
         print(f"\n{len(left_out)} video(s) could not be used and were left out: {', '.join(left_out)}", file=sys.stderr)
         return EXIT_BROKEN_ITEMS
@@ -133,37 +131,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Done:
-    """The stages that are finished, kept in a file with their seconds.
+class Stages:
+    """Runs stages, and keeps in a file how long each of them took when it last had something to do.
 
-    A stage is skipped if it was finished by the same command, after the same stages, with the same settings and
-    videos; one that had to leave out videos is run again, since they may have been repaired.
+    Each stage is run every time: it knows itself what of its outputs is there and made of the same.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        remedy = "delete it, and all stages are run again"
-        self.stages: dict[str, dict] = read_json(path, remedy) if path.is_file() else {}
-        for name, entry in self.stages.items():
+        remedy = "delete it: it only says how long stages took"
+        self.seconds: dict[str, dict] = read_json(path, remedy) if path.is_file() else {}
+        for name, entry in self.seconds.items():
             good = isinstance(entry, dict) and entry.keys() == ENTRY.keys()
             if not good or any(ENTRY[key](value) for key, value in entry.items()):
                 raise UserError(f"{path}: the entry of {name!r} is not that of a stage; {remedy}")
-        self.chain = ""
-
-    def depends_on(self, *facts: str) -> None:
-        """Let all that comes after depend on some facts."""
-        self.chain = hashlib.sha256("\0".join([self.chain, *facts]).encode()).hexdigest()
+        self.table: dict[str, dict] = {}
 
     def run(self, stage: Stage, may_break: bool = False) -> None:
         command = [str(word) for word in stage.command]
-        self.depends_on(*command)
-        if self.stages.get(stage.name, {}).get("chain") == self.chain:
-            print(f"[{stage.name}] finished before, {self.stages[stage.name]['seconds']:.1f} s")
-            return
-        if stage.run_folder and (stage.run_folder / SETTINGS).is_file():
-            command.append("--resume")
         print(f"[{stage.name}] {' '.join(command)}", flush=True)
-        started = time.perf_counter()
+        before, started = _newest(stage.writes), time.perf_counter()
         reading, writing = os.pipe()  # its end shows the stage that this process has gone
         with open(reading, "rb"), open(writing, "wb"):
             environment = os.environ | {PARENT: str(reading)}
@@ -172,15 +159,19 @@ class Done:
             ).returncode
         if status in (EXIT_INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
-        broken = status == EXIT_BROKEN_ITEMS and may_break
-        if status != 0 and not broken:
+        if status != 0 and not (status == EXIT_BROKEN_ITEMS and may_break):
             raise UserError(f"stage {stage.name} failed with status {status}; see above, then run this again")
-        seconds = time.perf_counter() - started
-        chain = None if broken else self.chain
-        entry = {"seconds": seconds, "count": stage.count, "unit": stage.unit, "chain": chain}
-        # In order of execution, whatever an earlier run with other settings left.
-        self.stages = {name: value for name, value in self.stages.items() if name != stage.name} | {stage.name: entry}
-        write_json(self.path, self.stages)
+        if _newest(stage.writes) != before or stage.name not in self.seconds:
+            seconds = time.perf_counter() - started
+            self.seconds[stage.name] = {"seconds": seconds, "count": stage.count, "unit": stage.unit}
+        self.table[stage.name] = self.seconds[stage.name]
+        write_json(self.path, self.seconds)
+
+
+def _newest(path: Path) -> int:
+    """When the newest of the files that a stage writes was changed, in ns; 0 where there are none."""
+    files = (file for file in path.rglob("*") if FOLDER not in file.parts) if path.is_dir() else [path]
+    return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
 
 
 def preparation(arguments: argparse.Namespace, out: Path, split: str) -> Iterator[Stage]:
@@ -190,15 +181,16 @@ def preparation(arguments: argparse.Namespace, out: Path, split: str) -> Iterato
         raise UserError(f"no folder {videos}: --videos needs {{train,val}}/<video_id>.<extension>")
     rows = ava.read_split(annotations)
     faces = len(rows)
-    csv = f"{out}/csv/{split}_augmented.csv"
-    tracks, audio, crops = (f"{out}/{name}/{split}" for name in ("tracks", "audio", "crops"))
+    csv = out / "csv" / f"{split}_augmented.csv"
+    tracks, audio, crops = (out / name / split for name in ("tracks", "audio", "crops"))
     jobs = ["--jobs", arguments.jobs]
-    yield Stage(f"annotations, {split}", ["data/augment_annotations.py", annotations, csv], faces, "faces")
+    yield Stage(f"annotations, {split}", ["data/augment_annotations.py", annotations, csv], faces, "faces", csv)
     command = ["data/extract_audio_tracks.py", videos, csv, tracks, *jobs]
-    yield Stage(f"audio of videos, {split}", command, rows["video_id"].nunique(), "videos")
-    yield Stage(f"audio of faces, {split}", ["data/slice_audio_tracks.py", tracks, csv, audio, *jobs], faces, "faces")
+    yield Stage(f"audio of videos, {split}", command, rows["video_id"].nunique(), "videos", tracks)
+    command = ["data/slice_audio_tracks.py", tracks, csv, audio, *jobs]
+    yield Stage(f"audio of faces, {split}", command, faces, "faces", audio)
     command = ["data/extract_face_crops_time.py", videos, csv, crops, "--size", arguments.crop_size, *jobs]
-    yield Stage(f"face crops, {split}", command, faces, "faces")
+    yield Stage(f"face crops, {split}", command, faces, "faces", crops)
 
 
 def usable(out: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
@@ -315,32 +307,32 @@ def learning(
     context = [arguments.clip_length, arguments.skip_frames, arguments.speakers, arguments.device]
     models, predictions = out / "models", out / "predictions" / "val"
 
-    yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", *options], *work, models / "STE")
-    yield Stage("STE_forward", ["STE_forward.py", *clip, *options], train + val, "faces")
+    yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", "--update", *options], *work, models / "STE")
+    yield Stage("STE_forward", ["STE_forward.py", *clip, *options], train + val, "faces", out / "features")
     for head in ("av", "video") if whole_tracks else ("av", "audio", "video"):
         command = ["STE_postprocessing.py", *options, "--set", f"STE_postprocessing_params.head={head}"]
-        yield Stage(f"STE_postprocessing, {head}", command, val, "faces")
-    command = ["ASC_train.py", *context, "--name", "ASC", *options]
+        yield Stage(f"STE_postprocessing, {head}", command, val, "faces", predictions)
+    command = ["ASC_train.py", *context, "--name", "ASC", "--update", *options]
     yield Stage("ASC_train", command, asc["epochs"] * train, "contexts", models / "ASC")
-    yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces")
-    yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces")
+    yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces", out / "logits")
+    yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces", predictions)
     files = [predictions / name for name in PREDICTIONS if not (whole_tracks and name == "STE_audio.csv")]
     command = ["evaluate.py", "--groundtruth", predictions / "gt.csv", "--predictions", *files]
     command += ["--videos", arguments.videos.resolve()]
     command += ["--json", out / "evaluation.json", "--plot", out / "precision_recall.png"]
-    yield Stage("evaluate", command, val * len(files), "rows")
+    yield Stage("evaluate", command, val * len(files), "rows", out / "evaluation.json")
 
 
-def report(out: Path, done: Done) -> tuple[str, dict]:
+def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
     """The table of a run in Markdown, and the evaluation that it quotes."""
     logs = {name: out / "models" / name / "log.csv" for name in ("STE", "ASC")}
     plot_learning_curves(logs, out / "learning_curves.png")
     evaluation = read_json(out / "evaluation.json", "delete it and run this again")
     lines = ["| stage | seconds | throughput |", "|---|---:|---:|"]
-    for name, stage in done.stages.items():
+    for name, stage in stages.items():
         rate = stage["count"] / stage["seconds"]
         lines.append(f"| {name} | {stage['seconds']:.1f} | {rate:,.0f} {stage['unit']}/s |")
-    lines.append(f"| total | {sum(stage['seconds'] for stage in done.stages.values()):.1f} | |")
+    lines.append(f"| total | {sum(stage['seconds'] for stage in stages.values()):.1f} | |")
     lines += ["", "| validation split | average precision |", "|---|---:|"]
     for result in evaluation["files"]:
         name = PREDICTIONS[Path(result["predictions"]).name]

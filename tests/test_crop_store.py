@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from tiny import annotated
 
-from core.formats.crop_store import Crops, resize, rows_to_cut, write_packed
+from core.formats.crop_store import STEP, Crops, resize, rows_to_cut, write_packed
 from core.runtime.errors import UserError
+from core.runtime.provenance import Record
 
 SIZE = 16
 LAYOUTS = ("packed", "folders")
@@ -37,7 +38,7 @@ def store(folder: Path, rows: pd.DataFrame, layout: str, size: int = SIZE) -> Pa
     """Write the crops of one video, last row first."""
     if layout == "packed":
         video = rows["video_id"].iloc[0]
-        write_packed(folder / f"{video}.arrow", rows, ((n, jpeg_of(n, size)) for n in reversed(range(len(rows)))), size)
+        write_packed(folder / f"{video}.arrow", rows, ((n, jpeg_of(n, size)) for n in reversed(range(len(rows)))))
     else:
         for n, (entity, timestamp) in enumerate(zip(rows["entity_id"], rows["frame_timestamp"], strict=True)):
             (folder / entity).mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def test_crops_of_other_preparations_are_found(folders, rows, naming, in_videos,
     assert (folders / there).is_file()
     crops = Crops(folders, rows)
     assert [crops.jpeg(row) for row in range(len(rows))] == [jpeg_of(row) for row in range(len(rows))]
-    assert not len(rows_to_cut(rows, folders, SIZE, "folders"))
+    assert not len(rows_to_cut(rows, Record(folders, "v", STEP, {}), "folders")[0])
 
 
 def test_a_name_that_could_be_of_two_rows_is_refused(tmp_path):
@@ -157,24 +158,13 @@ def test_rows_without_crops_are_counted_or_left_out(folders, rows):
     kept = [row for row in range(len(rows)) if row not in (10, 11, 12)]
     assert np.flatnonzero(crops.there).tolist() == kept
     assert [crops.jpeg(row) for row in range(len(kept))] == [jpeg_of(row) for row in kept]
-    assert rows_to_cut(rows, folders, SIZE, "folders").index.tolist() == [10, 11, 12]
+    to_cut, names = rows_to_cut(rows, Record(folders, "v", STEP, {}), "folders")
+    assert (to_cut.index.tolist(), len(names)) == ([10, 11, 12], 3)
     with pytest.raises(UserError, match=r"no crops in .*\b1 rows"):
         Crops(folders, rows[11:12].reset_index(drop=True), "leave_out")
 
 
 # ---------------------------------------------------------------- finished work
-
-
-def test_rows_to_cut(packed, folders, rows, tmp_path):
-    for all_rows, folder, size, layout, count in (
-        (rows, packed, SIZE, "packed", 0),
-        (rows, folders, SIZE, "folders", 0),
-        (rows, packed, SIZE + 1, "packed", len(rows)),
-        (rows.iloc[:-1], packed, SIZE, "packed", len(rows) - 1),
-        (rows, tmp_path / "none", SIZE, "packed", len(rows)),
-        (rows, tmp_path / "none", SIZE, "folders", len(rows)),
-    ):
-        assert len(rows_to_cut(all_rows, folder, size, layout)) == count
 
 
 def test_an_interrupt_leaves_the_old_file(packed, rows):
@@ -184,7 +174,7 @@ def test_an_interrupt_leaves_the_old_file(packed, rows):
 
     before = (packed / "v.arrow").read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        write_packed(packed / "v.arrow", rows, ends(), SIZE)
+        write_packed(packed / "v.arrow", rows, ends())
     assert {path.name: path.read_bytes() for path in packed.iterdir()} == {"v.arrow": before}
 
 

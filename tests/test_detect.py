@@ -82,9 +82,9 @@ def test_what_is_done_is_not_done_again(run, video, lost, arguments, written, le
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert run(video, "--format", *arguments) == 0
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert sorted(after) == sorted([".finished.json", "notes.txt", *map(NAMES.get, left)])
+    assert sorted(after) == sorted([".made", "notes.txt", *map(NAMES.get, left)])
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed - {".finished.json"} == set(map(NAMES.get, written))
+    assert changed - {".made"} == set(map(NAMES.get, written))
 
 
 def test_what_cannot_be_made_is_tried_once_and_no_fault_where_it_is_not_asked_for(run, tmp_path, capsys):

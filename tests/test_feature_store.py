@@ -11,10 +11,9 @@ import pytest
 from tiny import annotated_tracks
 
 from core.formats import ava, feature_store
-from core.formats.feature_store import FeatureStore, VideoFeatures, is_written, write_features
+from core.formats.feature_store import STEP, FeatureStore, VideoFeatures, write_features
+from core.runtime import provenance
 from core.runtime.errors import UserError
-
-MADE_BY = {"weights": "abc", "clip_length": 3}
 
 
 def annotations(video_id: str, lengths: dict[str, int]) -> pd.DataFrame:
@@ -36,7 +35,7 @@ def two_videos(tmp_path) -> tuple[Path, list[VideoFeatures]]:
         video_features(annotations("v2", {"v2:1": 4, "v2:10": 1}), seed=2),
     ]
     for video in videos:
-        write_features(tmp_path / "train", video, MADE_BY)
+        write_features(tmp_path / "train", video)
     return tmp_path / "train", videos
 
 
@@ -46,7 +45,7 @@ def two_videos(tmp_path) -> tuple[Path, list[VideoFeatures]]:
 @pytest.mark.parametrize(("form", "dtype"), [("arrow", "float16"), ("arrow", "float32"), ("csv", "float16")])
 def test_round_trip(tmp_path, form, dtype):
     video = video_features(annotations("v", {"v:1": 5, "v:2": 3}), dtype=dtype)
-    write_features(tmp_path, video, MADE_BY, form)
+    write_features(tmp_path, video, form)
     store = FeatureStore(tmp_path)
     assert store.entity_ids.tolist() == video.rows["entity_id"].tolist()
     assert store.timestamps.tolist() == video.rows["frame_timestamp"].tolist()
@@ -61,12 +60,11 @@ def test_round_trip(tmp_path, form, dtype):
         np.testing.assert_array_equal(store.video_logits, video.video_logits)
     else:
         assert store.audio_logits is None
-        assert store.made_by == {"v": ""}
 
 
 def test_the_csv_form_is_the_published_one(tmp_path):
     video = video_features(annotations("v", {"v:1": 5}))
-    write_features(tmp_path, video, MADE_BY, form="csv")
+    write_features(tmp_path, video, form="csv")
     with (tmp_path / "v.csv").open(newline="") as file:
         *key, logit0, logit1, features = next(csv.reader(file))
     assert key == ["v", "1.00", "v:1", "0.0"]
@@ -96,9 +94,9 @@ def test_published_csv_whose_rows_come_in_order_of_time(tmp_path):
 def test_a_pattern_of_files_as_published_configurations_have_it(tmp_path, pattern, videos):
     """Only the files that it fits are read, also beside others."""
     video = video_features(annotations("v", {"v:1": 5}))
-    write_features(tmp_path, video, MADE_BY)
+    write_features(tmp_path, video)
     for part in (video, video_features(annotations("w", {"w:1": 2}))):
-        write_features(tmp_path, part, MADE_BY, form="csv")
+        write_features(tmp_path, part, form="csv")
     assert list(FeatureStore(f"{tmp_path}/{pattern}").videos) == videos
 
 
@@ -106,7 +104,7 @@ def test_rows_of_several_files_and_batches_by_number(two_videos, monkeypatch):
     folder, videos = two_videos
     monkeypatch.setattr(feature_store, "ROWS_PER_BATCH", 2)
     for video in videos:
-        write_features(folder, video, MADE_BY)
+        write_features(folder, video)
     store = FeatureStore(folder)
     everything = np.concatenate([video.features for video in videos])
     for rows in ([0], [12], [1, 2, 3], [0, 4, 7, 8, 12], list(range(13)), [3, 3, 9]):
@@ -125,31 +123,66 @@ def test_tracks_time_steps_and_videos(two_videos):
 
 def test_equal_times_written_differently_are_one_time_step(tmp_path):
     rows = annotations("v", {"v:1": 1, "v:2": 1}).assign(frame_timestamp=["1.0", "1.00"])
-    write_features(tmp_path, video_features(rows), MADE_BY)
+    write_features(tmp_path, video_features(rows))
     assert len(set(FeatureStore(tmp_path).time_steps)) == 1
 
 
 def test_an_entity_of_many_rows_takes_little_room(tmp_path):
     rows = annotations("v", {"v:1": 2000})
-    write_features(tmp_path, video_features(rows, size=1024), MADE_BY)
+    write_features(tmp_path, video_features(rows, size=1024))
     assert (tmp_path / "v.arrow").stat().st_size < 2200 * len(rows)
 
 
 # ---------------------------------------------------------------- finished work
 
 
-@pytest.mark.parametrize("form", feature_store.FORMATS)
-def test_what_is_written_is_not_made_again(tmp_path, form):
-    rows = annotations("v", {"v:1": 5, "v:2": 3})
-    assert not is_written(tmp_path, rows, MADE_BY, form)
-    write_features(tmp_path, video_features(rows), MADE_BY, form)
-    assert is_written(tmp_path, rows, dict(reversed(MADE_BY.items())), form)
-    assert not is_written(tmp_path, rows[:-1], MADE_BY, form)
-    if form == "arrow":  # of other weights, times or labels
-        assert not is_written(tmp_path, rows, {**MADE_BY, "weights": "abd"})
-        later = rows.assign(frame_timestamp=[*rows["frame_timestamp"][:-1], "9.99"])
-        assert not is_written(tmp_path, later, MADE_BY)
-        assert not is_written(tmp_path, rows.assign(label_id=np.roll(rows["label_id"], 1)), MADE_BY)
+def forwarded(folder: Path, weights: dict[str, str], declared: list[str], form: str = "arrow") -> None:
+    """Features of videos, each made by some weights, as STE_forward.py leaves them."""
+    provenance.declare(folder, STEP, declared)
+    for video_id, sha256 in weights.items():
+        record = provenance.Record(folder, video_id, STEP, {"weights": sha256, "format": form})
+        if record.missing([f"{video_id}.{form}"]):
+            with record.making([f"{video_id}.{form}"]):
+                write_features(folder, video_features(annotations(video_id, {f"{video_id}:1": 5})), form)
+
+
+def test_the_videos_are_those_of_the_last_forward(tmp_path):
+    forwarded(tmp_path, {"v": "abc", "w": "abc"}, ["v", "w"])
+    assert list(FeatureStore(tmp_path).videos) == ["v", "w"]
+    assert FeatureStore(tmp_path).encoder["weights"] == "abc"
+    before = FeatureStore(tmp_path).fingerprint()
+    forwarded(tmp_path, {}, ["w"])  # of annotations without v
+    assert list(FeatureStore(tmp_path).videos) == ["w"]
+    assert FeatureStore(tmp_path).fingerprint() != before
+    forwarded(tmp_path, {"w": "abc"}, ["w"], "csv")
+    assert [path.suffix for path in tmp_path.glob("w.*")] == [".csv"]
+    assert list(FeatureStore(tmp_path).videos) == ["w"]
+
+
+def test_features_of_two_weights_are_not_mixed(tmp_path):
+    forwarded(tmp_path, {"v": "abc", "w": "abc"}, ["v", "w"])
+    forwarded(tmp_path, {"v": "def"}, ["v", "w"])
+    with pytest.raises(UserError, match=r"weights is def for video v and abc for video w"):
+        FeatureStore(tmp_path)
+
+
+def test_unfinished_or_changed_features_are_refused(tmp_path):
+    forwarded(tmp_path, {"v": "abc"}, ["v", "w"])
+    with pytest.raises(UserError, match="video w"):
+        FeatureStore(tmp_path)
+    forwarded(tmp_path, {"w": "abc"}, ["v", "w"])
+    content = bytearray((tmp_path / "w.arrow").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "w.arrow").write_bytes(content)
+    with pytest.raises(UserError, match=r"w\.arrow"):
+        FeatureStore(tmp_path)
+
+
+def test_two_files_of_one_video_are_refused(tmp_path):
+    for form in feature_store.FORMATS:
+        write_features(tmp_path, video_features(annotations("v", {"v:1": 5})), form)
+    with pytest.raises(UserError, match=r"v\.csv.*v\.arrow|v\.arrow.*v\.csv"):
+        FeatureStore(tmp_path)
 
 
 def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
@@ -161,7 +194,7 @@ def test_an_interrupt_while_writing_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pa.ipc, "new_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_features(tmp_path, video, MADE_BY)
+        write_features(tmp_path, video)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,9 +230,9 @@ def test_a_damaged_file_is_named(two_videos, share):
     ],
 )
 def test_features_that_do_not_go_together(tmp_path, videos, size, fault):
-    write_features(tmp_path, video_features(videos[0]), MADE_BY)
+    write_features(tmp_path, video_features(videos[0]))
     for rows in videos[1:]:
-        write_features(tmp_path, video_features(rows, size), MADE_BY)
+        write_features(tmp_path, video_features(rows, size))
     with pytest.raises(UserError, match=fault):
         FeatureStore(tmp_path)
 
@@ -212,11 +245,11 @@ def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, monk
     getattr(video, head)[4, 1] = number
     time = video.rows["frame_timestamp"][4]
     with pytest.raises(UserError, match=f"v: the {head} of entity v:2 at {time} s"):
-        write_features(tmp_path, video, MADE_BY)
+        write_features(tmp_path, video)
     assert not (tmp_path / "v.arrow").exists()
     with monkeypatch.context() as patch:  # written by others
         patch.setattr(ava, "check_finite", lambda *_: None)
-        write_features(tmp_path, video, MADE_BY)
+        write_features(tmp_path, video)
     with pytest.raises(UserError, match=f"{tmp_path}, video v: the {head} of entity v:2 at {time} s"):
         FeatureStore(tmp_path).gather(np.arange(2, 6))
 
@@ -272,7 +305,7 @@ def with_column(table: pa.Table, name: str, values: pa.Array | None) -> pa.Table
     ],
 )
 def test_another_schema_or_values_out_of_bounds_are_refused(tmp_path, name, values):
-    write_features(tmp_path, video_features(annotations("v", {"v:1": 5})), MADE_BY)
+    write_features(tmp_path, video_features(annotations("v", {"v:1": 5})))
     table = with_column(pa.ipc.open_file(str(tmp_path / "v.arrow")).read_all(), name, values)
     (tmp_path / "v.arrow").unlink()
     with pa.ipc.new_file(str(tmp_path / "v.arrow"), table.schema) as writer:

@@ -314,7 +314,13 @@ def test_cuda_devices(monkeypatch, capsys):
 
 
 def test_run_names():
-    assert settings.run_name("mine", "STE", resume=True) == "mine"
-    assert settings.run_name(None, "STE", resume=False).startswith("STE_2")
-    with pytest.raises(UserError, match="--name"):
-        settings.run_name(None, "STE", resume=True)
+    def name(*words: str) -> str:
+        parser = argparse.ArgumentParser()
+        settings.add_run_arguments(parser, "")
+        return settings.run_name(parser.parse_args(words), "STE")
+
+    assert name("--name", "mine", "--resume") == name("--name", "mine", "--update") == "mine"
+    assert name().startswith("STE_2")
+    for option in ("--resume", "--update"):
+        with pytest.raises(UserError, match="--name"):
+            name(option)

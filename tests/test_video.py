@@ -10,8 +10,9 @@ from tiny import FPS, HEIGHT, WIDTH, brightness, tiny_frame
 from videos import audio_file, audio_frame, encode, frame_times, grey, number_of, turn
 
 from core.media import container
-from core.media.container import MediaFile, find_video
+from core.media.container import MediaFile
 from core.media.video import read_frames
+from core.media.video_files import find_video
 from core.media.video_writer import write_video
 from core.runtime.errors import MediaError
 

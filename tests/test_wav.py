@@ -61,7 +61,7 @@ def test_entities_without_a_file_are_named(tmp_path):
     with pytest.raises(UserError, match=r"none.*data/slice_audio_tracks\.py"):
         entity_audio(rows, used, tmp_path / "none")
     for name in ("a:1.wav", "b:2.wav"):
-        (tmp_path / name).touch()
+        write_wav(tmp_path / name, np.zeros(16_000, np.int16))
     with pytest.raises(UserError, match=r"1 of 3 entities.* b:1 of video b"):
         entity_audio(rows, used, tmp_path)
     of_others = rows["entity_id"] != "b:1"

@@ -16,6 +16,7 @@ from core.clip_utils import GRID_FPS as FPS
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE
 from core.media.video_writer import write_video
+from core.runtime import provenance
 
 WIDTH, HEIGHT = 64, 48
 CROP_SIZE = 32  # of the `prepared` crops
@@ -109,8 +110,9 @@ def encoder_paths(prepared: Path) -> dict[str, Path]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: relative path -> content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below a folder, but for records of what they were made of: relative path -> content."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != provenance.FOLDER)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def brightness(number: int, face: int) -> int:

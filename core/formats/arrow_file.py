@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pyarrow as pa
 
 from core.runtime.errors import UserError
@@ -69,6 +70,11 @@ def is_vectors(kind: pa.DataType) -> bool:
 def is_pairs(kind: pa.DataType) -> bool:
     """Lists of two float32: logits."""
     return is_vectors(kind) and kind.list_size == 2 and pa.types.is_float32(kind.value_type)
+
+
+def fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
+    """(row, column) as lists of one length, one a row."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
 
 
 def _fault(schema: pa.Schema, name: str, is_right: TypeCheck) -> str | None:

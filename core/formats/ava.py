@@ -5,6 +5,7 @@ source everywhere (a timestamp of "900.10" must not become "900.1"), numbers are
 Format: https://research.google.com/ava/download.html#ava_active_speaker_download
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -141,6 +142,14 @@ def times(rows: pd.DataFrame) -> np.ndarray:
 def boxes(rows: pd.DataFrame) -> np.ndarray:
     """Boxes as fractions of the frame's width and height, (rows, [x1, y1, x2, y2]) float64."""
     return rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64)
+
+
+def digest(rows: pd.DataFrame, columns: Iterable[str]) -> str:
+    """SHA-256 of some columns' text, row by row: what something is made of that is made of these."""
+    table = pa.table({name: pa.array(rows[name].astype(str).to_numpy()) for name in columns})
+    out = pa.BufferOutputStream()
+    pa.csv.write_csv(table, out, pa.csv.WriteOptions(include_header=False, quoting_style="none"))
+    return hashlib.sha256(out.getvalue()).hexdigest()
 
 
 def annotation_files(folder: str | Path) -> dict[str, Path]:

@@ -1,8 +1,5 @@
 """The context network's logits: one csv a video, as published: entity_id, frame_timestamp, two logits; no header."""
 
-import contextlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,8 @@ import pyarrow.csv
 from core.formats.ava import check_finite
 from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write, finished_files, make_folder, write_json
+from core.runtime.files import atomic_write, finished_files
+from core.runtime.provenance import check_outputs, declared
 
 COLUMNS = {
     "entity_id": pa.string(),
@@ -21,24 +19,7 @@ COLUMNS = {
     "logit0": pa.float64(),
     "logit1": pa.float64(),
 }
-MADE_BY = "made_by.json"
-
-
-def start_folder(folder: str | Path, made_by: Mapping[str, object]) -> None:
-    """Make ready to write a split's logits; those made by other weights, features or contexts are removed."""
-    folder = make_folder(folder)
-    note = folder / MADE_BY
-    with contextlib.suppress(OSError, ValueError):  # absent or damaged: what made the logits is not known
-        if json.loads(note.read_text(encoding="utf-8")) == json.loads(json.dumps(made_by)):
-            return
-    for path in folder.glob("*.csv"):
-        path.unlink()
-    write_json(note, made_by)
-
-
-def is_written(folder: str | Path, video_id: str) -> bool:
-    """Whether a video's logits are there."""
-    return (Path(folder) / f"{video_id}.csv").is_file()
+STEP = "context logits"  # of the records in a folder of logits (core.runtime.provenance)
 
 
 def write_logits(
@@ -64,10 +45,17 @@ def write_logits(
 def read_logits(folder: str | Path) -> pd.DataFrame:
     """All logits of a folder: entity_id and frame_timestamp (text), logit0 and logit1 (float64).
 
+    Where ASC_forward.py wrote the folder, they are those of the videos whose features it was last given.
+
     Raises:
-        UserError: there are none, or a file is not of this form, or a number is not finite; with file and line.
+        UserError: there are none or not all, a file is not as it was written or not of this form, or a number is not
+            finite; with file and line.
     """
-    paths = finished_files(folder, ".csv")
+    videos = declared(folder, STEP)
+    for video_id in videos or ():
+        if check_outputs(folder, video_id, [f"{video_id}.csv"]) is None:
+            raise UserError(f"no logits of video {video_id} in {folder}: run ASC_forward.py again, to its end")
+    paths = finished_files(folder, ".csv") if videos is None else [Path(folder) / f"{name}.csv" for name in videos]
     if not paths:
         raise UserError(f"no logits in {folder}: run ASC_forward.py first")
     return Rows(paths, tuple(COLUMNS), texts=["frame_timestamp"]).frame()

@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +23,10 @@ import pyarrow as pa
 from core.clip_utils import run_lengths
 from core.formats import ava
 from core.formats.arrow_file import is_text, open_arrow
-from core.formats.official_csv import key_text
+from core.formats.official_csv import BOX_COLUMNS, key_text
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, first_existing
+from core.runtime.provenance import Files, Record, check_outputs, read_record
 
 CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
@@ -38,20 +40,34 @@ SCHEMA = pa.schema(
 )
 
 
-def rows_to_cut(rows: pd.DataFrame, out: str | Path, size: int, layout: str) -> pd.DataFrame:
-    """A video's rows whose crops are to be cut.
+STEP = "face crops"  # of the records in a folder of crops (core.runtime.provenance)
 
-    In folders those without a crop, whoever cut the others; packed, all or none: none if the file has exactly these
-    rows and this size (pixels).
+
+def fingerprint_of_boxes(rows: pd.DataFrame) -> str:
+    """SHA-256 of what crops are cut by: the rows' keys and boxes, as text."""
+    return ava.digest(rows, ["entity_id", "frame_timestamp", *BOX_COLUMNS])
+
+
+def rows_to_cut(rows: pd.DataFrame, record: Record, layout: str) -> tuple[pd.DataFrame, list[str]]:
+    """A video's rows whose crops are to be cut, and the files to write, below the record's folder.
+
+    In folders, crops that others cut stay, by whatever naming; packed, it is all rows or none.
     """
-    if layout == "folders":
-        return rows[~CropFolders(Path(out), rows).there]
-    path = Path(out) / f"{rows['video_id'].iloc[0]}.arrow"
-    if not path.is_file():
-        return rows
-    table = _open_table(path)
-    stored = (table.schema.metadata or {}).get(b"crop_size", b"").decode()
-    return rows[:0] if stored == str(size) and _first_difference(table, rows) is None else rows
+    if layout == "packed":
+        missing = record.missing([f"{rows['video_id'].iloc[0]}.arrow"])
+        return rows if missing else rows[:0], missing
+    there = CropFolders(record.folder, rows)
+    others = [there.there[row] and there.name(row) not in record.written for row in range(len(rows))]
+    rows = rows[~np.array(others)]
+    names = dict(zip(rows.index, (str(crop_path(record.folder, row)) for row in rows.itertuples()), strict=True))
+    missing = record.missing(names.values())
+    return rows[[names[row] in set(missing) for row in rows.index]], missing
+
+
+def crop_path(folder: Path, row: Any) -> Path:
+    """Where the crop of a row is written in folders, below `folder`: that of the entity, wherever it is already."""
+    entity = first_existing(folder / row.video_id / row.entity_id, folder / row.entity_id)
+    return (entity / (row.frame_timestamp + CROP_SUFFIX)).relative_to(folder)
 
 
 class Crops:
@@ -67,15 +83,16 @@ class Crops:
         there: (row,) bool, the rows that have a crop.
 
     Raises:
-        UserError: there are no crops, rows without one are to be refused, or the keys of packed ones are not those of
-            `rows`.
+        UserError: there are no crops, rows without one are to be refused, the keys of packed ones are not those of
+            `rows`, or crops are not as they were written, or were cut by other boxes.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, rows_without_crops: str = "refuse"):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UserError(f"no crop folder {self.folder}: run data/extract_face_crops_time.py first")
-        starts, lengths = run_lengths(rows["video_id"].to_numpy())
+        self._video = rows["video_id"].to_numpy()
+        starts, lengths = run_lengths(self._video)
         videos = [rows.iloc[start : start + length] for start, length in zip(starts, lengths, strict=True)]
         self.packed = any(self._packed_file(video).is_file() for video in videos)
         if self.packed:
@@ -86,6 +103,8 @@ class Crops:
             self._files = CropFolders(self.folder, rows)
             self.there = self._files.there
             self._check_there(rows, rows_without_crops)
+        for video in videos:
+            self._check_record(video)
         self._rows = np.flatnonzero(self.there)
         kept = rows[self.there]
         self._entity, self._timestamp = kept["entity_id"].to_numpy(), kept["frame_timestamp"].to_numpy()
@@ -111,6 +130,24 @@ class Crops:
         """The stored bytes of one crop, without copying where it is packed."""
         number = int(self._rows[row])
         return self._jpegs[number].as_buffer() if self.packed else self._files.path(number).read_bytes()
+
+    def sources(self, rows: slice) -> Files:
+        """The stored crops of a video's rows, as something that features are made of."""
+        numbers = self._rows[rows]
+        video_id = self._video[numbers[0]]
+        names = [f"{video_id}.arrow"] if self.packed else [self._files.name(number) for number in numbers]
+        return Files(self.folder, names, video_id)
+
+    def _check_record(self, rows: pd.DataFrame) -> None:
+        video_id = rows["video_id"].iloc[0]
+        record = read_record(self.folder, video_id)
+        if record is not None:
+            if record["made_of"].get("boxes") != fingerprint_of_boxes(rows):
+                raise UserError(
+                    f"the crops of video {video_id} in {self.folder} were cut by other annotations (times or boxes): "
+                    "run data/extract_face_crops_time.py again with the csv that is used here"
+                )
+            check_outputs(self.folder, video_id, [*record["outputs"], *record["begun"]])
 
     def _check_there(self, rows: pd.DataFrame, rows_without_crops: str) -> None:
         if not self.there.any():
@@ -161,6 +198,7 @@ class CropFolders:
     """
 
     def __init__(self, folder: Path, rows: pd.DataFrame):
+        self._folder = folder
         self._entity, self._timestamp = rows["entity_id"].to_numpy(), rows["frame_timestamp"].to_numpy()
         self._naming = np.full(len(rows), -1, np.int8)  # index into NAMINGS: takes less memory than five million paths
         self._folders: dict[str, Path] = {}
@@ -174,6 +212,10 @@ class CropFolders:
     def path(self, row: int) -> Path:
         """The crop of a row that has one."""
         return self._folders[self._entity[row]] / self._name(row, self._naming[row])
+
+    def name(self, row: int) -> str:
+        """Its path below the folder."""
+        return str(self.path(row).relative_to(self._folder))
 
     def _name(self, row: int, naming: int) -> str:
         return NAMINGS[naming](self._timestamp[row]) + CROP_SUFFIX
@@ -208,24 +250,22 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return planes.permute(1, 2, 0).contiguous().numpy()
 
 
-def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, bytes]], size: int) -> None:
+def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, bytes]]) -> None:
     """Write a video's crops, sorted by entity, as they come by time; memory does not grow with their number.
 
     Args:
         path: of the Arrow file, written whole or not at all.
         rows: the video's annotations, sorted by entity and time.
         crops: (row number, JPEG) of every row, in any order.
-        size: pixels of the crops' sides, kept with them; 0 for native sizes.
     """
     offsets = np.zeros((len(rows), 2), np.int64)  # start and length of each row's bytes in the unnamed file
-    schema = SCHEMA.with_metadata({"crop_size": str(size)})
     with atomic_write(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spill:
         for row, jpeg in crops:
             offsets[row] = spill.tell(), len(jpeg)
             spill.write(jpeg)
         entity = pa.array(rows["entity_id"].to_numpy(), pa.string()).dictionary_encode()
         timestamp = pa.array(rows["frame_timestamp"].to_numpy(), pa.string())
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             for start in range(0, len(rows), ROWS_PER_BATCH):
                 part = slice(start, start + ROWS_PER_BATCH)
                 jpegs = []
@@ -233,7 +273,7 @@ def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, byte
                     spill.seek(offset)
                     jpegs.append(spill.read(length))
                 columns = [entity[part], timestamp[part], pa.array(jpegs, pa.binary())]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+                writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
 
 
 def _open_table(path: Path) -> pa.Table:

@@ -6,11 +6,9 @@ no audio head), video_logits (2), features (fixed-size list, float16 by default)
 written as well; its labels are 0.0 and 1.0, where SPEAKING_NOT_AUDIBLE is 0.0.
 """
 
-import csv
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.formats import ava
-from core.formats.arrow_file import is_pairs, is_text, is_vectors, open_arrow
+from core.formats.arrow_file import fixed_lists, is_pairs, is_text, is_vectors, open_arrow
+from core.formats.feature_csv import read_feature_csv, write_feature_csv
 from core.formats.official_csv import key_text
-from core.runtime.checks import as_number
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
+from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
-NUMPY_NUMBER = re.compile(r"np\.float\d+\(([^()]*)\)")
 HEADS = ("logits", "audio_logits", "video_logits")
 COLUMNS = {
     "entity_id": is_text,
@@ -37,6 +35,9 @@ COLUMNS = {
 }
 OPTIONAL = {"audio_logits": is_pairs, "video_logits": is_pairs}
 REMEDY = "delete this file of features and run STE_forward.py again"
+STEP = "features"  # of the records in a folder of features (core.runtime.provenance)
+# What records keep of the encoder.
+ENCODER_KEYS = ("weights", "backbone", "clip_length", "crop_size", "precision", "feature_type", "format")
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,31 @@ class VideoFeatures:
     video_logits: np.ndarray
     features: np.ndarray
 
+    @property
+    def video_id(self) -> str:
+        return self.rows["video_id"].iloc[0]
 
-def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form: str = "arrow") -> None:
+
+def write_features(folder: str | Path, video: VideoFeatures, form: str = "arrow") -> None:
     """Write one video's features to `<video_id>.arrow` (or .csv), whole or not at all.
 
     Args:
         folder: of the split.
         video: what to write.
-        made_by: what the features depend on (weights, clip length, ...), kept with them as JSON.
         form: "arrow", or "csv" for the published form (about five times as large).
 
     Raises:
         UserError: a number is not finite; the message names its row.
     """
-    video_id = video.rows["video_id"].iloc[0]
     for name in (*HEADS, "features"):
         if (values := getattr(video, name)) is not None:
             ava.check_finite(
                 values,
-                lambda row, name=name: f"{video_id}: the {name} of {key_text(video.rows.iloc[row])}",
+                lambda row, name=name: f"{video.video_id}: the {name} of {key_text(video.rows.iloc[row])}",
                 "the weights are not finite or too large, as after a training that diverged; forward with others",
             )
     if form == "csv":
-        _write_csv(Path(folder) / f"{video_id}.csv", video)
+        write_feature_csv(Path(folder) / f"{video.video_id}.csv", video.rows, video.logits, video.features)
         return
     heads = {head: getattr(video, head) for head in HEADS if getattr(video, head) is not None}
     table = pa.table(
@@ -86,40 +89,23 @@ def write_features(folder: str | Path, video: VideoFeatures, made_by: dict, form
             "entity_id": pa.array(video.rows["entity_id"].to_numpy(), pa.string()).dictionary_encode(),
             "frame_timestamp": pa.array(video.rows["frame_timestamp"].to_numpy(), pa.string()),
             "label_id": pa.array(video.rows["label_id"].to_numpy(), pa.int8()),
-            **{head: _fixed_lists(values.astype(np.float32)) for head, values in heads.items()},
-            "features": _fixed_lists(video.features),
-        },
-        metadata={"made_by": json.dumps(made_by, sort_keys=True)},
+            **{head: fixed_lists(values.astype(np.float32)) for head, values in heads.items()},
+            "features": fixed_lists(video.features),
+        }
     )
     with (
-        atomic_write(Path(folder) / f"{video_id}.arrow") as temporary,
+        atomic_write(Path(folder) / f"{video.video_id}.arrow") as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.ipc.new_file(file, table.schema) as writer,
     ):
         writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
 
 
-def is_written(folder: str | Path, rows: pd.DataFrame, made_by: dict, form: str = "arrow") -> bool:
-    """Whether a video's features are complete, for exactly these rows and made by the same weights and settings.
-
-    The CSV form does not say what made it: there only the number of rows is compared.
-    """
-    path = Path(folder) / f"{rows['video_id'].iloc[0]}.{form}"
-    if not path.is_file():
-        return False
-    if form == "csv":
-        with path.open(encoding="utf-8") as file:
-            return sum(1 for _ in file) == len(rows)
-    table = _open(path)
-    stored = (table.schema.metadata or {}).get(b"made_by", b"").decode()
-    keys = ("entity_id", "frame_timestamp", "label_id")
-    return stored == json.dumps(made_by, sort_keys=True) and all(
-        table[name].to_pylist() == rows[name].tolist() for name in keys
-    )
-
-
 class FeatureStore:
     """The features of a split, opened without reading them.
+
+    Where STE_forward.py wrote the folder, the videos are those of the annotations that it was last run with, whatever
+    others the folder holds; otherwise they are all that it holds.
 
     Args:
         folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory); or a
@@ -134,24 +120,24 @@ class FeatureStore:
         labels: (row,) int64, 1 where the face is heard speaking.
         logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
         feature_size: numbers in a feature vector.
-        made_by: video id -> what made its features, as JSON text; empty for the CSV form.
+        encoder: what made the features (weights by their SHA-256, clip length, ...); empty where there is no record.
 
     Raises:
-        UserError: the folder is absent or empty, a file is damaged, unsorted or of another feature size, or a logit is
-            not a finite number (for features `gather` finds it).
+        UserError: the folder is absent, empty or not finished, a file is damaged, unsorted or of another feature size,
+            a logit is not a finite number (for features `gather` finds it), a video has two files, or several weights
+            or settings were used.
     """
 
     def __init__(self, folder: str | Path):
         source = Path(folder)
         folder, pattern = (source, "*") if source.is_dir() else (source.parent, source.name)
-        there = ([path for path in finished_files(folder, f".{form}") if path.match(pattern)] for form in FORMATS)
-        paths = next(filter(None, there), None)
-        if paths is None:
+        self.folder = folder
+        paths = self._find(pattern)
+        if not paths:
             raise UserError(
                 f"no features {source}: expected a folder of <video_id>.arrow (or .csv) files or a pattern of such "
                 "files; run STE_forward.py first"
             )
-        self.folder = folder
         tables = [_open(path) for path in paths]
         sizes = {table.schema.field("features").type.list_size for table in tables}
         if len(sizes) > 1:
@@ -160,8 +146,6 @@ class FeatureStore:
         lengths = [table.num_rows for table in tables]
         ends = np.cumsum(lengths).tolist()
         self.videos = {p.stem: slice(end - n, end) for p, n, end in zip(paths, lengths, ends, strict=True)}
-        metadata = [table.schema.metadata or {} for table in tables]
-        self.made_by = {p.stem: m.get(b"made_by", b"").decode() for p, m in zip(paths, metadata, strict=True)}
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])
         label_ids = np.concatenate([table["label_id"].to_numpy() for table in tables])
@@ -210,6 +194,49 @@ class FeatureStore:
 
         ava.check_finite(values, name, "the weights were those of a training that diverged; forward with others")
 
+    def sources(self, video_id: str) -> Files:
+        """The features of a video, as something that scores are made of."""
+        return Files(self.folder, [self._paths[video_id].name], video_id)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all features."""
+        sums = {video_id: checksums(self.sources(video_id)) for video_id in self.videos}
+        return digest_of(sums, [sum_ for one in sums.values() for sum_ in one.values()])
+
+    def _find(self, pattern: str) -> list[Path]:
+        """The files to read, in order of video id, checked against the records that STE_forward.py left."""
+        videos = declared(self.folder, STEP)
+        self.encoder: dict[str, Any] = {}
+        if videos is None:
+            paths = [
+                path for form in FORMATS for path in finished_files(self.folder, f".{form}") if path.match(pattern)
+            ]
+            self._paths = {path.stem: path for path in sorted(paths)}
+            if len(self._paths) < len(paths):
+                twice = next(path for path in sorted(paths) if self._paths[path.stem] != path)
+                raise UserError(f"{twice} and {self._paths[twice.stem]} are features of one video: remove one of them")
+            return list(self._paths.values())
+        self._paths, encoders = {}, {}
+        for video_id in videos:
+            record = read_record(self.folder, video_id)
+            names = list(record["outputs"]) if record else []
+            if not names:
+                raise UserError(
+                    f"no features of video {video_id} in {self.folder}: run STE_forward.py again, to its end"
+                )
+            check_outputs(self.folder, video_id, names)
+            self._paths[video_id] = self.folder / names[0]
+            encoders[video_id] = {key: record["made_of"].get(key) for key in ENCODER_KEYS}
+        for video_id, encoder in encoders.items():
+            self.encoder = self.encoder or encoder
+            for key in ENCODER_KEYS:
+                if encoder[key] != self.encoder[key]:
+                    raise UserError(
+                        f"{self.folder} mixes features of two encoders: {key} is {self.encoder[key]} for video "
+                        f"{videos[0]} and {encoder[key]} for video {video_id}; run STE_forward.py again, to its end"
+                    )
+        return [path for path in self._paths.values() if path.match(pattern)]
+
     def _group(self, tables: list[pa.Table], video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""
         entity = pd.factorize(self.entity_ids)[0].astype(np.int64)
@@ -232,7 +259,7 @@ class FeatureStore:
 
 
 def _open(path: Path) -> pa.Table:
-    return _read_csv(path) if path.suffix == ".csv" else open_arrow(path, COLUMNS, REMEDY, OPTIONAL)
+    return read_feature_csv(path) if path.suffix == ".csv" else open_arrow(path, COLUMNS, REMEDY, OPTIONAL)
 
 
 def _text(columns: list[pa.ChunkedArray]) -> np.ndarray:
@@ -244,64 +271,3 @@ def _matrix(chunk: pa.FixedSizeListArray) -> np.ndarray:
     """A view of a fixed-size list chunk as (row, column), without copying."""
     width = chunk.type.list_size
     return chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
-
-
-def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
-
-
-def _write_csv(path: Path, video: VideoFeatures) -> None:
-    """The published form: video_id, timestamp, entity_id, label, logit 0, logit 1, "[feature, ...]"; no header."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        keys = video.rows[["video_id", "frame_timestamp", "entity_id"]].itertuples(index=False)
-        labels = (video.rows["label_id"] == ava.SPEAKING_ID).astype(float)
-        for key, label, logits, features in zip(
-            keys, labels, video.logits.tolist(), video.features.tolist(), strict=True
-        ):
-            writer.writerow([*key, label, *logits, str(features)])
-
-
-def _read_csv(path: Path) -> pa.Table:
-    """A file in the published form, read whole: its vectors become float32 in memory."""
-    keys, logits, features = [], [], []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            for line in reader:
-                video, timestamp, entity, label, *pair, vector = line
-                as_number(timestamp)
-                keys.append((entity, timestamp, as_number(label)))  # published: 0.0 and 1.0
-                logits.append([as_number(text) for text in pair])
-                features.append(_vector(vector))
-                if (
-                    len(pair) != 2
-                    or features[-1].shape != (len(features[0]),)
-                    or keys[-1][2] not in ava.LABEL_IDS.values()
-                ):
-                    raise ValueError("fields or numbers are missing, or there are too many")
-                if video != path.stem:
-                    raise ValueError(f"video {video!r}, and the file is named after {path.stem!r}")
-        except (ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
-            raise UserError(
-                f"{path}, line {reader.line_num}: {error}; expected video_id, timestamp, entity_id, label, two logits "
-                'and a vector "[...]" as long as that of the first line, without header'
-            ) from error
-    if not keys:
-        raise UserError(f"{path} has no rows; {REMEDY}")
-    order = sorted(range(len(keys)), key=lambda row: (keys[row][0], float(keys[row][1])))
-    entity, timestamp, label = zip(*(keys[row] for row in order), strict=True)
-    return pa.table(
-        {
-            "entity_id": pa.array(entity, pa.string()),
-            "frame_timestamp": pa.array(timestamp, pa.string()),
-            "label_id": pa.array(label, pa.int8()),
-            "logits": _fixed_lists(np.array(logits, np.float32)[order]),
-            "features": _fixed_lists(np.stack(features)[order]),
-        }
-    )
-
-
-def _vector(text: str) -> np.ndarray:
-    """A list of numbers as text, or of NumPy's: under NumPy 2 the published code writes "[np.float32(0.5), ...]"."""
-    return np.array(json.loads(NUMPY_NUMBER.sub(r"\1", text)), np.float32)

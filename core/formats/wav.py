@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import scipy.io.wavfile
 
+from core.clip_utils import GRID_FPS
 from core.formats import ava
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write, first_existing
+from core.runtime.provenance import check_outputs
 
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
+# Encoders drop up to some tens of milliseconds at a video's end; beyond this the audio is truncated.
+MISSING_END_S = 1.0
 
 
 def read_wav(path: str | Path) -> np.ndarray:
@@ -86,8 +90,8 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
         audio_dir: `audio_dir/<split>`: `<entity_id>.wav`, or `<video_id>/<entity_id>.wav` as TalkNet and others cut.
 
     Raises:
-        UserError: the folder or a wav is absent, or a wav begins after the first row in use; the message names the
-            first such entity and its video.
+        UserError: the folder or a wav is absent or changed since it was cut, or a wav begins after the first row in use
+            or ends before the last; the message names the first such entity and its video.
     """
     if not audio_dir.is_dir():
         raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
@@ -103,6 +107,10 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
             f"{videos[missing[0]]}; run data/extract_audio_tracks.py and data/slice_audio_tracks.py, or remove the "
             "video from the csv"
         )
+    ours = {
+        video: check_outputs(audio_dir, video, [str(paths[entity].relative_to(audio_dir)) for entity in entities])
+        for video, entities in videos.groupby(videos, sort=False).groups.items()
+    }
     whole, audible = _spans(rows), _spans(rows[rows["label_id"] != ava.NOT_AUDIBLE_ID])
     audio = []
     for entity, (first, last) in _spans(rows[used]).items():
@@ -115,6 +123,12 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
                 f"{path} begins {(origin - first) / SAMPLE_RATE:.2f} s after the first row of its entity: it was cut "
                 "without SPEAKING_NOT_AUDIBLE rows, as the published preparation does; cut it with "
                 "data/slice_audio_tracks.py"
+            )
+        lacking_s = (last - origin - len(read_wav(path))) / SAMPLE_RATE
+        if lacking_s > (1 / GRID_FPS if ours[videos[entity]] is None else MISSING_END_S):
+            raise UserError(
+                f"{path} is {lacking_s:.2f} s shorter than the rows of its entity, so what was heard when is not known; "
+                "cut it with data/slice_audio_tracks.py by the csv that is used here"
             )
         audio.append(EntityAudio(path, first - origin, last - origin))
     return audio

@@ -9,6 +9,7 @@ from core.clip_utils import run_lengths
 from core.formats import ava
 from core.formats.crop_store import Crops
 from core.formats.wav import entity_audio
+from core.runtime.provenance import Files, digest_of, recorded
 
 
 class AnnotatedTracks:
@@ -39,7 +40,8 @@ class AnnotatedTracks:
     ):
         self.crops = Crops(crops_dir, rows, rows_without_crops)
         there = self.crops.there
-        self._audio = entity_audio(rows, there, Path(audio_dir))
+        self.audio_dir = Path(audio_dir)
+        self._audio = entity_audio(rows, there, self.audio_dir)
         speaking = rows["label_id"] == ava.SPEAKING_ID
         anybody = speaking.groupby([rows["video_id"], rows["time_s"]]).transform("any")
         self.audio_labels = anybody[there].to_numpy(np.int64)
@@ -48,6 +50,29 @@ class AnnotatedTracks:
         self.time_s = self.rows["time_s"].to_numpy()
         self.labels = speaking[there].to_numpy(np.int64)
         self.starts, self.lengths = run_lengths(self.entity)
+
+    def sources(self) -> dict[str, dict[str, str | Files]]:
+        """Video id -> what its features are made of, beside the encoder: rows, crops and audio."""
+        sources = {}
+        for start, length in zip(*run_lengths(self.video), strict=True):
+            rows, video_id = slice(start, start + length), self.video[start]
+            tracks = [self._audio[track] for track in np.flatnonzero(self.video[self.starts] == video_id)]
+            sources[video_id] = {
+                "rows": ava.digest(self.rows[rows], ["entity_id", "frame_timestamp", "label_id"]),
+                "crops": self.crops.sources(rows),
+                "audio": Files(self.audio_dir, [str(a.path.relative_to(self.audio_dir)) for a in tracks], video_id),
+                "samples": [[track.begin, track.end] for track in tracks],
+            }
+        return sources
+
+    def made_of(self) -> dict[str, str | None]:
+        """What a training on these tracks depends on, by SHA-256; None for crops or audio without records."""
+        sources = self.sources().values()
+        return {
+            "rows": digest_of([source["rows"] for source in sources]),
+            "crops": recorded(source["crops"] for source in sources),
+            "audio": recorded(source["audio"] for source in sources),
+        }
 
     def audio(self, track: int) -> np.ndarray:
         """(sample,) int16 at 16 kHz, from the track's first timestamp to its last; memory-mapped."""

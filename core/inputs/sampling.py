@@ -16,8 +16,9 @@ LEAST_SHARE = 0.5  # a track never loses more than half of its frames to a short
 class Batches(ABC):
     """What a training is fed from: the keys of an epoch's batches, in the share of one process.
 
-    Process r of n has the items r, r + n, ... of each global batch, and there are no batches that have fewer items
-    than there are processes.
+    Process r of n has the items r, r + n, ... of each global batch. In training there are no batches that have fewer
+    items than there are processes, since each must take part in each step; a validation has all items, and no process
+    is given a batch without any.
 
     Args:
         seed: of the order.
@@ -44,20 +45,21 @@ class Batches(ABC):
 
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         for batch in self._global_batches():
-            yield [(self.epoch, *key) for key in batch[self.rank :: self.world_size]]
+            if mine := batch[self.rank :: self.world_size]:
+                yield [(self.epoch, *key) for key in mine]
 
 
 class ShuffledBatches(Batches):
     """All numbers below `items`, in an order drawn anew each epoch, in batches; sizes are in items.
 
     A global batch is the same for any number of processes. A last batch too small to give every process an item is
-    left out.
+    left out of shuffled ones.
 
     Args:
         items: how many items an epoch has.
         batch_size: items of a global batch.
         seed, rank, world_size: as `Batches`.
-        shuffle: False keeps the order of the numbers.
+        shuffle: False, for validation, keeps the order of the numbers, and all of them.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class ShuffledBatches(Batches):
 
     def global_sizes(self) -> list[int]:
         sizes = [self.batch_size] * (self.items // self.batch_size) + [self.items % self.batch_size]
-        return [size for size in sizes if size >= self.world_size]
+        return [size for size in sizes if size >= (self.world_size if self.shuffle else 1)]
 
     def _global_batches(self) -> Iterator[list[tuple[int]]]:
         order = np.arange(self.items)
@@ -130,9 +132,7 @@ class EqualLengthBatches(TrackBatches):
 
 
 class WholeTracks(TrackBatches):
-    """Every track once, whole and in order, one at a time in each process.
-
-    The last tracks are left out where they are too few to give every process one, as in `ShuffledBatches`.
+    """Every track once, whole and in order, one at a time in each process; for validation.
 
     Args:
         lengths: (track,) int, frames of each track.
@@ -145,8 +145,8 @@ class WholeTracks(TrackBatches):
 
     def _global_batches(self) -> Iterator[list[tuple[int, int]]]:
         keys = enumerate(self.lengths.tolist())
-        for _ in range(len(self.lengths) // self.world_size):
-            yield list(itertools.islice(keys, self.world_size))
+        while batch := list(itertools.islice(keys, self.world_size)):
+            yield batch
 
 
 def row_batches(lengths: np.ndarray, rows: int, at_most: int = 1024) -> Iterator[list[Key]]:

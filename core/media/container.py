@@ -18,7 +18,6 @@ from av.stream import Stream
 
 from core.runtime.errors import MediaError
 
-VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 AVI = "avi"  # FFmpeg's name
 DECLARE_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header has it; of others it is estimated
 REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
@@ -261,19 +260,6 @@ class MediaFile:
 
     def _seconds(self, tick: int | None, stream: Stream) -> float | None:
         return None if tick is None else float(tick * stream.time_base) - self.start_s
-
-
-def find_video(folder: str | Path, video_id: str) -> Path:
-    """The file `<video_id>.<extension>` of a folder.
-
-    Raises:
-        MediaError: there is none.
-    """
-    for extension in VIDEO_EXTENSIONS:
-        path = Path(folder) / f"{video_id}{extension}"
-        if path.is_file():
-            return path
-    raise MediaError(f"no video {video_id} in {folder}: expected {video_id}{{{','.join(VIDEO_EXTENSIONS)}}}")
 
 
 def _open(path: Path) -> av.container.InputContainer:

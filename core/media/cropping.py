@@ -13,11 +13,11 @@ import pandas as pd
 from core.boxes import pixel_edges
 from core.clip_utils import FACE_SIZE
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, CROP_SUFFIX, resize, write_packed
+from core.formats.crop_store import CROP_SIZE, crop_path, resize, write_packed
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError
-from core.runtime.files import atomic_write, first_existing
+from core.runtime.files import atomic_write
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
@@ -52,12 +52,10 @@ def extract_crops(
     crops = cut_crops(media, rows, size)
     if layout == "folders":
         for row, jpeg in crops:
-            entity = rows["entity_id"].iloc[row]
-            folder = first_existing(Path(out) / video_id / entity, Path(out) / entity)
-            with atomic_write(folder / (rows["frame_timestamp"].iloc[row] + CROP_SUFFIX), sync=False) as temporary:
+            with atomic_write(Path(out) / crop_path(Path(out), rows.iloc[row]), sync=False) as temporary:
                 temporary.write_bytes(jpeg)
     else:
-        write_packed(Path(out) / f"{video_id}.arrow", rows, crops, size)
+        write_packed(Path(out) / f"{video_id}.arrow", rows, crops)
 
 
 def cut_crops(media: MediaFile, rows: pd.DataFrame, size: int) -> Iterator[tuple[int, bytes]]:

@@ -1,78 +1,313 @@
-"""What a folder's outputs were made of, so that what is done is not done again and nothing old is taken for new."""
+"""What outputs were made of: what is done is not done again, what is outdated is made anew, what is foreign stays.
+
+A step keeps one record for each item (a video, mostly) in its output folder, `.made/<item>.json`: the step, what it
+made the outputs of, and the outputs, all by the SHA-256 of their contents. Sizes and times are kept beside each
+checksum; only where they differ is a file read again. Files without a record are not the step's: it neither replaces
+nor deletes them.
+"""
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Self
 
-from core.runtime.files import write_json
+from core.runtime.errors import UserError
+from core.runtime.files import fingerprint, write_json
 
-NAME = ".finished.json"
+FOLDER = ".made"
+State = list[int]  # size in bytes, times of change of contents and of the file's entry in ns
 
 
-class Finished:
-    """What is known of a folder's outputs, kept in a file beside them.
+@dataclass(frozen=True)
+class Files:
+    """Files that something is made of: their contents count, and their names below a folder where there are several.
+
+    Args:
+        folder: the names are relative to it.
+        names: of the files, at least one.
+        item: the item of the step that wrote them, whose record holds their checksums; None where they are read.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    item: str | None = None
+
+    @classmethod
+    def one(cls, path: str | Path) -> Self:
+        """A single file."""
+        return cls(Path(path).parent, [Path(path).name])
+
+
+class Record:
+    """What the outputs of one item were made of, and what they have to be made of now.
 
     Args:
         folder: of the outputs.
-        made_of: the source's state and the settings, now; plain values.
+        item: names the record; a file's name without its ending, or alike.
+        step: the step's name, for messages as well. Raise its version where its outputs change for the same inputs.
+        version: see `step`.
+        made_of: everything that the outputs depend on: plain values, and `Files`.
 
     Attributes:
-        path: the file.
-        fault: what was wrong with the source when the outputs were made; None where nothing was.
-        impossible: name of an output that could not be made of it -> why.
+        path: of the record.
+        notes: what else is to be known of the outputs; plain values, kept with them.
+
+    Raises:
+        UserError: the record cannot be read, or is that of another step.
     """
 
-    def __init__(self, folder: Path, made_of: Mapping):
-        self.path, self.made_of = folder / NAME, json.loads(json.dumps(made_of))
-        self.fault: str | None = None
-        self.impossible: dict[str, str] = {}
-        self._done: set[str] = set()
-        self._begun: set[str] = set()
-        self._outdated: set[str] = set()
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            before = json.loads(self.path.read_text(encoding="utf-8"))
-            if before["made_of"] == self.made_of:
-                done, begun, impossible = set(before["done"]), set(before["begun"]), dict(before["impossible"])
-                self._done, self._begun, self.impossible, self.fault = done, begun, impossible, before["fault"]
-            else:
-                self._outdated = {*before["done"], *before["begun"]}
+    def __init__(self, folder: str | Path, item: str, step: str, made_of: Mapping[str, Any], *, version: int = 1):
+        self.folder, self.step, self.version, self.made_of = Path(folder), step, version, made_of
+        self.path = record_path(folder, item)
+        before = read_record(folder, item) or {"step": step, "version": None, "made_of": {}, "outputs": {}, "begun": []}
+        if before["step"] != step:
+            raise UserError(
+                f"{folder} holds the {before['step']} of {item}: choose another folder for its {step}, so that neither "
+                "is taken for the other"
+            )
+        self._before = before
+        self._now: dict[str, Any] | None = None
+        self.notes: dict[str, Any] = dict(before.get("notes", {})) if not self.differences() else {}
 
-    def has(self, files: Collection[Path]) -> bool:
-        """Whether all these outputs are there, or known to be impossible."""
-        return all(file.name in self.impossible or (file.name in self._done and file.is_file()) for file in files)
+    @property
+    def written(self) -> set[str]:
+        """Names of the files that are the step's own."""
+        return {*self._before["outputs"], *self._before["begun"]}
 
-    def faults(self, files: Collection[Path]) -> list[str]:
-        """What was wrong with the source, and why some of these outputs are not there; each reason once."""
-        reasons = [self.fault] if self.fault else []
-        return list(dict.fromkeys([*reasons, *(self.impossible[f.name] for f in files if f.name in self.impossible)]))
+    def differences(self) -> list[str]:
+        """The names of what the outputs were made of that is not the same now; all, where there was no record."""
+        then, now = self._before["made_of"], self._fingerprints()
+        different = [name for name in {**then, **now} if _digest(then.get(name)) != _digest(now.get(name))]
+        return different or ["version"] * (self._before["version"] != self.version)
 
-    def begin(self, files: Collection[Path]) -> None:
-        """Get ready for writing outputs: remove those of other settings, or of another state of the source.
-
-        From here on, whatever interrupts the writing, no output is taken for one of other settings.
-        """
-        for name in self._outdated:
-            (self.path.parent / Path(name).name).unlink(missing_ok=True)
-        self._outdated = set()
-        self._begun |= {file.name for file in files}
-        self._write()
-
-    def end(self, files: Collection[Path], fault: str | None, impossible: Mapping[str, str]) -> None:
-        """Remember these outputs.
+    def missing(self, outputs: Iterable[str]) -> list[str]:
+        """Which of these outputs are not there as they were written, or would be made otherwise now.
 
         Args:
-            files: all that were asked for.
-            fault: what is wrong with the source, where something is.
-            impossible: name of an output that could not be made -> why.
-        """
-        names = {file.name for file in files}
-        kept = {name: reason for name, reason in self.impossible.items() if name not in names}
-        self.fault, self.impossible = fault, kept | dict(impossible)
-        self._done |= names - set(self.impossible)
-        self._begun -= names
-        self._write()
+            outputs: names below the folder.
 
-    def _write(self) -> None:
-        state = {"made_of": self.made_of, "done": sorted(self._done), "begun": sorted(self._begun)}
-        write_json(self.path, state | {"impossible": self.impossible, "fault": self.fault})
+        Raises:
+            UserError: a file of that name is there, and this step did not write it.
+        """
+        outputs, known = list(outputs), self._before["outputs"]
+        self._refuse_foreign(outputs)
+        if self.differences():
+            return outputs
+        checked = {name: _checked(self.folder / name, known[name]) for name in outputs if name in known}
+        there = {name: state for name, state in checked.items() if state is not None}
+        if self._before["version"] is not None:
+            _refresh(self.path, self._before, {"made_of": self._fingerprints(), "outputs": known | there})
+        return [name for name in outputs if name not in there]
+
+    @contextlib.contextmanager
+    def making(self, outputs: Iterable[str]) -> Iterator[None]:
+        """Write outputs in the block; afterwards the record holds those that are there.
+
+        Outputs that were made otherwise are removed first, and whatever interrupts the block, nothing is taken for
+        finished.
+
+        Args:
+            outputs: names below the folder.
+
+        Raises:
+            UserError: a file of that name is there, and this step did not write it.
+        """
+        outputs = list(outputs)
+        kept = {} if self.differences() else dict(self._before["outputs"])
+        mine = self.written
+        self._refuse_foreign(outputs)
+        kept = {name: state for name, state in kept.items() if name not in outputs}
+        self._write(kept, sorted({*mine - set(kept), *outputs}))
+        for name in mine - set(kept):
+            (self.folder / name).unlink(missing_ok=True)
+        yield
+        written = [name for name in outputs if (self.folder / name).is_file()]
+        self._write(kept | {name: _observed(self.folder / name) for name in written}, [])
+
+    def _refuse_foreign(self, outputs: Iterable[str]) -> None:
+        for name in outputs:
+            if name not in self.written and (self.folder / name).exists():
+                raise UserError(
+                    f"{self.folder / name} is there, but {self.path} does not list it among the {self.step} that was "
+                    "written: move it away, or choose another folder to write to"
+                )
+
+    def _fingerprints(self) -> dict[str, Any]:
+        if self._now is None:
+            then = self._before["made_of"]
+            self._now = {name: _resolved(value, then.get(name)) for name, value in self.made_of.items()}
+        return self._now
+
+    def _write(self, outputs: Mapping[str, list], begun: list[str]) -> None:
+        self._before = {
+            "step": self.step,
+            "version": self.version,
+            "made_of": self._fingerprints(),
+            "outputs": dict(outputs),
+            "begun": begun,
+            "notes": self.notes,
+        }
+        write_json(self.path, self._before)
+
+
+def record_path(folder: str | Path, item: str) -> Path:
+    """Where the record of an item is kept."""
+    return Path(folder) / FOLDER / f"{item}.json"
+
+
+def read_record(folder: str | Path, item: str) -> dict[str, Any] | None:
+    """The record of an item: step, version, made_of, outputs, begun, notes; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = record_path(folder, item)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        shapes = {"step": str, "version": int, "made_of": dict, "outputs": dict, "begun": list, "notes": dict}
+        if not all(isinstance(record[key], shape) for key, shape in shapes.items()):
+            raise ValueError("not a record")
+        names = [PurePath(name) for name in (*record["outputs"], *record["begun"])]
+        if any(name.is_absolute() or ".." in name.parts for name in names):
+            raise ValueError("outputs outside its folder")
+        return record
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}, the record of what the outputs of {item} were made of, cannot be read ({error}): delete it "
+            f"together with these outputs in {folder}, and run the step that writes them again"
+        ) from error
+
+
+def checksums(files: Files) -> dict[str, str]:
+    """SHA-256 by name; from the record of the step that wrote the files where they are as it left them."""
+    record = (read_record(files.folder, files.item) if files.item is not None else None) or {"outputs": {}}
+    sums = {}
+    for name in files.names:
+        path = files.folder / name
+        known = record["outputs"].get(name)
+        sums[name] = known[0] if known and known[1:] == _state(path) else fingerprint(path)
+    return sums
+
+
+def recorded(sources: Iterable[Files]) -> str | None:
+    """SHA-256 of many files, from the records of the steps that wrote them; None where one has no record.
+
+    For what is too large to be read for it, as the crops of a training are.
+    """
+    sums = []
+    for files in sources:
+        if files.item is None or read_record(files.folder, files.item) is None:
+            return None
+        sums += checksums(files).items()
+    return digest_of(*zip(*sums, strict=True))
+
+
+def check_outputs(folder: str | Path, item: str, names: Iterable[str]) -> dict[str, Any] | None:
+    """The record of an item, after a check that outputs are as the step wrote them; None where there is no record.
+
+    Raises:
+        UserError: the step was interrupted, or an output is absent or not what was written.
+    """
+    record = read_record(folder, item)
+    if record is None:
+        return None
+    checked = {}
+    for name in names:
+        path, known = Path(folder) / name, record["outputs"].get(name)
+        if known is None or record["begun"]:
+            raise UserError(f"{path} is not finished ({record['step']} of {item}): run the step that writes it again")
+        checked[name] = _checked(path, known)
+        if checked[name] is None:
+            raise UserError(
+                f"{path} is not the file that was written (its SHA-256 was {known[0][:12]}…): it is absent or damaged; "
+                "run the step that writes it again"
+            )
+    _refresh(record_path(folder, item), record, {"outputs": record["outputs"] | checked})
+    return record
+
+
+def declare(folder: str | Path, step: str, items: Iterable[str]) -> None:
+    """Say which items make up a folder now: what others are there besides is no longer part of it."""
+    if declared(folder, step) != sorted(items):
+        write_json(Path(folder) / FOLDER / f".{step}.json", sorted(items))
+
+
+def declared(folder: str | Path, step: str) -> list[str] | None:
+    """The items that make up a folder, sorted; None where nobody said.
+
+    Raises:
+        UserError: the list is damaged.
+    """
+    path = Path(folder) / FOLDER / f".{step}.json"
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ValueError("not a list of names")
+        return items
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): run the step that writes {folder} again") from error
+
+
+def digest_of(*texts: Iterable[object]) -> str:
+    """SHA-256 of some columns of text, row by row; of a table that something is made of."""
+    digest = hashlib.sha256()
+    for row in zip(*texts, strict=True):
+        digest.update("\0".join(map(str, row)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _resolved(value: Any, before: Any) -> Any:
+    """A value as the record keeps it; files by their checksum, which is that of `before` where they are unchanged."""
+    if not isinstance(value, Files):
+        return json.loads(json.dumps(value))
+    states = {name: _state(value.folder / name) for name in value.names}
+    if isinstance(before, dict) and before.get("files") == states and None not in states.values():
+        return before
+    if None in states.values():
+        return {"sha256": None, "files": states}
+    sums = checksums(value)
+    if len(sums) == 1:
+        return {"sha256": next(iter(sums.values())), "files": states}
+    return {"sha256": digest_of(sorted(sums), [sums[name] for name in sorted(sums)]), "files": states}
+
+
+def _digest(value: Any) -> Any:
+    return value["sha256"] if isinstance(value, dict) and set(value) == {"sha256", "files"} else value
+
+
+def _refresh(path: Path, record: dict[str, Any], now: Mapping[str, Any]) -> None:
+    """Keep new times of unchanged files, as of a copied folder, so that they are not read each time."""
+    if any(record[key] != value for key, value in now.items()):
+        record.update(now)
+        with contextlib.suppress(OSError, UserError):  # a folder that may only be read
+            write_json(path, record)
+
+
+def _state(path: Path) -> State | None:
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def _observed(path: Path) -> list:
+    """[SHA-256, size, times] of an output."""
+    return [fingerprint(path), *_state(path)]
+
+
+def _checked(path: Path, known: list) -> list | None:
+    """What is known of an output, with the times it has now; None where it is absent or changed."""
+    state = _state(path)
+    if state == known[1:]:
+        return known
+    if state is None or state[0] != known[1] or fingerprint(path) != known[0]:
+        return None
+    return [known[0], *state]

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +25,8 @@ from core.runtime.files import atomic_write, make_folder, read_json, write_json
 SETTINGS = "settings.json"
 STATE = "last.pt"
 STATE_REMEDY = "restore it, or delete it and start anew without --resume"
-# Settings that a resumed run may change: they alter no step.
-MAY_CHANGE = (".epochs", ".threads", ".tb_logdir")
+# Settings that a resumed run may change: they alter no step, or say where things are ("made_of" says what they are).
+MAY_CHANGE = re.compile(r".*\.(epochs|threads|tb_logdir)|\w+_inputs\..*")
 
 
 def has_state(folder: Path) -> bool:
@@ -52,14 +53,11 @@ class Run:
         if resume:
             if not (self.folder / SETTINGS).is_file():
                 raise UserError(f"--resume: {self.folder} holds no run; start one without --resume")
-            then, now = _flat(_read_settings(self.folder)), _flat(json.loads(json.dumps(settings)))
-            differing = [
-                f"  - {key}: {then.get(key)!r} then, {now.get(key)!r} now"
-                for key in sorted(then.keys() | now.keys())
-                if then.get(key) != now.get(key) and not key.endswith(MAY_CHANGE)
-            ]
-            if differing:
+            then = _read_settings(self.folder)
+            if differing := _differences(then, settings):
                 raise UserError(f"--resume: {self.folder} was made with other settings:\n" + "\n".join(differing))
+            if then != json.loads(json.dumps(settings)):
+                write_json(self.folder / SETTINGS, settings)
         else:
             if has_state(self.folder):
                 raise UserError(f"{self.folder} holds a run: give another --name, or --resume to go on with it")
@@ -67,8 +65,22 @@ class Run:
             self.log.unlink(missing_ok=True)
 
     @classmethod
-    def open(cls, folder: str | Path, settings: Mapping[str, Any], resume: bool, accelerator: Accelerator) -> Self:
+    def open(
+        cls,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        resume: bool,
+        accelerator: Accelerator,
+        *,
+        update: bool = False,
+    ) -> Self:
         """The run, opened by every process of a training: the main one makes it, the others wait for that.
+
+        Args:
+            folder, settings, resume: as `Run`.
+            accelerator: of the training.
+            update: go on with the run in the folder where it was made with the same settings, for as many epochs at
+                most; otherwise remove it and begin anew.
 
         Raises:
             UserError: as `Run`.
@@ -77,7 +89,7 @@ class Run:
             accelerator.wait_for_everyone()
             return cls(folder, settings, resume=True)
         try:
-            return cls(folder, settings, resume)
+            return cls(folder, settings, _keep_or_remove(Path(folder), settings) if update else resume)
         finally:
             accelerator.wait_for_everyone()
 
@@ -213,8 +225,61 @@ def find_checkpoint(weights: str | Path, models_out: str | Path, stage: str) -> 
     return newest / "best.pth"
 
 
+def check_trained_with(weights: Path, stage: str, now: Mapping[str, Any]) -> str | None:
+    """Check that weights are used as their run trained them; returns a note where no run's settings lie beside them.
+
+    Args:
+        weights: a checkpoint.
+        stage: "STE" or "ASC".
+        now: settings as now used, named as in settings.json, a dot between a dictionary and its key.
+
+    Raises:
+        UserError: some differ.
+    """
+    then = _flat(_read_settings(weights.parent)) if (weights.parent / SETTINGS).is_file() else {}
+    if not any(key.startswith(f"{stage}_optimization_params.") for key in then):
+        return f"note: no {SETTINGS} of a training beside {weights}: how it was trained is not known"
+    now = json.loads(json.dumps(now))
+    differing = [
+        f"  - {key}: {then[key]!r} in training, {value!r} now"
+        for key, value in now.items()
+        if key in then and then[key] != value
+    ]
+    if differing:
+        raise UserError(
+            f"{weights} was trained with other settings ({weights.parent / SETTINGS}); use those, or other weights:\n"
+            + "\n".join(differing)
+        )
+    return None
+
+
 def _read_settings(folder: Path) -> dict[str, Any]:
     return read_json(folder / SETTINGS, f"restore it, or move {folder} away")
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of a run's settings is not the same now, a line each, but for what alters no step."""
+    then, now = _flat(then), _flat(json.loads(json.dumps(now)))
+    return [
+        f"  - {key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key) and not MAY_CHANGE.fullmatch(key)
+    ]
+
+
+def _keep_or_remove(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder holds a run that can be gone on with; one that cannot is removed, but for what others wrote."""
+    if not (folder / SETTINGS).is_file():
+        return False
+    then = _read_settings(folder)
+    epochs = {key: value for key, value in _flat(then).items() if key.endswith(".epochs")}
+    longer = any(value > _flat(settings).get(key, value) for key, value in epochs.items())
+    if not longer and not _differences(then, settings):
+        return True
+    for pattern in ("[0-9]*.pth", "best.pth", STATE, "log.csv", "events.out.tfevents.*", SETTINGS):
+        for path in folder.glob(pattern):
+            path.unlink()
+    return False
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
