@@ -73,8 +73,10 @@ def main(argv: list[str] | None = None) -> None:
 
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
-        made_of = {video_id: made_by | {"features": store.sources(video_id)} for video_id in store.videos}
-        records = {video_id: Record(folder, video_id, STEP, of) for video_id, of in made_of.items()}
+        records = {}
+        for video_id in store.videos:
+            features = {"features": store.sources(video_id), "left_out": store.left_out[video_id]}
+            records[video_id] = Record(folder, video_id, STEP, made_by | features)
         remaining = [video_id for video_id, record in records.items() if record.missing([f"{video_id}.csv"])]
         declare(folder, STEP, records)
         faces = sum(store.videos[video_id].stop - store.videos[video_id].start for video_id in remaining)

@@ -17,8 +17,9 @@ from core.evaluation.predictions import write_split
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
 from core.formats.ava import positions
-from core.formats.context_logits import COLUMNS, read_logits
+from core.formats.context_logits import COLUMNS, STEP, read_logits
 from core.runtime.errors import exits_cleanly
+from core.runtime.provenance import declared, recorded_left_out
 
 
 @exits_cleanly
@@ -37,12 +38,14 @@ def main(argv: list[str] | None = None) -> None:
         rows = ava.read_augmented(inputs[f"csv_{split}_full"])
         folder = Path(inputs["logits_out"]) / split
         logits = read_logits(folder)
+        left_out = sum(recorded_left_out(folder, declared(folder, STEP) or []).values())
+        rows = ava.without_left_out(rows, logits["entity_id"], logits["frame_timestamp"], left_out)
         order = positions(rows, logits["entity_id"], logits["frame_timestamp"], str(folder))
         scores = speaking_probability(
             logits[["logit0", "logit1"]].to_numpy()[order], rows["entity_id"].to_numpy(), window
         )
         made_of = {"logits": ava.digest(logits, COLUMNS), "median_window": window}
-        print(write_split(f"{inputs['predictions_out']}/{split}", "ASC", rows, scores, made_of))
+        print(write_split(f"{inputs['predictions_out']}/{split}", "ASC", rows, scores, made_of, left_out))
 
 
 if __name__ == "__main__":

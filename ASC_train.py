@@ -16,6 +16,7 @@ import torch
 
 from core import settings
 from core.dataset import ContextDataset
+from core.formats import ava
 from core.formats.feature_store import FeatureStore
 from core.inputs.sampling import ShuffledBatches
 from core.models import ASC_Net
@@ -74,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     train_set, val_set = contexts("train", random_speakers=True), contexts("val", random_speakers=False)
-    accelerator.print(f"{len(train_set):,} contexts an epoch, validation on {len(val_set):,}")
+    train_note, val_note = (ava.left_out_text(sum(store.left_out.values()), len(store)) for store in stores.values())
+    accelerator.print(f"{len(train_set):,} contexts an epoch{train_note}, validation on {len(val_set):,}{val_note}")
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
     # ------------------------------------------------------------ network, loss

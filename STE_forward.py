@@ -95,8 +95,7 @@ def main(argv: list[str] | None = None) -> None:
                     write_features(folder, video, form)
                 faces += len(video.rows)
         there = len(records) - len(missing)
-        left_out = f", {len(tracks.left_out):,} of {len(rows):,} left out without crops" if len(tracks.left_out) else ""
-        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{left_out}")
+        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{tracks.left_out_text()}")
 
 
 def clip_forward(

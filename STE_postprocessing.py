@@ -44,11 +44,13 @@ def main(argv: list[str] | None = None) -> None:
                 "have no audio head, and the csv form keeps the joint one alone; choose head 'av', or forward with "
                 "another backbone or format 'arrow'"
             )
+        left_out = sum(store.left_out.values())
+        rows = ava.without_left_out(rows, store.entity_ids, store.timestamps, left_out)
         logits = logits[positions(rows, store.entity_ids, store.timestamps, str(folder))]
         scores = speaking_probability(logits, rows["entity_id"].to_numpy(), params["median_window"])
         name = "STE" if params["head"] == "av" else f"STE_{params['head']}"
         made_of = {"features": store.fingerprint(), **params}
-        print(write_split(f"{inputs['predictions_out']}/{split}", name, rows, scores, made_of))
+        print(write_split(f"{inputs['predictions_out']}/{split}", name, rows, scores, made_of, left_out))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from accelerate import Accelerator
 from core import settings
 from core.dataset import ClipDataset
 from core.formats import ava
-from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
@@ -82,15 +81,6 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def left_out(train_set: AnnotatedTracks, val_set: AnnotatedTracks) -> str:
-    """How many rows without crops are left out, to be said with what is trained on; empty where none is."""
-    counts = [(len(data.left_out), len(data.left_out) + len(data.rows)) for data in (train_set, val_set)]
-    if not any(count for count, _ in counts):
-        return ""
-    train, val = (f"{count:,} of {rows:,}" for count, rows in counts)
-    return f"; left out without crops: {train} annotated faces in training, {val} in validation"
-
-
 def clip_training(
     inputs: Mapping[str, Any], params: Mapping[str, Any], accelerator: Accelerator, *, clip_length: int, full_val: bool
 ) -> Training:
@@ -114,8 +104,8 @@ def clip_training(
     train_items = len(train_set) * params["clips_per_entity"]
     val_items = len(val_set) * (1 if full_val else params["clips_per_entity"])
     accelerator.print(
-        f"{train_items:,} clips an epoch from {len(train_set):,} tracks, validation on {val_items:,} "
-        f"{'frames' if full_val else f'clips from {len(val_set):,} tracks'}{left_out(train_set, val_set)}"
+        f"{train_items:,} clips an epoch from {len(train_set):,} tracks{train_set.left_out_text()}, validation "
+        f"on {val_items:,} {'frames' if full_val else f'clips from {len(val_set):,} tracks'}{val_set.left_out_text()}"
     )
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
@@ -170,8 +160,8 @@ def track_training(inputs: Mapping[str, Any], params: Mapping[str, Any], acceler
     val_batches = WholeTracks(val_set.lengths, **share)
     accelerator.print(
         f"{sum(train_batches.global_sizes()):,} of {train_set.lengths.sum():,} frames an epoch in "
-        f"{len(train_batches):,} batches from {len(train_set):,} tracks, validation on {val_set.lengths.sum():,} "
-        f"frames of {len(val_set):,} tracks{left_out(train_set, val_set)}"
+        f"{len(train_batches):,} batches from {len(train_set):,} tracks{train_set.left_out_text()}, "
+        f"validation on {val_set.lengths.sum():,} frames of {len(val_set):,} tracks{val_set.left_out_text()}"
     )
 
     torch.manual_seed(params["seed"])

@@ -26,6 +26,7 @@ prediction file at the top level and those of every file in the list `files`:
                                               by_face_width is null when the size of the frames is not given
     ties                                      share of rows tied with a row of the other label, and the lowest and
                                               highest average precision over all orders of equal scores
+    left_out                                  annotated rows that the ground truth lacks, for want of crops
     notes                                     sentences, empty when there is nothing to add
 
 With --detected:
@@ -44,6 +45,7 @@ With --detected:
     ties                                      as above, of the ranking of all predictions
     at_other_times, of_other_videos           predictions that do not count
     missed_videos, other_videos               video ids without any prediction, and without ground truth
+    left_out                                  as above
     notes                                     sentences
 
 With --columbia (`columbia` in place of `groundtruth`):

@@ -285,7 +285,9 @@ def _run(changed: str) -> Callable[[Path], Path]:
         state = {"optimizer": training.optimizer.state_dict(), "scheduler": training.scheduler.state_dict()}
         weights = training.weights.state_dict()
         run.append_log(line)
-        run.save(1, weights, {"model": weights, **state, "epoch": 1, "best": 0.5, "line": line}, best=True)
+        run.save(
+            1, weights, {"model": weights, **state, "scaler": {}, "epoch": 1, "best": 0.5, "line": line}, best=True
+        )
         return run.folder / changed
 
     return make
@@ -316,10 +318,9 @@ def _stages(folder: Path) -> Path:
 
 
 def _read_stages(path: Path) -> object:
-    from scripts.run_pipeline import Done
+    from scripts.run_pipeline import Stages
 
-    done = Done(path)
-    return [entry["count"] / entry["seconds"] for entry in done.stages.values()]
+    return [entry["count"] / entry["seconds"] for entry in Stages(path).seconds.values()]
 
 
 def _synthetic(folder: Path) -> Path:

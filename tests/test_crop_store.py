@@ -160,8 +160,9 @@ def test_rows_without_crops_are_counted_or_left_out(folders, rows):
     assert [crops.jpeg(row) for row in range(len(kept))] == [jpeg_of(row) for row in kept]
     to_cut, names = rows_to_cut(rows, Record(folders, "v", STEP, {}), "folders")
     assert (to_cut.index.tolist(), len(names)) == ([10, 11, 12], 3)
-    with pytest.raises(UserError, match=r"no crops in .*\b1 rows"):
-        Crops(folders, rows[11:12].reset_index(drop=True), "leave_out")
+    both = pd.concat([rows, annotations({"w:1": ["0.04"]}, "w")], ignore_index=True)
+    with pytest.raises(UserError, match=r"no crops of 1 videos in .* w: "):
+        Crops(folders, both, "leave_out")
 
 
 # ---------------------------------------------------------------- finished work
@@ -200,7 +201,7 @@ def test_absent_crops_are_named(packed, folders, rows, tmp_path):
     both = pd.concat([rows, annotations({"w:1": ["0.04"]}, "w")], ignore_index=True)
     for folder, of, facts in (
         (tmp_path / "none", rows, "none"),
-        (tmp_path / "empty", rows, r"14 rows, first video v;"),
+        (tmp_path / "empty", rows, r"1 videos in .*, first v: "),
         (packed, both, "video w"),
     ):
         with pytest.raises(UserError, match=rf"no crop.*{facts}"):

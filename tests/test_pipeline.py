@@ -91,8 +91,8 @@ def test_a_stage_ends_with_the_pipeline(tmp_path: Path, sent: signal.Signals) ->
         f"@exits_cleanly\ndef main():\n    pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(60)\nmain()\n"
     )
     code = (
-        "import pathlib, sys; from scripts.run_pipeline import Done, Stage\n"
-        "Done(pathlib.Path('none')).run(Stage('wait', sys.argv[1:], 1, 'face'))\n"
+        "import pathlib, sys; from scripts.run_pipeline import Stage, Stages; none = pathlib.Path('none')\n"
+        "Stages(none).run(Stage('wait', sys.argv[1:], 1, 'face', none))\n"
     )
     command, environment = [sys.executable, "-c", code, str(stage)], os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment) as pipeline:

@@ -36,6 +36,7 @@ from core.formats import ava
 from core.formats.crop_store import Crops
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
 from core.media.video_writer import write_video
+from core.runtime.provenance import read_record
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -458,7 +459,8 @@ def test_a_process_ended_in_the_middle_leaves_whole_files(long_video, tmp_path, 
     out = tmp_path / "crops"
     arguments = (long_video / "videos", long_video / "all.csv", out)
     process = script("data/extract_face_crops_time.py", *arguments, "--jobs", jobs, group=True)
-    while not ((out / "a_short.arrow").exists() and list(out.glob(".part-*"))):
+    # Finished is what its record says is finished, a moment after the file is there.
+    while not ((read_record(out, "a_short") or {}).get("outputs") and list(out.glob(".part-*.arrow"))):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
     os.killpg(process.pid, sent)  # as a terminal sends Ctrl-C: to the workers too

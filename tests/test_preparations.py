@@ -4,6 +4,7 @@ The trees are drawn up from what those programs write: TaoRuijie/TalkNet-ASD `ut
 LoCoNet, WASD and UniTalk keep to; fuankarion/active-speakers-context `data/`.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,12 @@ import pytest
 import torch
 from tiny import CROP_SIZE, as_options, encoder_paths, exit_status, refusal, tree
 
+import ASC_forward
+import ASC_prediction_postprocessing
+import ASC_train
+import evaluate
 import STE_forward
+import STE_postprocessing
 import STE_train
 from core import models, track_dataset
 from core.formats import ava
@@ -184,7 +190,45 @@ def test_without_rows_that_have_no_crops_all_is_as_if_the_annotations_lacked_the
     if audio == "ours":
         inputs |= {"audio_dir": prepared / "audio"}
     check_same(ours, forwarded(inputs, weights, encoder, tmp_path / "published"))
-    assert "train: 116 faces forwarded, 0 videos were there already, 15 of 131 left out" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "train: 116 faces forwarded, 0 videos were there already (15 of 131 annotated faces are left out" in printed
+
+
+def test_what_is_left_out_is_counted_in_every_number_made_of_the_rest(published, weights, tmp_path, capsys):
+    """Features, predictions and ground truth, contexts, and the evaluation of both stages agree on the rows."""
+    encoder = forward_options(published | {"rows_without_crops": "leave_out"}, weights, "lr_asd", tmp_path)
+    features = {f"features_{split}_full": tmp_path / "features" / split for split in ava.SPLITS}
+    tables = {name: path for name, path in published.items() if name.startswith("csv")}
+    outputs = {"logits_out": tmp_path / "logits", "predictions_out": tmp_path / "predictions"}
+    context = as_options("ASC_inputs", **features, models_out=tmp_path / "asc")
+    context += as_options("ASC_inputs_forward", **features, **tables, **outputs)
+    context += as_options("ASC_optimization_params", epochs=1)
+    predictions = as_options("STE_inputs", predictions_out=tmp_path / "predictions")
+    for script, *arguments in (
+        (STE_forward, *encoder),
+        (STE_postprocessing, *encoder[2:], *predictions),
+        (ASC_train, 3, 2, 2, "cpu", "--name", "first", *context),
+        (ASC_forward, 3, 2, 2, "cpu", *context),
+        (ASC_prediction_postprocessing, *context),
+    ):
+        capsys.readouterr()
+        assert exit_status(script.main, *arguments) == 0
+        assert script is ASC_forward or "15 of 77 annotated faces are left out" in capsys.readouterr().out
+    folder, result = tmp_path / "predictions" / "val", tmp_path / "result.json"
+    for name in ("STE", "ASC"):
+        groundtruth = "--groundtruth", folder / "gt.csv", "--predictions", folder / f"{name}.csv", "--json", result
+        assert exit_status(evaluate.main, *groundtruth) == 0
+        assert "15 of 77 annotated faces have no crops" in capsys.readouterr().out
+        assert (json.loads(result.read_text())["rows"], json.loads(result.read_text())["left_out"]) == (62, 15)
+        assert exit_status(evaluate.main, *groundtruth, "--detected") == 0
+        assert json.loads(result.read_text())["left_out"] == 15
+    # Any other missing row is refused: here of a table that has one more than was left out.
+    rows = ava.read_augmented(published["csv_val_full"])
+    more = pd.concat([rows, rows[:1].assign(frame_timestamp="1.55")])
+    ava.write_augmented(tmp_path / "more.csv", more)
+    options = as_options("STE_inputs", csv_val_full=tmp_path / "more.csv")
+    message = refusal(capsys, STE_postprocessing.main, *encoder[2:], *predictions, *options)
+    assert "16 annotated rows are missing" in message
 
 
 def test_labels_are_of_the_rows_that_stay_and_anybody_is_still_heard(published, tmp_path):

@@ -1,5 +1,7 @@
 """Wavs as every step keeps them: round trips, other kinds of files, entities without one."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from tiny import annotated_tracks
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, entity_audio, read_wav, write_wav
 from core.runtime.errors import UserError
+from core.runtime.provenance import Record
 
 
 @pytest.mark.parametrize("count", [500, 0])  # an entity with one row has no samples
@@ -64,7 +67,7 @@ def test_entities_without_a_file_are_named(tmp_path):
         write_wav(tmp_path / name, np.zeros(16_000, np.int16))
     with pytest.raises(UserError, match=r"1 of 3 entities.* b:1 of video b"):
         entity_audio(rows, used, tmp_path)
-    of_others = rows["entity_id"] != "b:1"
+    of_others = (rows["entity_id"] != "b:1").to_numpy()
     assert [audio.path.stem for audio in entity_audio(rows, of_others, tmp_path)] == ["a:1", "b:2"]
 
 
@@ -82,4 +85,22 @@ def test_the_audio_of_rows_whoever_cut_it(tmp_path, in_videos):
     for audio, (_, own) in zip(entity_audio(rows, audible, tmp_path), rows[audible].groupby("entity_id"), strict=True):
         np.testing.assert_array_equal(audio.read(), heard(own))
     with pytest.raises(UserError, match=r"a:2\.wav begins 0\.24 s after the first row"):
+        entity_audio(rows, np.ones(len(rows), bool), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "of_ours", "good"),
+    [(2.0, False, True), (1.97, False, True), (1.9, False, False), (1.9, True, True), (0.9, True, False)],
+)
+def test_audio_shorter_than_its_rows_is_refused(tmp_path, seconds, of_ours, good):
+    """Published slicing leaves out rows, so that audio begins later; ours may end where the video's audio ends."""
+    rows = annotated_tracks([("a", "a:1", 25, 51, (AUDIBLE,))])  # 2 s
+    record = Record(tmp_path, "a", "entity audio", {})
+    with record.making(["a:1.wav"]) if of_ours else contextlib.nullcontext():
+        write_wav(tmp_path / "a:1.wav", np.zeros(round(SAMPLE_RATE * seconds), np.int16))
+    with (
+        contextlib.nullcontext()
+        if good
+        else pytest.raises(UserError, match=rf"a:1\.wav is {2 - seconds:.2f} s shorter")
+    ):
         entity_audio(rows, np.ones(len(rows), bool), tmp_path)

@@ -173,7 +173,8 @@ def evaluate_detected(name: str, comparison: Comparison, frame_widths: Mapping[s
         "by_face_width": None if frame_widths is None else _by_face_width(comparison, frame_widths),
         "ties": ties,
         **left_out,
-        "notes": _notes(left_out, len(groundtruth.video_ids), ties) + caveats(scores, frame_widths),
+        "left_out": groundtruth.left_out,
+        "notes": _notes(left_out, len(groundtruth.video_ids), ties) + caveats(groundtruth, scores, frame_widths),
     }
 
 

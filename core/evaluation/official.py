@@ -18,6 +18,7 @@ from core.evaluation import metrics
 from core.formats.ava import LABEL_IDS, SPEAKING, annotation_files
 from core.formats.official_csv import BOX_COLUMNS, COLUMNS, PREDICTION_COLUMNS, Rows, join, key_text
 from core.runtime.errors import UserError
+from core.runtime.provenance import recorded_left_out
 
 BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
 TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
@@ -25,9 +26,15 @@ TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of 
 
 @dataclass(frozen=True)
 class Groundtruth:
-    """Labelled rows. A row's key is (entity_id, frame_timestamp as a number), as in the official tool."""
+    """Labelled rows. A row's key is (entity_id, frame_timestamp as a number), as in the official tool.
+
+    Attributes:
+        rows: of all files.
+        left_out: how many annotated rows they lack, by the records of the postprocessing that wrote the files.
+    """
 
     rows: Rows
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +79,7 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
         files += annotation_files(source).values() if source.is_dir() else [source]
     rows = Rows(files, COLUMNS)
     rows.check_labels(list(LABEL_IDS), "rows without a label cannot be evaluated")
-    groundtruth = Groundtruth(rows)
+    groundtruth = Groundtruth(rows, sum(recorded_left_out(path.parent, [path.stem])[path.stem] for path in files))
     if not groundtruth.speaking.any():
         raise UserError(
             f"{', '.join(map(str, files[:3]))}{', ...' if len(files) > 3 else ''}: none of {len(rows):,} rows has the "
@@ -176,13 +183,19 @@ def evaluate_given(
         "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
         "by_face_width": by_width,
         "ties": asdict(ties),
-        "notes": notes + caveats(scores, frame_widths),
+        "left_out": groundtruth.left_out,
+        "notes": notes + caveats(groundtruth, scores, frame_widths),
     }
 
 
-def caveats(scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
-    """What to say of scores that are no probabilities, and of face widths that are not known."""
+def caveats(groundtruth: Groundtruth, scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
+    """What to say of rows left out, of scores that are no probabilities, and of face widths that are not known."""
     notes = []
+    if groundtruth.left_out:
+        notes.append(
+            f"{groundtruth.left_out:,} of {groundtruth.left_out + len(groundtruth):,} annotated faces have no crops "
+            "and are left out: no number here is that of all annotations"
+        )
     if scores.min() < 0 or scores.max() > 1:
         notes.append(
             f"scores run from {scores.min():.6g} to {scores.max():.6g}, so they are not probabilities: the accuracy at "

@@ -205,6 +205,30 @@ def positions(annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.
     return order
 
 
+def without_left_out(
+    annotations: pd.DataFrame, entity_ids: np.ndarray, timestamps: np.ndarray, left_out: int
+) -> pd.DataFrame:
+    """The annotated rows that a file or folder has, where it lacks just as many as the step that wrote it left out.
+
+    Otherwise all of them, for `positions` to refuse.
+
+    Args:
+        annotations, entity_ids, timestamps: as for `positions`.
+        left_out: rows.
+    """
+    if not left_out:
+        return annotations
+    keys = pd.MultiIndex.from_frame(annotations[["entity_id", "frame_timestamp"]])
+    there = keys.isin(pd.MultiIndex.from_arrays([entity_ids, timestamps]))
+    enough = np.count_nonzero(~there) == left_out
+    return annotations[there].reset_index(drop=True) if enough else annotations
+
+
+def left_out_text(left_out: int, kept: int) -> str:
+    """How many annotated rows are left out, to be said with every result; empty where none is."""
+    return f" ({left_out:,} of {left_out + kept:,} annotated faces are left out: no crops)" if left_out else ""
+
+
 def examples(rows: pd.DataFrame, fault: str) -> str:
     """How many rows have a fault, with examples, for messages; empty where there are none."""
     some = [f"{row.entity_id} at {row.frame_timestamp}" for row in rows[:EXAMPLES].itertuples()]

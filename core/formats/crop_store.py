@@ -150,11 +150,11 @@ class Crops:
             check_outputs(self.folder, video_id, [*record["outputs"], *record["begun"]])
 
     def _check_there(self, rows: pd.DataFrame, rows_without_crops: str) -> None:
-        if not self.there.any():
+        without = sorted(set(rows["video_id"]) - set(rows["video_id"][self.there]))
+        if without:
             raise UserError(
-                f"no crops in {self.folder}, neither <video_id>.arrow nor <entity_id> nor <video_id>/<entity_id>: "
-                f"expected those of {len(rows):,} rows, first video {rows['video_id'].iloc[0]}; run "
-                "data/extract_face_crops_time.py"
+                f"no crops of {len(without):,} videos in {self.folder}, first {without[0]}: neither <video_id>.arrow "
+                "nor folders <entity_id> or <video_id>/<entity_id>; run data/extract_face_crops_time.py"
             )
         if rows_without_crops == "refuse" and not self.there.all():
             lacking = rows[~self.there]

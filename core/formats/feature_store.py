@@ -21,7 +21,7 @@ from core.formats.feature_csv import read_feature_csv, write_feature_csv
 from core.formats.official_csv import key_text
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
-from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record
+from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record, recorded_left_out
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
@@ -121,6 +121,7 @@ class FeatureStore:
         logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
         feature_size: numbers in a feature vector.
         encoder: what made the features (weights by their SHA-256, clip length, ...); empty where there is no record.
+        left_out: video id -> how many annotated rows have no features, for want of crops; 0 where there is no record.
 
     Raises:
         UserError: the folder is absent, empty or not finished, a file is damaged, unsorted or of another feature size,
@@ -145,6 +146,7 @@ class FeatureStore:
         self.feature_size = sizes.pop()
         lengths = [table.num_rows for table in tables]
         ends = np.cumsum(lengths).tolist()
+        self.left_out = recorded_left_out(folder, self._paths)
         self.videos = {p.stem: slice(end - n, end) for p, n, end in zip(paths, lengths, ends, strict=True)}
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])

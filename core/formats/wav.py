@@ -127,7 +127,7 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
         lacking_s = (last - origin - len(read_wav(path))) / SAMPLE_RATE
         if lacking_s > (1 / GRID_FPS if ours[videos[entity]] is None else MISSING_END_S):
             raise UserError(
-                f"{path} is {lacking_s:.2f} s shorter than the rows of its entity, so what was heard when is not known; "
+                f"{path} is {lacking_s:.2f} s shorter than the rows of its entity: what was heard when is not known; "
                 "cut it with data/slice_audio_tracks.py by the csv that is used here"
             )
         audio.append(EntityAudio(path, first - origin, last - origin))

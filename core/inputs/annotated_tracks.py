@@ -51,14 +51,17 @@ class AnnotatedTracks:
         self.labels = speaking[there].to_numpy(np.int64)
         self.starts, self.lengths = run_lengths(self.entity)
 
-    def sources(self) -> dict[str, dict[str, str | Files]]:
+    def sources(self) -> dict[str, dict[str, str | int | list | Files]]:
         """Video id -> what its features are made of, beside the encoder: rows, crops and audio."""
         sources = {}
         for start, length in zip(*run_lengths(self.video), strict=True):
             rows, video_id = slice(start, start + length), self.video[start]
             tracks = [self._audio[track] for track in np.flatnonzero(self.video[self.starts] == video_id)]
+            left_out = self.left_out[self.left_out["video_id"] == video_id]
+            annotated = pd.concat([self.rows[rows], left_out])
             sources[video_id] = {
-                "rows": ava.digest(self.rows[rows], ["entity_id", "frame_timestamp", "label_id"]),
+                "rows": ava.digest(annotated, ["entity_id", "frame_timestamp", "label_id"]),
+                "left_out": len(left_out),
                 "crops": self.crops.sources(rows),
                 "audio": Files(self.audio_dir, [str(a.path.relative_to(self.audio_dir)) for a in tracks], video_id),
                 "samples": [[track.begin, track.end] for track in tracks],
@@ -73,6 +76,10 @@ class AnnotatedTracks:
             "crops": recorded(source["crops"] for source in sources),
             "audio": recorded(source["audio"] for source in sources),
         }
+
+    def left_out_text(self) -> str:
+        """How many rows are left out, to be said with what is made of the others; empty where there are none."""
+        return ava.left_out_text(len(self.left_out), len(self.rows))
 
     def audio(self, track: int) -> np.ndarray:
         """(sample,) int16 at 16 kHz, from the track's first timestamp to its last; memory-mapped."""

@@ -255,6 +255,12 @@ def declared(folder: str | Path, step: str) -> list[str] | None:
         raise UserError(f"{path} cannot be read ({error}): run the step that writes {folder} again") from error
 
 
+def recorded_left_out(folder: str | Path, items: Iterable[str]) -> dict[str, int]:
+    """Item -> how many annotated rows it was made without, by its record; 0 where there is none."""
+    records = {item: read_record(folder, item) for item in items}
+    return {item: record["made_of"].get("left_out", 0) if record else 0 for item, record in records.items()}
+
+
 def digest_of(*texts: Iterable[object]) -> str:
     """SHA-256 of some columns of text, row by row; of a table that something is made of."""
     digest = hashlib.sha256()
