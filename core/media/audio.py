@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from core.formats.wav import SAMPLE_RATE
-from core.media.container import MediaFile, _declared_end, _declared_length, _open
+from core.media.container import MediaFile, _open
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write
 
@@ -112,15 +112,13 @@ def _lost_after(media: MediaFile, end_s: float) -> float | None:
     Where the header has the length of the whole file alone, and the audio may well be shorter, the file counts as cut
     off if none of its streams lasts as long.
     """
-    with _open(media.path) as container:
-        whole_s = _declared_length(container, media.start_s)
-        if whole_s is None:
-            return None
-        stream = container.streams.audio[0]
-        own_s = _declared_end(stream)
-        declared_s = whole_s if own_s is None else own_s - max(0.0, media.start_s)
-        if own_s is None and end_s < declared_s - CUT_OFF_S:
-            for packet in container.demux(*container.streams.video[:1], stream):
+    whole_s, own_s = media.declared_s, media.declared_audio_end_s
+    if whole_s is None:
+        return None
+    declared_s = whole_s if own_s is None else own_s - max(0.0, media.start_s)
+    if own_s is None and end_s < declared_s - CUT_OFF_S:
+        with _open(media.path) as container:
+            for packet in container.demux(*container.streams.video[:1], container.streams.audio[0]):
                 if packet.pts is not None:
                     packet_end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - media.start_s
                     end_s = max(end_s, packet_end_s)

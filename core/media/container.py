@@ -126,6 +126,9 @@ class MediaFile:
         damage: "video" and "audio" -> what of the stream has turned out to be damaged.
         start_s: the container's start time, seconds, which is time 0 for video and audio.
         audio: what the file says of its first audio stream; None where there is none.
+        declared_s: how long video or audio should at least last by the file's header, seconds; None where it does not
+            say.
+        declared_audio_end_s: where the audio ends by its stream's header, seconds of the container's clock, or None.
 
     Raises:
         MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
@@ -138,6 +141,8 @@ class MediaFile:
         container = _open(self.path)
         self.start_s = (container.start_time or 0) / av.time_base
         self.audio = _audio_info(container, self.start_s)
+        self.declared_s = _declared_length(container, self.start_s)
+        self.declared_audio_end_s = _declared_end(container.streams.audio[0]) if container.streams.audio else None
         self._unread = [container]  # until a stream is read through it
         self._begun: tuple[av.VideoFrame, Iterator[av.VideoFrame]] | None = None  # the video after its first frame
 
@@ -182,7 +187,7 @@ class MediaFile:
             duration_s=container.duration / av.time_base if container.duration else None,
             audio=self.audio,
             rotation=rotation,
-            declared_s=_declared_length(container, self.start_s),
+            declared_s=self.declared_s,
             codec=stream.codec_context.name,
             pixel_format=stream.codec_context.pix_fmt or "",
             pixel_aspect=1 / aspect if aspect and sideways else aspect,
