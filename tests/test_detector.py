@@ -1,5 +1,7 @@
 """Detection in whole videos, with a detector that knows where faces are and an encoder with random weights."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from core.media.video import read_frames
 from core.models import ASC_Net, light_asd, lr_asd, resnet18_two_streams
 from core.outputs.overlay import write_overlay
 from core.runtime.errors import UserError
+from core.runtime.files import fingerprint, write_json
 
 CLIP = CLIPS[0]
 FRAMES = CLIP.frames
@@ -239,3 +242,21 @@ def test_wrong_arguments_are_refused(weights, facts, name, options):
     files = {key: weights / options[key] for key in ("weights", "context") if options.get(key)}
     with pytest.raises(UserError, match=facts):
         ActiveSpeakerDetector(name, detector=Squares(), **{"weights": weights / "light_asd.pth", **options, **files})
+
+
+@pytest.mark.parametrize(
+    ("fact", "shape", "encoder"),
+    [
+        ("skip_frames: 2 in training, 4 now", (3, 4, 2), None),
+        ("encoder.weights: 'abc' in training", (3, 2, 2), "abc"),
+        (None, (3, 2, 2), None),
+    ],
+)
+def test_a_context_network_is_used_as_it_was_trained(weights, tmp_path, fact, shape, encoder):
+    context = shutil.copy(weights / "context128.pth", tmp_path / "best.pth")
+    made_of = {"encoder": {"weights": encoder or fingerprint(weights / "light_asd.pth")}}
+    settings = {"clip_length": 3, "skip_frames": 2, "speakers": 2, "made_of": made_of}
+    write_json(tmp_path / "settings.json", settings | {"ASC_optimization_params": {"epochs": 1}})
+    options = {"weights": weights / "light_asd.pth", "context": context, "context_shape": shape}
+    with pytest.raises(UserError, match=fact) if fact else contextlib.nullcontext():
+        ActiveSpeakerDetector("light_asd", detector=Squares(), **options)

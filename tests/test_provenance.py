@@ -114,7 +114,12 @@ def test_a_step_does_not_take_over_the_items_of_another(source, out):
     assert tree(out) == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"step"', '{"step": 1}', "\xff"])
+ENTRY = '{"step": "copies", "version": 1, "made_of": {}, "begun": [], "notes": {}, "outputs": {"a.txt": %s}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"step"', '{"step": 1}', "\xff", ENTRY % 5, ENTRY % "[1, 2, 3, 4]", "[" * 100_000]
+)
 def test_a_damaged_record_is_named_and_nothing_removed(source, out, text):
     made(out, source)
     before = tree(out)

@@ -23,6 +23,7 @@ from core.models.fast_context import ContextScorer
 from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
+from core.training.runs import check_trained_with
 
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 
@@ -94,6 +95,9 @@ def open_encoder(
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
         size, start = _whole_track(name, path, ensemble, device, dtype)
+    if context is not None:
+        trained_with = dict(zip(("clip_length", "skip_frames", "speakers"), context_shape, strict=True))
+        check_trained_with(Path(context), "ASC", trained_with | {"made_of.encoder.weights": fingerprint(path)})
     scorer = None if context is None else _context(context, context_shape, size, device)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": fingerprint(path), "crop": crop_name}
     settings |= {"ensemble": ensemble, "precision": precision}

@@ -61,7 +61,8 @@ def rows_to_cut(rows: pd.DataFrame, record: Record, layout: str) -> tuple[pd.Dat
     rows = rows[~np.array(others)]
     names = dict(zip(rows.index, (str(crop_path(record.folder, row)) for row in rows.itertuples()), strict=True))
     missing = record.missing(names.values())
-    return rows[[names[row] in set(missing) for row in rows.index]], missing
+    wanted = set(missing)
+    return rows[[names[row] in wanted for row in rows.index]], missing
 
 
 def crop_path(folder: Path, row: Any) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any, Self
 
 from core.runtime.errors import UserError
-from core.runtime.files import fingerprint, write_json
+from core.runtime.files import fingerprint, read_json, write_json
 
 FOLDER = ".made"
 State = list[int]  # size in bytes, times of change of contents and of the file's entry in ns
@@ -165,22 +165,20 @@ def read_record(folder: str | Path, item: str) -> dict[str, Any] | None:
         UserError: it is damaged.
     """
     path = record_path(folder, item)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        shapes = {"step": str, "version": int, "made_of": dict, "outputs": dict, "begun": list, "notes": dict}
-        if not all(isinstance(record[key], shape) for key, shape in shapes.items()):
-            raise ValueError("not a record")
-        names = [PurePath(name) for name in (*record["outputs"], *record["begun"])]
-        if any(name.is_absolute() or ".." in name.parts for name in names):
-            raise ValueError("outputs outside its folder")
-        return record
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}, the record of what the outputs of {item} were made of, cannot be read ({error}): delete it "
-            f"together with these outputs in {folder}, and run the step that writes them again"
-        ) from error
+    remedy = f"delete this record together with the outputs of {item} in {folder}, and run the step that writes them"
+    record = read_json(path, remedy)
+    shapes = {"step": str, "version": int, "made_of": dict, "outputs": dict, "begun": list, "notes": dict}
+    if not all(isinstance(record.get(key), shape) for key, shape in shapes.items()):
+        raise UserError(f"{path} is not a record of outputs: {remedy}")
+    states = [[type(value) for value in state] for state in record["outputs"].values() if isinstance(state, list)]
+    if states != [[str, int, int, int]] * len(record["outputs"]):
+        raise UserError(f"{path} does not say of each output what it was: {remedy}")
+    for name in (*record["outputs"], *record["begun"]):
+        if not isinstance(name, str) or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise UserError(f"{path} lists {name!r}, which is no file below {folder}: {remedy}")
+    return record
 
 
 def checksums(files: Files) -> dict[str, str]:
@@ -234,7 +232,7 @@ def check_outputs(folder: str | Path, item: str, names: Iterable[str]) -> dict[s
 def declare(folder: str | Path, step: str, items: Iterable[str]) -> None:
     """Say which items make up a folder now: what others are there besides is no longer part of it."""
     if declared(folder, step) != sorted(items):
-        write_json(Path(folder) / FOLDER / f".{step}.json", sorted(items))
+        write_json(Path(folder) / FOLDER / f".{step}.json", {"items": sorted(items)})
 
 
 def declared(folder: str | Path, step: str) -> list[str] | None:
@@ -244,15 +242,13 @@ def declared(folder: str | Path, step: str) -> list[str] | None:
         UserError: the list is damaged.
     """
     path = Path(folder) / FOLDER / f".{step}.json"
-    try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            raise ValueError("not a list of names")
-        return items
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run the step that writes {folder} again") from error
+    remedy = f"delete it and run the step that writes {folder} again"
+    items = read_json(path, remedy).get("items")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise UserError(f"{path} is not a list of names: {remedy}")
+    return items
 
 
 def recorded_left_out(folder: str | Path, items: Iterable[str]) -> dict[str, int]:

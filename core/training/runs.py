@@ -276,8 +276,9 @@ def _keep_or_remove(folder: Path, settings: Mapping[str, Any]) -> bool:
     longer = any(value > _flat(settings).get(key, value) for key, value in epochs.items())
     if not longer and not _differences(then, settings):
         return True
-    for pattern in ("[0-9]*.pth", "best.pth", STATE, "log.csv", "events.out.tfevents.*", SETTINGS):
-        for path in folder.glob(pattern):
+    written = re.compile(rf"(\d+|best)\.pth|{STATE}|log\.csv|events\.out\.tfevents\..*|{SETTINGS}")
+    for path in folder.iterdir():
+        if written.fullmatch(path.name):
             path.unlink()
     return False
 
