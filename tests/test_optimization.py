@@ -304,6 +304,16 @@ def test_an_interrupted_training_goes_on_bit_for_bit(prepared, tmp_path, monkeyp
         torch.testing.assert_close(saved(parts / name), saved(whole / name), rtol=0, atol=0, msg=name)
 
 
+def test_a_resumed_fp16_training_goes_on_with_its_loss_scale(tmp_path):
+    make_features(tmp_path / "features", FACES)
+    store = FeatureStore(tmp_path / "features")
+    for resume, begins_with, goes_on_with in ((False, 8.0, 8.0), (True, 65536.0, 8.0)):
+        training = context_training(store, epochs=1 + resume)
+        training.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=begins_with)
+        training.fit(Run(tmp_path / "run", {}, resume=resume))
+        assert training.accelerator.scaler.get_scale() == goes_on_with
+
+
 # ---------------------------------------------------------------- several processes
 
 RUNNER = """
@@ -365,11 +375,8 @@ def test_two_processes_train_as_one_does(prepared, tmp_path, monkeypatch):
     in_two_processes(tmp_path, trainings(tmp_path / "together"))
     for kind in ("clips", "tracks", "contexts"):
         alone, together = (tmp_path / processes / kind / "a" for processes in ("alone", "together"))
-        # Validation on whole tracks leaves out one, so that each process has as many.
-        one, other = (
-            log(run).filter(regex=f"{'train' if kind == 'tracks' else ''}_.*loss") for run in (alone, together)
-        )
+        one, other = (log(run).filter(regex="_.*loss|^val_.*ap$") for run in (alone, together))
         assert len(one) == 2
-        assert len(one.columns) >= 2
+        assert len(one.columns) >= 3
         pd.testing.assert_frame_equal(other, one, rtol=1e-4, atol=0)
         torch.testing.assert_close(saved(together / "2.pth"), saved(alone / "2.pth"), rtol=1e-4, atol=1e-5)
