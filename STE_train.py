@@ -29,6 +29,7 @@ from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import fingerprint
 from core.track_dataset import TrackDataset
 from core.training.losses import EncoderLoss, TrackLoss
 from core.training.runs import Run
@@ -67,7 +68,9 @@ def main(argv: list[str] | None = None) -> None:
         training = clip_training(inputs, params, accelerator, clip_length=clip_length, full_val=full_val)
 
     # ------------------------------------------------------------ training
-    made_of = {split: data.made_of() for split, (data, _) in (("train", training.train), ("val", training.val))}
+    made_of: dict[str, Any] = {"train": training.train[0].made_of(), "val": training.val[0].made_of()}
+    if not isinstance(params["pretrained"], bool):
+        made_of["pretrained"] = fingerprint(params["pretrained"])
     made_with = {"clip_length": clip_length, "full_val": full_val, "made_of": made_of, **config.plain()}
     folder = f"{inputs['models_out']}/{name}"
     run = Run.open(folder, made_with, arguments.resume, accelerator, update=arguments.update)

@@ -199,7 +199,7 @@ def recorded(sources: Iterable[Files]) -> str | None:
     """
     sums = []
     for files in sources:
-        if files.item is None or read_record(files.folder, files.item) is None:
+        if files.item is None or not record_path(files.folder, files.item).exists():
             return None
         sums += checksums(files).items()
     return digest_of(*zip(*sums, strict=True))
