@@ -298,6 +298,8 @@ def _declared_length(container: av.container.InputContainer, start_s: float) -> 
     if not container.duration or not any(name in container.format.name for name in DECLARE_LENGTH):
         return None
     ends = [_declared_end(stream) for stream in (*container.streams.video[:1], *container.streams.audio[:1])]
+    if not ends:
+        return None
     end_s = max(ends) if None not in ends else container.duration / av.time_base
     return end_s - max(0.0, start_s)  # Matroska counts from its clock's zero
 
