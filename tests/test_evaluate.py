@@ -239,6 +239,7 @@ FAULTY = {  # what is wrong: (the file with these rows, what the message names)
     "short row": ("p.csv", [*GOOD[:2], TRUTH[2], *GOOD[3:]], ["p.csv, line 3: ", "8 columns", "9"]),
     "long row": ("p.csv", ["", *changed(1, ",0.8", ",0.8,1")], ["p.csv, line 3: ", "10 columns", "9"]),
     "header": ("p.csv", [HEADER, *GOOD], ["p.csv: ", "does not name video_id, ", "entity_box_x1", "entity_id once"]),
+    "carriage returns": ("p.csv", ["\r".join(GOOD), "x"], ["p.csv, line 7: ", "1 columns", "9"]),
     "below a header": ("p.csv", [NAMES, *changed(1, ",0.8", ",x")], ["p.csv, line 3: ", "score is 'x'"]),
     "empty": ("p.csv", [], ["p.csv", "mpty"]),
     "empty lines only": ("p.csv", ["", ""], ["p.csv has no rows"]),

@@ -250,14 +250,14 @@ def _read(path: Path, columns: tuple[str, ...], texts: Collection[str]) -> pa.Ta
 
 def _first_line(path: Path) -> list[str]:
     """The fields of the first line that is not empty; quotes may stand around names."""
-    with open(path, "rb") as file:
-        lines = iter(lambda: file.readline(LONGEST_HEADER), b"")
-        line = next((line for line in lines if line.strip(b"\r\n")), b"")
-    return [field.strip('"') for field in line.decode("utf-8-sig", "replace").rstrip("\r\n").split(",")]
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = iter(lambda: file.readline(LONGEST_HEADER), "")
+        line = next((line for line in lines if line != "\n"), "")
+    return [field.strip('"') for field in line.rstrip("\n").split(",")]
 
 
 def _line_number(path: Path, row: int) -> int:
     """Line, from 1, of a row, from 0, header included: the reader passes over empty lines, an editor counts them."""
-    with open(path, "rb") as file:
-        lines = (number for number, line in enumerate(file, start=1) if line.strip(b"\r\n"))
+    with path.open(encoding="latin-1") as file:  # a carriage return alone ends a line too, as in the reader
+        lines = (number for number, line in enumerate(file, start=1) if line != "\n")
         return next(itertools.islice(lines, int(row), None))
