@@ -11,21 +11,15 @@ features are there, made by the same weights of the same rows, crops and audio, 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import torch
+from functools import partial
 
 from core import settings
 from core.dataset import ClipDataset
 from core.formats import ava
-from core.formats.feature_store import STEP, VideoFeatures, write_features
+from core.formats.feature_store import STEP, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
-from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
@@ -36,7 +30,6 @@ from core.track_dataset import TrackDataset
 from core.training.runs import check_trained_with, find_checkpoint
 
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
-Forward = Callable[[pd.DataFrame, str], Iterator[VideoFeatures]]  # rows of a split to the encoder's output for them
 
 
 @exits_cleanly
@@ -57,102 +50,55 @@ def main(argv: list[str] | None = None) -> None:
 
     # ------------------------------------------------------------ network
     weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")
+    dtype = DTYPES[params["precision"]]
     encoder = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
         "feature_type": params["feature_type"],
         "format": params["format"],
     }
     trained_with = {"STE_optimization_params.backbone": encoder["backbone"]}
+    loading = {"device": device, "threads": params["threads"], "feature_type": params["feature_type"]}
     if reads_whole_tracks(params["backbone"]):
         reading = f"{encoder['backbone']} on whole tracks"
-        forward = track_forward(inputs, params, weights, device)
+        model = TRACK_ENCODERS[params["backbone"]]()
+        load_weights(model, weights, "STE checkpoint")
+        open_split = partial(TrackDataset, augment=False)
+        forward = partial(encode_tracks, track_encoder(model, device, dtype), **loading)
     else:
-        encoder |= {"clip_length": arguments.clip_length, "crop_size": params["crop_size"]}
-        trained_with |= {"clip_length": arguments.clip_length, "STE_optimization_params.crop_size": params["crop_size"]}
+        clip = {"clip_length": arguments.clip_length}
+        encoder |= clip | {"crop_size": params["crop_size"]}
+        trained_with |= clip | {"STE_optimization_params.crop_size": params["crop_size"]}
         reading = f"clips of {arguments.clip_length} frames"
-        forward = clip_forward(inputs, params, weights, device, clip_length=arguments.clip_length)
+        model = make_encoder(params["backbone"], False, arguments.clip_length)
+        load_weights(model, weights, "STE checkpoint")
+        open_split = partial(ClipDataset, **clip, size=params["crop_size"], random_centres=False)
+        encode = in_pytorch(model, device, dtype)
+        forward = partial(encode_videos, encode, batch_size=params["batch_size"], **loading)
     if note := check_trained_with(weights, "STE", trained_with):
         print(note)
     print(f"weights {weights}, {reading}, {device}, {encoder['precision']}")
 
     # ------------------------------------------------------------ forward
     for split in splits:
-        rows = ava.read_augmented(inputs[f"csv_{split}_full"])
         folder, form = f"{inputs['features_out']}/{split}", params["format"]
-        tracks = AnnotatedTracks(
-            rows, f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}", inputs["rows_without_crops"]
+        dataset = open_split(
+            ava.read_augmented(inputs[f"csv_{split}_full"]),
+            f"{inputs['video_dir']}/{split}",
+            f"{inputs['audio_dir']}/{split}",
+            rows_without_crops=inputs["rows_without_crops"],
         )
-        records = {name: Record(folder, name, STEP, encoder | of) for name, of in tracks.sources().items()}
+        records = {name: Record(folder, name, STEP, encoder | of) for name, of in dataset.sources().items()}
         missing = [name for name, record in records.items() if record.missing([f"{name}.{form}"])]
         declare(folder, STEP, records)
-        remaining = rows[rows["video_id"].isin(missing)].reset_index(drop=True)
         faces = 0
-        if len(remaining):
-            for video in forward(remaining, split):
-                with records[video.video_id].making([f"{video.video_id}.{form}"]):
-                    write_features(folder, video, form)
-                faces += len(video.rows)
+        for video in forward(dataset, missing, description=f"STE {split}"):
+            with records[video.video_id].making([f"{video.video_id}.{form}"]):
+                write_features(folder, video, form)
+            faces += len(video.rows)
         there = len(records) - len(missing)
-        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{tracks.left_out_text()}")
-
-
-def clip_forward(
-    inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device, *, clip_length: int
-) -> Forward:
-    """An encoder of clips around every row."""
-    model = make_encoder(params["backbone"], False, clip_length)
-    load_weights(model, weights, "STE checkpoint")
-    encode = in_pytorch(model, device, DTYPES[params["precision"]])
-
-    def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
-        dataset = ClipDataset(
-            rows,
-            f"{inputs['video_dir']}/{split}",
-            f"{inputs['audio_dir']}/{split}",
-            clip_length=clip_length,
-            size=params["crop_size"],
-            random_centres=False,
-            rows_without_crops=inputs["rows_without_crops"],
-        )
-        return encode_videos(
-            encode,
-            dataset,
-            device=device,
-            batch_size=params["batch_size"],
-            threads=params["threads"],
-            feature_type=params["feature_type"],
-            description=f"STE {split}",
-        )
-
-    return forward
-
-
-def track_forward(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Path, device: torch.device) -> Forward:
-    """An encoder of whole tracks."""
-    model = TRACK_ENCODERS[params["backbone"]]()
-    load_weights(model, weights, "STE checkpoint")
-    encode = track_encoder(model, device, DTYPES[params["precision"]])
-
-    def forward(rows: pd.DataFrame, split: str) -> Iterator[VideoFeatures]:
-        dataset = TrackDataset(
-            rows,
-            f"{inputs['video_dir']}/{split}",
-            f"{inputs['audio_dir']}/{split}",
-            augment=False,
-            rows_without_crops=inputs["rows_without_crops"],
-        )
-        return encode_tracks(
-            encode,
-            dataset,
-            device=device,
-            threads=params["threads"],
-            feature_type=params["feature_type"],
-            description=f"STE {split}",
-        )
-
-    return forward
+        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{dataset.left_out_text()}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,6 @@ def _forward(encode: Encode, dataset: ClipDataset, folder: Path) -> float:
     params = STE_forward_params
     options = {name: params[name] for name in ("batch_size", "threads", "feature_type")}
     start = time.perf_counter()
-    for video in encode_videos(encode, dataset, device=CPU, description="STE", **options):
-        write_features(folder, video, {"weights": "random"})
+    for video in encode_videos(encode, dataset, dataset.rows["video_id"].unique(), device=CPU, **options):
+        write_features(folder, video)
     return len(dataset) / (time.perf_counter() - start)

@@ -5,6 +5,7 @@ LoCoNet, WASD and UniTalk keep to; fuankarion/active-speakers-context `data/`.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,23 @@ def test_features_of_talknets_tree_are_those_of_our_own(prepared, talknet, weigh
     assert ",0.2,0.0," in talknet["csv_val_full"].read_text()
     ours = forwarded(encoder_paths(prepared), weights, encoder, tmp_path / "ours")
     check_same(ours, forwarded(talknet, weights, encoder, tmp_path / "talknet"))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_split_is_opened_once_for_the_videos_that_remain(talknet, weights, tmp_path, monkeypatch, encoder):
+    """Listing folders of crops takes long on a disk that holds millions."""
+    whole = forwarded(talknet, weights, encoder, tmp_path)["train"]
+    rows = np.arange(len(whole))
+    expected = whole.logits[:].copy(), whole.gather(rows)
+    (tmp_path / "features" / "train" / "tinyTrain_2.arrow").unlink()
+    (tmp_path / "features" / "val" / "tinyVal_001.arrow").unlink()
+    listed, list_folder = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(Path(path)) or list_folder(path))
+    again = forwarded(talknet, weights, encoder, tmp_path)["train"]
+    folders = [path for path in listed if path.is_relative_to(talknet["video_dir"])]
+    assert len(folders) == len(set(folders)) == 8  # entities
+    for found, value in zip((again.logits, again.gather(rows)), expected, strict=True):
+        np.testing.assert_allclose(found, value, atol=1e-4, rtol=1e-2)  # other rows share the batches of clips
 
 
 def test_training_on_talknets_tree_is_that_on_our_own(prepared, talknet, tmp_path):

@@ -67,8 +67,12 @@ def rows_to_cut(rows: pd.DataFrame, record: Record, layout: str) -> tuple[pd.Dat
 
 def crop_path(folder: Path, row: Any) -> Path:
     """Where the crop of a row is written in folders, below `folder`: that of the entity, wherever it is already."""
-    entity = first_existing(folder / row.video_id / row.entity_id, folder / row.entity_id)
-    return (entity / (row.frame_timestamp + CROP_SUFFIX)).relative_to(folder)
+    return _entity_folder(folder, row.video_id, row.entity_id) / (row.frame_timestamp + CROP_SUFFIX)
+
+
+def _entity_folder(folder: Path, video_id: str, entity_id: str) -> Path:
+    """Where the crops of an entity are, or are to be, below `folder`."""
+    return first_existing(folder / video_id / entity_id, folder / entity_id).relative_to(folder)
 
 
 class Crops:
@@ -202,28 +206,28 @@ class CropFolders:
         self._folder = folder
         self._entity, self._timestamp = rows["entity_id"].to_numpy(), rows["frame_timestamp"].to_numpy()
         self._naming = np.full(len(rows), -1, np.int8)  # index into NAMINGS: takes less memory than five million paths
-        self._folders: dict[str, Path] = {}
+        self._folders: dict[str, Path] = {}  # of an entity, below the folder
         video = rows["video_id"].to_numpy()
         for start, length in zip(*run_lengths(self._entity), strict=True):
             entity = self._entity[start]
-            self._folders[entity] = first_existing(folder / video[start] / entity, folder / entity)
+            self._folders[entity] = _entity_folder(folder, video[start], entity)
             self._find(range(start, start + length))
         self.there = self._naming >= 0
 
     def path(self, row: int) -> Path:
         """The crop of a row that has one."""
-        return self._folders[self._entity[row]] / self._name(row, self._naming[row])
+        return self._folder / self.name(row)
 
     def name(self, row: int) -> str:
         """Its path below the folder."""
-        return str(self.path(row).relative_to(self._folder))
+        return f"{self._folders[self._entity[row]]}/{self._name(row, self._naming[row])}"
 
     def _name(self, row: int, naming: int) -> str:
         return NAMINGS[naming](self._timestamp[row]) + CROP_SUFFIX
 
     def _find(self, rows: range) -> None:
         """See how the crops of an entity's rows are named."""
-        folder = self._folders[self._entity[rows.start]]
+        folder = self._folder / self._folders[self._entity[rows.start]]
         if not folder.is_dir():
             return
         names, row_of = set(os.listdir(folder)), {}

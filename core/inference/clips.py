@@ -1,6 +1,6 @@
 """A two-stream encoder on every row of a split, and on one face's crops as they arrive."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ BATCH_SIZE = 16  # clips; fastest on a CPU
 def encode_videos(
     encode: Encode,
     dataset: ClipDataset,
+    videos: Collection[str],
     *,
     device: torch.device,
     batch_size: int,
@@ -32,26 +33,30 @@ def encode_videos(
     feature_type: str = "float16",
     description: str = "",
 ) -> Iterator[VideoFeatures]:
-    """The encoder's output for every row of a split, video by video.
+    """The encoder's output for every row of some videos of a split, video by video.
 
     Args:
         encode: the network in evaluation: (audio, video) -> (logits, audio logits, video logits, features).
         dataset: clips around given rows.
+        videos: ids of those that are wanted.
         device: where `encode` runs.
         batch_size: clips in the network at once.
         threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar.
     """
+    wanted = dataset.rows["video_id"].isin(videos).to_numpy()
+    rows = np.flatnonzero(wanted)
 
     def outputs() -> Iterator[Outputs]:
-        batches = row_batches(dataset.lengths, rows=8 * batch_size)
+        batches = row_batches(dataset.lengths[wanted[dataset.starts]], rows=8 * batch_size)
+        batches = ([(epoch, int(rows[number])) for epoch, number in batch] for batch in batches)
         for batch in load_batches(dataset, batches, threads, device):
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
                 yield encode(audio, stack(batch.frames[batch.windows[clips]]))
 
-    return by_video(dataset.rows, outputs(), feature_type=feature_type, description=description)
+    return by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
 
 
 class ClipScorer:

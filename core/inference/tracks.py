@@ -1,6 +1,6 @@
 """A whole-track encoder on every track of a split, and on one face's crops as they arrive."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from core.inference.track_embedding import TrackEmbedder
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_mfcc, track_samples
-from core.inputs.sampling import WholeTracks
 from core.media.video_audio import VideoAudio
 from core.models.track_encoder import TrackEncoder
 from core.track_dataset import TrackDataset
@@ -50,29 +49,34 @@ def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype 
 def encode_tracks(
     encode: EncodeTracks,
     dataset: TrackDataset,
+    videos: Collection[str],
     *,
     device: torch.device,
     threads: int = 0,
     feature_type: str = "float16",
     description: str = "",
 ) -> Iterator[VideoFeatures]:
-    """The encoder's output for every row of a split, video by video.
+    """The encoder's output for every row of some videos of a split, video by video.
 
     Args:
         encode: the network in evaluation: (mfcc, faces) -> (logits, video logits, features), each (batch, time, ...).
         dataset: tracks, not augmented.
+        videos: ids of those that are wanted.
         device: where `encode` runs.
         threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar.
     """
+    wanted = dataset.rows["video_id"].isin(videos).to_numpy()
+    tracks = np.flatnonzero(wanted[dataset.starts])
 
     def outputs() -> Iterator[Outputs]:
-        for batch in load_batches(dataset, WholeTracks(dataset.lengths), threads, device):
+        batches = ([(0, track, int(dataset.lengths[track]))] for track in tracks.tolist())
+        for batch in load_batches(dataset, batches, threads, device):
             logits, video_logits, features = (output[0] for output in encode(batch.mfcc, batch.faces))
             yield logits, None, video_logits, features
 
-    return by_video(dataset.rows, outputs(), feature_type=feature_type, description=description)
+    return by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
 
 
 class OnePass:
