@@ -181,7 +181,10 @@ def load_weights(model: StaticNetwork, path: str | Path) -> None:
     Raises:
         UserError: the file is absent, unreadable or of another kind, or holds weights of another mode or shape.
     """
-    weights = read_keras(path) if is_hdf5(path) else read_state_dict(path, WHAT)
+    if is_hdf5(path):
+        weights = {name: torch.from_numpy(array) for name, array in read_keras(path).items()}
+    else:
+        weights = read_state_dict(path, WHAT)
     mode = _mode_of(weights)
     if mode not in (None, model.mode):
         raise UserError(

@@ -351,13 +351,13 @@ def _yaml(name: str, **values: str) -> Callable[[Path], Path]:
     return lambda folder: _write(folder / name, text or source.read_text(encoding="utf-8"))
 
 
-def _module(name: str, function: str) -> Callable[[Path], object]:
+def _module(name: str, function: str) -> Callable[..., object]:
     """A function of a module that is imported when it is called first."""
 
-    def read(path: Path) -> object:
+    def read(path: Path, **options: object) -> object:
         import importlib
 
-        return getattr(importlib.import_module(name), function)(path)
+        return getattr(importlib.import_module(name), function)(path, **options)
 
     return read
 
@@ -504,7 +504,7 @@ READERS = {
     "ava_asd_record": Reader(_record, _read_record),
     "ava_asd_start": Reader(_start, lambda path: _static_folder(path).start_s()),
     "ava_asd_audio": Reader(_wav, _module("ava_asd.stores", "read_audio")),
-    "ava_asd_keras": Reader(_keras, _module("ava_asd.keras_weights", "read_keras")),
+    "ava_asd_keras": Reader(_keras, lambda path: _module("ava_asd.keras_weights", "read_keras")(path, limit_s=5)),
     "mp4": Reader(_video(".mp4"), _read_video),
     "mkv": Reader(_video(".mkv"), _read_video),
 }

@@ -138,6 +138,12 @@ def of_early_keras3(path: Path) -> None:
     write_keras3(path, {"s_a_conv1": {"kernel": np.zeros((3, 3, 1, 4))}}, named=False)
 
 
+def of_another_type(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"layer_names") + 17] = 255  # HDF5 1.14 dies of a segmentation fault
+    path.write_bytes(content)
+
+
 def bias(value: object, inside: str = ""):
     """Something else in place of a layer's bias; `inside` makes it a group that holds this."""
 
@@ -159,6 +165,7 @@ def bias(value: object, inside: str = ""):
         (of_early_keras3, "Keras 3.6"),
         (of_huge_size, "claims 4,398,046,511,104 bytes"),
         (numbered_layers, "cannot be read as Keras HDF5 weights"),
+        (of_another_type, "cannot be read as Keras HDF5 weights"),
         (bias(0.0, inside="/part"), "bias:0"),
         (bias("text"), "bias:0"),
         (bias(np.zeros(256, int)), "bias:0"),
@@ -174,3 +181,14 @@ def test_files_that_are_no_keras_weights(damage, fact, networks, tmp_path):
         models.load_weights(model, path)
     assert str(path) in str(refused.value)
     assert fact in str(refused.value)
+
+
+def test_a_file_that_the_library_reads_for_ever(networks, tmp_path):
+    """A heap of zeros: HDF5 1.14 goes from object to object in steps of none."""
+    content = bytearray(networks["s_a"][1].read_bytes())
+    heap = content.index(b"GCOL") + 16
+    content[heap : heap + 4080] = bytes(4080)
+    path = tmp_path / "weights.h5"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{path}.* in 2 s"):
+        read_keras(path, limit_s=2)
