@@ -80,7 +80,7 @@ def test_rounded_timestamps_at_30_frames_a_second(tmp_path):
     times = [f"{5 + n / 30:.2f}" for n in range(90)]
     for time in times:
         write_crop(tmp_path / "crops", "v:1", time, np.zeros((8, 8, 3), np.uint8))
-    samples = np.zeros(3 * SAMPLE_RATE, np.int16)
+    samples = np.zeros(round((float(times[-1]) - 5) * SAMPLE_RATE), np.int16)
     samples[round(60.5 / 30 * SAMPLE_RATE)] = 30_000
     write_wav(tmp_path / "audio" / "v:1.wav", samples)
     rows = annotated(("v", "v:1", time, "NOT_SPEAKING") for time in times)

@@ -63,8 +63,8 @@ def test_entities_without_a_file_are_named(tmp_path):
     used = np.ones(len(rows), bool)
     with pytest.raises(UserError, match=r"none.*data/slice_audio_tracks\.py"):
         entity_audio(rows, used, tmp_path / "none")
-    for name in ("a:1.wav", "b:2.wav"):
-        write_wav(tmp_path / name, np.zeros(16_000, np.int16))
+    for entity in ("a:1", "b:2"):
+        write_wav(tmp_path / f"{entity}.wav", heard(rows[rows["entity_id"] == entity]))
     with pytest.raises(UserError, match=r"1 of 3 entities.* b:1 of video b"):
         entity_audio(rows, used, tmp_path)
     of_others = (rows["entity_id"] != "b:1").to_numpy()
@@ -88,19 +88,36 @@ def test_the_audio_of_rows_whoever_cut_it(tmp_path, in_videos):
         entity_audio(rows, np.ones(len(rows), bool), tmp_path)
 
 
+ROUNDED = 2 / SAMPLE_RATE
+
+
 @pytest.mark.parametrize(
-    ("seconds", "of_ours", "good"),
-    [(2.0, False, True), (1.97, False, True), (1.9, False, False), (1.9, True, True), (0.9, True, False)],
+    ("longer_s", "of_ours", "good"),
+    [
+        *((longer, of_ours, True) for longer in (0.0, ROUNDED, -ROUNDED, -0.03) for of_ours in (True, False)),
+        *((longer, of_ours, False) for longer in (0.04, 1.0, -1.1) for of_ours in (True, False)),
+        *((-0.04, False, False), (-0.04, True, True), (-0.9, True, True), (-0.9, False, False)),
+    ],
 )
-def test_audio_shorter_than_its_rows_is_refused(tmp_path, seconds, of_ours, good):
-    """Published slicing leaves out rows, so that audio begins later; ours may end where the video's audio ends."""
+@pytest.mark.parametrize("rows_used", [51, 5])
+def test_audio_of_another_length_than_its_rows_is_refused(tmp_path, longer_s, of_ours, good, rows_used):
+    """It was cut by other rows, one more or less perhaps; ours may end where the video's audio does."""
     rows = annotated_tracks([("a", "a:1", 25, 51, (AUDIBLE,))])  # 2 s
     record = Record(tmp_path, "a", "entity audio", {})
     with record.making(["a:1.wav"]) if of_ours else contextlib.nullcontext():
-        write_wav(tmp_path / "a:1.wav", np.zeros(round(SAMPLE_RATE * seconds), np.int16))
-    with (
-        contextlib.nullcontext()
-        if good
-        else pytest.raises(UserError, match=rf"a:1\.wav is {2 - seconds:.2f} s shorter")
-    ):
-        entity_audio(rows, np.ones(len(rows), bool), tmp_path)
+        write_wav(tmp_path / "a:1.wav", np.zeros(round(SAMPLE_RATE * (2 + longer_s)), np.int16))
+    message = rf"a:1\.wav is {abs(longer_s):.2f} s {'longer' if longer_s > 0 else 'shorter'} than the 2\.00 s"
+    with contextlib.nullcontext() if good else pytest.raises(UserError, match=message):
+        (audio,) = entity_audio(rows, np.arange(51) < rows_used, tmp_path)
+        assert (audio.begin, audio.end) == (0, (rows_used - 1) * SAMPLE_RATE // 25)
+
+
+def test_published_audio_that_lacks_one_row_and_is_a_sample_off(tmp_path):
+    """It must not pass for audio of all rows that ends too early."""
+    rows = annotated_tracks([("a", "a:1", 25, 50, (NOT_AUDIBLE, *[AUDIBLE] * 49))])
+    audible = rows["label_id"] != ava.NOT_AUDIBLE_ID
+    write_wav(tmp_path / "a:1.wav", heard(rows[audible])[:-1])
+    (audio,) = entity_audio(rows, audible.to_numpy(), tmp_path)
+    assert audio.begin == 0
+    with pytest.raises(UserError, match=r"a:1\.wav begins 0\.04 s after"):
+        entity_audio(rows, np.ones(50, bool), tmp_path)

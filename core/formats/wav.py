@@ -17,6 +17,9 @@ from core.runtime.provenance import check_outputs
 SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
 # Encoders drop up to some tens of milliseconds at a video's end; beyond this the audio is truncated.
 MISSING_END_S = 1.0
+# A wav is cut at int(time * 16000) by ours, TaoRuijie/TalkNet-ASD utils/tools.py, which others took over, and
+# fuankarion/active-speakers-context data/slice_audio_tracks.py; pandas may read a time one unit in the last place off.
+ROUNDING = 2  # samples, one at either end
 
 
 def read_wav(path: str | Path) -> np.ndarray:
@@ -81,8 +84,8 @@ class EntityAudio:
 def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[EntityAudio]:
     """The audio of each entity that has rows in use, in their order.
 
-    The first sample of a wav is at the entity's first row. Only a wav that is exactly as long as the rows that are not
-    SPEAKING_NOT_AUDIBLE begins at the first of those: the published slicing leaves the others out.
+    A wav goes from the entity's first row to its last. Only a foreign one that is exactly as long as the rows that are
+    not SPEAKING_NOT_AUDIBLE goes from the first to the last of those: the published slicing leaves the others out.
 
     Args:
         rows: the annotations of a split that the wavs were cut by (`ava.AUGMENTED_COLUMNS` and time_s).
@@ -90,8 +93,8 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
         audio_dir: `audio_dir/<split>`: `<entity_id>.wav`, or `<video_id>/<entity_id>.wav` as TalkNet and others cut.
 
     Raises:
-        UserError: the folder or a wav is absent or changed since it was cut, or a wav begins after the first row in use
-            or ends before the last; the message names the first such entity and its video.
+        UserError: the folder or a wav is absent or changed since it was cut, or a wav is of another length than its
+            rows, begins after the first row in use or ends before the last; the message names the first such wav.
     """
     if not audio_dir.is_dir():
         raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
@@ -114,23 +117,27 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
     whole, audible = _spans(rows), _spans(rows[rows["label_id"] != ava.NOT_AUDIBLE_ID])
     audio = []
     for entity, (first, last) in _spans(rows[used]).items():
-        path, origin = paths[entity], whole[entity][0]
-        later, end = audible.get(entity, (origin, origin))
-        if later > origin and len(read_wav(path)) == end - later:
-            origin = later
-        if first < origin:
+        path, (begin, end) = paths[entity], whole[entity]
+        length, foreign = len(read_wav(path)), ours[videos[entity]] is None
+        if foreign and entity in audible and abs(length - (audible[entity][1] - audible[entity][0])) <= ROUNDING:
+            begin, end = audible[entity]
+        longer = length - (end - begin)
+        # A foreign wav that is a row shorter is one of other rows.
+        lacking = SAMPLE_RATE // GRID_FPS - ROUNDING if foreign else int(MISSING_END_S * SAMPLE_RATE)
+        if not -lacking <= longer <= ROUNDING:
             raise UserError(
-                f"{path} begins {(origin - first) / SAMPLE_RATE:.2f} s after the first row of its entity: it was cut "
-                "without SPEAKING_NOT_AUDIBLE rows, as the published preparation does; cut it with "
-                "data/slice_audio_tracks.py"
+                f"{path} is {abs(longer) / SAMPLE_RATE:.2f} s {'longer' if longer > 0 else 'shorter'} than the "
+                f"{(end - begin) / SAMPLE_RATE:.2f} s from its entity's first row to the last: it was cut by other "
+                "rows, so that what is heard when is not known; cut it with data/slice_audio_tracks.py by the csv that "
+                "is used here, or use the csv that it was cut by"
             )
-        lacking_s = (last - origin - len(read_wav(path))) / SAMPLE_RATE
-        if lacking_s > (1 / GRID_FPS if ours[videos[entity]] is None else MISSING_END_S):
+        if first < begin or last > end:
             raise UserError(
-                f"{path} is {lacking_s:.2f} s shorter than the rows of its entity: what was heard when is not known; "
-                "cut it with data/slice_audio_tracks.py by the csv that is used here"
+                f"{path} begins {(begin - whole[entity][0]) / SAMPLE_RATE:.2f} s after the first row of its entity and "
+                f"ends {(whole[entity][1] - end) / SAMPLE_RATE:.2f} s before the last: it was cut without "
+                "SPEAKING_NOT_AUDIBLE rows, as the published preparation does; cut it with data/slice_audio_tracks.py"
             )
-        audio.append(EntityAudio(path, first - origin, last - origin))
+        audio.append(EntityAudio(path, first - begin, last - begin))
     return audio
 
 
