@@ -26,7 +26,8 @@ prediction file at the top level and those of every file in the list `files`:
                                               by_face_width is null when the size of the frames is not given
     ties                                      share of rows tied with a row of the other label, and the lowest and
                                               highest average precision over all orders of equal scores
-    left_out                                  annotated rows that the ground truth lacks, for want of crops
+    left_out                                  annotated rows that the ground truth lacks, for want of crops; null where
+                                              no record beside it says
     notes                                     sentences, empty when there is nothing to add
 
 With --detected:

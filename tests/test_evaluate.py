@@ -20,6 +20,7 @@ from videos import encode
 import evaluate
 from core.evaluation.official import read_groundtruth, read_predictions, scores_of
 from core.formats import ava
+from core.runtime.provenance import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 OFFICIAL = ROOT / "tests" / "fixtures" / "official_tool"
@@ -104,7 +105,7 @@ def test_numbers_by_hand(results):
         "64-128 px": (4, 2, pytest.approx((1 + 2 / 4) / 2)),
         "> 128 px": (2, 1, 1.0),
     }
-    assert document["notes"] == []
+    assert (document["left_out"], len(document["notes"])) == (None, 1)  # nothing says that the ground truth is whole
     assert document["files"] == [{key: document[key] for key in document["files"][0]}]
 
 
@@ -158,7 +159,7 @@ def test_ties_and_scores_that_are_no_probabilities_are_noted(results, tmp_path):
     assert document["roc_auc"] == 0.5
     document = results(predictions=write(tmp_path / "logits.csv", predicted(["9", "8", "7", "6", "5", "-4e-1"])))
     assert document["average_precision"] == pytest.approx(AVERAGE_PRECISION, abs=1e-12)
-    assert "from -0.4 to 9" in document["notes"][0]
+    assert "from -0.4 to 9" in document["notes"][1]
 
 
 def test_frame_widths_come_from_the_videos(results, refusal, tmp_path):
@@ -307,6 +308,17 @@ def on_own_tracks(shift=0.01):
     return [*rows, "a,1.10,0.8,0.8,0.9,0.9,SPEAKING_AUDIBLE,7,0.95"]
 
 
+def test_the_record_beside_a_ground_truth_says_what_it_lacks(results, refusal, files):
+    path = Path(files[0])
+    path.unlink()
+    with Record(path.parent, "gt", "ground truth", {"left_out": 2}).making(["gt.csv"]):
+        write(path, TRUTH)
+    document = results("--frame-size", "1280x720")
+    assert (document["left_out"], "2 of 8" in document["notes"][0]) == (2, True)
+    write(path, [*TRUTH[:-1], TRUTH[-1].replace("NOT_SPEAKING", "SPEAKING_AUDIBLE")])
+    assert str(path) in refusal()
+
+
 @pytest.fixture
 def detected(tmp_path):
     return write(tmp_path / "detected.csv", on_own_tracks())
@@ -320,9 +332,11 @@ def test_predictions_on_detected_tracks(results, refusal, detected, folder):
     assert document["average_precision"] == pytest.approx(1 / 2)  # the false face comes first: ranks 2, 4, 6 speak
     assert document["average_precision_matched"] == pytest.approx(AVERAGE_PRECISION)
     assert document["by_face_width"]["> 128 px"]["annotated"] == 2
-    assert document["files"][0]["notes"] == []
+    assert len(document["files"][0]["notes"]) == 1  # nothing says that the ground truth is whole, as annotations are
     of_folder = results("--detected", "--frame-size", "1280x720", groundtruth=[folder], predictions=detected)
-    assert {**of_folder, "groundtruth": 0} == {**document, "groundtruth": 0}
+    assert (of_folder["left_out"], of_folder["notes"]) == (0, [])
+    same = {"groundtruth": 0, "left_out": 0, "notes": 0, "files": 0}
+    assert of_folder | same == document | same
     # An overlap of 9/11 is not enough.
     assert results("--detected", "--iou", "0.95", predictions=detected)["faces"]["matched"] == 0
 

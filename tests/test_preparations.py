@@ -240,6 +240,10 @@ def test_what_is_left_out_is_counted_in_every_number_made_of_the_rest(published,
         assert (json.loads(result.read_text())["rows"], json.loads(result.read_text())["left_out"]) == (62, 15)
         assert exit_status(evaluate.main, *groundtruth, "--detected") == 0
         assert json.loads(result.read_text())["left_out"] == 15
+        copied = shutil.copy(folder / "gt.csv", tmp_path / "copied.csv")
+        assert exit_status(evaluate.main, "--groundtruth", copied, *groundtruth[2:]) == 0
+        assert json.loads(result.read_text())["left_out"] is None
+        assert "no record (.made) beside the ground truth" in capsys.readouterr().out
     # Any other missing row is refused: here of a table that has one more than was left out.
     rows = ava.read_augmented(published["csv_val_full"])
     more = pd.concat([rows, rows[:1].assign(frame_timestamp="1.55")])

@@ -15,10 +15,10 @@ import pyarrow.compute
 
 from core.clip_utils import SPEAKING_THRESHOLD
 from core.evaluation import metrics
-from core.formats.ava import LABEL_IDS, SPEAKING, annotation_files
+from core.formats.ava import ANNOTATION_SUFFIX, LABEL_IDS, SPEAKING, annotation_files
 from core.formats.official_csv import BOX_COLUMNS, COLUMNS, PREDICTION_COLUMNS, Rows, join, key_text
 from core.runtime.errors import UserError
-from core.runtime.provenance import recorded_left_out
+from core.runtime.provenance import check_outputs
 
 BOX_TOLERANCE = 1e-9  # fraction of the frame; the official tool's
 TIES_WORTH_A_NOTE = 1e-4  # of average precision: half of the second decimal of a percentage
@@ -30,11 +30,12 @@ class Groundtruth:
 
     Attributes:
         rows: of all files.
-        left_out: how many annotated rows they lack, by the records of the postprocessing that wrote the files.
+        left_out: how many annotated rows they lack, by the records of the postprocessing that wrote the files; 0 of
+            AVA's annotations, None of other files without a record.
     """
 
     rows: Rows
-    left_out: int = 0
+    left_out: int | None = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,15 +72,16 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
     """Read ground truth: csvs in AVA's format or augmented ones, or folders of `<video_id>-activespeaker.csv`.
 
     Raises:
-        UserError: a file is absent, empty or not of this form, a number is not finite, a label is not one of AVA's
-            three, a key occurs twice, or no row is SPEAKING_AUDIBLE; with file and line.
+        UserError: a file is absent, empty, not of this form or not as its record says, a number is not finite, a label
+            is not one of AVA's three, a key occurs twice, or no row is SPEAKING_AUDIBLE; with file and line.
     """
     files = []
     for source in map(Path, sources):
         files += annotation_files(source).values() if source.is_dir() else [source]
     rows = Rows(files, COLUMNS)
     rows.check_labels(list(LABEL_IDS), "rows without a label cannot be evaluated")
-    groundtruth = Groundtruth(rows, sum(recorded_left_out(path.parent, [path.stem])[path.stem] for path in files))
+    left_out = [_left_out(path) for path in files]
+    groundtruth = Groundtruth(rows, None if None in left_out else sum(left_out))
     if not groundtruth.speaking.any():
         raise UserError(
             f"{', '.join(map(str, files[:3]))}{', ...' if len(files) > 3 else ''}: none of {len(rows):,} rows has the "
@@ -88,6 +90,13 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
         )
     rows.check_unique("entity_id")
     return groundtruth
+
+
+def _left_out(path: Path) -> int | None:
+    if path.name.endswith(ANNOTATION_SUFFIX):
+        return 0
+    record = check_outputs(path.parent, path.stem, [path.name])
+    return None if record is None else record["made_of"].get("left_out", 0)
 
 
 def read_predictions(path: str | Path) -> Rows:
@@ -191,7 +200,11 @@ def evaluate_given(
 def caveats(groundtruth: Groundtruth, scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
     """What to say of rows left out, of scores that are no probabilities, and of face widths that are not known."""
     notes = []
-    if groundtruth.left_out:
+    if groundtruth.left_out is None:
+        notes.append(
+            "no record (.made) beside the ground truth says whether annotated faces without crops are left out of it"
+        )
+    elif groundtruth.left_out:
         notes.append(
             f"{groundtruth.left_out:,} of {groundtruth.left_out + len(groundtruth):,} annotated faces have no crops "
             "and are left out: no number here is that of all annotations"
