@@ -317,12 +317,13 @@ def test_a_resumed_fp16_training_goes_on_with_its_loss_scale(tmp_path):
 # ---------------------------------------------------------------- several processes
 
 RUNNER = """
-import importlib, json, sys
+import importlib, json, os, sys, time
 import pytest
 from test_optimization import make_small
 from tiny import exit_status
 
 make_small(pytest.MonkeyPatch(), batch_norms=False)
+time.strftime = lambda *arguments: os.environ["RANK"]  # of two processes, one sees the next second
 for module, options in json.loads(sys.argv[1]):
     assert exit_status(importlib.import_module(module).main, *options) == 0
 """
@@ -353,7 +354,7 @@ def in_two_processes(folder: Path, trainings: list[tuple[ModuleType, list[str]]]
 
 
 def test_two_processes_train_as_one_does(prepared, tmp_path, monkeypatch):
-    """Batches of odd sizes: a process has one item more."""
+    """Batches of odd sizes: a process has one item more. Runs without a name get one, that of the main process."""
     # More faces than a context has speakers, so that they are drawn.
     for split in ava.SPLITS:
         make_features(tmp_path / split, [("v", f"v:{n}", n, 13, LABELS[n % 3 :] + LABELS[: n % 3]) for n in range(5)])
@@ -372,9 +373,14 @@ def test_two_processes_train_as_one_does(prepared, tmp_path, monkeypatch):
     make_small(monkeypatch, batch_norms=False)
     for script, options in trainings(tmp_path / "alone"):
         assert exit_status(script.main, *options) == 0
-    in_two_processes(tmp_path, trainings(tmp_path / "together"))
+    unnamed = [
+        (script, [word for word in options if word not in ("--name", "a")])
+        for script, options in trainings(tmp_path / "together")
+    ]
+    in_two_processes(tmp_path, unnamed)
     for kind in ("clips", "tracks", "contexts"):
-        alone, together = (tmp_path / processes / kind / "a" for processes in ("alone", "together"))
+        alone, (together,) = tmp_path / "alone" / kind / "a", (tmp_path / "together" / kind).iterdir()
+        assert together.name.endswith("_0")
         one, other = (log(run).filter(regex="_.*loss|^val_.*ap$") for run in (alone, together))
         assert len(one) == 2
         assert len(one.columns) >= 3

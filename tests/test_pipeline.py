@@ -16,8 +16,9 @@ from tiny import exit_status, refusal
 
 from core.evaluation.metrics import average_precision
 from core.formats import ava
+from core.runtime.errors import UserError
 from scripts import make_synthetic_ava, run_pipeline
-from scripts.run_pipeline import clip_recipe, cut_every, track_recipe
+from scripts.run_pipeline import Stage, Stages, clip_recipe, cut_every, track_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,6 +106,34 @@ def test_a_stage_ends_with_the_pipeline(tmp_path: Path, sent: signal.Signals) ->
     for process in alive:
         process.kill()
     assert (len(stages), alive) == (1, [])
+
+
+def test_every_stage_is_run_again_and_keeps_its_time_if_it_wrote_nothing(tmp_path: Path) -> None:
+    """A stage knows itself what is to be done: a command that is the same says nothing of the data."""
+    script, written = tmp_path / "stage.py", tmp_path / "out" / "written"
+    script.write_text(
+        "import pathlib, sys\n"
+        "with open(sys.argv[1], 'a') as runs: runs.write('x')\n"
+        "if sys.argv[2] == '1': pathlib.Path(sys.argv[3]).write_text(open(sys.argv[1]).read())\n"
+        "sys.exit(int(sys.argv[4]))\n"
+    )
+    written.parent.mkdir()
+    (tmp_path / "data").write_text("")
+
+    def seconds(writes: int, status: int = 0, **options: bool) -> float:
+        command = [script, tmp_path / "data", writes, written, status]
+        stages = Stages(tmp_path / "stages.json")
+        stages.run(Stage("stage", command, 1, "face", written.parent), **options)
+        return stages.table["stage"]["seconds"]
+
+    first = seconds(1)
+    assert seconds(0) == first
+    assert seconds(1) != first
+    assert written.read_text() == "xxx"
+    seconds(0, status=1, may_break=True)
+    for status, options in ((1, {}), (2, {"may_break": True})):
+        with pytest.raises(UserError, match=f"stage .* status {status}"):
+            seconds(0, status=status, **options)
 
 
 def test_a_damaged_list_of_stages_is_named(tmp_path: Path) -> None:

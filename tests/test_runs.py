@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from core.runtime.errors import UserError
 from core.training.runs import Run, find_checkpoint
@@ -82,6 +83,36 @@ def test_resuming_with_settings_that_alter_no_step(tmp_path):
     save(Run(tmp_path / "a", {**SETTINGS, "config": {"tb_logdir": "a"}}, resume=False), 1)
     for settings in (SETTINGS, changed(epochs=9, threads=4)):
         assert Run(tmp_path / "a", {**settings, "config": {"tb_logdir": "b"}}, resume=True).load_state()["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (SETTINGS, True),
+        (changed(epochs=9, threads=4), True),
+        (changed(epochs=1), False),  # its last epoch would be one that was not asked for
+        (changed(seed=1), False),
+        ({**SETTINGS, "made_of": {"train": "other data"}}, False),
+    ],
+)
+def test_updating_goes_on_with_a_run_of_the_same_or_begins_anew(run, settings, kept):
+    save(run, 1, best=True)
+    save(run, 2)
+    (run.folder / "notes.txt").write_text("mine")
+    again = Run.open(run.folder, settings, False, Accelerator(cpu=True), update=True)
+    state, names = again.load_state(), {path.name for path in run.folder.iterdir()}
+    assert (state["epoch"] if state else None, len(again.log_lines())) == ((2, 2) if kept else (None, 0))
+    written = {"1.pth", "2.pth", "best.pth", "last.pt", "log.csv"}
+    assert names == {"notes.txt", "settings.json", *(written if kept else ())}
+    assert json.loads((run.folder / "settings.json").read_text()) == json.loads(json.dumps(settings))
+
+
+def test_updating_where_no_run_or_no_finished_epoch_is(tmp_path):
+    for _ in range(2):
+        run = Run.open(tmp_path / "a", SETTINGS, False, Accelerator(cpu=True), update=True)
+        assert run.load_state() is None
+    save(run, 1)
+    assert Run.open(tmp_path / "a", SETTINGS, False, Accelerator(cpu=True), update=True).load_state()["epoch"] == 1
 
 
 def test_resuming_with_other_settings_lists_the_differences(run):
