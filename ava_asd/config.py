@@ -20,7 +20,7 @@ from core.runtime.errors import UserError
 LABELS = tuple(LABEL_IDS)
 SAMPLES_KEYS = tuple(f"{split}_annotations_{kind}" for kind in ("full", "subset") for split in ("train", "test"))
 # What ava-extract writes into a video's folder besides start_ts (`ava_asd.layout`).
-OWN_FILES = r"\d+\.jpg|audio\.wav|mfcc\.npy|crops\.npy|faces\.arrow|videos\.json|mfccs\.json"
+OWN_FILES = r"\d+\.jpg|audio\.wav|mfcc\.npy|crops\.npy|faces\.arrow|\.made"
 LEAST_DURATION_S = 0.001  # of MFCC windows and strides: some samples at any sample rate
 
 

@@ -6,15 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from ava_asd.config import Config
-from ava_asd.extract_videos import STEP, settings_of
-from ava_asd.layout import ANNOTATION_KEYS, VideoFolder, video_folder
-from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings, write_samples
-from ava_asd.stores import read_faces
+from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
+from ava_asd.samples import FACES, SCHEMA, Samples, window_settings, write_samples
+from ava_asd.stores import checked_folder, faces_digest, read_faces
 from ava_asd.tracks import window_starts
 from core.formats.ava import annotation_files
 from core.runtime import parallel
 from core.runtime.errors import UserError
-from core.runtime.files import fingerprint
 
 
 def extract_samples(config: Config, data: Path, split: str) -> int:
@@ -25,33 +23,29 @@ def extract_samples(config: Config, data: Path, split: str) -> int:
     """
     path = config.path(data, f"{split}_annotations_full")
     files = annotation_files(config.path(data, ANNOTATION_KEYS[split]))
-    tables, sources, broken = [SCHEMA.empty_table()], dict.fromkeys(files), {}
-    for name, annotations in files.items():
+    tables, faces, broken = [SCHEMA.empty_table()], dict.fromkeys(files), {}
+    for name in files:
         try:
-            tables.append(windows_of(video_folder(config, data, name), annotations, config))
-            sources[name] = fingerprint(annotations)
+            folder = checked_folder(config, data, split, name)
+            tables.append(windows_of(folder, config))
+            faces[name] = faces_digest(folder)
         except UserError as error:
             broken[name] = str(error)
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     if len(table) == 0:
         why = next(iter(broken.values()), f"no face track has {config.video_window} faces at {config.fps:g} a second")
         raise UserError(f"no samples for {split}_annotations_full: {why}")
-    write_samples(path, Samples(table, {**window_settings(config), ANNOTATIONS: sources}))
+    write_samples(path, Samples(table, {**window_settings(config), FACES: faces}))
     print(f"{split}: {len(table):,} samples of {config.video_window} faces")
     return parallel.report(broken, len(files), path)
 
 
-def windows_of(folder: VideoFolder, annotations: Path, config: Config) -> pa.Table:
+def windows_of(folder: VideoFolder, config: Config) -> pa.Table:
     """The samples of a video, rows with `SCHEMA`, by entity and time.
 
     A sample is a window of vid_frame_size * sequence_size faces of a track, from one to the next ann_stride faces. Its
     label and time are those of the last face.
-
-    Raises:
-        UserError: the video was not extracted, or with other settings or annotations.
     """
-    folder.check(STEP, settings_of(config, annotations))
-    folder.start_s()
     faces = read_faces(folder.faces)
     length = config.video_window
     first = window_starts(faces["track"].to_numpy(), length, config.ann_stride)

@@ -1,10 +1,8 @@
 """One video's frames, face crops and audio, from the first to the last annotated time; frames are decoded once."""
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings
-from ava_asd.stores import open_crops, read_audio, read_faces
+from ava_asd.layout import VideoFolder
 from ava_asd.tracks import ROUNDING, face_grid, frame_numbers
 from core.boxes import pixel_edges
 from core.formats import ava
@@ -21,18 +18,14 @@ from core.media.audio import extract_audio
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.media.video_files import find_video
-from core.runtime.errors import MediaError, UserError
-from core.runtime.files import atomic_write, fingerprint
+from core.runtime.errors import MediaError
+from core.runtime.files import atomic_write
 
-STEP = "videos"
 JPEG_QUALITY = 90
-JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos: Path) -> None:
-    """Write frames, audio, start_ts, the table of the faces and their crops, unless they are there, whole.
-
-    MFCCs made before count as unfinished afterwards, since the audio may have changed.
+    """Write frames, audio, start_ts, the table of the faces and their crops, unless they are there already.
 
     Args:
         folder: where everything goes, named as the video.
@@ -41,92 +34,46 @@ def extract_video(folder: VideoFolder, config: Config, annotations: Path, videos
         videos: folder of the videos.
 
     Raises:
-        MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time; or the
-            folder holds frames or audio from elsewhere.
-        UserError: the annotations are faulty.
+        MediaError: the video is absent, unreadable or has no audio, or a face lies outside its frames' time.
+        UserError: the annotations are faulty, or the folder holds frames or audio from elsewhere.
     """
-    made_with = settings_of(config, annotations)
-    if is_whole(folder, config, made_with, videos):
+    record, frames = (folder.video_record(config, annotations.parent, videos, item) for item in ("videos", "frames"))
+    if frames.written and not record.missing(folder.outputs) and not frames.missing(frames.written):
         return
-    if not folder.record(STEP).is_file() and (folder.audio.is_file() or folder.frame(1).is_file()):
-        raise MediaError(
-            f"{folder.path} holds frames or audio that this ava-extract did not write, and would replace them: set "
-            "another extracted_path, or move the folder away"
-        )
     video = find_video(videos, folder.path.name)
-    identity = identity_of(video)
     faces = face_grid(ava.read_annotations(annotations), config.fps)
     start_s = max(0.0, float(faces["time_s"].min()) - config.eps)
     end_s = float(faces["time_s"].max()) + config.eps
     faces["frame"] = frame_numbers(faces["time_s"].to_numpy(), start_s, config.fps)
+    count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
+    names = [folder.frame(number).name for number in range(1, count + 1)]
 
-    folder.begin(STEP)
-    folder.begin("mfccs")
-    with MediaFile(video) as media:
+    with record.making(folder.outputs), frames.making(names), MediaFile(video) as media:
         extract_audio(media, folder.audio, start_s=start_s, end_s=end_s, sample_rate=None)
-        sizes, frames = extract_frames(media, faces, folder, config, start_s=start_s, end_s=end_s)
-    write_faces(folder.faces, faces, sizes)
-    with atomic_write(folder.start_ts) as temporary:
-        temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
-    folder.finish(STEP, {**made_with, "video": identity, "frames": frames})
-
-
-def settings_of(config: Config, annotations: Path) -> dict[str, Any]:
-    """What a video's frames, audio and faces depend on, beside the video itself."""
-    return {**crop_settings(config), "eps": config.eps, "annotations": fingerprint(annotations)}
-
-
-def identity_of(video: Path) -> list[int]:
-    """What distinguishes videos of the same name: size in bytes, and time of change in nanoseconds."""
-    return [video.stat().st_size, video.stat().st_mtime_ns]
-
-
-def is_whole(folder: VideoFolder, config: Config, made_with: Mapping[str, Any], videos: Path) -> bool:
-    """Whether a video is finished, with these settings, from the video that is there now, and all can be read.
-
-    The video itself may have been removed since.
-    """
-    found = folder.made_with(STEP)
-    if found is None or any(found[name] != value for name, value in made_with.items()):
-        return False
-    try:
-        video = find_video(videos, folder.path.name)
-    except MediaError:
-        video = None
-    if video is not None and found["video"] != identity_of(video):
-        return False
-    try:
-        folder.start_s()
-        read_audio(folder.audio)
-        open_crops(folder, config, len(read_faces(folder.faces)))
-    except UserError:
-        return False
-    return all(is_jpeg(folder.frame(number)) for number in range(1, found["frames"] + 1))
-
-
-def is_jpeg(path: Path) -> bool:
-    """Whether a file begins and ends as a jpg does; there are many, so they are not decoded."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(len(JPEG_BEGIN))
-            file.seek(-len(JPEG_END), os.SEEK_END)
-            return begin == JPEG_BEGIN and file.read() == JPEG_END
-    except OSError:  # absent, or shorter than that
-        return False
+        sizes = extract_frames(media, faces, folder, config, start_s=start_s, end_s=end_s, count=count)
+        write_faces(folder.faces, faces, sizes)
+        with atomic_write(folder.start_ts) as temporary:
+            temporary.write_text(f"{start_s!r}\n", encoding="utf-8")
 
 
 def extract_frames(
-    media: MediaFile, faces: pd.DataFrame, folder: VideoFolder, config: Config, *, start_s: float, end_s: float
-) -> tuple[np.ndarray, int]:
-    """Write the frames of a time span as jpg files and cut the faces from them.
+    media: MediaFile,
+    faces: pd.DataFrame,
+    folder: VideoFolder,
+    config: Config,
+    *,
+    start_s: float,
+    end_s: float,
+    count: int,
+) -> np.ndarray:
+    """Write the frames of a time span, `count` at most, as jpg files and cut the faces from them.
 
     Returns:
-        (face, [width, height]) int32, pixels of the video; and how many frames there are.
+        (face, [width, height]) int32, pixels of the video.
 
     Raises:
         MediaError: the video is unreadable, or its frames do not span all faces.
     """
-    count = math.floor((end_s - start_s) * config.fps + ROUNDING) + 1
     boxes, sizes = ava.boxes(faces), np.zeros((len(faces), 2), np.int32)
     waiting = faces.groupby("frame").indices  # number of a frame -> its faces
     shape = (len(faces), config.channels, config.height, config.width)
@@ -151,10 +98,7 @@ def extract_frames(
                 f"{media.path}: the frames end before {face['time_s']:.2f} s, where entity {face['entity_id']} is "
                 "annotated"
             )
-    surplus = number
-    while folder.frame(surplus := surplus + 1).is_file():  # of an extraction with more frames
-        folder.frame(surplus).unlink()
-    return sizes, number
+    return sizes
 
 
 def sampled(frames: Iterable[Frame], *, start_s: float, fps: float, count: int) -> Iterator[tuple[int, Frame]]:

@@ -1,4 +1,4 @@
-"""The folder of a video's frames, audio, MFCCs and face crops, and which of them are finished.
+"""The folder of a video's frames, audio, MFCCs and face crops, and the records of what they were made of.
 
     <extracted_path>/<video_id>/1.jpg, 2.jpg, ...   frames, `fps` a second; frame n is that of start_ts + (n - 1) / fps
                                 audio.wav           audio from start_ts on, mono, at the video's own sample rate
@@ -6,34 +6,25 @@
                                 mfcc.npy            (coefficient, vector) float32
                                 faces.arrow         the faces of the stored crops, by track and time
                                 crops.npy           (face, channel, row, column) uint8
-                                videos.json         what frames, audio and faces were made with
-                                mfccs.json          what the MFCCs were made with
+                                .made/              records of what these are made of (`core.runtime.provenance`)
 
-Frames, audio and start_ts are the published layout. Each json file is empty ({}) while its step is unfinished.
+Frames, audio and start_ts are the published layout.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ava_asd.config import Config
 from ava_asd.mfcc import VERSION
-from core.formats.ava import annotation_files
-from core.runtime.checks import as_number, number, whole
-from core.runtime.errors import MediaError, UserError
-from core.runtime.files import write_json
+from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
+from core.media.video_files import video_source
+from core.runtime.errors import UserError
+from core.runtime.provenance import Files, Record
 
 SPLITS = ("train", "test")
 ANNOTATION_KEYS = {"train": "train_ann_dir", "test": "test_ann_dir"}  # of the configuration
 CROP_SETTINGS = ("fps", "width", "height", "channels")
 MFCC_SETTINGS = ("mfcc_window_size", "stride", "nmfcc", "apply_mean", "apply_stddev")
-# What the json files must hold; and of it how many frames there are, or the seconds from one MFCC vector to the next.
-RECORDED = {
-    "videos": {*CROP_SETTINGS, "eps", "annotations", "video", "frames"},
-    "mfccs": {*MFCC_SETTINGS, "start_ts", "audio", "hop_s"},
-}
-COUNTED = {"videos": ("frames", whole(1)), "mfccs": ("hop_s", number(0))}
 
 
 class VideoFolder:
@@ -53,63 +44,35 @@ class VideoFolder:
         self.audio, self.mfccs = path / "audio.wav", path / "mfcc.npy"
         self.faces, self.crops = path / "faces.arrow", path / "crops.npy"
 
-    def record(self, step: str) -> Path:
-        """What a step of ava-extract, "videos" or "mfccs", was made with."""
-        return self.path / f"{step}.json"
-
     def frame(self, number: int) -> Path:
         """The image of a frame, counted from 1."""
         return self.path / f"{number}.jpg"
 
-    def start_s(self) -> float:
-        """The time of the first frame and the first sample in seconds of the video.
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what is extracted of the video, but for the frames."""
+        return [path.name for path in (self.audio, self.faces, self.crops, self.start_ts)]
 
-        Raises:
-            MediaError: the file is absent or holds no such number.
+    def video_record(self, config: Config, annotations: Path, videos: Path, item: str = "videos") -> Record:
+        """What audio and faces are made of.
+
+        Args:
+            config: settings.
+            annotations, videos: folders of the video's annotations and of the video. Where either is absent, the one
+                that was extracted counts.
+            item: "frames" for these, whose record is too large for every training to read.
         """
-        if not self.start_ts.is_file():
-            raise MediaError(f"no {self.start_ts}, which holds the time of the first frame: run 'ava-extract videos'")
-        text = self.start_ts.read_text(encoding="utf-8", errors="replace").strip()
-        try:
-            return as_number(text)
-        except ValueError as error:
-            raise MediaError(
-                f"{self.start_ts} holds {text[:40]!r}, expected seconds: delete it and run 'ava-extract videos'"
-            ) from error
+        csv = annotations / f"{self.path.name}{ANNOTATION_SUFFIX}"
+        made_of = {name: getattr(config, name) for name in (*CROP_SETTINGS, "eps", "start_ts")}
+        made_of["csv"] = Files(annotations, [csv.name] if csv.is_file() else [])
+        made_of["video"] = video_source(videos, self.path.name)
+        return Record(self.path, item, f"extracted {item}", made_of)
 
-    def made_with(self, step: str) -> dict[str, Any] | None:
-        """What a step was finished with, `RECORDED`; None where it was not."""
-        counted, check = COUNTED[step]
-        try:
-            found = json.loads(self.record(step).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        good = isinstance(found, dict) and found.keys() >= RECORDED[step] and check(found[counted]) is None
-        return found if good else None
-
-    def check(self, step: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """What a step was finished with, `RECORDED`, which must be as wanted.
-
-        Raises:
-            UserError: it was not finished, or with other settings.
-        """
-        found = self.made_with(step)
-        if found is None:
-            raise UserError(f"{self.path} is not finished: run 'ava-extract {step}'")
-        other = [
-            f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
-        ]
-        if other:
-            raise UserError(f"{self.path} was made with {', '.join(other)}: run 'ava-extract {step}' again")
-        return found
-
-    def begin(self, step: str) -> None:
-        """Mark a step as unfinished."""
-        write_json(self.record(step), {})
-
-    def finish(self, step: str, made_with: Mapping[str, Any]) -> None:
-        """Mark a step as finished."""
-        write_json(self.record(step), made_with)
+    def mfcc_record(self, config: Config) -> Record:
+        """What the MFCCs are made of."""
+        made_of = {name: getattr(config, name) for name in MFCC_SETTINGS}
+        audio = Files(self.path, [self.audio.name], "videos")
+        return Record(self.path, "mfccs", "MFCCs", made_of | {"audio": audio}, version=VERSION)
 
 
 def video_folder(config: Config, data: Path, video_id: str) -> VideoFolder:
@@ -133,11 +96,22 @@ def annotated_videos(config: Config, data: Path) -> dict[str, Path]:
     return of_split["train"] | of_split["test"]
 
 
-def crop_settings(config: Config) -> dict[str, Any]:
-    """What the stored faces depend on, as far as a training must find it as it is configured."""
-    return {name: getattr(config, name) for name in CROP_SETTINGS}
+def check_made(record: Record, outputs: Iterable[str], command: str) -> None:
+    """Check that outputs are there, as they would be made now.
 
+    Args:
+        record: of what they are made of.
+        outputs: their names below the record's folder.
+        command: makes them.
 
-def mfcc_settings(config: Config) -> dict[str, Any]:
-    """What the stored MFCCs depend on."""
-    return {"version": VERSION, **{name: getattr(config, name) for name in MFCC_SETTINGS}}
+    Raises:
+        UserError: some are not, or were written by something else.
+    """
+    missing = record.missing(outputs)
+    if not missing:
+        return
+    if record.written and (differing := record.differences()):
+        values = {name: f" than {now}" for name, now in record.made_of.items() if not isinstance(now, Files)}
+        others = ", ".join(f"another {name}{values.get(name, '')}" for name in differing)
+        raise UserError(f"{record.folder / missing[0]} was made with {others}: run '{command}' again")
+    raise UserError(f"{record.folder / missing[0]} is absent, damaged or not finished: run '{command}'")

@@ -2,10 +2,9 @@
 
 Arrow file; columns video_id, entity_id, time_s (float64, of the last face), label (of the last face), first (int32, row
 of the first face in the video's faces.arrow), smallest_side (int32 pixels: of the window's faces, the least width or
-height). The schema's metadata say what the windows were made with.
+height). A record beside it says what the windows were made of.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ava_asd.config import LABELS, Config
+from ava_asd.config import Config
+from ava_asd.layout import check_made
 from core.formats.arrow_file import open_arrow
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
+from core.runtime.provenance import Record, read_record
 
 COMMANDS = {"full": "ava-extract annotations", "subset": "ava-subset"}  # kind of a table -> what writes it
-MAGIC = b"ARROW1"  # how the files begin
-MADE_WITH = b"made_with"  # key of the schema's metadata
-ANNOTATIONS = "annotations"
+FACES = "faces"  # among what samples are made of
 SCHEMA = pa.schema(
     [
         ("video_id", pa.dictionary(pa.int32(), pa.string())),
@@ -42,13 +41,12 @@ class Samples:
 
     Attributes:
         table: rows with `SCHEMA`, dictionaries unified.
-        made_with: fps, window (faces) and ann_stride; `ANNOTATIONS` holds, for each video, the SHA-256 of what the
-            samples' times and labels are from, or None for one that could not be used; of a subset also how it was
-            chosen.
+        made_of: fps, window (faces) and ann_stride; `FACES` holds, for each video, the SHA-256 of the table of its
+            faces, or None for one that could not be used; of a subset also how it was chosen.
     """
 
     table: pa.Table
-    made_with: Mapping[str, Any]
+    made_of: Mapping[str, Any]
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -65,7 +63,7 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> "Samples":
         """Some of the samples."""
-        return Samples(self.table.take(pa.array(rows)), self.made_with)
+        return Samples(self.table.take(pa.array(rows)), self.made_of)
 
 
 def window_settings(config: Config) -> dict[str, Any]:
@@ -79,14 +77,13 @@ def write_samples(path: Path, samples: Samples) -> None:
     Raises:
         UserError: something else is there.
     """
-    if path.is_file() and path.open("rb").read(len(MAGIC)) != MAGIC:
-        raise UserError(
-            f"{path} is no table of samples (perhaps one of the published ava_asd), so it is not replaced: move it "
-            "away, or set another name in the configuration"
-        )
-    schema = samples.table.schema.with_metadata({MADE_WITH: json.dumps(dict(samples.made_with))})
-    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_table(samples.table.replace_schema_metadata(schema.metadata))
+    record = Record(path.parent, path.name, "samples", samples.made_of)
+    with (
+        record.making([path.name]),
+        atomic_write(path) as temporary,
+        pa.ipc.new_file(str(temporary), samples.table.schema) as writer,
+    ):
+        writer.write_table(samples.table)
 
 
 def read_samples(config: Config, data: Path, split: str, kind: str) -> Samples:
@@ -99,36 +96,22 @@ def read_samples(config: Config, data: Path, split: str, kind: str) -> Samples:
         kind: "full" or "subset".
 
     Raises:
-        UserError: the file is absent, unreadable or empty, was made with other settings, or is a subset of others than
+        UserError: the file is absent, damaged or empty, was made with other settings, or is a subset of others than
             the samples that there are.
     """
     path, command = config.path(data, f"{split}_annotations_{kind}"), COMMANDS[kind]
-    if not path.is_file():
-        raise UserError(f"no samples {path}: run '{command}'")
-    remedy = f"delete it and run '{command}'"
-    table = open_arrow(path, COLUMNS, remedy).unify_dictionaries()
-    try:
-        made_with = dict(json.loads((table.schema.metadata or {})[MADE_WITH]))
-        made_with[ANNOTATIONS] = dict(made_with.get(ANNOTATIONS, {}))
-        names = {name: set(table[name].unique().to_pylist()) for name in ("label", "first", "smallest_side", "time_s")}
-        if not names["label"] <= set(LABELS) or min(names["first"] | names["smallest_side"], default=0) < 0:
-            raise ValueError("a label that is none, or a number below 0")
-        if not np.isfinite(list(names["time_s"])).all():
-            raise ValueError("a time that is not finite")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no table of samples ({error}): {remedy}") from error
-    if len(table) == 0:
-        raise UserError(f"{path} has no samples: change what is filtered out, and run '{command}'")
-    selection = selection_settings(config, split) if kind == "subset" else {}
-    for name, value in {**window_settings(config), **selection}.items():
-        found = made_with.get(name)
-        if found != value:
-            raise UserError(f"{path} was made with {name} {found}, configured is {value}: run '{command}'")
+    record = read_record(path.parent, path.name)
+    made_of = dict(record["made_of"] if record else {}) | window_settings(config)
+    if not isinstance(made_of.get(FACES), dict):
+        made_of[FACES] = {}
+    if kind == "subset":
+        made_of |= selection_settings(config, split)
+    check_made(Record(path.parent, path.name, "samples", made_of), [path.name], command)
     if kind == "subset" and config.path(data, f"{split}_annotations_full").is_file():
         full = read_samples(config, data, split, "full")
-        if full.made_with[ANNOTATIONS] != made_with[ANNOTATIONS]:
+        if full.made_of[FACES] != made_of[FACES]:
             raise UserError(f"{path} was chosen from other samples than there are now: run '{command}' again")
-    return Samples(table, made_with)
+    return Samples(open_arrow(path, COLUMNS, f"run '{command}' again").unify_dictionaries(), made_of)
 
 
 def usable(samples: Samples, config: Config) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""What is stored of each video, mapped into memory and checked: faces, their crops, audio, MFCCs."""
+"""What is stored of each video, checked by its records and mapped into memory: faces, their crops, audio, MFCCs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from ava_asd.config import Config
-from ava_asd.layout import VideoFolder, crop_settings, mfcc_settings, video_folder
+from ava_asd.layout import ANNOTATION_KEYS, VideoFolder, check_made, video_folder
+from ava_asd.mfcc import whole_samples
 from core.formats.arrow_file import is_text, open_arrow
-from core.formats.ava import ANNOTATION_SUFFIX, LABEL_IDS, annotation_files
 from core.formats.official_csv import BOX_COLUMNS
 from core.formats.wav import map_wav
 from core.runtime.errors import MediaError, UserError
-from core.runtime.files import fingerprint
+from core.runtime.provenance import Files, checksums, recorded
 
 FAULTS_SHOWN = 5
 FACE_COLUMNS = dict.fromkeys(("entity_id", "frame_timestamp", "label"), is_text)
@@ -28,25 +28,26 @@ class Store:
 
     Attributes:
         folder: where it lies.
-        annotations: SHA-256 of those that the faces are from.
         start_s: time of the first frame and the first sample in seconds.
         hop_s: seconds from one vector of the MFCCs to the next.
         crops: (face, channel, row, column) uint8.
         mfccs: (coefficient, vector) float32.
-        time_s: (face,) float64 seconds.
     """
 
     folder: VideoFolder
-    annotations: str
     start_s: float
     hop_s: float
     crops: np.ndarray
     mfccs: np.ndarray
-    time_s: np.ndarray
+
+    def digest(self) -> str | None:
+        """SHA-256 of what a training reads of it."""
+        videos = Files(self.folder.path, self.folder.outputs, "videos")
+        return recorded([videos, Files(self.folder.path, [self.folder.mfccs.name], "mfccs")])
 
 
-def open_stores(config: Config, data: Path, names: Sequence[str]) -> list[Store]:
-    """The stores of some videos.
+def open_stores(config: Config, data: Path, split: str, names: Sequence[str]) -> list[Store]:
+    """The stores of some videos of a split.
 
     Raises:
         UserError: some were not extracted, or with other settings; one message for all.
@@ -54,7 +55,7 @@ def open_stores(config: Config, data: Path, names: Sequence[str]) -> list[Store]
     stores, faults = [], []
     for name in names:
         try:
-            stores.append(open_store(config, video_folder(config, data, name)))
+            stores.append(open_store(config, data, split, name))
         except UserError as error:
             faults.append(f"  - {error}")
     if faults:
@@ -64,21 +65,36 @@ def open_stores(config: Config, data: Path, names: Sequence[str]) -> list[Store]
     return stores
 
 
-def open_store(config: Config, folder: VideoFolder) -> Store:
+def open_store(config: Config, data: Path, split: str, name: str) -> Store:
     """The store of a video.
 
     Raises:
-        UserError: it was not extracted, or with other settings, or cannot be read.
+        UserError: it was not extracted, or of something else than there is now.
     """
-    annotations = folder.check("videos", crop_settings(config))["annotations"]
-    found = folder.check("mfccs", mfcc_settings(config))
-    start_s = folder.start_s()
-    if found["start_ts"] != start_s:
-        raise UserError(f"{folder.mfccs} is of another extraction: run 'ava-extract mfccs' again")
+    folder = checked_folder(config, data, split, name)
+    check_made(folder.mfcc_record(config), [folder.mfccs.name], "ava-extract mfccs")
+    rate, _ = read_audio(folder.audio)
     # Plain arrays over the mapped memory: a slice of a memmap costs more than the copying of a window.
-    time_s = read_faces(folder.faces)["time_s"].to_numpy()
-    crops, mfccs = np.asarray(open_crops(folder, config, len(time_s))), np.asarray(open_mfccs(folder, config))
-    return Store(folder, annotations, start_s, found["hop_s"], crops, mfccs, time_s)
+    crops, mfccs = (np.asarray(np.load(path, mmap_mode="r")) for path in (folder.crops, folder.mfccs))
+    start_s = float(folder.start_ts.read_text(encoding="utf-8"))
+    return Store(folder, start_s, whole_samples(config.stride, rate) / rate, crops, mfccs)
+
+
+def checked_folder(config: Config, data: Path, split: str, name: str) -> VideoFolder:
+    """The folder of a video, after a check of what was extracted of it but for the frames.
+
+    Raises:
+        UserError: it was not extracted, or of something else than there is now.
+    """
+    folder = video_folder(config, data, name)
+    annotations, videos = config.path(data, ANNOTATION_KEYS[split]), config.path(data, "vid_save_path")
+    check_made(folder.video_record(config, annotations, videos), folder.outputs, "ava-extract videos")
+    return folder
+
+
+def faces_digest(folder: VideoFolder) -> str:
+    """SHA-256 of the table of a video's faces."""
+    return checksums(Files(folder.path, [folder.faces.name], "videos"))[folder.faces.name]
 
 
 def read_faces(path: Path) -> pa.Table:
@@ -87,32 +103,7 @@ def read_faces(path: Path) -> pa.Table:
     Raises:
         UserError: it is absent, unreadable or another table.
     """
-    table = open_arrow(path, FACE_COLUMNS, "run 'ava-extract videos' again")
-    numbers = {name: table[name].to_numpy() for name, check in FACE_COLUMNS.items() if check is not is_text}
-    good = all(np.isfinite(values).all() for values in numbers.values())
-    good = good and all((numbers[name] > 0).all() for name in ("frame", "width", "height"))
-    if not good or not set(table["label"].unique().to_pylist()) <= set(LABEL_IDS):
-        raise UserError(f"{path} holds numbers or labels that no face has: run 'ava-extract videos' again")
-    return table
-
-
-def open_crops(folder: VideoFolder, config: Config, faces: int) -> np.memmap:
-    """A video's faces at network size, as many as its table has: (face, channel, row, column) uint8.
-
-    Raises:
-        UserError: they are absent, unreadable, or of another number or size.
-    """
-    shape = (faces, config.channels, config.height, config.width)
-    return _open_array(folder.crops, np.uint8, shape, "videos")
-
-
-def open_mfccs(folder: VideoFolder, config: Config) -> np.memmap:
-    """A video's MFCCs: (coefficient, vector) float32.
-
-    Raises:
-        UserError: they are absent, unreadable or of another size.
-    """
-    return _open_array(folder.mfccs, np.float32, (config.nmfcc, None), "mfccs")
+    return open_arrow(path, FACE_COLUMNS, "run 'ava-extract videos' again")
 
 
 def read_audio(path: Path) -> tuple[int, np.ndarray]:
@@ -129,69 +120,3 @@ def read_audio(path: Path) -> tuple[int, np.ndarray]:
             f"{path} has {samples.dtype} samples, {rate} a second, expected 16 bit: run 'ava-extract videos' again"
         )
     return rate, samples
-
-
-def check_annotations(stores: Sequence[Store], samples: Mapping[str, str | None], folder: Path) -> None:
-    """Check that times and labels are of one source: of the samples, of the stored faces, and of the annotations.
-
-    Args:
-        stores: of the videos.
-        samples: video id -> SHA-256 of the annotations that its samples are from, of all videos of the split.
-        folder: of the split's annotations; where it holds none any more, they are not asked for.
-
-    Raises:
-        UserError: they are not.
-    """
-    again = "'ava-extract annotations' again (and 'ava-subset', if you use it)"
-    files = annotation_files(folder) if any(folder.glob(f"*{ANNOTATION_SUFFIX}")) else {}
-    if files and (other := files.keys() ^ samples.keys()):
-        raise UserError(
-            f"{folder} does not have the videos that the samples are of ({min(other)} for one is new, or gone): run "
-            f"'ava-extract videos', 'ava-extract mfccs' and {again}"
-        )
-    for store in stores:
-        name = store.folder.path.name
-        if samples.get(name) != store.annotations:
-            raise UserError(
-                f"{store.folder.path} was extracted with other annotations than the samples are from: run {again}"
-            )
-        if files and fingerprint(files[name]) != store.annotations:
-            raise UserError(
-                f"{files[name]} has changed since {store.folder.path} was extracted: run 'ava-extract videos', "
-                f"'ava-extract mfccs' and {again}"
-            )
-
-
-def check_faces(stores: Sequence[Store], code: np.ndarray, last: np.ndarray, time_s: np.ndarray) -> None:
-    """Check that the samples are of the stored faces, which may have been extracted anew since.
-
-    Args:
-        stores: of the videos.
-        code: (sample,) int, which video.
-        last: (sample,) int, row of the last face.
-        time_s: (sample,) float64, time of the last face.
-
-    Raises:
-        UserError: they are not.
-    """
-    for number, store in enumerate(stores):
-        faces, times = last[code == number], time_s[code == number]
-        if faces.max() >= len(store.time_s) or (store.time_s[faces] != times).any():
-            raise UserError(f"{store.folder.path} has other faces than the samples: run 'ava-extract annotations'")
-
-
-def _open_array(path: Path, dtype: type, shape: tuple[int | None, ...], step: str) -> np.memmap:
-    """Map an .npy file into memory; in the shape that it must have, None is any length. `step` writes it."""
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # damaged headers, which are Python source, end in all kinds
-        raise UserError(f"{path} cannot be read ({error}): run 'ava-extract {step}' again") from error
-    fits = array.ndim == len(shape) and all(n in (None, found) for n, found in zip(shape, array.shape, strict=True))
-    if array.dtype != dtype or not fits:
-        expected = " x ".join("any" if n is None else str(n) for n in shape)
-        found = " x ".join(map(str, array.shape))
-        raise UserError(
-            f"{path} holds {array.dtype} numbers, {found}, expected {np.dtype(dtype)}, {expected}: run 'ava-extract "
-            f"{step}' again"
-        )
-    return array

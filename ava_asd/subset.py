@@ -57,7 +57,7 @@ def subset(config: Config, data: Path, split: str, number: int) -> tuple[Samples
         )
     chosen = selection_settings(config, split)
     rows = balanced(classes, chosen[f"{split}_keep_ratio"], np.random.default_rng(number))
-    return Samples(left.take(rows).table, {**full.made_with, **chosen, "seed": number}), len(full)
+    return Samples(left.take(rows).table, {**full.made_of, **chosen, "seed": number}), len(full)
 
 
 if __name__ == "__main__":

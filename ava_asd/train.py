@@ -13,7 +13,6 @@ A small variant: epochs: 2, train_keep_ratio: 0.01 in the settings.
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from ava_asd.telegram import read_bot
 from ava_asd.training import PRECISIONS, StaticLoss, TrainingSet
 from ava_asd.windows import THREADS, Windows
 from core.inputs.sampling import ShuffledBatches
-from core.optimization import Training, make_accelerator, process_share
+from core.optimization import Training, make_accelerator, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.checks import is_file_name
 from core.runtime.errors import UserError, exits_cleanly
@@ -42,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--bot-config", type=Path, help="YAML of a Telegram bot that reports each epoch")
-    parser.add_argument("--name", help="of the experiment; by default drawn at random, but not under torchrun")
+    parser.add_argument("--name", help="of the experiment; by default drawn at random")
     parser.add_argument("--resume", action="store_true", help="go on with --name after its last finished epoch")
     parser.add_argument("--seed", type=seed, default=0, help="of all that is random (default 0)")
     add_device_argument(parser)
@@ -58,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bot = read_bot(arguments.bot_config) if arguments.bot_config else None
     reuse_freed_memory()
     accelerator = make_accelerator(device(arguments), PRECISIONS[config.dtype])
+    name = same_everywhere(name)
 
     # ------------------------------------------------------------ data
     train_windows, val_windows = (
@@ -121,15 +121,12 @@ def experiment_name(arguments: argparse.Namespace) -> str:
     """The name that is given, or a new one.
 
     Raises:
-        UserError: an experiment is to be resumed, or trained by several processes, and none is named; or the name is
-            none of a folder.
+        UserError: an experiment is to be resumed and none is named, or the name is none of a folder.
     """
     name = arguments.name
     if name is None:
         if arguments.resume:
             raise UserError("--resume: say which experiment with --name")
-        if os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun's: each process would draw another name
-            raise UserError("several processes train one experiment: give its name with --name")
         return secrets.token_hex(4)
     if not is_file_name(name) or name.startswith("."):
         raise UserError(f"--name {name!r}: expected the name of a folder, without a slash and a point before it")

@@ -1,7 +1,7 @@
 """The samples of a split with their audio and faces, read from what ava-extract stored, mapped into memory."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ava_asd.config import Config
 from ava_asd.layout import ANNOTATION_KEYS
-from ava_asd.samples import ANNOTATIONS, Samples, read_samples, share, usable
-from ava_asd.stores import Store, check_annotations, check_faces, open_stores
+from ava_asd.samples import FACES, Samples, read_samples, share, usable
+from ava_asd.stores import Store, faces_digest, open_stores
 from ava_asd.tracks import ROUNDING
-from core.formats.ava import check_finite
+from core.formats.ava import ANNOTATION_SUFFIX, annotation_files, check_finite
 from core.inputs.loading import Batch
 from core.runtime.errors import UserError
 
@@ -72,10 +72,9 @@ class Windows:
         samples = self._chosen(read_samples(config, data, of, config.annotation_type), np.random.default_rng(seed))
         videos = samples.table["video_id"].combine_chunks()
         names, code = np.unique(videos.indices.to_numpy(), return_inverse=True)
-        self._stores = open_stores(config, data, [videos.dictionary[int(name)].as_py() for name in names])
+        self._stores = open_stores(config, data, of, [videos.dictionary[int(name)].as_py() for name in names])
+        self._check_source(samples.made_of[FACES], config.path(data, ANNOTATION_KEYS[of]))
         time_s, first = samples.column("time_s"), samples.column("first").astype(np.int64)
-        check_annotations(self._stores, samples.made_with[ANNOTATIONS], config.path(data, ANNOTATION_KEYS[of]))
-        check_faces(self._stores, code, first + config.video_window - 1, time_s)
         audio = self._audio_starts(code, time_s)
         length = np.array([store.mfccs.shape[1] for store in self._stores])
         heard = (audio >= 0) & (audio + config.audio_window <= length[code])
@@ -121,14 +120,32 @@ class Windows:
         return self.load([row for _, row in keys])
 
     def digest(self) -> str:
-        """An identifier of the samples, their order, classes and annotations: 16 hexadecimal digits."""
+        """An identifier of the samples, their order, classes, faces and MFCCs: 16 hexadecimal digits."""
         parts = [self.timestamp, self.class_id, self.first, self._code]
-        videos = [(store.folder.path.name, store.annotations) for store in self._stores]
+        videos = [(store.folder.path.name, store.digest()) for store in self._stores]
         return hashlib.sha256(b"".join([repr(videos).encode(), *(part.tobytes() for part in parts)])).hexdigest()[:16]
 
     def store(self, row: int) -> Store:
         """What is stored of a sample's video."""
         return self._stores[self._code[row]]
+
+    def _check_source(self, faces: Mapping[str, str | None], annotations: Path) -> None:
+        """Check that samples are of the stored faces, and of the videos that are annotated.
+
+        Args:
+            faces: video id -> SHA-256 of the table of faces that its samples are from, of all videos of the split.
+            annotations: folder of the split's; where it holds none any more, they are not asked for.
+        """
+        again = "'ava-extract annotations' again (and 'ava-subset', if you use it)"
+        files = annotation_files(annotations) if any(annotations.glob(f"*{ANNOTATION_SUFFIX}")) else faces
+        if other := files.keys() ^ faces.keys():
+            raise UserError(
+                f"{annotations} does not have the videos that the samples are of ({min(other)} for one is new, or "
+                f"gone): run 'ava-extract videos', 'ava-extract mfccs' and {again}"
+            )
+        for folder in (store.folder for store in self._stores):
+            if faces[folder.path.name] != faces_digest(folder):
+                raise UserError(f"{folder.faces} holds other faces than those that the samples are of: run {again}")
 
     def _chosen(self, samples: Samples, generator: np.random.Generator) -> Samples:
         if self.split != "train":

@@ -169,16 +169,16 @@ def run_there(python: Path, *arguments: object) -> str:
 def write_published_samples(folder: Path, config: Config) -> None:
     """Write what the published loader reads beside the frames: its MFCC pickle, and a list of the windows' faces."""
     windows = Windows(config, folder, "train")
-    store = windows.store(0).folder
-    with (store.path / "mfcc.pkl").open("wb") as file:
-        pickle.dump(np.load(store.mfccs).astype(np.float64), file)
+    store = windows.store(0)
+    with (store.folder.path / "mfcc.pkl").open("wb") as file:
+        pickle.dump(store.mfccs.astype(np.float64), file)
     rows = windows.first[:, None] + np.arange(config.video_window)
-    faces = read_faces(store.faces).to_pandas()
+    faces = read_faces(store.folder.faces).to_pandas()
     np.savez(
         folder / "published.npz",
-        folder=str(store.path),
+        folder=str(store.folder.path),
         frames=faces["frame"].to_numpy()[rows],
         boxes=faces[list(ava.BOX_COLUMNS)].to_numpy()[rows],
-        ends=((windows.timestamp - store.start_s()) / config.stride).astype(int) - 3,
+        ends=((windows.timestamp - store.start_s) / config.stride).astype(int) - 3,
         classes=windows.class_id,
     )

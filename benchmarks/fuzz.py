@@ -9,7 +9,6 @@ again by its number.
 """
 
 import argparse
-import dataclasses
 import io
 import json
 import multiprocessing
@@ -362,82 +361,25 @@ def _module(name: str, function: str) -> Callable[..., object]:
     return read
 
 
-def _static_folder(path: Path):
-    from ava_asd.layout import VideoFolder
+def _made_by_a_step(folder: Path):
+    from core.runtime.provenance import Files, Record
 
-    return VideoFolder(path.parent, "start_ts")
-
-
-def _faces(folder: Path) -> Path:
-    from ava_asd.extract_videos import write_faces
-
-    faces = _rows(folder).assign(track=0, frame=1)
-    write_faces(folder / "faces.arrow", faces, np.full((len(faces), 2), 20, np.int32))
-    return folder / "faces.arrow"
-
-
-def _read_faces(path: Path) -> object:
-    from ava_asd.stores import read_faces
-
-    return read_faces(path).to_pandas()
-
-
-def _samples(folder: Path) -> Path:
-    import pyarrow as pa
-
-    from ava_asd.samples import ANNOTATIONS, SCHEMA, Samples, window_settings, write_samples
-
-    rows = {"video_id": "v", "entity_id": "v:1", "time_s": 1.5, "label": LABELS[1], "first": 3, "smallest_side": 20}
-    table = pa.Table.from_pylist([rows] * 5, schema=SCHEMA).unify_dictionaries()
-    made_with = {**window_settings(_config()), ANNOTATIONS: {"v": "abc"}}
-    write_samples(folder / "s.arrow", Samples(table, made_with))
-    return folder / "s.arrow"
-
-
-def _config():
-    from ava_asd.config import read_config
-
-    return read_config(Path(__file__).resolve().parents[1] / "configs" / "config.yaml")
-
-
-def _read_samples(path: Path) -> object:
-    from ava_asd.samples import read_samples, usable
-
-    config = dataclasses.replace(_config(), train_annotations_full=path.name)
-    samples = read_samples(config, path.parent, "train", "full")
-    return (
-        samples.classes(config),
-        usable(samples, config),
-        [samples.column(name) for name in samples.table.column_names],
-    )
-
-
-def _array(folder: Path) -> Path:
-    np.save(folder / "mfcc.npy", np.zeros((13, 20), np.float32))
-    return folder / "mfcc.npy"
-
-
-def _read_array(path: Path) -> object:
-    from ava_asd.stores import open_mfccs
-
-    return np.array(open_mfccs(_static_folder(path), _config()))
+    return Record(folder, "v", "step", {"size": 7, "source": Files.one(folder / "source")})
 
 
 def _record(folder: Path) -> Path:
-    from ava_asd.layout import mfcc_settings
-
-    made_with = mfcc_settings(_config()) | {"start_ts": 0.0, "audio": "abc", "hop_s": 0.01}
-    return _write(folder / "mfccs.json", json.dumps(made_with))
+    _write(folder / "source", "source")
+    record = _made_by_a_step(folder)
+    with record.making(["out"]):
+        _write(folder / "out", "out")
+    return record.path
 
 
 def _read_record(path: Path) -> object:
-    from ava_asd.layout import mfcc_settings
+    from core.runtime.provenance import check_outputs
 
-    return _static_folder(path).check("mfccs", mfcc_settings(_config()))["hop_s"] / 2
-
-
-def _start(folder: Path) -> Path:
-    return _write(folder / "start_ts", "12.5\n")
+    record = _made_by_a_step(path.parents[1])
+    return check_outputs(path.parents[1], "v", ["out"]), record.missing(["out"]), record.written, record.notes
 
 
 def _keras(folder: Path) -> Path:
@@ -491,6 +433,7 @@ READERS = {
     "last_pt": Reader(_run("last.pt"), _resume),
     "run_settings": Reader(_run("settings.json"), _resume),
     "run_log": Reader(_run("log.csv"), _resume),
+    "record": Reader(_record, _read_record),
     "stages": Reader(_stages, _read_stages),
     "synthetic": Reader(_synthetic, _read_synthetic),
     "sets": Reader(lambda folder: _write(folder / "sets", SETS), _read_sets),
@@ -498,11 +441,6 @@ READERS = {
     "ava_asd_telegram": Reader(
         _yaml("telegram.yaml", api_key="'1:a'", chat_id="12"), _module("ava_asd.telegram", "read_bot")
     ),
-    "ava_asd_faces": Reader(_faces, _read_faces),
-    "ava_asd_samples": Reader(_samples, _read_samples),
-    "ava_asd_mfccs": Reader(_array, _read_array),
-    "ava_asd_record": Reader(_record, _read_record),
-    "ava_asd_start": Reader(_start, lambda path: _static_folder(path).start_s()),
     "ava_asd_audio": Reader(_wav, _module("ava_asd.stores", "read_audio")),
     "ava_asd_keras": Reader(_keras, lambda path: _module("ava_asd.keras_weights", "read_keras")(path, limit_s=5)),
     "mp4": Reader(_video(".mp4"), _read_video),

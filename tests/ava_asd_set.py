@@ -1,5 +1,6 @@
 """The tiny set as the ava-* commands take it: a configuration and a data folder."""
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ from ava_asd.config import Config, read_config
 from ava_asd.layout import VideoFolder, video_folder
 from ava_asd.stores import read_faces
 from ava_asd.windows import Windows
-from core.runtime.files import atomic_write
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SPLITS = {"train": "train_ann_dir", "val": "test_ann_dir"}  # of the tiny set -> key
@@ -75,6 +75,21 @@ class StaticSet:
         """The exit status of a command with the configuration and the data folder."""
         return exit_status(command, self.path, self.data, *options)
 
+    def rewriting(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        """As if ava-extract had written a file of tinyVal_001 as the block does."""
+        folder = self.folder()
+        if path == folder.mfccs:
+            return folder.mfcc_record(self.config).making([path.name])
+        folders = self.at("test_ann_dir"), self.at("vid_save_path")
+        return folder.video_record(self.config, *folders).making([path.name])
+
+    def change_faces(self, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Change the table of faces of tinyVal_001."""
+        path = self.folder().faces
+        faces = change(read_faces(path))
+        with self.rewriting(path), pa.ipc.new_file(str(path), faces.schema) as writer:
+            writer.write_table(faces)
+
     def extract(self, *steps: str) -> list[int]:
         """Run steps of ava-extract, by default all; their exit statuses."""
         steps = steps or ("videos", "mfccs", "annotations")
@@ -95,10 +110,3 @@ def prepare_static(tiny_set: Path, root: Path) -> Path:
     """Lay out the tiny set and extract all."""
     assert lay_out(tiny_set, root).extract() == [0, 0, 0]
     return root
-
-
-def change_faces(folder: VideoFolder, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Replace a video's table of faces by a changed one; not in place, since the file is mapped."""
-    faces = change(read_faces(folder.faces))
-    with atomic_write(folder.faces) as temporary, pa.ipc.new_file(str(temporary), faces.schema) as writer:
-        writer.write_table(faces)

@@ -122,7 +122,7 @@ FOLDER = VideoFolder(Path("v"), "start_ts")
 OWN_FILES = (FOLDER.audio, FOLDER.mfccs, FOLDER.faces, FOLDER.crops, FOLDER.frame(12))
 BAD_VALUES = {
     "extracted_path": ["", 10, "a\0b"],
-    "start_ts": ["", "..", "folder/start_ts", "videos.json", "mfccs.json", "Audio.WAV", *(f.name for f in OWN_FILES)],
+    "start_ts": ["", "..", "folder/start_ts", ".made", "Audio.WAV", *(f.name for f in OWN_FILES)],
     "fps": ["ten", INFINITE, float("nan"), 10**400],
     "eps": [-1, INFINITE],
     "stride": [1e-5],

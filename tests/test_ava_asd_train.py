@@ -324,7 +324,7 @@ def test_resuming_with_a_log_that_has_lost_epochs(tmp_path, left, facts):
         ("absent", ["--resume"], {}, ["absent holds no run"]),
         (None, ["--resume"], {}, ["--resume", "--name"]),
         ("never", [], {"annotation_type": "subset"}, ["train_annotations_subset.arrow", "'ava-subset'"]),
-        ("never", [], {"nmfcc": 14}, ["nmfcc 13 instead of 14", "'ava-extract mfccs'"]),
+        ("never", [], {"nmfcc": 14}, ["another nmfcc than 14", "'ava-extract mfccs'"]),
         ("never", ["--bot-config", "none.yaml"], {}, ["none.yaml", "there is no file"]),
         ("never", [], {"load_weights": True, "weights_file": "video.pth"}, ["weights of mode s_v", "of mode s_a"]),
     ],
@@ -337,7 +337,8 @@ def test_user_mistakes(refused, tmp_path, monkeypatch, name, options, changes, f
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["download", "extracted"]
 
 
-def test_several_processes_need_a_name(refused, monkeypatch, tmp_path):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "--name" in refused(None)
-    assert not (tmp_path / "data" / "experiments").exists()
+def test_all_processes_take_the_name_of_the_main_one(run, monkeypatch):
+    monkeypatch.setattr(train, "same_everywhere", lambda name: f"main-{len(name)}")
+    status, folder = run(None)
+    assert status == 0
+    assert (folder.parent / "main-8" / "log.csv").is_file()

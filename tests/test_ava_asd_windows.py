@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 import scipy.io.wavfile
 import torch
-from ava_asd_set import change_faces
 
 from ava_asd import subset
-from ava_asd.samples import Samples, balanced, read_samples, share, write_samples
+from ava_asd.samples import FACES, Samples, balanced, read_samples, share, write_samples
 from ava_asd.stores import read_faces
 from ava_asd.windows import scaled
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_USER_ERROR, UserError
+from core.runtime.provenance import record_path
 
 COMMAND = "ava-extract annotations"
 OTHER_WAY = {"SPEAKING_AUDIBLE": 1, "NOT_SPEAKING": 0, "SPEAKING_NOT_AUDIBLE": 0}
@@ -70,7 +70,7 @@ def test_batches_hold_the_stored_faces_and_the_audio_before_the_label(extracted)
         assert read_faces(folder.faces)["time_s"][int(first) + 4].as_py() == windows.timestamp[row]
         np.testing.assert_allclose(video[row, 0], crops[first : first + 5, 0] / 255, atol=1e-6)
         # 4 frames of 0.04 s after the first face: vectors count from 0.025 s after start_ts, 0.01 s each.
-        end = int((windows.timestamp[row] - folder.start_s() - 0.025) / 0.01 + 1e-6)
+        end = int((windows.timestamp[row] - windows.store(row).start_s - 0.025) / 0.01 + 1e-6)
         np.testing.assert_array_equal(audio[row, 0], mfccs[:, end - 8 : end])
 
 
@@ -78,13 +78,12 @@ def test_audio_stays_with_the_faces_where_the_stride_is_no_whole_number_of_sampl
     folder = copied.folder()
     copied.configure(apply_mean=False, apply_stddev=False)
     # The faces as they would be 100 s later in the video, and a click in silence.
-    samples = full(copied, "test")
-    write_samples(copied.at("test_annotations_full"), Samples(later(samples.table), samples.made_with))
-    change_faces(folder, later)
+    copied.change_faces(later)
     audio = np.zeros(103 * 22050, np.int16)
     audio[10036 * 220] = 32767
-    scipy.io.wavfile.write(folder.audio, 22050, audio)
-    assert copied.extract("mfccs") == [0]
+    with copied.rewriting(folder.audio):
+        scipy.io.wavfile.write(folder.audio, 22050, audio)
+    assert copied.extract("mfccs", "annotations") == [0, 0]
 
     # A vector each 220 samples, not 220.5. Of the first sample, at 100.24 s in a video from 0.04 s on, the vectors end
     # with floor((100.24 - 0.04 - 0.025) / 0.0099773) = floor(10040.27); they begin with 10032.
@@ -166,20 +165,20 @@ def test_a_subset_keeps_a_share(copied):
 @pytest.mark.parametrize(
     ("split", "changes", "facts"),
     [
-        ("train", {"filter_out": False}, "filter_classes ['SPEAKING_NOT_AUDIBLE'], configured is []"),
-        ("test", {"filter_classes": ()}, "filter_classes ['SPEAKING_NOT_AUDIBLE'], configured is []"),
-        ("test", {"remove_small_faces": True, "small_face_threshold": 20}, "small_face_threshold 0, configured is 20"),
-        ("train", {"train_keep_ratio": 0.5}, "train_keep_ratio 1.0, configured is 0.5"),
-        ("test", {"test_keep_ratio": 0.5}, "test_keep_ratio 1.0, configured is 0.5"),
-        ("valid", {"test_keep_ratio": 0.5}, "test_keep_ratio 1.0, configured is 0.5"),
-        ("train", {"ann_stride": 2}, "ann_stride 3, configured is 2"),
+        ("train", {"filter_out": False}, "filter_classes than []"),
+        ("test", {"filter_classes": ()}, "filter_classes than []"),
+        ("test", {"remove_small_faces": True, "small_face_threshold": 20}, "small_face_threshold than 20"),
+        ("train", {"train_keep_ratio": 0.5}, "train_keep_ratio than 0.5"),
+        ("test", {"test_keep_ratio": 0.5}, "test_keep_ratio than 0.5"),
+        ("valid", {"test_keep_ratio": 0.5}, "test_keep_ratio than 0.5"),
+        ("train", {"ann_stride": 2}, "ann_stride than 2"),
     ],
 )
 def test_a_subset_chosen_with_other_settings_is_refused(copied, split, changes, facts):
     copied.configure(**HEARD_ONLY, annotation_type="subset")
     assert copied.run(subset.main, "--seed", 3) == 0
     of, other = ("train", "test") if split == "train" else ("test", "train")
-    assert subset_of(copied, of).made_with["seed"] == 3
+    assert subset_of(copied, of).made_of["seed"] == 3
     refused(copied, copied.at(f"{of}_annotations_subset"), facts, "run 'ava-subset'", split=split, **changes)
     # Settings of the other split, and those that have no effect, do not matter.
     assert len(copied.windows(split, small_face_threshold=7, **{f"{other}_keep_ratio": 0.5})) > 0
@@ -201,7 +200,7 @@ def test_a_subset_of_samples_that_were_made_anew_is_refused(copied):
     assert len(copied.windows("train", annotation_type="subset")) > 0
     samples, path = full(copied, "train"), copied.at("train_annotations_full")
     # As after the repair of a video that was left out.
-    more = {**samples.made_with, "annotations": {**samples.made_with["annotations"], "repaired": "f00d"}}
+    more = {**samples.made_of, FACES: {**samples.made_of[FACES], "repaired": "f00d"}}
     write_samples(path, Samples(samples.table, more))
     facts = (copied.at("train_annotations_subset"), "run 'ava-subset' again")
     refused(copied, *facts, split="train", annotation_type="subset")
@@ -215,10 +214,10 @@ def test_a_subset_of_samples_that_were_made_anew_is_refused(copied):
 @pytest.mark.parametrize(
     ("changes", "facts"),
     [
-        ({"nmfcc": 12}, ("nmfcc 13 instead of 12", "run 'ava-extract mfccs' again")),
-        ({"height": 20}, ("height 18 instead of 20", "run 'ava-extract videos' again")),
-        ({"vid_frame_size": 6}, ("window 5, configured is 6", f"run '{COMMAND}'")),
-        ({"ann_stride": 1}, ("ann_stride 3, configured is 1", f"run '{COMMAND}'")),
+        ({"nmfcc": 12}, ("nmfcc than 12", "run 'ava-extract mfccs' again")),
+        ({"height": 20}, ("height than 20", "run 'ava-extract videos' again")),
+        ({"vid_frame_size": 6}, ("window than 6", f"run '{COMMAND}'")),
+        ({"ann_stride": 1}, ("ann_stride than 1", f"run '{COMMAND}'")),
     ],
 )
 def test_what_was_extracted_with_other_settings_is_refused(extracted, changes, facts):
@@ -228,25 +227,25 @@ def test_what_was_extracted_with_other_settings_is_refused(extracted, changes, f
 def test_what_is_not_extracted_is_refused(copied):
     samples = copied.at("test_annotations_full")
     copied.folder().path.rename(copied.root / "moved")
-    refused(copied, copied.folder().path, "is not finished: run 'ava-extract videos'")
+    refused(copied, copied.folder().path, "run 'ava-extract videos'")
     samples.write_bytes(b"no table")
-    refused(copied, samples, "delete it", f"run '{COMMAND}'")
+    refused(copied, samples, f"run '{COMMAND}'")
     samples.unlink()
     refused(copied, samples, f"run '{COMMAND}'")
 
 
 def test_faces_that_are_not_those_of_the_samples(copied):
-    change_faces(copied.folder(), later)
-    refused(copied, copied.folder().path, "other faces than the samples", f"run '{COMMAND}'")
+    copied.change_faces(later)
+    refused(copied, copied.folder().path, "other faces", f"run '{COMMAND}'")
 
 
 def test_labels_that_were_corrected_are_noticed(copied):
     before = copied.windows()
     csv = copied.at("test_ann_dir") / "tinyVal_001-activespeaker.csv"
     csv.write_text(csv.read_text().replace("SPEAKING_AUDIBLE", "SPEAKING_NOT_AUDIBLE"))
-    refused(copied, csv, "run 'ava-extract videos'")
+    refused(copied, copied.folder().path, "another csv", "run 'ava-extract videos'")
     assert copied.extract("videos", "mfccs") == [0, 0]
-    refused(copied, copied.folder().path, "other annotations", f"run '{COMMAND}'")
+    refused(copied, copied.folder().path, "other faces", f"run '{COMMAND}'")
     assert copied.extract("annotations") == [0]
     after = copied.windows()
     assert after.timestamp.tolist() == before.timestamp.tolist()
@@ -266,7 +265,7 @@ def test_a_video_that_moved_to_the_other_split_is_noticed(copied):
 
 
 def test_a_video_that_could_not_be_used_is_left_out_and_asked_for_no_more(copied):
-    (copied.folder("tinyTrain_2").record("videos")).write_text("{}")
+    record_path(copied.folder("tinyTrain_2").path, "videos").write_text("{}")
     assert copied.extract("annotations") == [EXIT_BROKEN_ITEMS]
     assert set(copied.windows("train").video_id) == {"-tinyTrain1"}
 
@@ -275,7 +274,7 @@ def test_faces_that_were_extracted_anew_are_noticed(copied):
     csv = copied.at("test_ann_dir") / "tinyVal_001-activespeaker.csv"
     csv.write_text("".join(csv.read_text().splitlines(keepends=True)[1:]))
     assert copied.extract("videos", "mfccs") == [0, 0]
-    refused(copied, copied.folder().path, "other annotations", f"run '{COMMAND}'")
+    refused(copied, copied.folder().path, "other faces", f"run '{COMMAND}'")
     assert copied.extract("annotations") == [0]
     assert len(copied.windows()) == 22  # 10 of the first 34 faces
 
@@ -284,8 +283,8 @@ def test_mfccs_that_are_not_finite_are_named(copied):
     mfccs = copied.folder().mfccs
     values = np.load(mfccs)
     values[3, -12] = np.nan
-    mfccs.unlink()  # it may be mapped into memory
-    np.save(mfccs, values)
+    with copied.rewriting(mfccs):
+        np.save(mfccs, values)
     windows = copied.windows()
     with pytest.raises(UserError, match=f"{mfccs}: the MFCCs of entity tinyVal"):
         windows.load(range(len(windows)))

@@ -4,10 +4,12 @@ A small pipeline is led through random edits, interrupts among them; after each,
 run on the same inputs in an empty folder. HISTORIES=200 in the environment tries as many histories.
 """
 
+import contextlib
 import copy
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +202,9 @@ def run(folder: Path, state: dict) -> bool:
     return True
 
 
-def interrupted_run(folder: Path, state: dict, after: int) -> None:
-    """A run that is interrupted when its `after`-th file gets its name, or just then had got it."""
+@contextlib.contextmanager
+def interrupted(after: int) -> Iterator[None]:
+    """An interrupt when the `after`-th file gets its name, or just then had got it."""
     replace, calls = os.replace, []
 
     def counted(*arguments: object) -> None:
@@ -214,7 +217,7 @@ def interrupted_run(folder: Path, state: dict, after: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files.os, "replace", counted)
-        run(folder, state)
+        yield
 
 
 def check(folder: Path, fresh: Path, history: list[str]) -> None:
@@ -242,7 +245,8 @@ def test_the_numbers_are_those_of_a_fresh_run(tmp_path_factory, edits, seed):
             edit(state, rng)
             write_inputs(folder, state, before)
             if edit is interrupt or rng.random() < 0.5:
-                interrupted_run(folder, state, rng.randrange(1, 90))
+                with interrupted(rng.randrange(1, 90)):
+                    run(folder, state)
             assert run(folder, state)
             fresh = root / f"fresh{number}"
             for part in ("videos", "annotations"):

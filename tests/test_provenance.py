@@ -86,6 +86,15 @@ def test_a_source_that_is_gone_or_comes_later(source, out):
     assert made(out, source) == BOTH
 
 
+def test_what_was_made_of_a_source_that_has_no_name_any_more_stays_valid(source, out):
+    made(out, source, size=1)
+    gone = Files(source.parent, [])
+    assert Record(out, "v", "copies", {"video": gone, "size": 1}).missing(BOTH) == []
+    assert Record(out, "v", "copies", {"video": gone, "size": 2}).differences() == ["size"]
+    source.write_bytes(b"video 2")
+    assert made(out, source, size=1) == BOTH
+
+
 def test_an_interrupt_leaves_nothing_that_is_taken_for_finished(source, out):
     made(out, source, size=1)
     record = Record(out, "v", "copies", {"video": Files.one(source), "size": 2})

@@ -27,7 +27,7 @@ class Files:
 
     Args:
         folder: the names are relative to it.
-        names: of the files, at least one.
+        names: of the files; none where they are gone, and those count that the outputs were made of.
         item: the item of the step that wrote them, whose record holds their checksums; None where they are read.
     """
 
@@ -269,6 +269,8 @@ def _resolved(value: Any, before: Any) -> Any:
     """A value as the record keeps it; files by their checksum, which is that of `before` where they are unchanged."""
     if not isinstance(value, Files):
         return json.loads(json.dumps(value))
+    if not value.names:
+        return before
     states = {name: _state(value.folder / name) for name in value.names}
     if isinstance(before, dict) and before.get("files") == states and None not in states.values():
         return before
