@@ -9,6 +9,7 @@ then the same command runs to its end. Exit status 1 where files differ, are lef
 
 import argparse
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -25,12 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import settings
 from core.runtime.errors import EXIT_BROKEN_ITEMS, exits_cleanly
 from core.runtime.files import PART
+from core.runtime.provenance import FOLDER
 from core.training.runs import has_state
 
 ROOT = Path(__file__).resolve().parents[1]
 SET = ["--videos", 3, "--val-videos", 1, "--seconds", 2, "--size", "160x90"]
 SPLIT = "train"
 CONTEXT = [3, 1, 2, "cpu"]
+TIME = re.compile(rb"\b\d{19}\b")  # ns since 1970
 WORKERS_S = 20  # seconds that workers have to end
 
 
@@ -99,8 +102,9 @@ def stages() -> dict[str, Stage]:
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    """Every file below a folder whose name fits: relative path -> content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob(pattern) if path.is_file()}
+    """Every file below a folder whose name fits: relative path -> content, of records without the files' times."""
+    found = {path.relative_to(folder): path.read_bytes() for path in folder.rglob(pattern) if path.is_file()}
+    return {str(path): TIME.sub(b"", data) if path.parent.name == FOLDER else data for path, data in found.items()}
 
 
 def kill_and_repeat(stage: Stage, out: Path, done: Path, after_s: float) -> Iterator[str]:
