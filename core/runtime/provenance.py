@@ -131,8 +131,8 @@ class Record:
         for name in outputs:
             if name not in self.written and (self.folder / name).exists():
                 raise UserError(
-                    f"{self.folder / name} is there, but {self.path} does not list it among the {self.step} that was "
-                    "written: move it away, or choose another folder to write to"
+                    f"{self.folder / name} is there, but {self.path} does not list it among the {self.step} written "
+                    "there: move it away, or choose another folder to write to"
                 )
 
     def _fingerprints(self) -> dict[str, Any]:
