@@ -5,8 +5,8 @@
     ava-extract annotations configs/config.yaml ava_data
 
 (or `python -m ava_asd.extract ...`), in this order. Each works on the annotated videos of both splits; a broken or
-absent video does not stop the others, and is listed at the end. A video is skipped if it was finished before with
-the same settings, annotations and video file, and all that was written can be read; else it is extracted again.
+absent video does not stop the others, and is listed at the end. What is there, made with the same settings of the same
+annotations and video, is not made again; files that ava-extract did not write are not replaced.
 
 videos       writes <extracted_path>/<video_id>/: frames (jpg) and audio (wav) from the first to the last annotated
              time and eps seconds to either side, start_ts, and the faces at network size (see ava_asd/layout.py)

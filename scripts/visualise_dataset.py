@@ -91,8 +91,7 @@ def draw_frame(axes, windows: Windows, sample: int, colour: str) -> None:
     path = folder.frame(face["frame"])
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if pixels is None:
-        first = "delete it and " if path.is_file() else ""  # ava-extract checks only its first and last bytes
-        raise UserError(f"{path} is no readable image: {first}run 'ava-extract videos' again")
+        raise UserError(f"{path} is no readable image: run 'ava-extract videos' again")
     height, width = pixels.shape[:2]
     x1, y1, x2, y2 = np.array([face[name] for name in ava.BOX_COLUMNS]) * (width, height, width, height)
     axes.imshow(pixels)

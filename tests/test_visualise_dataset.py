@@ -54,9 +54,6 @@ def test_a_frame_that_cannot_be_shown(copied, capsys, content):
     message = capsys.readouterr().err
     assert ".jpg is no readable image" in message
     assert "run 'ava-extract videos' again" in message
-    assert ("delete it" in message) == (content is not None)
-    for frame in frames:
-        frame.unlink(missing_ok=True)
     assert copied.extract("videos", "mfccs") == [0, 0]
     assert copied.run(visualise_dataset.main, "--out", out) == 0
 
