@@ -3,6 +3,7 @@
     python evaluate.py --groundtruth gt.csv --predictions ASC.csv
     python evaluate.py --groundtruth gt.csv --predictions ASC.csv STE.csv --plot pr.png
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --videos videos --json -
+    python evaluate.py --groundtruth annotations/val --predictions ASC.csv --categories categories.csv
     python evaluate.py --groundtruth annotations/val --predictions detected.csv --detected
     python evaluate.py --columbia col_labels/fusion --predictions columbia.csv
 
@@ -22,8 +23,9 @@ prediction file at the top level and those of every file in the list `files`:
     average_precision                         the official number, 0 to 1
     accuracy, threshold                       score >= threshold counts as speaking
     roc_auc                                   null when every row is positive
-    by_faces, by_face_width                   group -> rows, positives, average_precision (null without positives);
-                                              by_face_width is null when the size of the frames is not given
+    by_faces, by_face_width, by_category      group -> rows, positives, average_precision (null without positives);
+                                              by_face_width is null when the size of the frames is not given,
+                                              by_category without --categories
     ties                                      share of rows tied with a row of the other label, and the lowest and
                                               highest average precision over all orders of equal scores
     left_out                                  annotated rows that the ground truth lacks, for want of crops; null where
@@ -40,9 +42,11 @@ With --detected:
     speaking_faces                            annotated, matched, recall
     accuracy, roc_auc                         of the matched faces; null where undefined
     accuracy_annotated, threshold             missed faces count as not speaking
-    by_faces, by_face_width                   group -> annotated, speaking, predicted, matched, recall, precision,
+    by_faces, by_face_width, by_category      group -> annotated, speaking, predicted, matched, recall, precision,
                                               average_precision; a group by the number of annotated faces in the
                                               frame, by the width of the annotated face (of a false one: its own)
+    average_precision_ego4d                   with --ego4d: the mAP of that benchmark
+                                              (`core.evaluation.detected.ego4d_average_precision`)
     ties                                      as above, of the ranking of all predictions
     at_other_times, of_other_videos           predictions that do not count
     missed_videos, other_videos               video ids without any prediction, and without ground truth
@@ -71,9 +75,17 @@ import numpy as np
 from core.evaluation import columbia, metrics
 from core.evaluation.as_text import columbia_as_text, detected_as_text, given_as_text
 from core.evaluation.columbia import evaluate_columbia, read_labels
-from core.evaluation.detected import compare, evaluate_detected, read_detections
+from core.evaluation.detected import compare, ego4d_average_precision, evaluate_detected, read_detections
 from core.evaluation.matching import MIN_OVERLAP
-from core.evaluation.official import evaluate_given, read_groundtruth, read_predictions, scores_of
+from core.evaluation.official import (
+    Categories,
+    Groundtruth,
+    evaluate_given,
+    read_categories,
+    read_groundtruth,
+    read_predictions,
+    scores_of,
+)
 from core.formats.ava import SPLITS
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, write_json
@@ -89,6 +101,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--predictions", nargs="+", required=True, metavar="CSV", help="one or several systems")
     parser.add_argument("--detected", action="store_true", help="predictions are on detected tracks, not given ones")
     parser.add_argument("--iou", type=float, metavar="X", help=f"overlap of a match, for --detected ({MIN_OVERLAP})")
+    parser.add_argument("--ego4d", action="store_true", help="Ego4D's mAP of --detected, too")
+    parser.add_argument("--categories", metavar="CSV", help="of the videos: video_id,category below this header")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--frame-size",
@@ -132,7 +146,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError("--fps is of the frame numbers in the Columbia labels: give --columbia too, or omit --fps")
     if arguments.fps is not None and not 0 < arguments.fps < float("inf"):
         raise UserError(f"--fps {arguments.fps:g}: expected frames per second, above 0")
-    for option in ("detected", "videos", "plot"):
+    if arguments.ego4d and not arguments.detected:
+        raise UserError(
+            "--ego4d is the mAP of detected tracks: give --detected, too; on given boxes it is the first line"
+        )
+    for option in ("detected", "videos", "plot", "categories"):
         if arguments.columbia and getattr(arguments, option):
             raise UserError(f"--{option} is not accepted with --columbia: omit it")
 
@@ -141,7 +159,8 @@ def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | 
     groundtruth = read_groundtruth(arguments.groundtruth)
     widths = frame_widths(arguments.videos, frame_size, groundtruth.video_ids)
     scores = {path: scores_of(groundtruth, read_predictions(path)) for path in arguments.predictions}
-    results = [evaluate_given(groundtruth, path, column, widths) for path, column in scores.items()]
+    categories = categories_of(arguments, groundtruth)
+    results = [evaluate_given(groundtruth, path, column, widths, categories) for path, column in scores.items()]
     if arguments.plot:
         curves = [metrics.precision_recall(groundtruth.speaking, column) for column in scores.values()]
         plot_precision_recall(arguments.plot, results, curves, chance=results[0]["chance"])
@@ -151,14 +170,22 @@ def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | 
 def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
     groundtruth = read_groundtruth(arguments.groundtruth)
     widths = frame_widths(arguments.videos, frame_size, groundtruth.video_ids)
+    categories, overlap = categories_of(arguments, groundtruth), arguments.iou or MIN_OVERLAP
     results, curves = [], []
     for path in arguments.predictions:
-        comparison = compare(groundtruth, read_detections(path), arguments.iou or MIN_OVERLAP)
-        results.append(evaluate_detected(path, comparison, widths))
+        predictions = read_detections(path)
+        comparison = compare(groundtruth, predictions, overlap)
+        results.append(evaluate_detected(path, comparison, widths, categories))
+        if arguments.ego4d:
+            results[-1]["average_precision_ego4d"] = ego4d_average_precision(groundtruth, predictions, overlap)
         curves.append(comparison.precision_recall())
     if arguments.plot:
         plot_precision_recall(arguments.plot, results, curves)
     return results
+
+
+def categories_of(arguments: argparse.Namespace, groundtruth: Groundtruth) -> Categories | None:
+    return read_categories(arguments.categories, groundtruth) if arguments.categories else None
 
 
 def on_columbia(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:

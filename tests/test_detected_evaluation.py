@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from core.boxes import intersection_over_union
 from core.evaluation import metrics
-from core.evaluation.detected import compare, evaluate_detected, read_detections
+from core.evaluation.detected import compare, ego4d_average_precision, evaluate_detected, read_detections
 from core.evaluation.official import read_groundtruth, scores_of
 from core.runtime.errors import UserError
 
@@ -189,3 +190,61 @@ def test_entity_ids_may_be_the_same_in_two_videos(evaluated):
     result = evaluated([("a", "1.00", LEFT, "1", 0.9), ("c", "1.00", LEFT, "1", 0.8)])
     assert result["faces"]["matched"] == 2
     assert result["missed_videos"] == []
+
+
+def test_ego4d_counts_speaking_faces_alone_and_predictions_at_all_times(compared):
+    detected = [
+        ("a", "0.0332", SHIFTED, "1", 0.9),  # frame 1: right
+        ("a", "0.0333", LEFT, "2", 0.8),  # the same face again: false, though it overlaps it more
+        ("a", "0.0333", RIGHT, "3", 0.7),  # on a silent face: false
+        ("a", "0.0667", RIGHT, "3", 0.6),  # frame 2: right
+        ("a", "0.1000", LEFT, "1", 0.95),  # nobody is annotated then: false
+        ("x", "0.0333", LEFT, "1", 0.99),  # of another video
+    ]
+    truth = [
+        f"a,0.033333,{LEFT},{SPEAKING},a:0",
+        f"a,0.033333,{RIGHT},{SILENT},a:1",
+        f"a,0.066667,{RIGHT},{SPEAKING},a:1",
+        f"c,0.033333,{LEFT},{SPEAKING},c:0",
+    ]
+    comparison = compared(detected, truth)
+    # By score: 0.95 false, 0.9 right, 0.8 and 0.7 false, 0.6 right; one of three is not found.
+    value = ego4d_average_precision(comparison.groundtruth, comparison.predictions)
+    assert value == pytest.approx((1 / 2 + 2 / 5) / 3)
+    # The 9/11 of 0.9 are too little: 0.8 is the first to find the face, at 1/3, which 2/5 on its right raises.
+    value = ego4d_average_precision(comparison.groundtruth, comparison.predictions, 0.9)
+    assert value == pytest.approx((2 / 5 + 2 / 5) / 3)
+
+
+def test_ego4d_as_its_published_loop_counts(compared):
+    """Detections in turn, the annotated box that each overlaps most, and whether it is used already."""
+    rng = np.random.default_rng(5)
+
+    def faces(number: int) -> list[tuple[str, str, str]]:
+        corners = rng.integers(0, 4, (number, 2)) / 10  # so that overlaps are equal, or just enough
+        frames = rng.integers(0, 12, number)
+        boxes = (f"{x},{y},{x + 0.3:.2f},{y + 0.3:.2f}" for x, y in corners)
+        return [
+            ("ab"[n % 2], f"{frame / 30:.6f}", box) for n, (frame, box) in enumerate(zip(frames, boxes, strict=True))
+        ]
+
+    truth = [(*face, (SPEAKING, SILENT)[n % 3 == 0]) for n, face in enumerate(faces(60))]
+    detected = [(*face, str(n), score) for n, (face, score) in enumerate(zip(faces(80), rng.random(80), strict=True))]
+    used, right = set(), []
+    for video, time, box, _, _ in sorted(detected, key=lambda row: -row[-1]):
+        best, overlap = None, 0.5 - 1e-9
+        for n, (other_video, other_time, other_box, label) in enumerate(truth):
+            if (video, time, SPEAKING) == (other_video, other_time, label):
+                boxes = (np.array(text.split(","), float)[None] for text in (box, other_box))
+                shared = float(intersection_over_union(*boxes)[0])
+                if shared > overlap:
+                    best, overlap = n, shared
+        right.append(best is not None and best not in used)
+        used.add(best)
+    found = np.flatnonzero(right)
+    precision = np.arange(1, len(found) + 1) / (found + 1)
+    expected = np.maximum.accumulate(precision[::-1]).sum() / sum(label == SPEAKING for *_, label in truth)
+    lines = [f"{video},{time},{box},{label},{video}:{n}" for n, (video, time, box, label) in enumerate(truth)]
+    comparison = compared(detected, lines)
+    assert 5 < len(found) < 40
+    assert ego4d_average_precision(comparison.groundtruth, comparison.predictions) == pytest.approx(expected)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-GROUP_TITLES = {"by_faces": "faces in the frame", "by_face_width": "face width"}
+GROUP_TITLES = {"by_faces": "faces in the frame", "by_face_width": "face width", "by_category": "category"}
 
 
 def given_as_text(result: Mapping) -> str:
@@ -16,11 +16,11 @@ def given_as_text(result: Mapping) -> str:
     ]
     for key, title in GROUP_TITLES.items():
         if result[key]:
-            lines.append(f"{title:<20}{'average precision':>18}{'chance':>9}{'rows':>11}")
+            lines.append(f"{title:<24}{'average precision':>18}{'chance':>9}{'rows':>11}")
         for name, group in (result[key] or {}).items():
             chance = group["positives"] / group["rows"] if group["rows"] else None
             value = _number(group["average_precision"])
-            lines.append(f"  {name:<18}{value:>18}{_number(chance):>9}{group['rows']:>11,}")
+            lines.append(f"  {name:<22}{value:>18}{_number(chance):>9}{group['rows']:>11,}")
     return _with_notes(lines, result["notes"])
 
 
@@ -38,6 +38,8 @@ def detected_as_text(result: Mapping) -> str:
         (f"accuracy at {threshold}, missed faces as silent", result["accuracy_annotated"], annotated),
         ("ROC AUC, matched faces only", result["roc_auc"], matched),
     ]
+    if "average_precision_ego4d" in result:
+        numbers.append(("average precision, by Ego4D's rules", result["average_precision_ego4d"], annotated))
     lines = [
         f"average precision: {result['average_precision']!r}",
         f"  of {result['predictions']}, on detected tracks: all predictions at annotated times ranked, missed speaking "
@@ -47,10 +49,10 @@ def detected_as_text(result: Mapping) -> str:
     ]
     for key, title in GROUP_TITLES.items():
         if result[key]:
-            lines.append(f"{title:<20}{'average precision':>18}{'recall':>9}{'precision':>11}{'annotated':>11}")
+            lines.append(f"{title:<24}{'average precision':>18}{'recall':>9}{'precision':>11}{'annotated':>11}")
         for name, group in (result[key] or {}).items():
             values = (_number(group[column]) for column in ("average_precision", "recall", "precision"))
-            lines.append("  {:<18}{:>18}{:>9}{:>11}{:>11,}".format(name, *values, group["annotated"]))
+            lines.append("  {:<22}{:>18}{:>9}{:>11}{:>11,}".format(name, *values, group["annotated"]))
     return _with_notes(lines, result["notes"])
 
 

@@ -11,12 +11,13 @@ import pyarrow.compute
 
 from core.clip_utils import SPEAKING_THRESHOLD
 from core.evaluation import metrics
-from core.evaluation.matching import MIN_OVERLAP, Appearances, Faces, match
-from core.evaluation.official import TIES_WORTH_A_NOTE, Groundtruth, caveats, read_predictions
+from core.evaluation.matching import MIN_OVERLAP, Appearances, Faces, match, match_in_turn
+from core.evaluation.official import TIES_WORTH_A_NOTE, Categories, Groundtruth, caveats, read_predictions
 from core.formats.official_csv import Rows
 from core.runtime.errors import UserError
 
 NAMED_VIDEOS = 5  # in a message; the results list all
+EGO4D_FPS = 30  # frames a second of the annotations
 
 
 def read_detections(path: str | Path) -> Rows:
@@ -103,13 +104,7 @@ def compare(groundtruth: Groundtruth, predictions: Rows, min_overlap: float = MI
     """
     groundtruth.rows.check_boxes()
     source = predictions.sources[0]
-    number = pa.compute.index_in(predictions.names("video_id"), groundtruth.rows.names("video_id"))
-    videos = number.fill_null(-1).to_numpy().astype(np.int64)[predictions.codes("video_id")]
-    if (videos < 0).all():
-        raise UserError(
-            f"{source}: its videos ({some_of(predictions.names('video_id').to_pylist())}) are none of the ground "
-            f"truth's ({some_of(groundtruth.video_ids)}); expected the same video_id in both"
-        )
+    videos = _video_numbers(groundtruth, predictions)
     annotated = _faces(groundtruth.rows, groundtruth.rows.codes("video_id").astype(np.int64))
     shown, matches = match(annotated, _faces(predictions, videos), min_overlap)
     if not len(shown.rows):
@@ -118,6 +113,18 @@ def compare(groundtruth: Groundtruth, predictions: Rows, min_overlap: float = MI
             "seconds from the start of the video, as in the ground truth"
         )
     return Comparison(groundtruth, predictions, videos, shown, matches, min_overlap)
+
+
+def _video_numbers(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
+    """(predictions,) int64, index into the ground truth's video ids; -1 for a video that is not annotated."""
+    number = pa.compute.index_in(predictions.names("video_id"), groundtruth.rows.names("video_id"))
+    videos = number.fill_null(-1).to_numpy().astype(np.int64)[predictions.codes("video_id")]
+    if (videos < 0).all():
+        raise UserError(
+            f"{predictions.sources[0]}: its videos ({some_of(predictions.names('video_id').to_pylist())}) are none of "
+            f"the ground truth's ({some_of(groundtruth.video_ids)}); expected the same video_id in both"
+        )
+    return videos
 
 
 def _faces(rows: Rows, videos: np.ndarray) -> Faces:
@@ -129,13 +136,50 @@ def some_of(videos: list[str]) -> str:
     return ", ".join(sorted(videos)[:NAMED_VIDEOS]) + (", ..." if len(videos) > NAMED_VIDEOS else "")
 
 
-def evaluate_detected(name: str, comparison: Comparison, frame_widths: Mapping[str, int] | None = None) -> dict:
+def ego4d_average_precision(groundtruth: Groundtruth, predictions: Rows, min_overlap: float = MIN_OVERLAP) -> float:
+    """The mAP of Ego4D's active speaker detection, at an overlap of 0.5 there.
+
+    Only the speaking faces are annotated: a prediction that overlaps a silent one is as false as one in a frame where
+    nobody is annotated. By descending score each prediction stands for the speaking face of its frame that it overlaps
+    most, if by enough and if no other stands for it. Times are frames, 30 a second, as in the annotations. Published in
+    github.com/EGO4D/audio-visual, active_speaker_evaluation/mAP_talknet, after github.com/Cartucho/mAP, where
+    boxes are of whole pixels, with one added to each side, and equal scores are taken in the order of the files; here
+    the false come first among equal scores.
+
+    Raises:
+        UserError: no prediction is of an annotated video.
+    """
+    videos = _video_numbers(groundtruth, predictions)
+    own = np.flatnonzero(videos >= 0)
+    scores = predictions.numbers("score")[own]
+    faces, shown = (
+        _faces(groundtruth.rows, groundtruth.rows.codes("video_id").astype(np.int64)),
+        _faces(predictions, videos),
+    )
+    hits = match_in_turn(_in_frames(faces, groundtruth.speaking), _in_frames(shown, own), scores, min_overlap)
+    found = np.count_nonzero(hits) / np.count_nonzero(groundtruth.speaking)
+    return metrics.ties(hits, scores).lowest * found if found else 0.0
+
+
+def _in_frames(faces: Faces, chosen: np.ndarray) -> Faces:
+    """Some of the faces, with times on the grid of Ego4D's frames."""
+    times_s = np.rint(faces.times_s[chosen] * EGO4D_FPS) / EGO4D_FPS
+    return Faces(faces.videos[chosen], times_s, faces.boxes[chosen])
+
+
+def evaluate_detected(
+    name: str,
+    comparison: Comparison,
+    frame_widths: Mapping[str, int] | None = None,
+    categories: Categories | None = None,
+) -> dict:
     """Results of one file of predictions, as the docstring of `evaluate.py` lists them.
 
     Args:
         name: what the results call the predictions.
         comparison: the predictions beside the annotated faces.
         frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
+        categories: of the videos; None leaves them out.
     """
     groundtruth, shown, speaking = comparison.groundtruth, comparison.shown, comparison.groundtruth.speaking
     scores, hits, matched, missed = comparison.scores, comparison.hits, comparison.matched, comparison.missed
@@ -171,10 +215,15 @@ def evaluate_detected(name: str, comparison: Comparison, frame_widths: Mapping[s
             metrics.FACE_COUNT_GROUPS,
         ),
         "by_face_width": None if frame_widths is None else _by_face_width(comparison, frame_widths),
+        "by_category": None if categories is None else _by_category(comparison, categories),
         "ties": ties,
         **left_out,
         "left_out": groundtruth.left_out,
-        "notes": _notes(left_out, len(groundtruth.video_ids), ties) + caveats(groundtruth, scores, frame_widths),
+        "notes": [
+            *(categories.note if categories else []),
+            *_notes(left_out, len(groundtruth.video_ids), ties),
+            *caveats(groundtruth, scores, frame_widths),
+        ],
     }
 
 
@@ -223,6 +272,12 @@ def _by_face_width(comparison: Comparison, frame_widths: Mapping[str, int]) -> d
     shown[matched] = annotated[comparison.matches[matched]]
     groups = (metrics.face_width_groups(widths) for widths in (annotated, shown))
     return _by_group(comparison, *groups, metrics.FACE_WIDTH_GROUPS)
+
+
+def _by_category(comparison: Comparison, categories: Categories) -> dict:
+    annotated = categories.of_videos[comparison.groundtruth.rows.codes("video_id")]
+    shown = categories.of_videos[comparison.videos[comparison.shown.rows]]
+    return _by_group(comparison, annotated, shown, categories.names)
 
 
 def _left_out(comparison: Comparison) -> dict:

@@ -103,6 +103,37 @@ def match(annotated: Faces, predicted: Faces, min_overlap: float = MIN_OVERLAP) 
     return shown, matches
 
 
+def match_in_turn(annotated: Faces, predicted: Faces, scores: np.ndarray, min_overlap: float) -> np.ndarray:
+    """Give each predicted face, by descending score, the annotated one that it overlaps most, unless that is taken.
+
+    Of two that it overlaps alike, it is the earlier row.
+
+    Args:
+        annotated, predicted: a frame is the rows of one video and of exactly one time.
+        scores: (predicted,) float64; equal ones are taken in their order.
+        min_overlap: intersection over union, below which a face is no other.
+
+    Returns:
+        (predicted,) bool: it was given one.
+    """
+    both = [np.stack([faces.videos, faces.times_s], axis=1) for faces in (annotated, predicted)]
+    frames = np.unique(np.concatenate(both), axis=0, return_inverse=True)[1].ravel()
+    truth, found = np.split(frames, [len(annotated.times_s)])
+    order = np.argsort(truth, kind="stable")
+    starts, ends = (np.searchsorted(truth[order], found, side) for side in ("left", "right"))
+    rows, faces = np.repeat(np.arange(len(found)), ends - starts), order[_runs(starts, ends - starts)]
+    overlaps = intersection_over_union(predicted.boxes[rows], annotated.boxes[faces])
+    best = np.full(len(found), -1)
+    ascending = np.argsort(-overlaps, kind="stable")[::-1]  # so that of equal overlaps the first row is the last
+    ascending = ascending[overlaps[ascending] >= min_overlap - OVERLAP_SLACK]
+    best[rows[ascending]] = faces[ascending]  # of several assignments to one position the last one stays
+    ranked = np.argsort(-scores, kind="stable")
+    ranked = ranked[best[ranked] >= 0]
+    hits = np.zeros(len(found), dtype=bool)
+    hits[ranked[np.unique(best[ranked], return_index=True)[1]]] = True
+    return hits
+
+
 def frame_interval(times_s: np.ndarray, otherwise_s: float = LONE_FRAME_S, longest_s: float = np.inf) -> float:
     """The usual step between ascending times, in seconds: the median of those up to the longest, if there are any."""
     steps = np.diff(times_s)

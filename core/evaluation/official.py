@@ -4,6 +4,7 @@ Files that do not fit together row for row are refused, as by the official tool;
 for `core.evaluation.detected`.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -92,6 +93,51 @@ def read_groundtruth(sources: Sequence[str | Path]) -> Groundtruth:
     return groundtruth
 
 
+@dataclass(frozen=True)
+class Categories:
+    """Kinds of videos.
+
+    Attributes:
+        names: in the order of the file.
+        of_videos: (video ids of the ground truth,) int64, index into `names`; -1 for a video of no category.
+    """
+
+    names: tuple[str, ...]
+    of_videos: np.ndarray
+
+    @property
+    def note(self) -> list[str]:
+        """How many videos are of no category, if any is."""
+        without = np.count_nonzero(self.of_videos < 0)
+        return [f"{without} of {len(self.of_videos)} videos are of no category"] * bool(without)
+
+
+def read_categories(path: str | Path, groundtruth: Groundtruth) -> Categories:
+    """Read a csv of `video_id,category` with this header, as `data/import_dataset.py` writes it.
+
+    Raises:
+        UserError: the file is absent or not of this form, a video is there twice, or none is of the ground truth.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}): expected a csv of video_id,category") from error
+    if header != ["video_id", "category"]:
+        raise UserError(f"{path}: the header is {','.join(header)[:80]!r}; expected video_id,category")
+    of_video: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) != 2 or row[0] in of_video:
+            raise UserError(f"{path}, line {number}: {','.join(row)[:80]!r}; expected video_id,category, a video once")
+        of_video[row[0]] = row[1]
+    names = tuple(dict.fromkeys(of_video.values()))
+    numbers = {name: number for number, name in enumerate(names)}
+    of_videos = np.array([numbers.get(of_video.get(video_id), -1) for video_id in groundtruth.video_ids])
+    if (of_videos < 0).all():
+        raise UserError(f"{path}: none of its {len(of_video)} videos is in the ground truth")
+    return Categories(names, of_videos)
+
+
 def _left_out(path: Path) -> int | None:
     if path.name.endswith(ANNOTATION_SUFFIX):
         return 0
@@ -152,7 +198,11 @@ def _positions(groundtruth: Groundtruth, predictions: Rows) -> np.ndarray:
 
 
 def evaluate_given(
-    groundtruth: Groundtruth, name: str, scores: np.ndarray, frame_widths: Mapping[str, int] | None = None
+    groundtruth: Groundtruth,
+    name: str,
+    scores: np.ndarray,
+    frame_widths: Mapping[str, int] | None = None,
+    categories: Categories | None = None,
 ) -> dict:
     """Results of one column of scores, as the docstring of `evaluate.py` lists them.
 
@@ -161,6 +211,7 @@ def evaluate_given(
         name: what the results call the predictions.
         scores: (rows,) float64 in the order of the ground truth.
         frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
+        categories: of the videos; None leaves them out.
     """
     speaking = groundtruth.speaking
 
@@ -180,6 +231,10 @@ def evaluate_given(
     if frame_widths is not None:
         groups = metrics.face_width_groups(groundtruth.face_widths(frame_widths))
         by_width = by_group(groups, metrics.FACE_WIDTH_GROUPS)
+    by_category = None
+    if categories is not None:
+        by_category = by_group(categories.of_videos[groundtruth.rows.codes("video_id")], categories.names)
+        notes += categories.note
     return {
         "predictions": name,
         "average_precision": metrics.average_precision(speaking, scores),
@@ -191,6 +246,7 @@ def evaluate_given(
         "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
         "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
         "by_face_width": by_width,
+        "by_category": by_category,
         "ties": asdict(ties),
         "left_out": groundtruth.left_out,
         "notes": notes + caveats(groundtruth, scores, frame_widths),

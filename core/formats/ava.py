@@ -29,8 +29,12 @@ FLOAT16_EXPONENT = 0x7C00  # all bits of the exponent: infinity or not a number
 EXAMPLES = 3  # of keys, in messages
 
 
-def read_annotations(path: str | Path) -> pd.DataFrame:
+def read_annotations(path: str | Path, further: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read and check one AVA csv (eight columns; a header, and those of an augmented csv, may be there).
+
+    Args:
+        path: of the csv.
+        further: columns that follow the eight in a csv without header, and are left out.
 
     Returns:
         A frame with `COLUMNS`, all text, in the order of the file.
@@ -40,7 +44,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
             outside the frame or with x2 <= x1 or y2 <= y1, an unknown label, an id that cannot name a file, an entity
             of another video, or the key of an earlier row; with the line number.
     """
-    return _read([Path(path)]).frame()
+    return _read([Path(path)], (*COLUMNS, *further)).frame()[list(COLUMNS)]
 
 
 def read_augmented(path: str | Path) -> pd.DataFrame:
@@ -55,7 +59,7 @@ def read_augmented(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: as `read_annotations`, or a label_id is not that of its label.
     """
-    return sort_tracks(_with_label_ids(_read([Path(path)], augmented=True).frame()))
+    return sort_tracks(_with_label_ids(_read([Path(path)], AUGMENTED_COLUMNS).frame()))
 
 
 def augment(annotations: pd.DataFrame) -> pd.DataFrame:
@@ -239,9 +243,9 @@ def _with_label_ids(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(label_id=rows["label"].map(LABEL_IDS).astype(np.int8))
 
 
-def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
-    """Rows of AVA csvs or of augmented ones, as text, with all that preparation relies on checked."""
-    rows = Rows(paths, AUGMENTED_COLUMNS if augmented else COLUMNS, texts=NUMBER_COLUMNS)
+def _read(paths: list[Path], columns: tuple[str, ...] = COLUMNS) -> Rows:
+    """Rows of csvs with AVA's columns and others, as text, with all that preparation relies on checked."""
+    rows = Rows(paths, columns, texts=NUMBER_COLUMNS)
     rows.refuse(
         rows.numbers("frame_timestamp") < 0,
         lambda row: f"frame_timestamp is {row['frame_timestamp']}",
@@ -249,7 +253,7 @@ def _read(paths: list[Path], *, augmented: bool = False) -> Rows:
     )
     rows.check_boxes()
     rows.check_labels(list(LABEL_IDS), "as in AVA-ActiveSpeaker")
-    if augmented:
+    if "label_id" in columns:
         label_id = [str(LABEL_IDS.get(label)) for label in rows.names("label").to_pylist()]
         rows.refuse(
             np.array(rows.names("label_id").to_pylist())[rows.codes("label_id")]
