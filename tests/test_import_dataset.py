@@ -264,6 +264,15 @@ def test_ego4d_faces_speak_in_their_persons_voice_segments(tmp_path, capsys):
     }
 
 
+def test_ego4d_clips_that_are_damaged_are_left_out(tmp_path, capsys):
+    ego4d(tmp_path / "source")
+    (tmp_path / "source" / "clips" / "uid-train.mp4").write_bytes(b"no video")
+    assert exit_status(import_dataset.main, "ego4d", tmp_path / "source", tmp_path / "out") == 1
+    assert "uid-train" in capsys.readouterr().err
+    assert list(lines_of(tmp_path / "out")) == ["annotations/val/uid-val-activespeaker.csv"]
+    assert os.listdir(tmp_path / "out" / "videos") == ["val"]
+
+
 def test_ego4ds_own_number_stands_beside_that_of_detected_tracks(tmp_path, capsys):
     ego4d(tmp_path / "source")
     exit_status(import_dataset.main, "ego4d", tmp_path / "source", tmp_path / "out")
@@ -297,18 +306,48 @@ def test_the_speakers_of_ava_avd_are_left_out(tmp_path):
     assert lines == [f"avd2test,900.{frame},0.1,0.2,0.3,0.4,NOT_SPEAKING,avd2test:0" for frame in ("00", "04")]
 
 
+EGO4D_TRACK = json.dumps(
+    {
+        "videos": [
+            {
+                "clips": [
+                    {
+                        "clip_uid": "uid-val",
+                        "persons": [
+                            {
+                                "voice_segments": [],
+                                "tracking_paths": [
+                                    {
+                                        "track_id": "7",
+                                        "track": [{"frame": "FRAME", "x": 0, "y": 0, "width": 1, "height": 1}],
+                                    }
+                                ],
+                            }
+                        ],
+                    }
+                ]
+            }
+        ]
+    }
+).replace('"FRAME"', "FRAME")
+
+
 @pytest.mark.parametrize(
     ("name", "path", "content"),
     [
         ("wasd", "csv", None),
         ("wasd", "csv/val_orig.csv", "video_id,frame_timestamp\nv,0.1\n"),
         ("wasd", "eval/wasd_metadata.csv", "Video,Category\nvalA_0-30,5\n"),
+        ("wasd", "eval/wasd_metadata.csv", "Video,Category\nvalA_0-30,4\nvalA_0-30,1\n"),
+        ("wasd", "eval/wasd_metadata.csv", ""),
         ("unitalk", "sub_categories/test_noise.csv", "valB_30-60\nvalB_30-60\n"),
         ("ego4d", "annotations", None),
         ("ego4d", "clips", None),
         ("ego4d", "annotations/av_val.json", "{}"),
         ("ego4d", "annotations/av_val.json", '{"videos": [{"clips": [{"clip_uid": "uid-val"}]}]}'),
         ("ego4d", "annotations/av_val.json", '{"videos": 3}'),
+        ("ego4d", "annotations/av_val.json", EGO4D_TRACK.replace("FRAME", "-1")),
+        ("ego4d", "annotations/av_val.json", EGO4D_TRACK.replace("FRAME", "1" + 20 * "0")),
         ("asw", "original", None),
         ("asw", "split/valset.list", None),
         ("asw", "json/yt1val.json", None),

@@ -83,6 +83,8 @@ def _tracks(clip: dict, sizes: dict[str, tuple[int, int]]) -> list[tuple[int, pd
                 continue
             track = sorted(path["track"], key=lambda box: box["frame"])
             frames = np.array([box["frame"] for box in track], dtype=np.int64)
+            if frames[0] < 0:
+                raise ValueError(f"{path['track_id']} begins at frame {frames[0]}")
             x, y, width, height = np.array(
                 [[box[name] for name in ("x", "y", "width", "height")] for box in track], dtype=np.float64
             ).T

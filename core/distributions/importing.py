@@ -104,7 +104,7 @@ def track_rows(
         speaking: (row,) bool.
 
     Raises:
-        ValueError: a number is not finite, a time is there twice, or an id cannot name a file.
+        ValueError: a number is not finite, or an id cannot name a file.
     """
     if any(re.search(NO_FILE_NAME, name) for name in (video_id, entity_id)):
         raise ValueError(f"{entity_id!r} cannot be the name of a file")
@@ -122,7 +122,7 @@ def of_layout(path: Path, layout: str) -> Iterator[None]:
     """Whatever a file of another layout makes fail while it is read becomes one message."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not {layout} ({type(error).__name__}: {error})") from error
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from core.distributions.importing import Distribution, folder_of, link_videos, read_list, videos_of
+from core.distributions.importing import Distribution, folder_of, link_videos, of_layout, read_list, videos_of
 from core.formats import ava
 from core.runtime.errors import UserError
 from core.runtime.files import first_existing
@@ -72,10 +72,12 @@ def read_unitalk(source: Path, videos: Path | None) -> Distribution:
 
 
 def _wasd_categories(path: Path) -> dict[str, str]:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with of_layout(path, "a csv"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     numbers = [str(number) for number in range(len(WASD_CATEGORIES))]
-    if not {"Video", "Category"} <= set(table) or not table["Category"].isin(numbers).all():
-        raise UserError(f"{path}: expected columns Video and Category, the latter {', '.join(numbers)}")
+    named = {"Video", "Category"} <= set(table)
+    if not named or not table["Category"].isin(numbers).all() or table["Video"].duplicated().any():
+        raise UserError(f"{path}: expected columns Video and Category, each video once, of {', '.join(numbers)}")
     table = table.sort_values(["Category", "Video"])
     return {
         video: WASD_CATEGORIES[int(number)] for video, number in zip(table["Video"], table["Category"], strict=True)
