@@ -2,6 +2,7 @@
 
     python ASC_forward.py 11 4 3 0       # as in training: 11 time steps, every 4th row, 3 speakers; CUDA device 0
     python ASC_forward.py 11 4 3 cpu --split val --set ASC_forward_params.weights=ASC.pth
+    python ASC_forward.py cpu            # weights of the residual network
 
 Reads ASC_inputs_forward, ASC_inputs['models_out'] and ASC_forward_params of core/config.py; writes
 ASC_inputs_forward['logits_out']/{train,val}. Videos whose logits are there, made by the same weights and features, are
@@ -11,18 +12,21 @@ skipped.
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from core import settings
-from core.dataset import ContextDataset
+from core.dataset import ContextDataset, context_shape
 from core.formats.context_logits import STEP, write_logits
 from core.formats.feature_store import FeatureStore
 from core.inference.contexts import score_contexts
-from core.models import ASC_Net
+from core.inference.residual_contexts import score_rows
+from core.models import ASC_Net, ResidualContext
 from core.models.fast_context import ContextScorer
-from core.models.weights import load_weights
+from core.models.residual_context import is_residual
+from core.models.weights import fill, read_state_dict
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
@@ -35,10 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     settings.add_context_arguments(parser)
-    parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
     settings.add_split_argument(parser, default="val")
     settings.add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     reuse_freed_memory()
     splits = settings.splits(arguments.split)
     paths = [*(f"features_{split}_full" for split in splits), "logits_out"]
@@ -48,9 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     device = settings.device(arguments.cuda_device)
     weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
     print(f"weights {weights}, {device}")
-    shape = (arguments.clip_length, arguments.skip_frames, arguments.speakers)
-    made_by = {"weights": fingerprint(weights), "context": shape}
-    trained_with = dict(zip(("clip_length", "skip_frames", "speakers"), shape, strict=True))
+    state_dict = read_state_dict(weights, "ASC checkpoint")
+    network = "residual" if is_residual(state_dict) else "ASC_Net"
+    shape = context_shape(arguments.shape, network)
+    made_by = {"weights": fingerprint(weights), "context": list(shape.values())}
+    trained_with = {"ASC_optimization_params.network": network, **shape}
 
     for split in splits:
         # -------------------------------------------------------- network, of the size that the features have
@@ -58,18 +63,24 @@ def main(argv: list[str] | None = None) -> None:
         encoder = {"made_of.encoder.weights": store.encoder["weights"]} if store.encoder else {}
         if note := check_trained_with(weights, "ASC", trained_with | encoder):
             print(note)
-        model = ASC_Net(arguments.clip_length, arguments.speakers, feature_size=store.feature_size)
-        load_weights(model, weights, "ASC checkpoint")
-        scorer = ContextScorer(model.to(device))
-        dataset = ContextDataset(
-            store.entities,
-            store.time_steps,
-            store.gather,
-            clip_length=arguments.clip_length,
-            stride=arguments.skip_frames,
-            speakers=arguments.speakers,
-            random_speakers=False,
-        )
+        if shape:
+            model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=store.feature_size)
+            fill(model, state_dict, weights, "ASC checkpoint")
+            dataset = ContextDataset(
+                store.entities,
+                store.time_steps,
+                store.gather,
+                clip_length=shape["clip_length"],
+                stride=shape["skip_frames"],
+                speakers=shape["speakers"],
+                random_speakers=False,
+            )
+            options = {"batch_size": params["batch_size"], "device": device}
+            score = partial(score_contexts, ContextScorer(model.to(device)), dataset, **options)
+        else:
+            model = ResidualContext()
+            fill(model, state_dict, weights, "ASC checkpoint")
+            score = partial(score_rows, model.to(device).eval(), store, device=device)
 
         # -------------------------------------------------------- forward
         folder = Path(inputs["logits_out"]) / split
@@ -84,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
             for video_id in remaining:
                 rows = store.videos[video_id]
                 with records[video_id].making([f"{video_id}.csv"]):
-                    logits = score_contexts(scorer, dataset, rows, batch_size=params["batch_size"], device=device)
+                    logits = score(rows)
                     write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
                 bar.update(len(logits))
         print(f"{folder}: {faces:,} faces scored, {len(records) - len(remaining)} videos were there already")

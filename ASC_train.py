@@ -2,6 +2,7 @@
 
     python ASC_train.py 11 4 3 0       # 11 time steps, every 4th row, 3 speakers, CUDA device 0
     python ASC_train.py 11 4 3 cpu --set ASC_optimization_params.epochs=1
+    python ASC_train.py cpu --config configs/residual_context.py       # the residual network, on whole shots
     torchrun --nproc-per-node 2 ASC_train.py 11 4 3 0
 
 Reads ASC_inputs and ASC_optimization_params of core/config.py; writes a run folder in ASC_inputs['models_out'].
@@ -15,15 +16,17 @@ import time
 import torch
 
 from core import settings
-from core.dataset import ContextDataset
+from core.dataset import ContextDataset, context_shape
 from core.formats import ava
 from core.formats.feature_store import FeatureStore
+from core.inference.residual_contexts import shots_of
 from core.inputs.sampling import ShuffledBatches
-from core.models import ASC_Net
+from core.inputs.shots import ShotDataset
+from core.models import ASC_Net, ResidualContext
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
-from core.training.losses import ContextLoss
+from core.training.losses import ContextLoss, ShotLoss
 from core.training.runs import Run
 
 PATHS = ["features_train_full", "features_val_full", "models_out"]
@@ -34,16 +37,15 @@ def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     settings.add_context_arguments(parser)
-    parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
     settings.add_run_arguments(parser, "the context's shape")
     settings.add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    shape = {name: getattr(arguments, name) for name in ("clip_length", "skip_frames", "speakers")}
+    arguments = parser.parse_intermixed_args(argv)
     config = settings.load(arguments.config, arguments.changes, {"ASC_inputs": PATHS, "ASC_optimization_params": []})
     inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]
+    shape = context_shape(arguments.shape, params["network"])
     reuse_freed_memory()
     accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
-    name = same_everywhere(settings.run_name(arguments, "ASC_" + "_".join(map(str, shape.values()))))
+    name = same_everywhere(settings.run_name(arguments, "_".join(["ASC", *map(str, shape.values())])))
 
     # ------------------------------------------------------------ data
     stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
@@ -67,27 +69,41 @@ def main(argv: list[str] | None = None) -> None:
             stores[split].time_steps,
             stores[split].gather,
             stores[split].labels,
-            clip_length=arguments.clip_length,
-            stride=arguments.skip_frames,
-            speakers=arguments.speakers,
+            clip_length=shape["clip_length"],
+            stride=shape["skip_frames"],
+            speakers=shape["speakers"],
             random_speakers=random_speakers,
             seed=params["seed"],
         )
 
-    train_set, val_set = contexts("train", random_speakers=True), contexts("val", random_speakers=False)
+    if shape:
+        train_set, val_set, item = (
+            contexts("train", random_speakers=True),
+            contexts("val", random_speakers=False),
+            "contexts",
+        )
+    else:
+        train_set = ShotDataset(shots_of(stores["train"]), augment=True, seed=params["seed"])
+        val_set, item = ShotDataset(shots_of(stores["val"]), augment=False), "shots"
     train_note, val_note = (ava.left_out_text(sum(store.left_out.values()), len(store)) for store in stores.values())
-    accelerator.print(f"{len(train_set):,} contexts an epoch{train_note}, validation on {len(val_set):,}{val_note}")
+    accelerator.print(f"{len(train_set):,} {item} an epoch{train_note}, validation on {len(val_set):,}{val_note}")
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
     # ------------------------------------------------------------ network, loss
     torch.manual_seed(params["seed"])
+    criterion = make_criterion(params["criterion"])
+    if shape:
+        network = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=feature_size)
+        loss = ContextLoss(criterion)
+    else:
+        network, loss = ResidualContext(), ShotLoss(criterion)
     training = Training(
-        ASC_Net(arguments.clip_length, arguments.speakers, feature_size=feature_size),
-        ContextLoss(make_criterion(params["criterion"])),
+        network,
+        loss,
         train=(train_set, ShuffledBatches(len(train_set), **share)),
         val=(val_set, ShuffledBatches(len(val_set), **share, shuffle=False)),
         accelerator=accelerator,
-        item="contexts",
+        item=item,
         **settings.training_arguments(params),
     )
 

@@ -103,9 +103,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, help=f"{', '.join(ENCODERS)} (default {DEFAULT_ENCODER})")
     parser.add_argument("--weights", help="ava, talkset (published, downloaded once) or the path of a state dict")
-    parser.add_argument("--context", metavar="ASC.pth", help="a context network on top of the encoder's features")
     parser.add_argument(
-        "--context-shape", default="11,4,3", metavar="L,STRIDE,S", help="of the context network (default 11,4,3)"
+        "--context",
+        default="shipped",
+        metavar="FILE",
+        help="a context network trained on the encoder, or none; by default the one that comes with published weights",
+    )
+    parser.add_argument(
+        "--context-shape", default="11,4,3", metavar="L,STRIDE,S", help="of an ASC_Net's contexts (default 11,4,3)"
     )
     parser.add_argument("--crop", choices=CROPS, help="how faces are cut; by default as the weights were trained")
     parser.add_argument("--ensemble", action="store_true", help="average six passes, as the published scripts do")

@@ -1,5 +1,6 @@
 """What the benchmarks share: repetition, memory, a process of one's own, and the table that they print."""
 
+import argparse
 import multiprocessing
 import resource
 import statistics
@@ -15,6 +16,7 @@ from core.runtime.allocation import reuse_freed_memory
 
 HEADER = ("what", "ours, best run", "median run", "published", "better by", "target", "met")
 MB = 1e6  # bytes
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,13 @@ def rates(
         values.append(items / (time.perf_counter() - start))
     supply.close()  # so that loader workers end before the interpreter does
     return values
+
+
+def plot_file(text: str) -> Path:
+    """The type of an option that names a plot to write."""
+    if not text.lower().endswith(PLOT_SUFFIXES):
+        raise argparse.ArgumentTypeError(f"{text}: the name must end with one of {', '.join(PLOT_SUFFIXES)}")
+    return Path(text)
 
 
 def peak_mb() -> float:

@@ -96,6 +96,9 @@ ASC_inputs_forward = {
 }
 
 ASC_optimization_params = {
+    # "ASC_Net" (published), which takes the three numbers on the command line; or "residual", which does not, and whose
+    # recipe is configs/residual_context.py.
+    "network": "ASC_Net",
     "optimizer": "Adam",
     "criterion": "CrossEntropyLoss",
     "learning_rate": 3e-6,
@@ -103,7 +106,7 @@ ASC_optimization_params = {
     "epochs": 15,
     "step_size": 10,
     "gamma": 0.1,
-    "batch_size": 64,  # contexts, of all processes together
+    "batch_size": 64,  # contexts (residual: pieces of shots), of all processes together
     "threads": 0,  # the features are memory-mapped: threads seldom pay
     "precision": "auto",
     "compile": False,

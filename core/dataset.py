@@ -7,7 +7,7 @@ the seed, the epoch and the number: not on threads, processes or earlier draws.
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from core.inputs.mfcc import clip_samples, fitted_length, join_clips, mfcc_windo
 from core.inputs.sampling import Key
 from core.runtime.errors import UserError
 
+SHAPE = ("clip_length", "skip_frames", "speakers")  # of a context, as on the command line
 ROWS_PER_CHOICE = 65536  # context speakers are chosen for so many rows at once: bounds the memory that it takes
 
 
@@ -265,3 +266,25 @@ class ContextDataset:
                 rows[targets] = np.where(slots < 0, targets[:, None], others)
             self._chosen = epoch, rows
         return self._chosen[1]
+
+
+def context_shape(shape: Sequence[int], network: str) -> dict[str, int]:
+    """The shape of a network's contexts by name; empty for the residual network, which has none.
+
+    Args:
+        shape: as on the command line.
+        network: "ASC_Net" or "residual".
+
+    Raises:
+        UserError: there are too many numbers or too few, or the first is even.
+    """
+    if network == "residual":
+        if shape:
+            given = " ".join(map(str, shape))
+            raise UserError(f"the residual network reads whole shots: omit {given} before the device")
+        return {}
+    if len(shape) != len(SHAPE):
+        raise UserError(f"expected {len(SHAPE)} numbers before the device, {', '.join(SHAPE)}, found {len(shape)}")
+    if shape[0] % 2 == 0:
+        raise UserError(f"clip_length {shape[0]}: expected an odd number of time steps")
+    return dict(zip(SHAPE, shape, strict=True))

@@ -42,7 +42,7 @@ class EpochTotals:
 
     def add(self, result: BatchLoss) -> float:
         """Count a batch; returns its loss."""
-        items = len(result.labels)
+        items = len(result)
         if not torch.isfinite(result.loss):
             raise UserError(
                 "the loss is not finite any more: the training has diverged; lower the learning_rate, or resume "
@@ -295,7 +295,7 @@ class Training:
                     result = self.loss_function(model, batch, draws)
                 if training:
                     # Processes may hold one item more or less: each item weighs the same in the global mean.
-                    share = len(result.labels) * self.accelerator.num_processes / size
+                    share = len(result) * self.accelerator.num_processes / size
                     self.optimizer.zero_grad(set_to_none=True)
                     self.accelerator.backward(result.loss * share)
                     self.optimizer.step()

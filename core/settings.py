@@ -81,10 +81,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_context_arguments(parser: argparse.ArgumentParser) -> None:
-    """The published positional arguments that give a context its shape."""
-    parser.add_argument("clip_length", type=odd, help="time steps of a context, odd; published: 11")
-    parser.add_argument("skip_frames", type=at_least_one, help="rows from one time step to the next, at least 1")
-    parser.add_argument("speakers", type=at_least_one, help="speakers of a context, the target included; published: 3")
+    """The published positional arguments that give a context its shape, and the device after them."""
+    numbers = "clip_length skip_frames speakers"
+    about = "time steps, odd; rows from one to the next; speakers (published: 11 4 3); none for the residual network"
+    parser.add_argument("shape", nargs="*", type=at_least_one, metavar=numbers, help=about)
+    parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
 
 
 def training_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,6 +310,7 @@ def _weights(value: Any) -> str | None:
 _CHECKS: dict[str, Check] = {
     "backbone": _backbone,
     "pretrained": _pretrained,
+    "network": one_of("ASC_Net", "residual"),
     "motion_init": flag,
     "optimizer": _name_or_callable(*OPTIMIZERS),
     "criterion": _name_or_callable(*CRITERIA),

@@ -1,6 +1,7 @@
 """A synthetic set in AVA layout: drawn talking heads, their audio, and annotations with all three labels.
 
     python scripts/make_synthetic_ava.py demo/ava --videos 24 --val-videos 8 --seconds 12 --seed 0 --jobs 2
+    python scripts/make_synthetic_ava.py /tmp/varied --conditions varied --condition together=0.5
     python scripts/make_synthetic_ava.py /tmp/toy --videos 2 --val-videos 1 --seconds 4 --size 320x180
 
 Writes OUT/videos/{train,val}/<video_id>.mp4, OUT/annotations/{train,val}/<video_id>-activespeaker.csv, and
@@ -26,6 +27,7 @@ from core.media.video_writer import write_video
 from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
+from core.synthetic.conditions import PLAIN, PRESETS, Conditions
 from core.synthetic.frames import render_frames
 from core.synthetic.scenes import annotation_rows, compose_scene
 
@@ -43,12 +45,15 @@ class Settings:
     size: tuple[int, int]  # width, height in pixels
     videos: int
     val_videos: int
+    conditions: Conditions = PLAIN
 
 
 def make_video(out: Path, settings: Settings, task: tuple[str, int]) -> None:
     """Write one video, then its annotations, unless both are there; the task is (split, number)."""
     split, index = task
-    scene = compose_scene(settings.seed, split, index, settings.seconds, settings.fps, settings.size)
+    scene = compose_scene(
+        settings.seed, split, index, settings.seconds, settings.fps, settings.size, settings.conditions
+    )
     video = out / "videos" / split / f"{scene.video_id}.mp4"
     annotations = out / "annotations" / split / f"{scene.video_id}{ava.ANNOTATION_SUFFIX}"
     if video.is_file() and annotations.is_file():
@@ -65,9 +70,10 @@ def claim_folder(out: Path, settings: Settings) -> None:
         UserError: OUT holds a set made with other settings, a larger one, or files of another origin.
     """
     path = make_folder(out) / SETTINGS_NAME
-    wanted = json.loads(json.dumps(asdict(settings)))  # tuples become lists, as in the file
+    wanted = asdict(settings) | {"conditions": settings.conditions.set_apart}
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
     if path.is_file():
-        found = dict.fromkeys(wanted) | read_json(path, "delete the folder, or give another one")
+        found = dict.fromkeys(wanted) | {"conditions": {}} | read_json(path, "delete the folder, or give another one")
         counts = ("videos", "val_videos")  # may grow
         other = [key for key in wanted if key not in counts and found[key] != wanted[key]]
         other += [key for key in counts if not isinstance(found[key], int) or found[key] > wanted[key]]
@@ -108,7 +114,7 @@ def number(kind: Callable[[str], float], low: float, high: float = float("inf"))
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """An argparse type: WIDTHxHEIGHT, both even as H.264 wants them, large enough for four faces."""
+    """An argparse type: WIDTHxHEIGHT, both even as H.264 wants them, large enough for eight faces."""
     match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
     width, height = map(int, match.groups()) if match else (0, 0)
     if width % 2 or height % 2 or not (160 <= width <= 3840 and 90 <= height <= 2160):
@@ -116,6 +122,15 @@ def frame_size(text: str) -> tuple[int, int]:
             f"expected WIDTHxHEIGHT in even pixels from 160x90 to 3840x2160, for example 640x360, got {text!r}"
         )
     return width, height
+
+
+def condition(text: str) -> tuple[str, object]:
+    """An argparse type: NAME=VALUE, the value a number or a list of them as in JSON."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, for example together=0.5, got {text!r}") from error
 
 
 @exits_cleanly
@@ -128,6 +143,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=number(int, 0), default=0, help="another seed, another set (default 0)")
     parser.add_argument("--fps", type=number(float, 5, 60), default=25.0, help="frames per second (default 25)")
     parser.add_argument("--size", type=frame_size, default=(640, 360), help="WIDTHxHEIGHT (default 640x360)")
+    parser.add_argument(
+        "--conditions", choices=PRESETS, default="plain", help="plain turns, or varied: whatever real scenes have"
+    )
+    parser.add_argument(
+        "--condition",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="changes",
+        type=condition,
+        help="another value of one condition (core/synthetic/conditions.py); may be repeated",
+    )
     parser.add_argument("--jobs", type=number(int, 1), default=1, help="videos made side by side (default 1)")
     arguments = parser.parse_args(argv)
     settings = Settings(
@@ -137,6 +164,7 @@ def main(argv: list[str] | None = None) -> None:
         size=arguments.size,
         videos=arguments.videos,
         val_videos=arguments.val_videos or max(1, arguments.videos // 3),
+        conditions=PRESETS[arguments.conditions].changed(dict(arguments.changes)),
     )
     make_set(arguments.out, settings, arguments.jobs)
     labels = ava.read_split(arguments.out / "annotations" / "val")["label"].value_counts(normalize=True)

@@ -4,6 +4,8 @@
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine --device 0 \
         --ste-clips 2000000 --set STE_optimization_params.batch_size=128 --set STE_optimization_params.pretrained=True
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/lr_asd --backbone lr_asd
+    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/context --backbone light_asd \
+        --encoder-weights ava               # published weights; only their context is trained
 
 VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. On a
 re-run each stage does what is not done yet, or was made of other data or settings; an interrupted training goes on
@@ -31,6 +33,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core import settings
+from core.download.weights_catalogue import WEIGHTS, find_weights
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.checks import Check, number, whole
@@ -77,6 +80,8 @@ class Stage:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    if arguments.encoder_weights:  # now, not when all crops are cut
+        arguments.encoder_weights = encoder_weights(arguments.backbone, arguments.encoder_weights)
     out = make_folder(arguments.out).resolve()
     stages = Stages(out / "stages.json")
 
@@ -117,6 +122,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="resnet18_two_streams",
         help="the encoder; lr_asd and light_asd read whole tracks (default resnet18_two_streams)",
     )
+    parser.add_argument(
+        "--encoder-weights",
+        metavar="WEIGHTS",
+        help="encode with these and train the context alone: of lr_asd and light_asd ava (published, downloaded once), "
+        "or the path of a state dict",
+    )
+    parser.add_argument(
+        "--network",
+        choices=["ASC_Net", "residual"],
+        help="the context network (default residual with --encoder-weights, else ASC_Net)",
+    )
     parser.add_argument("--clip-length", type=settings.odd, default=11, help="frames of a clip (default 11)")
     for name, default, text in (
         ("--skip-frames", 4, "rows from one time step to the next"),
@@ -128,7 +144,30 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(name, type=settings.at_least_one, default=default, help=f"{text} (default {default})")
     settings.add_arguments(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.network = arguments.network or ("residual" if arguments.encoder_weights else "ASC_Net")
+    return arguments
+
+
+def encoder_weights(backbone: str, weights: str) -> Path:
+    """The file of weights that --encoder-weights names.
+
+    Raises:
+        UserError: there is none, or its encoder reads faces cut as no stage cuts them.
+    """
+    if backbone not in WEIGHTS:
+        if not Path(weights).is_file():
+            raise UserError(
+                f"--encoder-weights {weights}: there is no such file, and {backbone} has no published weights"
+            )
+        return Path(weights).resolve()
+    path, crop = find_weights(backbone, weights)
+    if crop not in (None, "box"):
+        raise UserError(
+            f"--encoder-weights {weights}: these weights were trained on faces cut as '{crop}', and the stages cut the "
+            "annotated box; give ava, or the path of weights of your own"
+        )
+    return path.resolve()
 
 
 class Stages:
@@ -219,19 +258,22 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict[str, pd.Da
         recipe = track_recipe(arguments.backbone, arguments.ste_clips * arguments.clip_length, faces)
     else:
         recipe = clip_recipe(arguments.ste_clips, rows["train"]["entity_id"].nunique(), arguments.crop_size)
-    asc_epochs = max(1, round(arguments.asc_contexts / faces))
+    if arguments.network == "residual":
+        needed = {"ASC_optimization_params": []}
+        context = settings.load(ROOT / "configs" / "residual_context.py", [], needed)["ASC_optimization_params"]
+    else:
+        asc_epochs = max(1, round(arguments.asc_contexts / faces))
+        context = {"learning_rate": 1e-4, "epochs": asc_epochs, "step_size": cut_every(asc_epochs)}
+    # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
+    weights = str(arguments.encoder_weights or "last")
+    forward = {"backbone": arguments.backbone, "weights": weights, "crop_size": arguments.crop_size}
     values = {
         "STE_inputs": csvs | media | models | predictions,
         "STE_optimization_params": {"backbone": arguments.backbone, "threads": 1} | recipe,
-        # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
-        "STE_forward_params": {"backbone": arguments.backbone, "weights": "last", "crop_size": arguments.crop_size},
+        "STE_forward_params": forward,
         "ASC_inputs": features | models,
         "ASC_inputs_forward": features | csvs | predictions | {"logits_out": f"{out}/logits"},
-        "ASC_optimization_params": {
-            "learning_rate": 1e-4,
-            "epochs": asc_epochs,
-            "step_size": cut_every(asc_epochs),
-        },
+        "ASC_optimization_params": dict(context),
         "ASC_forward_params": {"weights": "last"},
     }
     config = settings.load(arguments.config, arguments.changes, base=values)
@@ -304,16 +346,19 @@ def learning(
     work = (ste["epochs"] * train, "frames") if whole_tracks else (ste["epochs"] * clips, "clips")
     options = ["--config", out / "config.py"]
     clip = [arguments.clip_length, arguments.device]
-    context = [arguments.clip_length, arguments.skip_frames, arguments.speakers, arguments.device]
+    context = [arguments.clip_length, arguments.skip_frames, arguments.speakers] if asc["network"] == "ASC_Net" else []
+    context.append(arguments.device)
     models, predictions = out / "models", out / "predictions" / "val"
 
-    yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", "--update", *options], *work, models / "STE")
+    if not arguments.encoder_weights:
+        yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", "--update", *options], *work, models / "STE")
     yield Stage("STE_forward", ["STE_forward.py", *clip, *options], train + val, "faces", out / "features")
     for head in ("av", "video") if whole_tracks else ("av", "audio", "video"):
         command = ["STE_postprocessing.py", *options, "--set", f"STE_postprocessing_params.head={head}"]
         yield Stage(f"STE_postprocessing, {head}", command, val, "faces", predictions)
     command = ["ASC_train.py", *context, "--name", "ASC", "--update", *options]
-    yield Stage("ASC_train", command, asc["epochs"] * train, "contexts", models / "ASC")
+    unit = "contexts" if asc["network"] == "ASC_Net" else "faces"
+    yield Stage("ASC_train", command, asc["epochs"] * train, unit, models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces", out / "logits")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces", predictions)
     files = [predictions / name for name in PREDICTIONS if not (whole_tracks and name == "STE_audio.csv")]
@@ -326,6 +371,7 @@ def learning(
 def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
     """The table of a run in Markdown, and the evaluation that it quotes."""
     logs = {name: out / "models" / name / "log.csv" for name in ("STE", "ASC")}
+    logs = {name: path for name, path in logs.items() if path.is_file()}
     plot_learning_curves(logs, out / "learning_curves.png")
     evaluation = read_json(out / "evaluation.json", "delete it and run this again")
     lines = ["| stage | seconds | throughput |", "|---|---:|---:|"]

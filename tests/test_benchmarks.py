@@ -1,9 +1,21 @@
-"""What benchmarks tell of mistakes; what they measure is no test."""
+"""What benchmarks tell of mistakes; what they measure is no test, but
+that they measure what they say is."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
+from tiny import CLIPS, exit_status, refusal
 
-from benchmarks import ava_asd
+from benchmarks import accuracy, annotated, ava_asd, corruptions, robustness
+from core.evaluation import metrics
+from core.evaluation.official import evaluate_given, read_groundtruth
+from core.formats import ava
+from core.models import ResidualContext, light_asd
 from core.runtime.errors import UserError
+from evaluate import read_frame_widths
 
 
 def test_the_benchmark_looks_for_tensorflow_first(tmp_path):
@@ -19,3 +31,128 @@ def test_the_benchmark_looks_for_tensorflow_first(tmp_path):
         with pytest.raises(UserError, match=rf"python: {words}.* \(exit status 3\)"):
             ava_asd.results(tmp_path / "data", tensorflow=python)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> tuple[Path, Path]:
+    """State dicts of light_asd and of a context network that changes its scores, with random weights."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    context = ResidualContext()
+    torch.nn.init.normal_(context.correction.weight)
+    for name, network in (("light_asd", light_asd()), ("context", context)):
+        torch.save(network.state_dict(), folder / f"{name}.pth")
+    return folder / "light_asd.pth", folder / "context.pth"
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("| ").split("|")]
+
+
+def test_robustness_scores_every_corruption_by_both_systems(tiny_set, networks, tmp_path, capsys):
+    weights, context = networks
+    options = [tiny_set, "--split", "train", "--weights", weights, "--context", context]
+    plot = tmp_path / "robustness.png"
+    assert exit_status(robustness.main, *options, "--plot", plot) == 0
+    out = capsys.readouterr().out
+    lines = [cells(line) for line in out.splitlines() if line.startswith("|")][2:]
+    assert [line[0] for line in lines] == list(robustness.ALL)
+    numbers = np.array([line[1:] for line in lines], float)
+    assert numbers.shape == (1 + len(corruptions.ON_AUDIO) + len(corruptions.ON_FACES), 3)
+    assert ((numbers[:, :2] > 0) & (numbers[:, :2] <= 1)).all()
+    assert numbers[:, 2] == pytest.approx(numbers[:, 1] - numbers[:, 0], abs=1.1e-4)
+    assert len(np.unique(numbers[:, :2], axis=0)) > len(numbers) / 2  # corruptions change scores
+    for name, difference in zip(robustness.ALL, numbers[:, 2], strict=True):
+        assert (name in out.splitlines()[-1]) == (difference < 0)
+    assert plot.stat().st_size > 10_000
+
+    truth = read_groundtruth([tiny_set / "annotations" / "train"])
+    for column, named in enumerate(("none", str(context))):
+        system = accuracy.System("light_asd", str(weights), named, "auto", None)
+        scores = []
+        for name, annotations in ava.annotation_files(tiny_set / "annotations" / "train").items():
+            csv = tmp_path / f"{column}" / f"{name}.csv"
+            video = tiny_set / "videos" / "train" / f"{name}.mp4"
+            accuracy.predict_annotated(accuracy.Task(video, annotations, csv, system))
+            scores.append(np.loadtxt(csv, delimiter=",", usecols=8))
+        result = evaluate_given(truth, "", np.concatenate(scores))
+        assert result["average_precision"] == pytest.approx(numbers[0, column], abs=1e-4)
+
+
+def test_robustness_of_the_encoder_alone(tiny_set, networks, capsys):
+    options = [tiny_set, "--split", "train", "--weights", networks[0], "--context", "none"]
+    assert exit_status(robustness.main, *options) == 0
+    out = capsys.readouterr().out
+    assert {len(cells(line)) for line in out.splitlines()} == {2}
+
+
+def test_robustness_needs_a_second_voice(tiny_set, networks, capsys):
+    assert "val has 1" in refusal(capsys, robustness.main, tiny_set, "--weights", networks[0])
+
+
+class FaceScorer:
+    """Gives logits and cues that depend on the number of a face alone."""
+
+    def __init__(self, number: int, length: int):
+        self.cues = np.random.default_rng(number).standard_normal((length, 4)).astype(np.float32)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([-self.cues[:, 0] / 2, self.cues[:, 0] / 2], axis=1), self.cues
+
+
+def test_a_face_beside_it_changes_the_score_with_context_and_not_the_encoders(tiny_set, networks):
+    weights, context = networks
+    clip = next(clip for clip in CLIPS if clip.split == "train" and len(clip.faces) == 3)
+    rows = annotated.read_tracks(tiny_set / "annotations" / "train" / f"{clip.video_id}{ava.ANNOTATION_SUFFIX}")
+    encoder = annotated.encoder_of("light_asd", str(weights), str(context), "fp32", None)
+    tracks = annotated.track_numbers(rows)
+    scores = {}
+    for faces in ((0, 1), (0,)):
+        chosen = rows[np.isin(tracks, faces)].reset_index(drop=True)
+        scorers = [FaceScorer(face, np.count_nonzero(tracks == face)) for face in faces]
+        columns = annotated.probabilities(encoder, chosen, scorers)
+        scores[faces] = [column[annotated.track_numbers(chosen) == 0] for column in columns]
+    np.testing.assert_array_equal(scores[0, 1][0], scores[0,][0])
+    assert np.abs(scores[0, 1][1] - scores[0,][1]).max() > 1e-3
+    assert np.abs(scores[0, 1][1] - scores[0, 1][0]).max() > 1e-3
+
+
+def test_accuracy_prints_what_evaluation_says_of_the_predictions(tiny_set, tmp_path, capsys):
+    files = ava.annotation_files(tiny_set / "annotations" / "train")
+    generator = np.random.default_rng(0)
+    scores = {name: generator.random(len(ava.read_annotations(path))) for name, path in files.items()}
+    for tracks in accuracy.TRACKS:
+        for name, path in files.items():
+            out = tmp_path / f"light_asd-ava-fp32-{tracks}" / "train" / f"{name}.csv"
+            ava.write_predictions(out, ava.read_annotations(path), scores[name])
+    plot = tmp_path / "reliability.png"
+    options = ["--splits", "train", "--encoders", "light_asd/ava", "--context", "none", "--precision", "fp32"]
+    assert exit_status(accuracy.main, tiny_set, *options, "--out", tmp_path, "--plot", plot) == 0
+    out = capsys.readouterr().out
+    truth = read_groundtruth([tiny_set / "annotations" / "train"])
+    widths = read_frame_widths(tiny_set / "videos", truth.video_ids)
+    expected = evaluate_given(truth, "", np.concatenate(list(scores.values())), widths)
+    error = metrics.calibration(truth.speaking, np.concatenate(list(scores.values()))).expected_error
+    number = f"{expected['average_precision']:.4f}"
+    lines = [cells(line) for line in out.splitlines() if line.startswith("| light_asd, ava")]
+    values = [group["average_precision"] for key in ("by_faces", "by_face_width") for group in expected[key].values()]
+    groups = ["–" if value is None else f"{value:.4f}" for value in values]
+    assert lines == [
+        ["light_asd, ava", number, number, f"{error:.4f}"],
+        ["light_asd, ava", "train, detected", *groups],
+        ["light_asd, ava", "train, annotated", *groups],
+    ]
+    assert plot.stat().st_size > 10_000
+
+
+def test_predictions_of_another_context_are_not_taken_for_those_of_this(networks, tmp_path):
+    first = accuracy.System("light_asd", "ava", str(networks[1]), "auto", None)
+    copy = tmp_path / networks[1].name
+    copy.write_bytes(networks[1].read_bytes()[:-1])
+    folders = {replace(first, context=context).folder for context in ("none", str(copy), str(networks[1]))}
+    assert len(folders) == 3
+
+
+@pytest.mark.parametrize("script", [accuracy, robustness])
+def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_done(script, tiny_set, capsys):
+    assert "plot.txt" in refusal(capsys, script.main, tiny_set, "--plot", "plot.txt")

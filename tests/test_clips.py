@@ -41,7 +41,7 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
 
     samples = np.array(read_wav(prepared / "audio" / "train" / f"{entity}.wav"))
     encode = Encode()
-    scorer = ClipScorer(encode, CLIP_LENGTH, VideoAudio(samples, 0.0, 2.0), 0.0, device=torch.device("cpu"))
+    scorer = ClipScorer(encode, None, CLIP_LENGTH, VideoAudio(samples, 0.0, 2.0), 0.0, device=torch.device("cpu"))
     for row in index:
         scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
     logits, features = scorer.finish()
@@ -57,7 +57,7 @@ def test_clips_are_those_of_the_staged_pipeline(prepared, entity):
 def test_memory_is_bounded():
     encode = Encode()
     silence = VideoAudio(np.zeros(0, np.int16), 0.0, 0.0)
-    scorer = ClipScorer(encode, 11, silence, 0.0, device=torch.device("cpu"))
+    scorer = ClipScorer(encode, None, 11, silence, 0.0, device=torch.device("cpu"))
     most = 0
     for number in range(200):
         scorer.push(np.full((8, 8, 3), number, np.uint8))

@@ -12,10 +12,10 @@ from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, audio_of, tiny_frame
 from videos import encode, joined, with_packets
 
 from core import models
-from core.detection import ActiveSpeakerDetector, options
+from core.detection import ActiveSpeakerDetector, encoders, options
 from core.media.container import MediaFile
 from core.media.video import read_frames
-from core.models import ASC_Net, light_asd, lr_asd, resnet18_two_streams
+from core.models import ASC_Net, ResidualContext, light_asd, lr_asd, resnet18_two_streams
 from core.outputs.overlay import write_overlay
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, write_json
@@ -34,6 +34,9 @@ def weights(tmp_path_factory) -> Path:
         torch.save(model.state_dict(), folder / f"{name}.pth")
     for size in (128, 1024):
         torch.save(ASC_Net(3, 2, feature_size=size).state_dict(), folder / f"context{size}.pth")
+    context = ResidualContext()
+    torch.nn.init.normal_(context.correction.weight)
+    torch.save(context.state_dict(), folder / "residual.pth")
     return folder
 
 
@@ -69,11 +72,16 @@ def test_the_names_of_encoders_are_those_of_the_networks():
         ("lr_asd", {"context": 128}),
         ("resnet18_two_streams", {}),
         ("resnet18_two_streams", {"context": 1024}),
+        ("light_asd", {"context": "residual"}),
+        ("resnet18_two_streams", {"context": "residual"}),
     ],
 )
 def test_every_encoder_scores_every_frame(weights, video, name, options):
-    if "context" in options:
-        options = {"context": weights / f"context{options['context']}.pth", "context_shape": (3, 4, 2)}
+    context = options.get("context")
+    if context == "residual":
+        options = {"context": weights / "residual.pth"}
+    elif context:
+        options = {"context": weights / f"context{context}.pth", "context_shape": (3, 4, 2)}
     found = detector(weights, name, **options).detect(video)
     assert found.complete
     assert found.notes == []
@@ -232,6 +240,9 @@ def test_damage_in_the_middle_costs_what_is_damaged(weights, video, tmp_path):
         ("min_track_s nan", "light_asd", {"min_track_s": float("nan")}),
         ("resnet18_two_streams.* crop", "resnet18_two_streams", {"crop": "box"}),
         ("context or ensemble", "light_asd", {"ensemble": True, "context": "context128.pth"}),
+        ("context or ensemble", "light_asd", {"ensemble": True, "context": "residual.pth"}),
+        ("ASC checkpoint .*light_asd.pth.* another network", "light_asd", {"context": "light_asd.pth"}),
+        ("absent.pth: there is no such file", "light_asd", {"context": "absent.pth"}),
         ("context128.pth.* 6 rows", "light_asd", {"context": "context128.pth", "context_shape": (5, 4, 2)}),
         ("talknet.* light_asd", "talknet", {}),
         ("light_asd.pth.* another network", "lr_asd", {"weights": "light_asd.pth"}),
@@ -260,3 +271,113 @@ def test_a_context_network_is_used_as_it_was_trained(weights, tmp_path, fact, sh
     options = {"weights": weights / "light_asd.pth", "context": context, "context_shape": shape}
     with pytest.raises(UserError, match=fact) if fact else contextlib.nullcontext():
         ActiveSpeakerDetector("light_asd", detector=Squares(), **options)
+
+
+# ---------------------------------------------------------------- the residual context network
+
+
+def ship(folder: Path, weights: Path, encoder: str, name: str) -> None:
+    """Put a residual network into a folder as the one that comes with weights of an encoder."""
+    shutil.copy(weights / "residual.pth", folder / f"{encoder}.pth")
+    record = {"encoder_sha256": fingerprint(weights / f"{name}.pth"), "sha256": fingerprint(weights / "residual.pth")}
+    write_json(folder / f"{encoder}.json", record)
+
+
+@pytest.fixture
+def shipped(weights, tmp_path, monkeypatch) -> Path:
+    """A folder of shipped contexts, which has one for the test's light_asd as if its weights were published."""
+    ship(tmp_path, weights, "light_asd", "light_asd")
+    monkeypatch.setattr(encoders, "FOLDER", tmp_path)
+    monkeypatch.setattr(encoders, "find_weights", lambda name, path, cache: (path, "box"))
+    return tmp_path
+
+
+def scores(found) -> np.ndarray:
+    return np.stack([track.scores for track in found.tracks])
+
+
+@pytest.mark.parametrize("name", ["light_asd", "lr_asd"])
+def test_a_residual_network_corrects_the_encoders_scores(weights, video, tmp_path, name):
+    """One that has learnt nothing leaves them; one that has changes them, and is named."""
+    torch.save(ResidualContext().state_dict(), tmp_path / "untrained.pth")
+    files = {"none": "none", "untrained": tmp_path / "untrained.pth", "trained": weights / "residual.pth"}
+    found = {key: detector(weights, name, context=path).detect(video) for key, path in files.items()}
+    np.testing.assert_allclose(scores(found["untrained"]), scores(found["none"]), rtol=0, atol=1e-3)
+    assert np.abs(scores(found["trained"]) - scores(found["none"])).max() > 0.01
+    assert found["none"].settings["context"] is None
+    settings = found["trained"].settings
+    assert (settings["context"], settings["context_sha256"]) == ("residual.pth", fingerprint(weights / "residual.pth"))
+    assert "context_shape" not in settings
+
+
+def test_the_other_face_counts(weights, video):
+    """With somebody beside it a face is scored otherwise than alone, though the encoder says the same of it."""
+    for context, same in (("none", True), (weights / "residual.pth", False)):
+        alone, both = (detector(weights, faces=faces, context=context).detect(video) for faces in (1, 2))
+        difference = np.abs(alone.tracks[0].scores - both.tracks[0].scores).max()
+        assert (difference < 1e-5) == same
+
+
+def test_contexts_do_not_cross_cuts(weights, tmp_path):
+    """What follows a cut is of no matter to the faces before it."""
+    before = [tiny_frame(number, 1) for number in range(20)]
+    videos = []
+    for name, after in (("a", range(20)), ("b", range(19, -1, -1))):
+        frames = before + [255 - tiny_frame(number, 1) for number in after]
+        videos.append(encode(tmp_path / f"{name}.mp4", frames, audio=audio_of(CLIP), crf="8"))
+    found = [detector(weights, faces=1, context=weights / "residual.pth").detect(path) for path in videos]
+    np.testing.assert_allclose(*(one.tracks[0].scores for one in found), rtol=0, atol=2e-3)
+    assert np.abs(found[0].tracks[1].scores - found[1].tracks[1].scores).max() > 2e-3
+
+
+def test_the_shipped_network_is_used_by_default(weights, video, shipped):
+    found = detector(weights).detect(video)
+    assert found.settings["context_sha256"] == fingerprint(weights / "residual.pth")
+    expected = detector(weights, context=weights / "residual.pth").detect(video)
+    np.testing.assert_array_equal(scores(found), scores(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("light_asd", {"context": "none"}),
+        ("light_asd", {"crop": "lower_face"}),  # other scores than it was trained on
+        ("light_asd", {"ensemble": True}),
+        ("lr_asd", {}),  # nothing comes with it
+        ("resnet18_two_streams", {}),
+    ],
+)
+def test_where_no_shipped_network_fits_none_is_used(weights, shipped, name, options):
+    assert detector(weights, name, **options).encoder.context is None
+
+
+def test_a_shipped_network_that_its_record_does_not_tell_of_is_refused(weights, shipped):
+    torch.save({}, shipped / "light_asd.pth")
+    with pytest.raises(UserError, match=r"light_asd\.json"):
+        ActiveSpeakerDetector("light_asd", weights / "light_asd.pth", detector=Squares())
+
+
+def test_a_network_shipped_for_other_weights_is_not_used(weights, shipped):
+    ship(shipped, weights, "light_asd", "lr_asd")
+    assert detector(weights).encoder.context is None
+
+
+def test_weights_of_a_users_own_have_no_shipped_network(weights):
+    assert detector(weights).encoder.context is None
+
+
+def test_a_residual_network_of_another_encoder_is_refused(weights, tmp_path):
+    context = shutil.copy(weights / "residual.pth", tmp_path / "best.pth")
+    made_of = {"encoder": {"weights": fingerprint(weights / "lr_asd.pth")}}
+    params = {"ASC_optimization_params": {"network": "residual"}}
+    write_json(tmp_path / "settings.json", {"made_of": made_of, **params})
+    with pytest.raises(UserError, match=r"encoder\.weights"):
+        detector(weights, "light_asd", context=context)
+    assert detector(weights, "lr_asd", context=context).encoder.context is not None
+
+
+def test_a_video_without_audio_has_no_scores_in_context_either(weights, tmp_path):
+    found = detector(weights, context=weights / "residual.pth").detect(
+        tiny_video(tmp_path / "mute.mp4", np.arange(30) / FPS, faces=2, audio=None)
+    )
+    assert np.isnan(scores(found)).all()

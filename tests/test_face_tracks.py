@@ -142,7 +142,7 @@ def test_without_audio_nothing_is_cut(tmp_path):
 
 
 def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
-    follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5, with_features=False)
+    follower = ShotFollower(0.0, box_crop, Recorder, lambda face: len(face.frames) >= 5)
     for number, frame in enumerate(video(tmp_path, steady(60))):
         there = 3 <= number < 6 or 10 <= number < 20 or 32 <= number < 35 or number >= 50
         follower.add(SeenFrame(number, frame, number == 0, FACES if there else NOBODY))
@@ -150,7 +150,7 @@ def test_of_faces_that_have_ended_only_results_are_kept(tmp_path):
         assert len(follower.waiting) <= 17  # 0.4 s for the track to end, and 0.24 s of smoothing
     kept = follower.finish()
     assert [face.frames for face in kept] == [list(range(3, 20)), list(range(50, 60))]
-    assert all(face.scorer is None and face.features is None for face in kept)
+    assert all(face.scorer is None for face in kept)
     assert kept[1].logits.tolist() == list(range(50, 60))
 
 

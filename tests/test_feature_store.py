@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,19 @@ def test_round_trip(tmp_path, form, dtype):
         np.testing.assert_array_equal(store.video_logits, video.video_logits)
     else:
         assert store.audio_logits is None
+
+
+def test_scores_with_the_audio_of_other_times_are_kept_where_all_videos_have_them(tmp_path):
+    videos = [video_features(annotations(name, {f"{name}:1": 5}), seed=seed) for seed, name in enumerate(("v1", "v2"))]
+    shifted = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    for folder, values in (("all", (shifted, shifted + 1)), ("some", (shifted, None))):
+        for video, own in zip(videos, values, strict=True):
+            write_features(tmp_path / folder, replace(video, mistimed=own))
+    np.testing.assert_array_equal(FeatureStore(tmp_path / "all").mistimed, np.concatenate([shifted, shifted + 1]))
+    assert FeatureStore(tmp_path / "some").mistimed is None
+    shifted[3, 1] = np.nan
+    with pytest.raises(UserError, match=r"mistimed of entity v1:1 at 1\.12"):
+        write_features(tmp_path / "none", replace(videos[0], mistimed=shifted))
 
 
 def test_the_csv_form_is_the_published_one(tmp_path):

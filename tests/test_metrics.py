@@ -141,3 +141,24 @@ def test_undefined_input_is_refused(functions, speaking, scores, fact):
     for function in functions:
         with pytest.raises(ValueError, match=fact):
             function(np.array(speaking, dtype=bool), np.array(scores, dtype=float))
+
+
+def test_calibration_by_hand():
+    # Bins of a fifth: 0 and 0.2 in the first, 0.7 and 0.8 in the fourth, 1 in the last.
+    probabilities = np.array([0.0, 0.2, 0.7, 0.8, 1.0])
+    found = metrics.calibration(np.array([0, 1, 1, 1, 0], bool), probabilities, bins=5)
+    assert found.rows.tolist() == [2, 0, 0, 2, 1]
+    np.testing.assert_allclose(found.probability, [0.1, np.nan, np.nan, 0.75, 1])
+    np.testing.assert_allclose(found.speaking, [0.5, np.nan, np.nan, 1, 0])
+    assert found.expected_error == pytest.approx((2 * 0.4 + 2 * 0.25 + 1 * 1) / 5)
+
+
+def test_probabilities_that_come_true_are_calibrated_and_log_odds_are_none():
+    generator = np.random.default_rng(0)
+    probabilities = generator.random(100_000)
+    speaking = generator.random(100_000) < probabilities
+    assert metrics.calibration(speaking, probabilities).expected_error < 0.01
+    assert len(metrics.calibration(speaking, probabilities).rows) == 15
+    assert metrics.calibration(speaking, probabilities**2).expected_error == pytest.approx(1 / 6, abs=0.01)
+    with pytest.raises(ValueError, match=r"1\.5"):
+        metrics.calibration(np.array([True, False]), np.array([0.5, 1.5]))

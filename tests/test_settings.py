@@ -10,6 +10,7 @@ import torch
 
 from core import config as default_config
 from core import settings
+from core.dataset import context_shape
 from core.models import BACKBONES, TRACK_ENCODERS, lr_asd
 from core.runtime.errors import UserError
 
@@ -279,18 +280,32 @@ def test_models_out_is_asked_for_where_weights_are_looked_for_in_it(stage, weigh
     ("words", "accepted"),
     [
         *((words, True) for words in ("1 1 1", "11 4 3")),
-        *((words, False) for words in ("10 4 3", "0 4 3", "-1 4 3", "11 0 3", "11 4 0", "x 4 3")),
+        *((words, False) for words in ("10 4 3", "11 4", "0 4 3", "-1 4 3", "11 0 3", "11 4 0", "x 4 3")),
     ],
 )
 def test_the_shape_of_a_context(words, accepted):
-    """An odd number of time steps; at least one row to the next, and one speaker."""
+    """An odd number of time steps; at least one row to the next, and one speaker; none for whole shots."""
     parser = argparse.ArgumentParser()
     settings.add_context_arguments(parser)
+
+    def shape(network: str) -> dict[str, int]:
+        arguments = parser.parse_intermixed_args([*words.split(), "cpu"])
+        assert arguments.cuda_device == "cpu"
+        return context_shape(arguments.shape, network)
+
     if accepted:
-        assert list(vars(parser.parse_args(words.split())).values()) == [*map(int, words.split())]
+        assert list(shape("ASC_Net").values()) == [*map(int, words.split())]
     else:
-        with pytest.raises(SystemExit, match="2"):
-            parser.parse_args(words.split())
+        with pytest.raises((SystemExit, UserError)):
+            shape("ASC_Net")
+    with pytest.raises((SystemExit, UserError)):
+        shape("residual")
+
+
+def test_a_network_of_whole_shots_takes_no_shape():
+    assert context_shape([], "residual") == {}
+    with pytest.raises(UserError, match="3 numbers"):
+        context_shape([], "ASC_Net")
 
 
 def test_splits():

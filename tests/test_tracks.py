@@ -71,11 +71,9 @@ def test_blocks_give_what_the_whole_track_gives(model, embedder, frames):
 def test_six_passes_are_the_published_protocol(model, embedder, frames):
     faces, audio = material(frames)
     logits, features = run(SixPasses(embedder, audio, 0.25), faces)
+    assert features is None
     expected = published_six_passes(model, track_mfcc(audio.samples[4000:], np.arange(frames)), faces)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
-    assert features.shape == (frames, 128)
-    with torch.inference_mode():
-        np.testing.assert_allclose(model.lossAV.FC(torch.from_numpy(features)), logits, atol=1e-4)
 
 
 def test_six_passes_stretch_by_stretch(embedder, monkeypatch):

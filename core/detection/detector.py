@@ -9,7 +9,7 @@ import torch
 
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
-from core.detection.encoders import Encoder, open_encoder
+from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
@@ -38,9 +38,9 @@ class ActiveSpeakerDetector:
         encoder: "light_asd", "lr_asd", or a two-stream encoder of the staged pipeline ("resnet18_two_streams", ...).
         weights: published weights by name ("ava", "talkset": downloaded once), or the path of a state dict; by
             default the published ones that do best on detected tracks.
-        context: state dict of a context network (ASC) trained on the encoder's features; its scores replace
-            the encoder's.
-        context_shape: the context network's time steps, stride in frames and speakers, as in its training.
+        context: "shipped": the residual context network that comes with the encoder's published weights, where there
+            is one; "none"; or the path of a state dict of either context network, trained on the encoder.
+        context_shape: time steps, stride in frames and speakers of `ASC_Net`'s contexts, as in its training.
         crop: "box" or "lower_face", how faces are cut for "light_asd" and "lr_asd"; by default as the published
             weights had it in training, "box" for weights of your own.
         ensemble: average the six passes of the published own-video protocol (windows of 1 to 6 s); whole-track
@@ -64,8 +64,8 @@ class ActiveSpeakerDetector:
         encoder: str = DEFAULT_ENCODER,
         weights: str | Path | None = None,
         *,
-        context: str | Path | None = None,
-        context_shape: tuple[int, int, int] = (11, 4, 3),
+        context: str | Path = SHIPPED,
+        context_shape: ContextShape = (11, 4, 3),
         crop: str | None = None,
         ensemble: bool = False,
         precision: str = "auto",
@@ -173,8 +173,7 @@ class _Run:
             encoder = self.detector.encoder
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            with_features = encoder.context is not None
-            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, with_features=with_features)
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
@@ -233,9 +232,9 @@ class _Run:
             return
         faces, self.follower = self.follower.finish(), None
         logits = [face.logits for face in faces]
-        encoder = self.detector.encoder
-        if self.audio is not None and encoder.context is not None:
-            logits = encoder.score_in_context([TrackFeatures(face.first_grid, face.features) for face in faces])
+        context = self.detector.encoder.context
+        if faces and self.audio is not None and context is not None:
+            logits = context.score([TrackFeatures(face.first_grid, face.features) for face in faces])
         for face, scores in zip(faces, logits, strict=True):
             self.tracks.append(self._track(face, scores))
         last = len(self.times_s) - 1

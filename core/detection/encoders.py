@@ -1,4 +1,4 @@
-"""The encoders that detection can use, opened by name: crops and audio of a face in, logits and features out."""
+"""The encoders that detection can use, opened by name, and the context networks behind them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,39 @@ from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
 from core.inference.engine import DTYPES, has_bfloat16, in_pytorch, runtime_name
+from core.inference.residual_contexts import score_tracks
 from core.inference.track_embedding import TrackEmbedder
-from core.inference.tracks import OnePass, SixPasses
+from core.inference.tracks import Gives, OnePass, SixPasses
 from core.media.cropping import CROPS, CropFunction
 from core.media.video_audio import VideoAudio
 from core.models.fast_context import ContextScorer
+from core.models.residual_context import is_residual
+from core.models.shipped import FOLDER
+from core.models.two_stream import Heads
 from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
 from core.runtime.errors import UserError
-from core.runtime.files import fingerprint
+from core.runtime.files import fingerprint, read_json
 from core.training.runs import check_trained_with
 
+SHIPPED, NONE = "shipped", "none"  # instead of a path
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
+Start = Callable[[VideoAudio, float], TrackScorer]  # from the video's audio and the time of a face's first crop
+Opened = tuple[int, Callable[[Gives], Start]]  # the encoder's feature size, and what makes its scorers' maker
+
+
+@dataclass(frozen=True)
+class Context:
+    """A context network ready to score.
+
+    Attributes:
+        reads: what a track's scorer has to give of a face.
+        score: of a shot's faces, in any order, their logits, each (crop, [not speaking, speaking]) float32.
+        settings: what its scores depend on, as plain values.
+    """
+
+    reads: Gives
+    score: Callable[[Sequence[TrackFeatures]], list[np.ndarray]]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,20 +59,12 @@ class Encoder:
         start: makes the scorer of one face from the video's audio and the time of the face's first crop.
         settings: what its scores depend on, as plain values.
         context: the context network, or None.
-        context_shape: its time steps, the frames from one to the next, and speakers.
-        device: where the networks run.
     """
 
     crop: CropFunction
-    start: Callable[[VideoAudio, float], TrackScorer]
+    start: Start
     settings: dict[str, Any]
-    context: ContextScorer | None
-    context_shape: ContextShape
-    device: torch.device
-
-    def score_in_context(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
-        """The context network's logits of all faces of a shot, each (crop, [not speaking, speaking]) float32."""
-        return score_shot(self.context, tracks, self.context_shape, self.device) if tracks else []
+    context: Context | None
 
 
 def open_encoder(
@@ -86,52 +100,100 @@ def open_encoder(
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
         path, crop_name = Path(weights), "colour"
-        size, start = _two_stream(name, path, device, dtype, with_features=context is not None)
     else:
         if crop not in (None, *options.CROPS):
             raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(options.CROPS)}")
-        if ensemble and context is not None:
-            raise UserError("a context network is trained on features of one pass: give context or ensemble, not both")
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
-        size, start = _whole_track(name, path, ensemble, device, dtype)
-    if context is not None:
-        trained_with = dict(zip(("clip_length", "skip_frames", "speakers"), context_shape, strict=True))
-        check_trained_with(Path(context), "ASC", trained_with | {"made_of.encoder.weights": fingerprint(path)})
-    scorer = None if context is None else _context(context, context_shape, size, device)
-    settings = {"encoder": name, "weights": path.name, "weights_sha256": fingerprint(path), "crop": crop_name}
+    sha256 = fingerprint(path)
+    opener = _whole_track if whole_tracks else _two_stream
+    feature_size, starting = opener(name, path, device, dtype, ensemble=ensemble)
+    if context == SHIPPED:
+        # With other crops or passes the scores are others than those that it was trained on.
+        fits = whole_tracks and not ensemble and crop_name == protocol
+        context = shipped_for(name, path) if fits else NONE
+    network = None
+    if context not in (None, NONE):
+        if ensemble:
+            raise UserError("a context network is trained on one pass of the encoder: give context or ensemble")
+        network = open_context(context, context_shape, feature_size, sha256, device)
+    settings = {"encoder": name, "weights": path.name, "weights_sha256": sha256, "crop": crop_name}
     settings |= {"ensemble": ensemble, "precision": precision}
     if whole_tracks:
         settings["runtime"] = runtime_name(device)
-    if context is not None:
-        settings |= {"context": Path(context).name, "context_sha256": fingerprint(context)}
-        settings |= {"context_shape": list(context_shape)}
-    return Encoder(CROPS[crop_name], start, settings, scorer, context_shape, device)
+    settings |= {"context": None} if network is None else network.settings
+    return Encoder(CROPS[crop_name], starting(None if network is None else network.reads), settings, network)
 
 
-def _whole_track(name: str, path: Path, ensemble: bool, device: torch.device, dtype: torch.dtype):
+def _whole_track(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, ensemble: bool) -> Opened:
     model = models.TRACK_ENCODERS[name]()
     load_weights(model, path, f"{name} weights")
     encoder = TrackEmbedder(model, device, dtype)
-    make = SixPasses if ensemble else OnePass
-    return model.feature_size, lambda audio, first_s: make(encoder, audio, first_s)
+
+    def starting(gives: Gives) -> Start:
+        if ensemble:
+            return lambda audio, first_s: SixPasses(encoder, audio, first_s)
+        return lambda audio, first_s: OnePass(encoder, audio, first_s, gives=gives)
+
+    return model.feature_size, starting
 
 
-def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, with_features: bool):
+def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, ensemble: bool) -> Opened:
     weights = read_state_dict(path, "STE checkpoint")
-    clip_length = clip_length_of(weights)
-    model = models.make_encoder(name, False, clip_length)
+    length = clip_length_of(weights)
+    model = models.make_encoder(name, False, length)
     fill(model, weights, path, "STE checkpoint")
-    encode = in_pytorch(model, device, dtype)
+    encode, heads = in_pytorch(model, device, dtype), in_pytorch(Heads(model), device)
 
-    def start(audio: VideoAudio, first_s: float) -> ClipScorer:
-        return ClipScorer(encode, clip_length, audio, first_s, device=device, with_features=with_features)
+    def starting(gives: Gives) -> Start:
+        return lambda audio, first_s: ClipScorer(encode, heads, length, audio, first_s, device=device, gives=gives)
 
-    return model.feature_size, start
+    return model.feature_size, starting
 
 
-def _context(path: str | Path, shape: ContextShape, feature_size: int, device: torch.device) -> ContextScorer:
-    clip_length, _, speakers = shape
-    model = models.ASC_Net(clip_length, speakers, feature_size=feature_size)
-    load_weights(model, path, "ASC checkpoint")
-    return ContextScorer(model.to(device))
+def shipped_for(encoder: str, weights: Path) -> Path | None:
+    """The shipped context network that was trained on what these weights of an encoder give, if there is one."""
+    path, record = FOLDER / f"{encoder}.pth", FOLDER / f"{encoder}.json"
+    if not record.is_file():
+        return None
+    made = read_json(record, "restore it")
+    if made["encoder_sha256"] != fingerprint(weights):
+        return None
+    if not path.is_file() or fingerprint(path) != made["sha256"]:
+        raise UserError(f"{path} is not what {record.name} tells of: restore both, or give --context none")
+    return path
+
+
+def open_context(
+    path: str | Path, shape: ContextShape, feature_size: int, encoder_sha256: str, device: torch.device
+) -> Context:
+    """Load a context network of either kind.
+
+    Args:
+        path: its state dict.
+        shape: of `ASC_Net`'s contexts; without effect on the residual network.
+        feature_size: of the encoder.
+        encoder_sha256: of the encoder's weights.
+        device: where the network runs.
+
+    Raises:
+        UserError: the file is wrong, or its network was trained with another shape or encoder.
+    """
+    weights = read_state_dict(path, "ASC checkpoint")
+    residual = is_residual(weights)
+    now = {"ASC_optimization_params.network": "residual" if residual else "ASC_Net"}
+    now["made_of.encoder.weights"] = encoder_sha256
+    settings = {"context": Path(path).name, "context_sha256": fingerprint(path)}
+    if residual:
+        network = models.ResidualContext()
+        check_trained_with(Path(path), "ASC", now)
+        fill(network, weights, path, "ASC checkpoint")
+        network = network.to(device).eval()
+        return Context("cues", lambda tracks: score_tracks(network, tracks, device), settings)
+    now |= dict(zip(("clip_length", "skip_frames", "speakers"), shape, strict=True))
+    check_trained_with(Path(path), "ASC", now)
+    network = models.ASC_Net(shape[0], shape[2], feature_size=feature_size)
+    fill(network, weights, path, "ASC checkpoint")
+    scorer = ContextScorer(network.to(device))
+    settings["context_shape"] = list(shape)
+    return Context("features", lambda tracks: score_shot(scorer, tracks, shape, device), settings)

@@ -31,8 +31,9 @@ class TrackScorer(Protocol):
         """
         ...
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (n, [not speaking, speaking]) float32 and features (n, feature) of the n crops."""
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (n, [not speaking, speaking]) float32 of the n crops, and what a context network reads of them:
+        features (n, feature), cues (n, cue) or None."""
         ...
 
 
@@ -55,7 +56,7 @@ class FollowedFace:
         certainty: the detector's score of the face in the thumbnail, 0 to 1; -1 before there is one.
         logits: (crop, [not speaking, speaking]) float32, as the scorer gave them at the track's end; None where there
             is no audio.
-        features: (crop, feature), likewise; None also where they are not asked for.
+        features: (crop, feature) or (crop, cue), likewise; None also where the scorer gives none.
     """
 
     number: int
@@ -80,7 +81,6 @@ class ShotFollower:
         crop: cuts a face for the scorers.
         start_scorer: makes a track's scorer; None where there is no audio.
         is_kept: whether a face whose track has ended is worth keeping.
-        with_features: keep the features as well.
     """
 
     def __init__(
@@ -89,11 +89,9 @@ class ShotFollower:
         crop: CropFunction,
         start_scorer: StartScorer | None,
         is_kept: Callable[[FollowedFace], bool] = lambda face: True,
-        *,
-        with_features: bool = True,
     ):
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
-        self.is_kept, self.with_features = is_kept, with_features
+        self.is_kept = is_kept
         self.tracker = FaceTracker()
         self.waiting: deque[SeenFrame] = deque()  # frames whose boxes are not final
         self.begun: deque[FaceTrack] = deque()  # those that begin with one of these
@@ -136,8 +134,7 @@ class ShotFollower:
     def _end(self, face: FollowedFace) -> None:
         if self.is_kept(face):
             if face.scorer is not None:
-                face.logits, features = face.scorer.finish()
-                face.features = features if self.with_features else None
+                face.logits, face.features = face.scorer.finish()
             self.ended.append(face)
         face.scorer = None
 

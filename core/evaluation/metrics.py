@@ -9,6 +9,7 @@ import numpy as np
 
 from core.clip_utils import SPEAKING_THRESHOLD
 
+CALIBRATION_BINS = 15  # as Guo et al. (ICML 2017) have
 FACE_COUNT_GROUPS = ("1", "2", "3+")
 # Face widths in pixels of the video: the groups of the AVA-ActiveSpeaker paper (Roth et al., ICASSP 2020).
 SMALL_FACE_PX = 64
@@ -111,6 +112,51 @@ def roc_auc(speaking: np.ndarray, scores: np.ndarray) -> float:
     positives_above = np.cumsum(positives) - positives
     won = np.sum(negatives * (positives_above + positives / 2))
     return float(won / (positives.sum() * negatives.sum()))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probabilities beside how often they were right, in bins of equal width from 0 to 1; bins without rows are nan.
+
+    Attributes:
+        rows: (bin,) int64.
+        probability: (bin,) mean probability of speaking.
+        speaking: (bin,) share of the rows that are speaking.
+    """
+
+    rows: np.ndarray
+    probability: np.ndarray
+    speaking: np.ndarray
+
+    @property
+    def expected_error(self) -> float:
+        """The expected calibration error, 0 to 1: the sum over bins b of n_b / n |speaking_b - probability_b|.
+
+        After Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3. There it is of the surer
+        class; here of the class speaking, so that rows surely silent count in the lowest bin.
+        """
+        return float(np.nansum(self.rows * np.abs(self.speaking - self.probability)) / self.rows.sum())
+
+
+def calibration(speaking: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> Calibration:
+    """How far probabilities can be believed.
+
+    Args:
+        speaking: (rows,) bool.
+        probabilities: (rows,) of speaking, 0 to 1; bin b of n holds those above b / n, up to (b + 1) / n.
+        bins: how many.
+
+    Raises:
+        ValueError: shapes differ, or a number is no probability.
+    """
+    speaking, probabilities = _checked(speaking, probabilities, need_positive=False)
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError(f"probabilities from {probabilities.min():g} to {probabilities.max():g}, expected 0 to 1")
+    index = np.maximum(np.ceil(probabilities * bins).astype(np.int64) - 1, 0)
+    rows = np.bincount(index, minlength=bins)
+    filled = np.where(rows, rows, np.nan)
+    sums = (np.bincount(index, weights=values, minlength=bins) for values in (probabilities, speaking))
+    return Calibration(rows, *(total / filled for total in sums))
 
 
 def face_count_groups(faces: np.ndarray) -> np.ndarray:

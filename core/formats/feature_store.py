@@ -2,8 +2,9 @@
 
 `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
 (0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
-no audio head), video_logits (2), features (fixed-size list, float16 by default). The published CSV form is read and
-written as well; its labels are 0.0 and 1.0, where SPEAKING_NOT_AUDIBLE is 0.0.
+no audio head), video_logits (2), mistimed (2; absent where the encoder is a user's own), features (fixed-size list,
+float16 by default). The published CSV form is read and written as well; its labels are 0.0 and 1.0, where
+SPEAKING_NOT_AUDIBLE is 0.0.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from core.runtime.provenance import Files, check_outputs, checksums, declared, d
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
-HEADS = ("logits", "audio_logits", "video_logits")
+HEADS = ("logits", "audio_logits", "video_logits", "mistimed")
 COLUMNS = {
     "entity_id": is_text,
     "frame_timestamp": is_text,
@@ -33,7 +34,7 @@ COLUMNS = {
     "logits": is_pairs,
     "features": is_vectors,
 }
-OPTIONAL = {"audio_logits": is_pairs, "video_logits": is_pairs}
+OPTIONAL = {"audio_logits": is_pairs, "video_logits": is_pairs, "mistimed": is_pairs}
 REMEDY = "delete this file of features and run STE_forward.py again"
 STEP = "features"  # of the records in a folder of features (core.runtime.provenance)
 # What records keep of the encoder.
@@ -49,6 +50,8 @@ class VideoFeatures:
         logits, audio_logits, video_logits: (row, [not speaking, speaking]) float32; audio_logits is None where the
             encoder has no audio head.
         features: (row, feature) float16 or float32.
+        mistimed: (row, [mean, maximum]) float32, log odds of speaking with the audio of other times
+            (`core.inference.mistimed`); None where the encoder is a network of the user's own.
     """
 
     rows: pd.DataFrame
@@ -56,6 +59,7 @@ class VideoFeatures:
     audio_logits: np.ndarray | None
     video_logits: np.ndarray
     features: np.ndarray
+    mistimed: np.ndarray | None = None
 
     @property
     def video_id(self) -> str:
@@ -118,7 +122,8 @@ class FeatureStore:
         timestamps: (row,) text.
         time_steps: (row,) int64, equal for rows of one video and time.
         labels: (row,) int64, 1 where the face is heard speaking.
-        logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
+        logits, audio_logits, video_logits, mistimed: (row, 2) float32; the last three are None where the store has
+            none.
         feature_size: numbers in a feature vector.
         encoder: what made the features (weights by their SHA-256, clip length, ...); empty where there is no record.
         left_out: video id -> how many annotated rows have no features, for want of crops; 0 where there is no record.

@@ -1,23 +1,28 @@
 """A two-stream encoder on every row of a split, and on one face's crops as they arrive."""
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.clip_utils import GRID_FPS, clip_window
+from core.clip_utils import GRID_FPS, clip_window, run_lengths
 from core.dataset import ClipDataset
 from core.formats.feature_store import VideoFeatures
 from core.formats.wav import SAMPLE_RATE
+from core.inference.mistimed import mistimed
+from core.inference.tracks import Gives
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.sampling import row_batches
+from core.inputs.shots import cues
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+Heads = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 BATCH_SIZE = 16  # clips; fastest on a CPU
 
@@ -29,6 +34,7 @@ def encode_videos(
     *,
     device: torch.device,
     batch_size: int,
+    heads: Heads | None = None,
     threads: int = 0,
     feature_type: str = "float16",
     description: str = "",
@@ -41,6 +47,7 @@ def encode_videos(
         videos: ids of those that are wanted.
         device: where `encode` runs.
         batch_size: clips in the network at once.
+        heads: its last layers, see `TwoStreamResNet.heads`; None where it is a network of the user's own.
         threads: loader threads.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar.
@@ -54,9 +61,29 @@ def encode_videos(
         for batch in load_batches(dataset, batches, threads, device):
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
-                yield encode(audio, stack(batch.frames[batch.windows[clips]]))
+                *logits, features = encode(audio, stack(batch.frames[batch.windows[clips]]))
+                yield *logits, None, features
 
-    return by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
+    videos = by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
+    for video in videos:
+        yield video if heads is None else replace(video, mistimed=_mistimed(heads, video, device))
+
+
+def _mistimed(heads: Heads, video: VideoFeatures, device: torch.device) -> np.ndarray:
+    """What `VideoFeatures.mistimed` holds, of the features of whole tracks."""
+    features = torch.from_numpy(video.features).to(device, torch.float32)
+    starts, lengths = run_lengths(video.rows["entity_id"].to_numpy())
+    tracks = (features[start : start + length] for start, length in zip(starts, lengths, strict=True))
+    return np.concatenate([mistimed_clips(heads, track).cpu().numpy() for track in tracks])
+
+
+def mistimed_clips(heads: Heads, features: Tensor) -> Tensor:
+    """`mistimed` of a track's features, (time, feature) float32, whose first half is the audio stream's."""
+
+    def score(audio: Tensor, video: Tensor) -> Tensor:
+        return heads(audio.flatten(0, 1), video.flatten(0, 1))[0].unflatten(0, audio.shape[:2])
+
+    return mistimed(score, *features.chunk(2, dim=1))
 
 
 class ClipScorer:
@@ -64,29 +91,33 @@ class ClipScorer:
 
     Args:
         encode: the network in evaluation: (audio, video) -> (logits, audio logits, video logits, features).
+        heads: its last layers, see `TwoStreamResNet.heads`.
         clip_length: frames of a clip, odd.
         audio: of the whole video.
         first_s: time of the first crop, seconds; the others follow at 25 a second.
         device: where `encode` runs.
-        with_features: keep the features, 2 kB a crop.
+        gives: what `finish` returns besides logits; for either the features are kept, 2 kB a crop.
     """
 
     def __init__(
         self,
         encode: Encode,
+        heads: Heads,
         clip_length: int,
         audio: VideoAudio,
         first_s: float,
         *,
         device: torch.device,
-        with_features: bool = True,
+        gives: Gives = "features",
     ):
+        self.heads, self.gives = heads, gives
         self.encode, self.clip_length, self.audio, self.first_s = encode, clip_length, audio, first_s
-        self.device, self.with_features = device, with_features
+        self.device = device
         self.crops: list[np.ndarray] = []  # those that later clips still need
         self.forgotten = 0  # how many arrived before them
         self.scored = 0  # how many crops have their logits
         self.logits: list[np.ndarray] = []
+        self.video_logits: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
 
     @property
@@ -100,14 +131,22 @@ class ClipScorer:
         if self.count - self.clip_length // 2 - self.scored >= BATCH_SIZE:
             self._score(BATCH_SIZE)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (crop, [not speaking, speaking]) float32 and features (crop, feature) float16; ends the scorer.
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (crop, [not speaking, speaking]) float32, and features (crop, feature) float16 or cues (crop, `CUES`)
+        float32; ends the scorer.
 
-        Without features their array has no rows.
+        There must have been a crop.
         """
         while self.scored < self.count:
             self._score(min(BATCH_SIZE, self.count - self.scored))
-        return np.concatenate(self.logits), np.concatenate(self.features or [np.empty((0, 0), np.float16)])
+        logits = np.concatenate(self.logits)
+        if self.gives is None:
+            return logits, None
+        features = np.concatenate(self.features)
+        if self.gives == "features":
+            return logits, features
+        shifted = mistimed_clips(self.heads, torch.from_numpy(features).to(self.device, torch.float32))
+        return logits, cues(logits, np.concatenate(self.video_logits), shifted.cpu().numpy())
 
     def _score(self, clips: int) -> None:
         """Score the next clips; at the track's ends they repeat its first and last crop."""
@@ -117,9 +156,10 @@ class ClipScorer:
         video = stack(frames[torch.from_numpy(windows - self.forgotten).to(self.device)])
         samples, lengths = (part.to(self.device) for part in self._samples(windows))
         mfcc = clip_mfcc(samples, lengths, mfcc_windows(fitted_length(self.clip_length)))
-        logits, _, _, features = self.encode(mfcc, video)
+        logits, _, video_logits, features = self.encode(mfcc, video)
         self.logits.append(logits.float().cpu().numpy())
-        if self.with_features:
+        self.video_logits.append(video_logits.float().cpu().numpy())
+        if self.gives:
             self.features.append(features.cpu().numpy().astype(np.float16))
         self.scored += clips
         needless = max(0, self.scored - self.clip_length // 2 - self.forgotten)

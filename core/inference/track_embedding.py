@@ -35,7 +35,7 @@ class TrackEmbedder:
     def __init__(self, model: TrackEncoder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
         self.device = torch.device(device)
         model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device)
-        self._model, self._classifier = model.model, model.lossAV.FC
+        self._model, self._classifier, self._video_classifier = model.model, model.lossAV.FC, model.lossV.FC
         self.visual_context, self.audio_context = self._model.visual_context, self._model.audio_context
         faces = torch.zeros(1, 5, 16, 16, dtype=torch.uint8, device=self.device)
         mfcc = torch.zeros(1, 5 * MFCC_PER_FRAME, COEFFICIENTS, device=self.device)
@@ -90,6 +90,15 @@ class TrackEmbedder:
         together = torch.cat(features[::-1], dim=1)
         return self.logits(together), together
 
+    def rescore(self, audio: Tensor, visual: Tensor) -> Tensor:
+        """The logits alone that `score` gives."""
+        return self.score(audio, visual)[0]
+
+    @torch.inference_mode()
+    def video_logits(self, visual: Tensor) -> Tensor:
+        """By the faces alone: embeddings (..., 128) -> logits (..., [not speaking, speaking]) float32."""
+        return self._video_classifier(visual)
+
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
         """The score layer, which is linear: features (..., 128) -> logits (..., [not speaking, speaking])."""
@@ -118,7 +127,7 @@ class FaceStream:
             self._embed(self.block)
 
     def finish(self) -> Tensor:
-        """The embeddings of all faces, (time, 128) float32; ends the stream. There must have been a face."""
+        """The embeddings of all faces, (time, 128) float32. There must have been a face, and none may follow."""
         if rest := len(self.faces) - self.embedded:
             self._embed(rest)
         return torch.cat(self.embeddings)

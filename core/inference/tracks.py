@@ -1,6 +1,7 @@
 """A whole-track encoder on every track of a split, and on one face's crops as they arrive."""
 
 from collections.abc import Callable, Collection, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,23 +10,26 @@ from torch.nn import functional as F
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.feature_store import VideoFeatures
+from core.inference.mistimed import mistimed
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_mfcc, track_samples
+from core.inputs.shots import cues
 from core.media.video_audio import VideoAudio
 from core.models.track_encoder import TrackEncoder
 from core.track_dataset import TrackDataset
 
-EncodeTracks = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+EncodeTracks = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
+Gives = Literal["features", "cues"] | None  # what a scorer gives of each crop besides its logits
 PASSES_S = (1, 2, 3, 4, 5, 6)  # windows of the published own-video protocol
 STRETCH = 240 * GRID_FPS  # frames whose windows are scored at a time: windows of all lengths end together there
 SMOOTHING = 2  # frames on either side over which that protocol averages scores
 
 
 def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype = torch.float32) -> EncodeTracks:
-    """A network of whole tracks for evaluation: (mfcc, faces) -> (logits, video logits, features).
+    """A network of whole tracks for evaluation: (mfcc, faces) of one -> (logits, video logits, mistimed, features).
 
     Memory does not grow with the track but for the faces themselves, 12.5 kB each, and the results.
 
@@ -35,13 +39,12 @@ def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype 
         dtype: of the visual encoder, torch.float32 or torch.bfloat16.
     """
     embedder = TrackEmbedder(model, device, dtype)
-    video_classifier = model.lossV.to(device).eval()
 
     @torch.inference_mode()
-    def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        visual = embedder.visual(faces)
-        logits, features = embedder.score(embedder.audio(mfcc), visual)
-        return logits, video_classifier.FC(visual), features
+    def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        audio, visual = embedder.audio(mfcc), embedder.visual(faces)
+        logits, features = embedder.score(audio, visual)
+        return logits, embedder.video_logits(visual), mistimed(embedder.rescore, audio[0], visual[0])[None], features
 
     return encode
 
@@ -59,7 +62,7 @@ def encode_tracks(
     """The encoder's output for every row of some videos of a split, video by video.
 
     Args:
-        encode: the network in evaluation: (mfcc, faces) -> (logits, video logits, features), each (batch, time, ...).
+        encode: the network in evaluation, see `track_encoder`; all four are (batch, time, ...).
         dataset: tracks, not augmented.
         videos: ids of those that are wanted.
         device: where `encode` runs.
@@ -73,8 +76,8 @@ def encode_tracks(
     def outputs() -> Iterator[Outputs]:
         batches = ([(0, track, int(dataset.lengths[track]))] for track in tracks.tolist())
         for batch in load_batches(dataset, batches, threads, device):
-            logits, video_logits, features = (output[0] for output in encode(batch.mfcc, batch.faces))
-            yield logits, None, video_logits, features
+            logits, *others = (output[0] for output in encode(batch.mfcc, batch.faces))
+            yield logits, None, *others
 
     return by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
 
@@ -86,25 +89,29 @@ class OnePass:
         encoder: the network in evaluation.
         audio: of the whole video.
         first_s: time of the first crop, seconds; the others follow at 25 a second.
+        gives: what `finish` returns besides logits.
     """
 
-    def __init__(self, encoder: TrackEmbedder, audio: VideoAudio, first_s: float):
-        self.encoder, self.audio, self.first_s = encoder, audio, first_s
+    def __init__(self, encoder: TrackEmbedder, audio: VideoAudio, first_s: float, *, gives: Gives = "features"):
+        self.encoder, self.audio, self.first_s, self.gives = encoder, audio, first_s, gives
         self.faces = encoder.stream()
 
     def push(self, crop: np.ndarray) -> None:
         """Take the next crop, (112, 112) uint8, grey."""
         self.faces.push(crop)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (crop, [not speaking, speaking]) and features (crop, 128), float32; ends the scorer.
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (crop, [not speaking, speaking]), and features (crop, 128) or cues (crop, `CUES`), float32.
 
-        There must have been a crop.
+        There must have been a crop, and none may follow; with another `audio` the same crops can be scored again.
         """
         visual = self.faces.finish()
-        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual))[None])
-        logits, features = self.encoder.score(audio, visual[None])
-        return logits[0].cpu().numpy(), features[0].cpu().numpy()
+        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual))[None])[0]
+        logits, features = (output[0].cpu().numpy() for output in self.encoder.score(audio[None], visual[None]))
+        if self.gives == "cues":
+            shifted = mistimed(self.encoder.rescore, audio, visual)
+            return logits, cues(logits, self.encoder.video_logits(visual).cpu().numpy(), shifted.cpu().numpy())
+        return logits, features if self.gives else None
 
 
 class SixPasses:
@@ -131,8 +138,8 @@ class SixPasses:
         self.seconds.push(crop)
 
     @torch.inference_mode()
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (crop, [not speaking, speaking]) and features (crop, 128), float32, averaged; ends the scorer.
+    def finish(self) -> tuple[np.ndarray, None]:
+        """Averaged logits (crop, [not speaking, speaking]) float32, and nothing for a context network; ends the scorer.
 
         There must have been a crop.
         """
@@ -148,7 +155,7 @@ class SixPasses:
             parts.append(sum(self._pass(length * GRID_FPS, whole, seconds) for length in PASSES_S) / len(PASSES_S))
         features = _running_mean(torch.cat(parts), SMOOTHING)
         # The score layer is linear: the logits of averaged features are the averaged logits.
-        return self.encoder.logits(features).cpu().numpy(), features.cpu().numpy()
+        return self.encoder.logits(features).cpu().numpy(), None
 
     def _audio_seconds(self, mfcc: Tensor) -> Tensor:
         """Embeddings (time, 128) of audio that is cut into windows of 1 s."""

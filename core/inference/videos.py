@@ -10,7 +10,8 @@ from tqdm import tqdm
 from core.clip_utils import run_lengths
 from core.formats.feature_store import VideoFeatures
 
-Outputs = tuple[Tensor, Tensor | None, Tensor, Tensor]  # logits, audio logits, video logits, features
+# logits, audio logits, video logits, mistimed, features
+Outputs = tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]
 
 
 def by_video(
@@ -21,8 +22,8 @@ def by_video(
     Args:
         rows: annotations, sorted by video, entity and time.
         outputs: for all rows in this order, any number at a time: logits, audio logits (None where the encoder has no
-            audio head) and video logits, each (row, [not speaking, speaking]), and features (row, feature); on any
-            device.
+            audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures.mistimed` holds
+            or None, and features (row, feature); on any device.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar.
     """
@@ -36,8 +37,8 @@ def by_video(
                 held += len(waiting[-1][0])
                 bar.update(len(waiting[-1][0]))
             joined = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            logits, audio_logits, video_logits, features = (part if part is None else part[:length] for part in joined)
+            *logits, mistimed, features = (part if part is None else part[:length] for part in joined)
             own = rows.iloc[start : start + length]
-            yield VideoFeatures(own, logits, audio_logits, video_logits, features.astype(feature_type))
+            yield VideoFeatures(own, *logits, features.astype(feature_type), mistimed)
             waiting = [[part if part is None else part[length:] for part in joined]]
             held -= length

@@ -13,6 +13,7 @@ from core.models.pretrained import (
     resnet34_two_streams,
     resnet50_two_streams,
 )
+from core.models.residual_context import ResidualContext
 from core.models.track_encoder import TrackEncoder
 from core.models.two_stream import TwoStreamResNet
 
@@ -20,6 +21,7 @@ __all__ = [
     "BACKBONES",
     "TRACK_ENCODERS",
     "ASC_Net",
+    "ResidualContext",
     "SelfAttentionModule",
     "TwoStreamResNet",
     "light_asd",

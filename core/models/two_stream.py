@@ -90,12 +90,35 @@ class TwoStreamResNet(nn.Module):
         v = self.maxpool(self.relu(self.v_bn1(self.video_conv1(video))))
         v = self.v_layer4(self.v_layer3(self.v_layer2(self.v_layer1(v))))
         a, v = self.avgpool(a).flatten(1), self.avgpool(v).flatten(1)
+        joint, audio_logits, video_logits = self.heads(a, v)
         copies = len(a) // len(v)  # 1 unless mismatched audio is given
-        features = torch.cat((a, v.repeat(copies, 1)), dim=1)
+        return joint, audio_logits, video_logits, torch.cat((a, v.repeat(copies, 1)), dim=1)
 
-        a, v = self.relu(self.fc_128_a(a)), self.relu(self.fc_128_v(v))
-        joint = self.fc_final(torch.cat((a, v.repeat(copies, 1)), dim=1))
-        return joint, self.fc_aux_a(a), self.fc_aux_v(v), features
+    def heads(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits of the streams' features: (n * batch, feature_size / 2) and (batch, feature_size / 2) float32.
+
+        Returns:
+            The first three of `forward`.
+        """
+        a, v = self.relu(self.fc_128_a(audio)), self.relu(self.fc_128_v(video))
+        copies = len(a) // len(v)
+        return self.fc_final(torch.cat((a, v.repeat(copies, 1)), dim=1)), self.fc_aux_a(a), self.fc_aux_v(v)
+
+
+class Heads(nn.Module):
+    """The last layers of a two-stream encoder as a network of their own.
+
+    Args:
+        model: whose layers they are.
+    """
+
+    def __init__(self, model: TwoStreamResNet):
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `TwoStreamResNet.heads`."""
+        return self.model.heads(audio, video)
 
 
 def start_from_resnet(model: TwoStreamResNet, trunk: "ResNet") -> None:

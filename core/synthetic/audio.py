@@ -5,7 +5,7 @@ width and the formants, so that video and audio agree in level and in spectrum. 
 audio alone: pitch and vocal tract length are drawn per voice, independent of looks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.ndimage
@@ -21,6 +21,7 @@ SYLLABLES_PER_S = (3.2, 5.6)  # range of a person's mean rate
 VOWEL_FORMANTS_HZ = ((420, 2150, 2800), (740, 1300, 2450), (400, 850, 2250))
 VOWEL_WIDTHS = np.array([1.0, 0.0, -1.0])  # of the mouth, 1 spread to -1 rounded
 FORMANT_BANDWIDTHS_HZ = (80, 110, 170)
+SYLLABLE_DB = 8  # by which the mean syllable is quieter than loudness 1; other audio is set against it
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Syllables:
             return cls(*(np.zeros(0) for _ in range(3)), np.zeros(0, int), np.zeros(0, bool))
         order = np.argsort(np.concatenate([part.start_s for part in parts]), kind="stable")
         return cls(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in cls.__annotations__))
+
+    def later(self, by_s: float) -> "Syllables":
+        """The same, said `by_s` seconds later; earlier where it is negative."""
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s)
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,46 @@ def room_tone(rng: np.random.Generator, samples: int) -> np.ndarray:
     return tone / np.sqrt(np.mean(tone**2))
 
 
+def music(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Chords of a few instruments over a beat: (samples,) float64 of RMS 1."""
+    times = np.arange(samples) / SAMPLE_RATE
+    beat_s = 60 / rng.uniform(70, 150)
+    since_beat = times % beat_s
+    audio = rng.uniform(0, 1) * np.exp(-30 * since_beat) * rng.standard_normal(samples)
+    root_hz = rng.uniform(80, 220)
+    steps = (times // (beat_s * rng.integers(1, 5))).astype(int)
+    chords = rng.integers(0, 12, steps.max(initial=0) + 1)[steps]
+    for interval in (0, 4, 7, 12):
+        # The phase is the integral of the frequency: a chord that changes does not click.
+        phase = 2 * np.pi * np.cumsum(root_hz * 2 ** ((chords + interval) / 12)) / SAMPLE_RATE
+        audio += sum(np.sin(number * phase + rng.uniform(0, 6)) / number**1.5 for number in range(1, 6))
+    audio *= 1 + rng.uniform(0, 0.6) * np.exp(-3 * since_beat)
+    return audio / np.sqrt(np.mean(audio**2))
+
+
+def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Wind, traffic, rain: coloured noise whose level swells, (samples,) float64 of RMS 1."""
+    audio = scipy.signal.lfilter([1], [1, -rng.uniform(0, 0.97)], rng.standard_normal(samples))
+    knots = np.exp(rng.uniform(0, 0.8) * rng.standard_normal(max(2, samples // SAMPLE_RATE + 2)))
+    audio *= np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
+    return audio / np.sqrt(np.mean(audio**2))
+
+
+def babble(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Three to seven voices at once, of nobody in particular: (samples,) float64 of RMS 1."""
+    seconds, audio = samples / SAMPLE_RATE, np.zeros(samples)
+    for _ in range(rng.integers(3, 8)):
+        voice = draw_voice(rng)
+        said = utter(rng, voice, -rng.uniform(0, 1), seconds)
+        audio += rng.uniform(0.4, 1) * voiced_audio(rng, voice, contours(said, seconds), samples)
+    return audio / np.sqrt(np.mean(audio**2))
+
+
+def behind(speech: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
+    """Speech with other audio of RMS 1 that is `snr_db` quieter than it; both (samples,) float64."""
+    return speech + 10 ** (-(SYLLABLE_DB + snr_db) / 20) * other
+
+
 def mixed(rng: np.random.Generator, speech: np.ndarray) -> np.ndarray:
     """Speech in a room as 16-bit samples: noise 12 to 30 dB below the speech, overall level drawn.
 
@@ -177,9 +222,8 @@ def mixed(rng: np.random.Generator, speech: np.ndarray) -> np.ndarray:
     """
     snr_db = rng.uniform(12, 30)
     level = 10 ** (rng.uniform(-28, -18) / 20)  # of full scale, at loudness 1
-    # The mean syllable is about 8 dB below loudness 1; the noise is set against that.
-    noise = 10 ** (-(8 + snr_db) / 20) * room_tone(rng, len(speech))
-    return np.clip(np.round(level * (speech + noise) * 32767), -32768, 32767).astype(np.int16)
+    heard = level * behind(speech, room_tone(rng, len(speech)), snr_db)
+    return np.clip(np.round(heard * 32767), -32768, 32767).astype(np.int16)
 
 
 def _glottal_pulses(rng: np.random.Generator, pitch_hz: float, samples: int) -> np.ndarray:

@@ -30,7 +30,8 @@ def render_frames(scene: Scene) -> Iterator[np.ndarray]:
         for number in range(shot.frames):
             frame = room.copy()
             for track, head in zip(tracks, heads, strict=True):
-                _paint(frame, _head_picture(head, track, number), head.anchor, track.pose[number])
+                if track.shown[number]:
+                    _paint(frame, _head_picture(head, track, number), head.anchor, track.pose[number])
             gain = light * (1 + flicker * np.sin(0.6 * number))
             table = np.clip(np.arange(256)[:, None, None] * gain, 0, 255).astype(np.uint8)
             x, y = rng.integers(NOISE_MARGIN, size=2)

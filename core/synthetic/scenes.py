@@ -1,5 +1,6 @@
 """Scenes of the synthetic set: who is in the frame when and where, with what audio, and the labels that follow."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,20 +12,25 @@ from core.synthetic.audio import (
     SAMPLE_RATE,
     Syllables,
     Voice,
+    babble,
+    behind,
     contours,
     draw_voice,
     mixed,
     mouth,
+    music,
+    noise,
     speaking_spans,
     utter,
     voiced_audio,
 )
+from core.synthetic.conditions import PLAIN, Conditions, drawn
 from core.synthetic.faces import FACE_BOTTOM, FACE_TOP, Look, draw_look
-from core.synthetic.turns import OFF_SCREEN, heard_turns, mimed_turns
+from core.synthetic.motion import bumps, drift, gestures, random_times, resting_mouth
+from core.synthetic.turns import OFF_SCREEN, added_turns, heard_turns, mimed_turns
 
-HEADS_PER_SHOT = (0.34, 0.4, 0.17, 0.09)  # probability of 1, 2, 3, 4 heads
-SHOT_S = (3.0, 7.0)
-PEOPLE_PER_VIDEO = 6
+PEOPLE_PER_VIDEO = 6  # at least; one more than there are heads
+BACKGROUNDS = {"music": music, "noise": noise, "babble": babble}  # by their names in `Conditions`
 ID_LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"))
 
 
@@ -40,6 +46,7 @@ class Track:
         width: (frame,) of the mouth, -1 rounded to 1 spread.
         lid: (frame,) 0 open eyes to 1 shut.
         gaze: (frame,) -1 left to 1 right.
+        shown: (frame,) bool, False while the head is out of the frame.
         boxes: (frame, [x1, y1, x2, y2]) as fractions of the frame.
         labels: (frame,) int8, see `core.formats.ava.LABEL_IDS`.
     """
@@ -51,6 +58,7 @@ class Track:
     width: np.ndarray
     lid: np.ndarray
     gaze: np.ndarray
+    shown: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
 
@@ -85,7 +93,15 @@ class Scene:
     audio: np.ndarray
 
 
-def compose_scene(seed: int, split: str, index: int, seconds: float, fps: float, size: tuple[int, int]) -> Scene:
+def compose_scene(
+    seed: int,
+    split: str,
+    index: int,
+    seconds: float,
+    fps: float,
+    size: tuple[int, int],
+    conditions: Conditions = PLAIN,
+) -> Scene:
     """Make up one video; equal arguments give equal scenes, whatever else is made.
 
     Args:
@@ -95,19 +111,27 @@ def compose_scene(seed: int, split: str, index: int, seconds: float, fps: float,
         seconds: length; rounded to whole frames.
         fps: frames per second.
         size: width and height in pixels.
+        conditions: what is harder than plain turns, and how often.
     """
     key = (seed, SPLITS.index(split), index)
     rng = np.random.default_rng(key)
     letters = rng.choice(ID_LETTERS, 11)
     letters[0] = "-" if index % 4 == 3 else rng.choice(ID_LETTERS[:-2])
-    people = [(draw_look(rng), draw_voice(rng)) for _ in range(PEOPLE_PER_VIDEO)]
+    people = max(PEOPLE_PER_VIDEO, 1 + len(conditions.heads))
+    people = [(draw_look(rng), draw_voice(rng)) for _ in range(people)]
+    # What is harder is drawn apart: the rest of a scene does not depend on how much of it there is.
+    extra = np.random.default_rng((*key, 2))
     shots, audios, first = [], [], 0
-    for frames in _shot_lengths(rng, round(seconds * fps), fps):
-        tracks, audio = _compose_shot(rng, people, frames, fps, size)
+    for frames in _shot_lengths(rng, round(seconds * fps), fps, conditions.shot_s):
+        tracks, audio = _compose_shot(rng, extra, people, frames, fps, size, conditions)
         shots.append(Shot(first, frames, tracks))
         audios.append(audio)
         first += frames
-    return Scene("".join(letters), key, size, fps, tuple(shots), mixed(rng, np.concatenate(audios)))
+    audio = np.concatenate(audios)
+    for name, make in BACKGROUNDS.items():
+        if extra.random() < getattr(conditions, name):
+            audio = behind(audio, make(extra, len(audio)), drawn(extra, conditions.snr_db))
+    return Scene("".join(letters), key, size, fps, tuple(shots), mixed(rng, audio))
 
 
 def annotation_rows(scene: Scene) -> pd.DataFrame:
@@ -117,26 +141,27 @@ def annotation_rows(scene: Scene) -> pd.DataFrame:
     for shot in scene.shots:
         last_s = (shot.first + shot.frames - 1) / scene.fps
         span = f"{int(shot.first / scene.fps):04d}_{int(np.ceil(last_s)):04d}"
-        times = [f"{(shot.first + n) / scene.fps:.2f}" for n in range(shot.frames)]
+        times = np.array([f"{(shot.first + n) / scene.fps:.2f}" for n in range(shot.frames)])
         for track in shot.tracks:
-            boxes = {
-                name: [f"{value:.6f}" for value in column]
-                for name, column in zip(BOX_COLUMNS, track.boxes.T, strict=True)
-            }
-            entity = f"{scene.video_id}_{span}:{len(parts) + 1}"
-            labels = [names[label] for label in track.labels.tolist()]
-            columns = {"video_id": scene.video_id, "frame_timestamp": times, **boxes}
-            parts.append(pd.DataFrame({**columns, "label": labels, "entity_id": entity}))
+            for frames in _stretches(track.shown):  # who comes back is another entity
+                boxes = {
+                    name: [f"{value:.6f}" for value in column]
+                    for name, column in zip(BOX_COLUMNS, track.boxes[frames].T, strict=True)
+                }
+                entity = f"{scene.video_id}_{span}:{len(parts) + 1}"
+                labels = [names[label] for label in track.labels[frames].tolist()]
+                columns = {"video_id": scene.video_id, "frame_timestamp": times[frames], **boxes}
+                parts.append(pd.DataFrame({**columns, "label": labels, "entity_id": entity}))
     parts.sort(key=lambda part: part["entity_id"].iloc[0])
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
-def _shot_lengths(rng: np.random.Generator, frames: int, fps: float) -> list[int]:
+def _shot_lengths(rng: np.random.Generator, frames: int, fps: float, shot_s: tuple[float, float]) -> list[int]:
     """Frames of each shot; what is left at the end is never shorter than half the shortest shot."""
     lengths = []
     while frames > 0:
-        length = round(rng.uniform(*SHOT_S) * fps)
-        if frames - length < SHOT_S[0] / 2 * fps:
+        length = round(rng.uniform(*shot_s) * fps)
+        if frames - length < shot_s[0] / 2 * fps:
             length = frames
         lengths.append(length)
         frames -= length
@@ -144,13 +169,23 @@ def _shot_lengths(rng: np.random.Generator, frames: int, fps: float) -> list[int
 
 
 def _compose_shot(
-    rng: np.random.Generator, people: Sequence[tuple[Look, Voice]], frames: int, fps: float, size: tuple[int, int]
+    rng: np.random.Generator,
+    extra: np.random.Generator,
+    people: Sequence[tuple[Look, Voice]],
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    conditions: Conditions,
 ) -> tuple[tuple[Track, ...], np.ndarray]:
     seconds = frames / fps
     samples = round(seconds * SAMPLE_RATE)
-    heads = 1 + int(rng.choice(4, p=HEADS_PER_SHOT))
+    shares = np.array(conditions.heads)
+    heads = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
     cast = [people[number] for number in rng.permutation(len(people))[: heads + 1]]  # the last one is off screen
-    turns = heard_turns(rng, seconds, heads)
+    turns = heard_turns(rng, seconds, heads, drawn(extra, conditions.heard_on_screen))
+    turns = sorted([*turns, *added_turns(extra, turns, heads, conditions)])
+    late_s = drawn(extra, conditions.dubbed_s) * extra.choice([-1, 1]) if extra.random() < conditions.dubbed else 0.0
+    rate_fps = drawn(extra, conditions.rate_fps) if extra.random() < conditions.low_rate else fps
     audio = np.zeros(samples)
     tracks = []
     seats = _places(rng, heads, size)
@@ -158,12 +193,62 @@ def _compose_shot(
         own = [turn[:2] for turn in turns if turn[2] == (head if head < heads else OFF_SCREEN)]
         heard = Syllables.joined([utter(rng, voice, *turn) for turn in own])
         if len(heard.start_s):
-            audio += voiced_audio(rng, voice, contours(heard, seconds), samples)
+            level = 10 ** (drawn(extra, conditions.voice_db) / 20)
+            audio += level * voiced_audio(rng, voice, contours(heard, seconds), samples)
         if head < heads:
-            unheard = mimed_turns(rng, seconds, [turn[:2] for turn in turns], own)
+            unheard = mimed_turns(rng, seconds, [turn[:2] for turn in turns], own, conditions)
             mimed = Syllables.joined([utter(rng, voice, *turn) for turn in unheard])
-            tracks.append(_track(rng, look, heard, mimed, seats[head], frames, fps, size))
+            seen = Syllables.joined([heard.later(late_s), mimed])
+            labels = _labels(heard, mimed, frames, fps)
+            track = _track(rng, look, seen, labels, seats[head], frames, fps, size)
+            tracks.append(_harder(extra, track, heads, fps, rate_fps, conditions))
+    if extra.random() < conditions.crosstalk:
+        audio += 10 ** (drawn(extra, conditions.crosstalk_db) / 20) * _talk(extra, seconds, samples)
     return tuple(tracks), audio
+
+
+def _talk(rng: np.random.Generator, seconds: float, samples: int) -> np.ndarray:
+    """Somebody who talks throughout, (samples,), scaled as `voiced_audio` gives it."""
+    voice = draw_voice(rng)
+    return voiced_audio(rng, voice, contours(utter(rng, voice, -rng.uniform(0, 2), seconds), seconds), samples)
+
+
+def _harder(
+    rng: np.random.Generator, track: Track, heads: int, fps: float, rate_fps: float, conditions: Conditions
+) -> Track:
+    """A track with gestures, absences, bad boxes and a low rate of frames, as often as the conditions say."""
+    frames = len(track.labels)
+    times = np.arange(frames) / fps
+    changes = {}
+    if conditions.gestures:
+        opening, width = gestures(rng, times, conditions.gestures)
+        free = (track.labels == LABEL_IDS["NOT_SPEAKING"]) & (opening > track.opening)
+        changes["opening"], changes["width"] = (
+            np.where(free, opening, track.opening),
+            np.where(free, width, track.width),
+        )
+    if heads > 1 and rng.random() < conditions.leaving:
+        gone_s = rng.uniform(0.5, max(0.6, 0.5 * frames / fps))
+        left_s = rng.uniform(0, frames / fps - 0.5)
+        shown = (times < left_s) | (times >= left_s + gone_s)
+        changes["shown"] = shown if shown.any() else track.shown
+    if rng.random() < conditions.bad_boxes:
+        corner, side = track.boxes[:, :2], track.boxes[:, 2:] - track.boxes[:, :2]
+        shake = np.stack([drift(rng, times, 3.0) for _ in range(2)], axis=1) * rng.uniform(0, 0.08)
+        middle = corner + side * (0.5 + rng.uniform(-0.15, 0.15, 2) + shake)
+        half = side * rng.uniform(0.4, 0.75)
+        changes["boxes"] = np.clip(np.concatenate([middle - half, middle + half], axis=1), 0, 1)
+    if rate_fps < fps:
+        held = np.floor(np.floor(times * rate_fps + 1e-9) / rate_fps * fps + 1e-9).astype(int)
+        for name in ("pose", "opening", "width", "lid", "gaze"):
+            changes[name] = changes.get(name, getattr(track, name))[held]
+    return dataclasses.replace(track, **changes)
+
+
+def _stretches(shown: np.ndarray) -> list[slice]:
+    """The frames between absences, (frame,) bool -> slices in order."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]))).reshape(-1, 2)
+    return [slice(begin, end) for begin, end in edges.tolist()]
 
 
 def _places(rng: np.random.Generator, heads: int, size: tuple[int, int]) -> list[tuple[float, float, float]]:
@@ -185,8 +270,8 @@ def _places(rng: np.random.Generator, heads: int, size: tuple[int, int]) -> list
 def _track(
     rng: np.random.Generator,
     look: Look,
-    heard: Syllables,
-    mimed: Syllables,
+    said: Syllables,
+    labels: np.ndarray,
     seat: tuple[float, float, float],
     frames: int,
     fps: float,
@@ -194,57 +279,41 @@ def _track(
 ) -> Track:
     x, y, tall = seat
     times = np.arange(frames) / fps
-    opening, width = mouth(contours(Syllables.joined([heard, mimed]), frames / fps), frames, fps)
-    opening = np.clip(np.maximum(rng.uniform(0.7, 1.0) * opening, _resting_mouth(rng, times)), 0, 1)
-    width = np.clip(width + 0.15 * _drift(rng, times, 0.5) * (1 - opening), -1, 1)
+    opening, width = mouth(contours(said, frames / fps), frames, fps)
+    opening = np.clip(np.maximum(rng.uniform(0.7, 1.0) * opening, resting_mouth(rng, times)), 0, 1)
+    width = np.clip(width + 0.15 * drift(rng, times, 0.5) * (1 - opening), -1, 1)
     pose = np.stack(
         [
-            x + 0.03 * tall * _drift(rng, times, 0.5),
-            y + 0.02 * tall * _drift(rng, times, 0.7),
-            3.0 * _drift(rng, times, 0.6),
-            1 + 0.015 * _drift(rng, times, 0.3),
+            x + 0.03 * tall * drift(rng, times, 0.5),
+            y + 0.02 * tall * drift(rng, times, 0.7),
+            3.0 * drift(rng, times, 0.6),
+            1 + 0.015 * drift(rng, times, 0.3),
         ],
         axis=1,
     )
     half = (look.half_width + 0.03) * pose[:, 3]
     relative = np.stack([-half, FACE_TOP * pose[:, 3], half, FACE_BOTTOM * pose[:, 3]], axis=1)
-    relative += np.stack([0.01 * _drift(rng, times, 0.8) for _ in range(4)], axis=1)  # as a face tracker wavers
+    relative += np.stack([0.01 * drift(rng, times, 0.8) for _ in range(4)], axis=1)  # as a face tracker wavers
     boxes = (np.tile(pose[:, :2], 2) + tall * relative) / np.tile(size, 2)
-    labels = np.full(frames, LABEL_IDS["NOT_SPEAKING"], np.int8)
-    for syllables, name in ((mimed, "SPEAKING_NOT_AUDIBLE"), (heard, "SPEAKING_AUDIBLE")):
-        for start_s, end_s in speaking_spans(syllables):
-            labels[(times >= start_s) & (times < end_s)] = LABEL_IDS[name]
     return Track(
         look=look,
         height_px=tall,
         pose=pose,
         opening=opening,
         width=width,
-        lid=_bumps(times, _random_times(rng, times, 0.35), 0.24),
-        gaze=np.clip(1.2 * _drift(rng, times, 0.4), -1, 1).round(),
+        lid=bumps(times, random_times(rng, times, 0.35), 0.24),
+        gaze=np.clip(1.2 * drift(rng, times, 0.4), -1, 1).round(),
+        shown=np.ones(frames, bool),
         boxes=np.clip(boxes, 0, 1),
         labels=labels,
     )
 
 
-def _resting_mouth(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """What a mouth does without speech, (frame,) opening: it trembles a little, and opens once in a while."""
-    gestures = _bumps(times, _random_times(rng, times, 0.15), rng.uniform(0.3, 0.8)) * rng.uniform(0.15, 0.45)
-    return np.maximum(0.05 * _drift(rng, times, 1.5), gestures)
-
-
-def _drift(rng: np.random.Generator, times: np.ndarray, fastest_hz: float) -> np.ndarray:
-    """A slow random curve of about unit size: three sines of up to `fastest_hz`."""
-    rates, phases = rng.uniform(0.1, fastest_hz, 3), rng.uniform(0, 2 * np.pi, 3)
-    return np.sin(2 * np.pi * rates * times[:, None] + phases).mean(1) * 1.6
-
-
-def _random_times(rng: np.random.Generator, times: np.ndarray, per_s: float) -> np.ndarray:
-    """Random times in seconds, `per_s` of them a second on average."""
-    return rng.uniform(0, times[-1], rng.poisson(per_s * times[-1]))
-
-
-def _bumps(times: np.ndarray, centres: np.ndarray, length_s: float) -> np.ndarray:
-    """A curve that rises to 1 and falls back within `length_s` around each centre."""
-    phase = np.clip((times - centres[:, None]) / length_s, -0.5, 0.5)
-    return (np.cos(np.pi * phase) ** 2).max(0, initial=0.0)
+def _labels(heard: Syllables, mimed: Syllables, frames: int, fps: float) -> np.ndarray:
+    """What a head does at each frame, (frame,) int8; heard speech counts where both would."""
+    times = np.arange(frames) / fps
+    labels = np.full(frames, LABEL_IDS["NOT_SPEAKING"], np.int8)
+    for syllables, name in ((mimed, "SPEAKING_NOT_AUDIBLE"), (heard, "SPEAKING_AUDIBLE")):
+        for start_s, end_s in speaking_spans(syllables):
+            labels[(times >= start_s) & (times < end_s)] = LABEL_IDS[name]
+    return labels

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from core.dataset import ClipBatch, ContextBatch
 from core.inputs.loading import Batch
 from core.inputs.mfcc import clip_mfcc
+from core.inputs.shots import ShotBatch
 from core.inputs.transforms import Draws, augment, stack
 from core.track_dataset import TrackBatch
 
@@ -24,12 +25,17 @@ class BatchLoss:
         parts: further scalars to log.
         logits: head -> (B, 2), for average precision and accuracy; the first head is the main one.
         labels: (B,) int64.
+        items: of the batch, where they are not what is labelled.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
     logits: dict[str, Tensor]
     labels: Tensor
+    items: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.items is None else self.items
 
 
 LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
@@ -120,3 +126,16 @@ class ContextLoss:
         contexts = batch.features[batch.index]  # (batch, clip, speaker, feature)
         logits = model(contexts.permute(0, 3, 1, 2).float())
         return BatchLoss(self.criterion(logits, batch.labels), {}, {"context": logits}, batch.labels)
+
+
+@dataclass(frozen=True)
+class ShotLoss:
+    """The residual context network's loss: cross-entropy of all faces at all times; an item is a piece of a shot."""
+
+    criterion: Criterion
+
+    def __call__(self, model: nn.Module, batch: ShotBatch, draws: Draws | None) -> BatchLoss:
+        odds = model(batch.cues, batch.present)[batch.present].float()
+        logits = torch.stack((-odds, odds), dim=1) / 2
+        labels = batch.labels[batch.present]
+        return BatchLoss(self.criterion(logits, labels), {}, {"context": logits}, labels, len(batch.present))

@@ -1,0 +1,114 @@
+"""The residual context network on whole shots, in pieces of bounded memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from core.clip_utils import GRID_FPS
+from core.formats.feature_store import FeatureStore
+from core.inference.contexts import TrackFeatures
+from core.inputs.shots import Shot, cues, shots_in
+from core.models.residual_context import REACH, ResidualContext
+from core.runtime.errors import UserError
+
+PIECE = 60 * GRID_FPS  # time steps scored at once, with a margin that the network sees
+
+
+@torch.inference_mode()
+def corrected(
+    network: ResidualContext,
+    firsts: Sequence[int],
+    cues: Sequence[np.ndarray],
+    present: Sequence[np.ndarray],
+    device: torch.device,
+) -> list[np.ndarray]:
+    """The log odds of speaking of all faces of a shot, each (time,) float32; whatever where a face is absent.
+
+    Args:
+        network: in evaluation, on the device.
+        firsts: each face's first time step.
+        cues: of each face, (time, `core.models.residual_context.CUES`) float32.
+        present: of each face, (time,) bool.
+        device: where the network is.
+    """
+    odds = [np.zeros(len(own), np.float32) for own in present]
+    ends = [first + len(own) for first, own in zip(firsts, present, strict=True)]
+    for start in range(min(firsts), max(ends), PIECE):
+        begin, end = max(min(firsts), start - REACH), min(max(ends), start + PIECE + REACH)
+        spans = [slice(max(0, begin - first), max(0, end - first)) for first in firsts]
+        seen = [face for face, span in enumerate(spans) if present[face][span].any()]
+        if not seen:
+            continue
+        seen_cues = np.zeros((len(seen), end - begin, cues[0].shape[1]), np.float32)
+        there = np.zeros(seen_cues.shape[:2], bool)
+        for row, face in enumerate(seen):
+            at = max(0, firsts[face] - begin)
+            part = present[face][spans[face]]
+            seen_cues[row, at : at + len(part)], there[row, at : at + len(part)] = cues[face][spans[face]], part
+        scored = network(*(torch.from_numpy(part)[None].to(device) for part in (seen_cues, there)))[0].cpu().numpy()
+        for row, face in enumerate(seen):
+            own = odds[face][max(0, start - firsts[face]) : max(0, start + PIECE - firsts[face])]
+            own[:] = scored[row, max(start, firsts[face]) - begin :][: len(own)]
+    return odds
+
+
+def shots_of(store: FeatureStore, rows: slice | None = None) -> list[Shot]:
+    """The shots of all videos of a store, or of the one that some rows are.
+
+    Raises:
+        UserError: the store does not keep what the network reads.
+    """
+    if store.video_logits is None or store.mistimed is None:
+        raise UserError(
+            f"{store.folder}: these features keep no scores with the audio of other times, which the residual network "
+            "reads: they are csv files, of an earlier version, or of a network of your own. Delete them and run "
+            "STE_forward.py again with format arrow and one of its encoders, or train ASC_Net"
+        )
+    shots = []
+    for own in store.videos.values() if rows is None else [rows]:
+        shots += shots_in(
+            store.entities[own],
+            store.timestamps[own].astype(np.float64),
+            cues(store.logits[own], store.video_logits[own], store.mistimed[own]),
+            store.labels[own],
+        )
+    return shots
+
+
+def score_rows(network: ResidualContext, store: FeatureStore, rows: slice, *, device: torch.device) -> np.ndarray:
+    """Logits for every row of one video, (row, [not speaking, speaking]) float32.
+
+    Args:
+        network: in evaluation, on the device.
+        store: features of the split.
+        rows: the video's in the store.
+        device: where the network is.
+
+    Raises:
+        UserError: the store does not keep what the network reads.
+    """
+    odds = np.zeros(rows.stop - rows.start, np.float32)
+    for shot in shots_of(store, rows):
+        scored = corrected(network, [0] * len(shot.cues), shot.cues, shot.present, device)
+        odds[shot.rows] = shot.at_rows(np.stack(scored))
+    return logits_of(odds)
+
+
+def score_tracks(network: ResidualContext, tracks: Sequence[TrackFeatures], device: torch.device) -> list[np.ndarray]:
+    """Logits for every face and time step of a shot, each (time step, [not speaking, speaking]) float32.
+
+    Args:
+        network: in evaluation, on the device.
+        tracks: the shot's faces; their `features` are cues.
+        device: where the network is.
+    """
+    cues = [track.features for track in tracks]
+    present = [np.ones(len(own), bool) for own in cues]
+    odds = corrected(network, [track.first for track in tracks], cues, present, device)
+    return [logits_of(own) for own in odds]
+
+
+def logits_of(odds: np.ndarray) -> np.ndarray:
+    """Log odds of speaking (n,) as logits (n, [not speaking, speaking])."""
+    return np.stack((-odds / 2, odds / 2), axis=1)

@@ -1,0 +1,112 @@
+"""How scores fall with the audio of other times: by a loop, by hand, and alike wherever they are taken."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny import CROP_SIZE
+from torch import Tensor
+from track_models import SIDE, hash_weights, track, used
+
+from core.dataset import ClipDataset
+from core.formats import ava
+from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.inference import mistimed as module
+from core.inference.clips import ClipScorer, encode_videos
+from core.inference.mistimed import SHIFTS, mistimed
+from core.inference.track_embedding import TrackEmbedder
+from core.inference.tracks import OnePass, track_encoder
+from core.inputs.mfcc import track_mfcc, track_samples
+from core.inputs.shots import cues
+from core.media.video_audio import VideoAudio
+from core.models import TRACK_ENCODERS, resnet18_two_streams
+from core.models.two_stream import Heads
+from core.runtime import provenance
+
+CPU = torch.device("cpu")
+
+
+def agreement(audio: Tensor, visual: Tensor) -> Tensor:
+    """Logits of a stand-in encoder whose log odds are the product of the two embeddings' first numbers."""
+    odds = audio[..., 0] * visual[..., 0]
+    return torch.stack((torch.zeros_like(odds), odds), dim=-1)
+
+
+def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
+    """The audio is loud in the third and fourth second of six, the mouth open in the third and second."""
+    audio, visual = torch.zeros(150, 1), torch.zeros(150, 1)
+    audio[50:100], visual[25:75] = 1, 1
+    found = mistimed(agreement, audio, visual)
+    # at 1.6 s: the audio of a quarter of the shifts, those that fetch it from 0.4 s later or more, is loud
+    expected = np.array([audio[(40 - shift) % 150, 0].item() for shift in SHIFTS])
+    assert found[40].tolist() == pytest.approx([expected.mean(), 1])
+    assert found[120].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("length", [1, 7, 25, 60])
+@pytest.mark.parametrize("steps", [1, 100, 12_000])
+def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
+    monkeypatch.setattr(module, "STEPS", steps)
+    source = torch.Generator().manual_seed(length)
+    audio, visual = (torch.randn(length, 3, generator=source) for _ in range(2))
+    shown = []
+
+    def score(audio: Tensor, visual: Tensor) -> Tensor:
+        shown.append(audio.shape[:2])
+        return agreement(audio, visual)
+
+    found = mistimed(score, audio, visual)
+    for time in range(length):
+        odds = torch.tensor([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
+        torch.testing.assert_close(found[time], torch.stack((odds.mean(), odds.max())), rtol=0, atol=1e-5)
+    assert all(shifts == 1 or shifts * time <= steps for shifts, time in shown)
+
+
+@pytest.mark.parametrize("name", TRACK_ENCODERS)
+def test_whole_tracks_give_the_same_cues_crop_by_crop_as_at_once(name):
+    """As detection takes them and as the staged pipeline keeps them."""
+    model, frames = TRACK_ENCODERS[name]().eval(), 40
+    hash_weights(model)
+    samples = np.random.default_rng(0).integers(-3000, 3000, (frames + 2) * SAMPLE_RATE // 25).astype(np.int16)
+    faces = track(1, frames)[1]
+    mfcc = torch.from_numpy(track_mfcc(samples[: track_samples(frames)], np.arange(frames)))[None]
+    logits, video_logits, shifted, _ = (out[0].numpy() for out in track_encoder(model, CPU)(mfcc, faces))
+    scorer = OnePass(TrackEmbedder(model), VideoAudio(samples, 0.0, (frames + 2) / 25), 0.0, gives="cues")
+    for face in faces[0].numpy():
+        assert face.shape == (SIDE, SIDE)
+        scorer.push(face)
+    found_logits, found = scorer.finish()
+    expected = cues(logits, video_logits, shifted)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found_logits, logits, rtol=0, atol=1e-3)
+    assert np.ptp(expected[:, 2]) > 0
+
+
+def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
+    torch.manual_seed(0)
+    length, entity, audio = 3, "tinyTrain_2_0000_0060:2", tmp_path / "audio"
+    shutil.copytree(prepared / "audio" / "train", audio, ignore=shutil.ignore_patterns(provenance.FOLDER))
+    for path in audio.glob("tinyTrain_2*"):
+        # A hum that swells: a time that the staged pipeline truncates to the sample before makes little difference.
+        times_s = np.arange(len(read_wav(path))) / SAMPLE_RATE
+        write_wav(path, (9000 * np.sin(300 * times_s) * np.sin(4 * times_s) ** 2).astype(np.int16))
+    model = used(resnet18_two_streams(rgb_stack_size=length))
+    rows = ava.read_augmented(prepared / "csv" / "train.csv")
+    dataset = ClipDataset(
+        rows, prepared / "crops" / "train", audio, clip_length=length, size=CROP_SIZE, random_centres=False
+    )
+    encode, heads = torch.inference_mode()(model), torch.inference_mode()(Heads(model))
+    [video] = encode_videos(encode, dataset, ["tinyTrain_2"], device=CPU, batch_size=20, heads=heads)
+    own = (video.rows["entity_id"] == entity).to_numpy()
+    expected = cues(video.logits[own], video.video_logits[own], video.mistimed[own])
+    heard = VideoAudio(np.array(read_wav(audio / f"{entity}.wav")), 0.0, 2.0)
+    scorer = ClipScorer(encode, heads, length, heard, 0.0, device=CPU, gives="cues")
+    for row in np.flatnonzero(dataset.entity == entity):
+        scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
+    logits, found = scorer.finish()
+    assert found.shape == (25, 4)
+    difference = np.abs(found - expected) / np.ptp(expected, axis=0)
+    assert np.median(difference) < 0.02
+    assert difference.max() < 0.3
+    np.testing.assert_allclose(found[:, 0], logits[:, 1] - logits[:, 0], rtol=0, atol=1e-5)
