@@ -1,5 +1,6 @@
 """How scripts end: with a status and a message, whatever they are doing."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,8 +29,12 @@ def test_ctrl_c_while_a_script_is_imported_prints_no_traceback(tmp_path, script)
         while not (tmp_path / "importing").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        # Python forgets one that comes while it calls back from the clearing of an object, as it may during an import.
+        for _ in range(5):
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, err = process.communicate(timeout=6)
+                break
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in err
