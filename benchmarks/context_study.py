@@ -7,9 +7,11 @@ of each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 o
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,14 @@ from core import settings
 from core.evaluation.metrics import average_precision
 from core.formats.feature_store import FeatureStore
 from core.inference.residual_contexts import corrected, shots_of
-from core.inputs import shots
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.shots import Shot, ShotDataset
-from core.models import ResidualContext, residual_context
+from core.models import ResidualContext
+from core.models.residual_context import AROUND, CUES
+from core.optimization import Training, make_accelerator, make_criterion
 from core.runtime.errors import exits_cleanly
 from core.training.losses import ShotLoss
+from core.training.runs import Run
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "residual_context.py"
 CPU = torch.device("cpu")
@@ -40,26 +44,26 @@ class Variant:
     Attributes:
         cues: how many of `CUES` it is given, from the first on.
         alone: each face is a shot of its own.
-        as_it_is: cues are not varied in training.
+        strength: see `ShotDataset`.
         replaces: the encoder's logit is not added.
-        near: faces' own means of some seconds are not given.
+        reach: see `ResidualContext`.
     """
 
-    cues: int = len(residual_context.CUES)
+    cues: int = len(CUES)
     alone: bool = False
-    as_it_is: bool = False
+    strength: float = 1.0
     replaces: bool = False
-    near: bool = False
+    reach: int = AROUND
 
 
 VARIANTS = {
     "as shipped": Variant(),
     "logit alone": Variant(cues=1),
-    "logits of both and of the video": Variant(cues=2),
+    "logit and that of the video": Variant(cues=2),
     "without other faces": Variant(alone=True),
-    "cues not varied in training": Variant(as_it_is=True),
+    "cues not varied in training": Variant(strength=0.0),
     "in place of the encoder's logit": Variant(replaces=True),
-    "without a face's own mean": Variant(near=True),
+    "without a face's own mean": Variant(reach=0),
 }
 
 
@@ -68,7 +72,7 @@ class Part(nn.Module):
 
     def __init__(self, variant: Variant):
         super().__init__()
-        self.network, self.given = ResidualContext(), variant.cues
+        self.network, self.given = ResidualContext(reach=variant.reach), variant.cues
         if variant.replaces:
             self.network.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
 
@@ -97,52 +101,41 @@ def main(argv: list[str] | None = None) -> None:
 
 def scores(variant: Variant, recipe: dict, seed: int, train: list[Shot], test: list[Shot]) -> list[np.ndarray]:
     """Log odds (face, time) of the test shots by a network trained on the others."""
-    factors = ("FILM_FACTOR", "FACE_FACTOR", "FALL_FACTOR", "FILM_OFFSET", "FACE_OFFSET", "NOISE")
-    kept = {name: getattr(shots, name) for name in factors}, residual_context.AROUND
-    try:
-        for name in factors if variant.as_it_is else ():
-            setattr(shots, name, 0.0)
-        residual_context.AROUND = 0 if variant.near else kept[1]
-        network = trained(variant, recipe, seed, list(single(train)) if variant.alone else train)
-        if not variant.alone:
-            return [corrected(network, shot.cues, shot.present, CPU) for shot in test]
-        faces = [
-            [corrected(network, shot.cues[[n]], shot.present[[n]], CPU) for n in range(len(shot.cues))] for shot in test
-        ]
-        return [np.concatenate(of_shot) for of_shot in faces]
-    finally:
-        for name, value in kept[0].items():
-            setattr(shots, name, value)
-        residual_context.AROUND = kept[1]
+    network = trained(variant, recipe, seed, [part for shot in train for part in parts(variant, shot)])
+    return [np.concatenate([odds_of(network, part) for part in parts(variant, shot)]) for shot in test]
+
+
+def parts(variant: Variant, shot: Shot) -> list[Shot]:
+    """What the variant takes for shots: the shot, or each of its faces."""
+    if not variant.alone:
+        return [shot]
+    faces = ([face] for face in range(len(shot.cues)))
+    return [replace(shot, cues=shot.cues[n], present=shot.present[n], labels=shot.labels[n]) for n in faces]
+
+
+def odds_of(network: nn.Module, shot: Shot) -> np.ndarray:
+    """(face, time) float32 log odds of a shot."""
+    return np.stack(corrected(network, [0] * len(shot.cues), shot.cues, shot.present, CPU))
 
 
 def trained(variant: Variant, recipe: dict, seed: int, train: list[Shot]) -> nn.Module:
     """A network by the recipe, in evaluation."""
     torch.manual_seed(seed)
-    network, loss = Part(variant), ShotLoss(nn.CrossEntropyLoss())
-    optimizer = torch.optim.AdamW(
-        [p for p in network.parameters() if p.requires_grad],
-        recipe["learning_rate"],
-        weight_decay=recipe["weight_decay"],
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, recipe["step_size"], recipe["gamma"])
-    dataset = ShotDataset(train, augment=True, seed=seed)
+    network, dataset = Part(variant), ShotDataset(train, augment=True, seed=seed, strength=variant.strength)
     batches = ShuffledBatches(len(dataset), recipe["batch_size"], seed)
-    for epoch in range(1, recipe["epochs"] + 1):
-        batches.epoch = epoch
-        for keys in batches:
-            optimizer.zero_grad()
-            loss(network, dataset.__getitems__(keys), None).loss.backward()
-            optimizer.step()
-        schedule.step()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        accelerator = make_accelerator(CPU, "fp32")
+        training = Training(
+            network,
+            ShotLoss(make_criterion(recipe["criterion"])),
+            train=(dataset, batches),
+            val=(ShotDataset(train[:1], augment=False), ShuffledBatches(1, 1, shuffle=False)),
+            accelerator=accelerator,
+            item="shots",
+            **settings.training_arguments(recipe | {"seed": seed}),
+        )
+        training.fit(Run.open(Path(folder) / "run", {}, False, accelerator))
     return network.eval()
-
-
-def single(train: list[Shot]) -> Iterator[Shot]:
-    """Each face as a shot of its own."""
-    for shot in train:
-        for n in range(len(shot.cues)):
-            yield dataclasses.replace(shot, cues=shot.cues[[n]], present=shot.present[[n]], labels=shot.labels[[n]])
 
 
 def judged(test: list[Shot], odds: list[np.ndarray]) -> list[float]:

@@ -1,7 +1,5 @@
 """The residual context network: what its scores depend on, and what they do not; long shots in pieces."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 from core.inference import residual_contexts
 from core.inference.contexts import TrackFeatures
 from core.inference.residual_contexts import corrected, score_tracks
-from core.models import ASC_Net, ResidualContext, residual_context
+from core.models import ASC_Net, ResidualContext
 from core.models.residual_context import ABSENT, AROUND, CUES, DILATIONS, REACH, around, is_residual, others
 
 CPU = torch.device("cpu")
@@ -87,13 +85,14 @@ def test_shots_of_a_batch_are_apart(network):
 
 
 @pytest.mark.parametrize("face", [0, 1])
-def test_a_score_depends_on_the_reach_and_not_on_more(network, monkeypatch, face):
+def test_a_score_depends_on_the_reach_and_not_on_more(network, face):
     """In both directions, of the face's own cues; of another's, which only pass over between two means, on less."""
-    few = 2
-    monkeypatch.setattr(residual_context, "AROUND", few)  # a mean over many steps hides what one of them does
+    few = 2  # a mean over many steps hides what one of them does
     reach = REACH - len(DILATIONS) * (AROUND - few) - face * few
     middle, (cues, present) = REACH, shot(2, 2 * REACH + 1, share=1.0)
-    exact, cues = copy.deepcopy(network).double(), cues.double()
+    exact = ResidualContext(reach=few).eval()
+    exact.load_state_dict(network.state_dict())
+    exact, cues = exact.double(), cues.double()
     changed = cues.clone()
     changed[:, face, middle] += 3
     differing = (scores(exact, changed, present) - scores(exact, cues, present))[0, 0].abs()
@@ -107,7 +106,7 @@ def test_a_faces_own_mean_by_a_loop(size):
     values = torch.randn(2, 3, size, 2, generator=source)
     there = torch.rand(2, 3, size, 1, generator=source) < 0.3
     there[0, 0] = False
-    found = around(values, there)
+    found = around(values, there, AROUND)
     for time in {0, size // 2, size - 1}:
         near = slice(max(0, time - AROUND), time + AROUND + 1)
         count = there[:, :, near].sum(2).clamp(min=1)

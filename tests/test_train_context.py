@@ -11,6 +11,7 @@ from tiny import annotated_tracks, as_options, exit_status, refusal
 
 import ASC_forward
 import ASC_train
+from benchmarks import context_study
 from core.evaluation.metrics import average_precision
 from core.formats import ava
 from core.formats.context_logits import read_logits
@@ -99,6 +100,23 @@ def test_who_is_heard_is_told_by_the_others_too(learnt):
         average_precision(labels, torch.stack(odds).numpy().ravel().astype(float)) for odds in (together, alone)
     ]
     assert precision[0] > precision[1] + 0.02
+
+
+def test_the_study_trains_a_network_without_each_ingredient(learnt, monkeypatch, capsys):
+    some = ("as shipped", "logit alone", "without other faces", "in place of the encoder's logit")
+    monkeypatch.setattr(context_study, "VARIANTS", {name: context_study.VARIANTS[name] for name in some})
+    folders = [learnt / "features" / split for split in ava.SPLITS]
+    assert exit_status(context_study.main, *folders, "--seeds", "1", "--epochs", "9") == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    assert [line[0] for line in lines] == ["encoder", *some]
+    mean = {line[0]: float(line[2]) for line in lines}
+    store = FeatureStore(folders[1])
+    encoder = average_precision(store.labels == 1, (store.logits[:, 1] - store.logits[:, 0]).astype(float))
+    assert mean["encoder"] == pytest.approx(encoder, abs=6e-4)
+    assert mean["as shipped"] > encoder + 0.05
+    assert mean["as shipped"] > mean["logit alone"] + 0.02
+    assert len(set(mean.values())) == len(mean)  # each is another network
+    assert [line[3] for line in lines] == ["nan"] * len(lines)  # no scene has one face
 
 
 # ---------------------------------------------------------------- the script

@@ -143,10 +143,11 @@ class ShotDataset:
         augment: give a random piece of each, `PIECE` time steps at most, as other encoders, films and faces would have
             it, with some faces left out.
         seed: of the random choices.
+        strength: of the differences between encoders, films and faces; 0 leaves the cues as they are.
     """
 
-    def __init__(self, shots: list[Shot], *, augment: bool, seed: int = 0):
-        self.shots, self.augment, self.seed = shots, augment, seed
+    def __init__(self, shots: list[Shot], *, augment: bool, seed: int = 0, strength: float = 1.0):
+        self.shots, self.augment, self.seed, self.strength = shots, augment, seed, strength
 
     def __len__(self) -> int:
         return len(self.shots)
@@ -177,29 +178,33 @@ class ShotDataset:
         seen = np.flatnonzero(shot.present[:, piece].any(1))
         kept = seen[rng.random(len(seen)) >= LEFT_OUT]
         kept = kept if len(kept) else rng.choice(seen, 1)
-        return varied(shot.cues[kept, piece], rng), shot.present[kept, piece], shot.labels[kept, piece]
+        return varied(shot.cues[kept, piece], rng, self.strength), shot.present[kept, piece], shot.labels[kept, piece]
 
 
-def varied(cues: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def varied(cues: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """Cues as an encoder might have given them that is surer or less sure, of the film, of a face and at times.
 
     Args:
         cues: (face, time, `CUES`) float32.
         rng: of the differences.
+        strength: factor on all deviations.
     """
     faces, size, _ = cues.shape
     logit, video, *falls = np.moveaxis(cues, 2, 0)
 
     def of_face(deviation: float) -> np.ndarray:
-        return deviation * rng.standard_normal((faces, 1))
+        return strength * deviation * rng.standard_normal((faces, 1))
+
+    def of_film(deviation: float) -> float:
+        return strength * deviation * rng.standard_normal()
 
     def noise() -> np.ndarray:
         knots = rng.standard_normal((faces, size // NOISE_STEPS + 2))
         at = np.arange(size) / NOISE_STEPS
-        return NOISE * np.stack([np.interp(at, np.arange(knots.shape[1]), row) for row in knots])
+        return strength * NOISE * np.stack([np.interp(at, np.arange(knots.shape[1]), row) for row in knots])
 
-    offset = FILM_OFFSET * rng.standard_normal() + of_face(FACE_OFFSET)
-    factor = np.exp(FILM_FACTOR * rng.standard_normal() + of_face(FACE_FACTOR))
+    offset = of_film(FILM_OFFSET) + of_face(FACE_OFFSET)
+    factor = np.exp(of_film(FILM_FACTOR) + of_face(FACE_FACTOR))
     fall = np.exp(of_face(FALL_FACTOR))
     return np.stack(
         [

@@ -35,12 +35,13 @@ class ResidualContext(nn.Module):
     Args:
         channels: of each face and time step inside the network.
         dropout: share of each block's output that is left out in training.
+        reach: time steps on either side over which a face's own mean is taken, at most `AROUND`.
     """
 
-    def __init__(self, channels: int = CHANNELS, dropout: float = 0.1):
+    def __init__(self, channels: int = CHANNELS, dropout: float = 0.1, reach: int = AROUND):
         super().__init__()
         self.enter = nn.Linear(len(CUES), channels)
-        self.blocks = nn.ModuleList([Block(channels, dilation, dropout) for dilation in DILATIONS])
+        self.blocks = nn.ModuleList([Block(channels, dilation, dropout, reach) for dilation in DILATIONS])
         self.norm = nn.LayerNorm(channels)
         self.correction = nn.Linear(channels, 1)
         self.scale = nn.Parameter(torch.ones(()))  # of the encoder's logit
@@ -72,15 +73,19 @@ class Block(nn.Module):
         channels: of the input and output.
         dilation: time steps between those that the convolution reads.
         dropout: share of the output that is left out in training.
+        reach: time steps on either side over which a face's own mean is taken.
     """
 
-    def __init__(self, channels: int, dilation: int, dropout: float):
+    def __init__(self, channels: int, dilation: int, dropout: float, reach: int):
         super().__init__()
+        self.reach = reach
         self.norm = nn.LayerNorm(channels)
         self.mix = nn.Linear(4 * channels, 2 * channels)
-        reach = dilation * (KERNEL // 2)
         self.over_time = nn.Conv1d(
-            2 * channels, 2 * channels, KERNEL, dilation=dilation, padding=reach, groups=2 * channels
+            *(2 * channels, 2 * channels, KERNEL),
+            dilation=dilation,
+            padding=dilation * (KERNEL // 2),
+            groups=2 * channels,
         )
         self.leave = nn.Linear(2 * channels, channels)
         self.dropout = nn.Dropout(dropout)
@@ -89,26 +94,27 @@ class Block(nn.Module):
         """(batch, face, time, channel) and (batch, face, time) bool -> the shape of the first."""
         there = present.unsqueeze(-1)
         own = self.norm(x)
-        parts = (own, around(own, there), *others(own, there))
+        parts = (own, around(own, there, self.reach), *others(own, there))
         mixed = F.gelu(self.mix(torch.cat(parts, dim=-1))) * there
         rows = mixed.flatten(0, 1).transpose(1, 2)  # (batch * face, channel, time)
         mixed = self.over_time(rows).transpose(1, 2).view_as(mixed)
         return x + self.dropout(self.leave(F.gelu(mixed)))
 
 
-def around(values: Tensor, there: Tensor) -> Tensor:
-    """The mean of each face over the time steps up to `AROUND` to either side in which it is present.
+def around(values: Tensor, there: Tensor, reach: int) -> Tensor:
+    """The mean of each face over the time steps up to `reach` to either side in which it is present.
 
     Args:
         values: (batch, face, time, channel).
         there: (batch, face, time, 1) bool.
+        reach: time steps.
 
     Returns:
         The shape of `values`; 0 where the face is nowhere present.
     """
     size = values.shape[2]
     steps = torch.arange(size, device=values.device)
-    first, end = (steps - AROUND).clamp(min=0), (steps + AROUND + 1).clamp(max=size)
+    first, end = (steps - reach).clamp(min=0), (steps + reach + 1).clamp(max=size)
 
     def summed(x: Tensor) -> Tensor:
         until = F.pad(x.cumsum(2), (0, 0, 1, 0))
