@@ -63,28 +63,23 @@ def main(argv: list[str] | None = None) -> None:
             f"{encoders[1][:12]}… in {inputs['features_val_full']} (SHA-256); forward both splits with one"
         )
 
-    def contexts(split: str, *, random_speakers: bool) -> ContextDataset:
+    def data(store: FeatureStore, *, training: bool) -> ContextDataset | ShotDataset:
+        if not shape:
+            return ShotDataset(shots_of(store), augment=training, seed=params["seed"])
         return ContextDataset(
-            stores[split].entities,
-            stores[split].time_steps,
-            stores[split].gather,
-            stores[split].labels,
+            store.entities,
+            store.time_steps,
+            store.gather,
+            store.labels,
             clip_length=shape["clip_length"],
             stride=shape["skip_frames"],
             speakers=shape["speakers"],
-            random_speakers=random_speakers,
+            random_speakers=training,
             seed=params["seed"],
         )
 
-    if shape:
-        train_set, val_set, item = (
-            contexts("train", random_speakers=True),
-            contexts("val", random_speakers=False),
-            "contexts",
-        )
-    else:
-        train_set = ShotDataset(shots_of(stores["train"]), augment=True, seed=params["seed"])
-        val_set, item = ShotDataset(shots_of(stores["val"]), augment=False), "shots"
+    item = "contexts" if shape else "shots"
+    train_set, val_set = data(stores["train"], training=True), data(stores["val"], training=False)
     train_note, val_note = (ava.left_out_text(sum(store.left_out.values()), len(store)) for store in stores.values())
     accelerator.print(f"{len(train_set):,} {item} an epoch{train_note}, validation on {len(val_set):,}{val_note}")
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}

@@ -21,7 +21,7 @@ from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
-from core.models.two_stream import Heads, TwoStreamResNet
+from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         load_weights(model, weights, "STE checkpoint")
         open_split = partial(ClipDataset, **clip, size=params["crop_size"], random_centres=False)
         encode = in_pytorch(model, device, dtype)
-        heads = in_pytorch(Heads(model), device) if isinstance(model, TwoStreamResNet) else None
+        heads = model.to(device).eval().heads if isinstance(model, TwoStreamResNet) else None
         forward = partial(encode_videos, encode, batch_size=params["batch_size"], heads=heads, **loading)
     if note := check_trained_with(weights, "STE", trained_with):
         print(note)

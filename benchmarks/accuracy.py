@@ -177,7 +177,7 @@ def systems(arguments: argparse.Namespace) -> list[System]:
     for encoder, weights in (name.split("/") for name in arguments.encoders):
         for context in dict.fromkeys(arguments.context):
             if context == SHIPPED:
-                context = shipped_for(encoder, find_weights(encoder, weights, arguments.cache)[0])
+                context = shipped_for(encoder, fingerprint(find_weights(encoder, weights, arguments.cache)[0]))
             if context is not None:
                 found.append(System(encoder, weights, str(context), arguments.precision, arguments.cache))
     if not found:

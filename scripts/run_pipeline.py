@@ -370,8 +370,8 @@ def learning(
 
 def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
     """The table of a run in Markdown, and the evaluation that it quotes."""
-    logs = {name: out / "models" / name / "log.csv" for name in ("STE", "ASC")}
-    logs = {name: path for name, path in logs.items() if path.is_file()}
+    trained = [name for name in ("STE", "ASC") if f"{name}_train" in stages]  # others are of an earlier run in OUT
+    logs = {name: out / "models" / name / "log.csv" for name in trained}
     plot_learning_curves(logs, out / "learning_curves.png")
     evaluation = read_json(out / "evaluation.json", "delete it and run this again")
     lines = ["| stage | seconds | throughput |", "|---|---:|---:|"]

@@ -84,7 +84,7 @@ def test_every_encoder_scores_every_frame(weights, video, name, options):
         options = {"context": weights / f"context{context}.pth", "context_shape": (3, 4, 2)}
     found = detector(weights, name, **options).detect(video)
     assert found.complete
-    assert found.notes == []
+    assert ["context" in note or "residual" in note for note in found.notes] == [True] * bool(context)  # no record
     assert [track.id for track in found.tracks] == [1, 2]
     assert len(found.frame_times_s) == CLIP.frames
     assert [(shot.first_frame, shot.last_frame) for shot in found.shots] == [(0, CLIP.frames - 1)]
@@ -355,6 +355,15 @@ def test_a_shipped_network_that_its_record_does_not_tell_of_is_refused(weights, 
     torch.save({}, shipped / "light_asd.pth")
     with pytest.raises(UserError, match=r"light_asd\.json"):
         ActiveSpeakerDetector("light_asd", weights / "light_asd.pth", detector=Squares())
+
+
+def test_a_shipped_network_given_by_its_path_is_refused_on_another_encoder(weights, shipped):
+    with pytest.raises(UserError, match=r"light_asd\.json"):
+        ActiveSpeakerDetector("lr_asd", weights / "lr_asd.pth", context=shipped / "light_asd.pth", detector=Squares())
+    found = ActiveSpeakerDetector(
+        "light_asd", weights / "light_asd.pth", context=shipped / "light_asd.pth", detector=Squares()
+    )
+    assert found.encoder.context.note is None
 
 
 def test_a_network_shipped_for_other_weights_is_not_used(weights, shipped):

@@ -21,7 +21,6 @@ from core.inputs.mfcc import track_mfcc, track_samples
 from core.inputs.shots import cues
 from core.media.video_audio import VideoAudio
 from core.models import TRACK_ENCODERS, resnet18_two_streams
-from core.models.two_stream import Heads
 from core.runtime import provenance
 
 CPU = torch.device("cpu")
@@ -96,7 +95,7 @@ def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
     dataset = ClipDataset(
         rows, prepared / "crops" / "train", audio, clip_length=length, size=CROP_SIZE, random_centres=False
     )
-    encode, heads = torch.inference_mode()(model), torch.inference_mode()(Heads(model))
+    encode, heads = torch.inference_mode()(model), model.heads
     [video] = encode_videos(encode, dataset, ["tinyTrain_2"], device=CPU, batch_size=20, heads=heads)
     own = (video.rows["entity_id"] == entity).to_numpy()
     expected = cues(video.logits[own], video.video_logits[own], video.mistimed[own])

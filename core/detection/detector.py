@@ -216,6 +216,9 @@ class _Run:
         first_s, last_s = self.times_s[0], self.times_s[-1]
         if self.detector.detector_note is not None:
             yield self.detector.detector_note
+        context = self.detector.encoder.context
+        if context is not None and context.note is not None:
+            yield context.note
         if self.audio is None:
             reason = "its audio stream cannot be decoded" if self.info.audio else "it has no audio stream"
             yield f"Nobody can be heard in this video: {reason}. Faces were tracked, but have no scores."

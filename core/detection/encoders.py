@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from core import models
+from core.dataset import SHAPE
 from core.detection import options
 from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
@@ -23,7 +24,6 @@ from core.media.video_audio import VideoAudio
 from core.models.fast_context import ContextScorer
 from core.models.residual_context import is_residual
 from core.models.shipped import FOLDER
-from core.models.two_stream import Heads
 from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, read_json
@@ -43,11 +43,13 @@ class Context:
         reads: what a track's scorer has to give of a face.
         score: of a shot's faces, in any order, their logits, each (crop, [not speaking, speaking]) float32.
         settings: what its scores depend on, as plain values.
+        note: what the user should know of it, or None.
     """
 
     reads: Gives
     score: Callable[[Sequence[TrackFeatures]], list[np.ndarray]]
     settings: dict[str, Any]
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,16 @@ def open_encoder(
     if context == SHIPPED:
         # With other crops or passes the scores are others than those that it was trained on.
         fits = whole_tracks and not ensemble and crop_name == protocol
-        context = shipped_for(name, path) if fits else NONE
+        context = shipped_for(name, sha256) if fits else NONE
     network = None
     if context not in (None, NONE):
         if ensemble:
             raise UserError("a context network is trained on one pass of the encoder: give context or ensemble")
-        network = open_context(context, context_shape, feature_size, sha256, device)
+        if not Path(context).is_file():
+            raise UserError(
+                f"context {context}: there is no such file; give {SHIPPED}, {NONE} or the path of a state dict"
+            )
+        network = open_context(Path(context), context_shape, feature_size, sha256, device)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": sha256, "crop": crop_name}
     settings |= {"ensemble": ensemble, "precision": precision}
     if whole_tracks:
@@ -143,7 +149,7 @@ def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype,
     length = clip_length_of(weights)
     model = models.make_encoder(name, False, length)
     fill(model, weights, path, "STE checkpoint")
-    encode, heads = in_pytorch(model, device, dtype), in_pytorch(Heads(model), device)
+    encode, heads = in_pytorch(model, device, dtype), model.to(device).eval().heads
 
     def starting(gives: Gives) -> Start:
         return lambda audio, first_s: ClipScorer(encode, heads, length, audio, first_s, device=device, gives=gives)
@@ -151,21 +157,25 @@ def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype,
     return model.feature_size, starting
 
 
-def shipped_for(encoder: str, weights: Path) -> Path | None:
-    """The shipped context network that was trained on what these weights of an encoder give, if there is one."""
+def shipped_for(encoder: str, encoder_sha256: str) -> Path | None:
+    """The shipped context network that was trained on what these weights of an encoder give, if there is one.
+
+    Raises:
+        UserError: it is not what its record tells of.
+    """
     path, record = FOLDER / f"{encoder}.pth", FOLDER / f"{encoder}.json"
     if not record.is_file():
         return None
-    made = read_json(record, "restore it")
-    if made["encoder_sha256"] != fingerprint(weights):
+    made = read_json(record, f"restore {FOLDER}")
+    if made.get("encoder_sha256", encoder_sha256) != encoder_sha256:
         return None
-    if not path.is_file() or fingerprint(path) != made["sha256"]:
+    if not path.is_file() or fingerprint(path) != made.get("sha256"):
         raise UserError(f"{path} is not what {record.name} tells of: restore both, or give --context none")
     return path
 
 
 def open_context(
-    path: str | Path, shape: ContextShape, feature_size: int, encoder_sha256: str, device: torch.device
+    path: Path, shape: ContextShape, feature_size: int, encoder_sha256: str, device: torch.device
 ) -> Context:
     """Load a context network of either kind.
 
@@ -183,17 +193,23 @@ def open_context(
     residual = is_residual(weights)
     now = {"ASC_optimization_params.network": "residual" if residual else "ASC_Net"}
     now["made_of.encoder.weights"] = encoder_sha256
-    settings = {"context": Path(path).name, "context_sha256": fingerprint(path)}
+    if not residual:
+        now |= dict(zip(SHAPE, shape, strict=True))
+    note = None
+    if check_trained_with(path, "ASC", now) is not None:
+        note = f"Whether {path.name} was trained on this encoder is not known: no record of a training lies beside it."
+    if shipped := [one.stem for one in FOLDER.glob("*.json") if one.with_suffix(".pth").resolve() == path.resolve()]:
+        if shipped_for(shipped[0], encoder_sha256) is None:
+            raise UserError(f"{path} was trained on other weights of an encoder: see {shipped[0]}.json beside it")
+        note = None
+    settings = {"context": path.name, "context_sha256": fingerprint(path)}
     if residual:
         network = models.ResidualContext()
-        check_trained_with(Path(path), "ASC", now)
         fill(network, weights, path, "ASC checkpoint")
         network = network.to(device).eval()
-        return Context("cues", lambda tracks: score_tracks(network, tracks, device), settings)
-    now |= dict(zip(("clip_length", "skip_frames", "speakers"), shape, strict=True))
-    check_trained_with(Path(path), "ASC", now)
+        return Context("cues", lambda tracks: score_tracks(network, tracks, device), settings, note)
     network = models.ASC_Net(shape[0], shape[2], feature_size=feature_size)
     fill(network, weights, path, "ASC checkpoint")
     scorer = ContextScorer(network.to(device))
     settings["context_shape"] = list(shape)
-    return Context("features", lambda tracks: score_shot(scorer, tracks, shape, device), settings)
+    return Context("features", lambda tracks: score_shot(scorer, tracks, shape, device), settings, note)

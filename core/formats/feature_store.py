@@ -120,6 +120,7 @@ class FeatureStore:
         entities: (row,) int64, equal for rows of one entity, contiguous.
         entity_ids: (row,) entity id.
         timestamps: (row,) text.
+        times_s: (row,) float64.
         time_steps: (row,) int64, equal for rows of one video and time.
         labels: (row,) int64, 1 where the face is heard speaking.
         logits, audio_logits, video_logits, mistimed: (row, 2) float32; the last three are None where the store has
@@ -260,6 +261,7 @@ class FeatureStore:
                 f"{self.folder}: rows are not sorted by entity and time, or an entity is in two videos; "
                 "make the features with STE_forward.py"
             )
+        self.times_s = time_s
         _, time_number = np.unique(time_s, return_inverse=True)
         time_step = video * (time_number.max() + 1) + time_number
         return entity, np.unique(time_step, return_inverse=True)[1]

@@ -69,7 +69,7 @@ def shots_of(store: FeatureStore, rows: slice | None = None) -> list[Shot]:
     for own in store.videos.values() if rows is None else [rows]:
         shots += shots_in(
             store.entities[own],
-            store.timestamps[own].astype(np.float64),
+            store.times_s[own],
             cues(store.logits[own], store.video_logits[own], store.mistimed[own]),
             store.labels[own],
         )

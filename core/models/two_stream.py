@@ -105,22 +105,6 @@ class TwoStreamResNet(nn.Module):
         return self.fc_final(torch.cat((a, v.repeat(copies, 1)), dim=1)), self.fc_aux_a(a), self.fc_aux_v(v)
 
 
-class Heads(nn.Module):
-    """The last layers of a two-stream encoder as a network of their own.
-
-    Args:
-        model: whose layers they are.
-    """
-
-    def __init__(self, model: TwoStreamResNet):
-        super().__init__()
-        self.model = model
-
-    def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `TwoStreamResNet.heads`."""
-        return self.model.heads(audio, video)
-
-
 def start_from_resnet(model: TwoStreamResNet, trunk: "ResNet") -> None:
     """Let both streams begin with the weights of a trained image network of the same blocks.
 

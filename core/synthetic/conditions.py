@@ -16,8 +16,8 @@ class Conditions:
     Attributes:
         shot_s: length of a shot, seconds.
         heads: shares of shots with 1, 2, 3, ... heads; they are made to sum to 1.
-        heard_on_screen: share of turns that belong to a visible head where there is one head; where there are n, the
-            others are 1 / n of what they are with one.
+        heard_on_screen: share of turns that belong to a visible head where there is one head; with more of them fewer
+            turns are off screen (`turns.OFF_SCREEN_FACTORS`).
         still: share of heads that never mime.
         mimed_silence: share of silences in which another head mimes.
         mimed_turn: share of somebody else's turns throughout which a head mimes.

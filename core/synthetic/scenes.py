@@ -119,7 +119,7 @@ def compose_scene(
     letters[0] = "-" if index % 4 == 3 else rng.choice(ID_LETTERS[:-2])
     people = max(PEOPLE_PER_VIDEO, 1 + len(conditions.heads))
     people = [(draw_look(rng), draw_voice(rng)) for _ in range(people)]
-    # What is harder is drawn apart: the rest of a scene does not depend on how much of it there is.
+    # What is harder is drawn apart, so that plain scenes are the same whatever else can be drawn.
     extra = np.random.default_rng((*key, 2))
     shots, audios, first = [], [], 0
     for frames in _shot_lengths(rng, round(seconds * fps), fps, conditions.shot_s):
