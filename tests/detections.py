@@ -54,6 +54,7 @@ def detected(
     complete: bool = True,
     notes: tuple[str, ...] = (),
     cuts: tuple[int, ...] = (),
+    context: str | None = None,
 ) -> DetectedVideo:
     """A video with a shot from each cut to the next."""
     firsts = [0, *cuts]
@@ -77,7 +78,7 @@ def detected(
         tracks=tracks,
         notes=list(notes),
         complete=complete,
-        settings={"encoder": "light_asd", "threshold": 0.5},
+        settings={"encoder": "light_asd", "context": context, "threshold": 0.5},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 
 from core.detection.results import DetectedVideo
@@ -65,10 +66,12 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
 
     Columns: frame (number of the video's own, from 0), time_s (presentation time), track_id, x1, y1, x2, y2 (pixels of
     the displayed frame), score (log odds of speaking; 0 is as likely as not), probability (1 / (1 + exp(-score))),
-    speaking (1 from a probability of 0.5 on, else 0). Score and probability have as many digits as their float32
-    values need. The last three are empty where the video has no audio.
+    speaking (1 from a probability of 0.5 on, else 0), context (file name of the network that corrected the score, in
+    quotes; none where it is the encoder's own). Score and probability have as many digits as their float32 values
+    need. The last four are empty where the video has no audio.
     """
     rows = face_frames(video)
+    context = pa.scalar(printable(video.settings["context"] or "none"))
     unheard = np.isnan(rows.scores)
     columns = {
         "frame": pa.array(rows.frames),
@@ -78,9 +81,10 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
         "score": pa.array(rows.scores, mask=unheard),
         "probability": pa.array(rows.probabilities, mask=unheard),
         "speaking": pa.array(rows.speaking.astype(np.int8), mask=unheard),
+        "context": pa.compute.if_else(unheard, None, context),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_style="none", quoting_header="none"))
+        pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_header="none"))
 
 
 def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
