@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, steady, track
@@ -209,6 +210,11 @@ def test_keys(show, video):
     wait_for(page, "!video.paused")
     page.keyboard.press(" ")
     wait_for(page, "video.paused")
+    page.keyboard.press("End")
+    arrives(page, SECONDS, within=0.1)
+    wait_for(page, "!video.seeking")
+    page.keyboard.press("Home")
+    arrives(page, 0.0, within=0.01)
 
 
 def test_zooming_keeps_the_time_under_the_pointer(show, video):
@@ -326,6 +332,37 @@ def test_nothing_is_wider_than_the_window(show, video, width, dark):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(15, 19, 24)" if dark else "rgb(246, 247, 249)")
+
+
+def crowd(path: Path, faces: int) -> DetectedVideo:
+    times_s = steady(FPS * SECONDS)
+    return detected([track(id, times_s, id, [SPEAKS] * 40) for id in range(1, faces + 1)], times_s, path=path)
+
+
+def test_a_picture_of_the_whole_page_has_the_lanes_below_the_fold(show, video):
+    page = show(crowd(video, 6))
+    page.set_viewport_size({"width": 1280, "height": 400})
+    lane = page.locator(".lane canvas >> nth=5").bounding_box()
+    assert lane["y"] > 400 + 100
+    pixels = cv2.imdecode(np.frombuffer(page.screenshot(full_page=True), np.uint8), cv2.IMREAD_COLOR).astype(int)
+    left, top, width, height = (round(lane[key]) for key in ("x", "y", "width", "height"))
+    speech = pixels[top + height - 3, left : left + width]
+    assert np.mean(speech[:, 1] - speech[:, 2] > 90) == pytest.approx(40 / 100, abs=0.02)  # green
+
+
+def test_all_lanes_are_printed(show, video):
+    page = show(crowd(video, 30))
+    drawn = "[...document.querySelectorAll('.lane canvas')].filter((canvas) => canvas.width).length"
+    assert page.evaluate(drawn) < 30
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(drawn) == 30
+    for box in (".lanes", ".speakers ol"):
+        hidden = "(box) => box.scrollHeight - box.clientHeight"  # pixels that one would have to scroll to see
+        assert page.locator(box).evaluate(hidden) <= 1
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    wait_for(page, f"{drawn} < 30")
 
 
 def test_an_hour_with_two_hundred_faces(show, video):

@@ -34,7 +34,7 @@ class Lane {
   constructor(report, track, onFace) {
     this.report = report;
     this.track = track;
-    this.visible = false; // on the screen; only then the canvas takes memory
+    this.visible = false; // in the box of lanes; only then the canvas takes memory
     this.row = document.createElement("div");
     this.row.className = "lane";
     const face = document.createElement("button");
@@ -140,7 +140,6 @@ function thumbnail(track) {
   const image = document.createElement("img");
   image.src = track.thumbnail;
   image.alt = "";
-  image.loading = "lazy";
   image.width = image.height = 36;
   return image;
 }

@@ -62,11 +62,13 @@ function listSpeakers(report, onFace) {
   }
 }
 
-function listenToKeys(player, timeline) {
+function listenToKeys(report, player, timeline) {
   const actions = {
     " ": () => player.toggle(),
     ArrowLeft: (event) => player.seek(player.nowS - (event.shiftKey ? 10 : 1)),
     ArrowRight: (event) => player.seek(player.nowS + (event.shiftKey ? 10 : 1)),
+    Home: () => player.seek(report.timesS[0]),
+    End: () => player.seek(report.endS),
     ",": () => player.step(-1),
     ".": () => player.step(1),
     "+": () => timeline.zoom(0.5),
@@ -98,7 +100,7 @@ async function start() {
   const timeline = new Timeline(report, seek, goToFace);
   listSpeakers(report, goToFace);
   player = new Player(report, (timeS) => timeline.setTime(timeS, element("follow").checked));
-  listenToKeys(player, timeline);
+  listenToKeys(report, player, timeline);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     readColours();
     timeline.draw();

@@ -30,10 +30,17 @@ class Timeline {
   }
 
   watchLanes() {
-    const onScreen = new IntersectionObserver((entries) => {
+    // Seen from the box, not from the window: what lies below the fold is drawn, too, for pictures of the whole page.
+    const inBox = new IntersectionObserver((entries) => {
       for (const entry of entries) this.laneOf.get(entry.target).setVisible(entry.isIntersecting, this.view);
-    }, { rootMargin: "100px" });
-    for (const lane of this.lanes) onScreen.observe(lane.canvas);
+    }, { root: this.box.parentElement, rootMargin: "100px" });
+    for (const lane of this.lanes) inBox.observe(lane.canvas);
+    addEventListener("beforeprint", () => {
+      for (const lane of this.lanes) lane.setVisible(true, this.view);
+    });
+    addEventListener("afterprint", () => { // each lane is reported anew
+      for (const lane of this.lanes) inBox.unobserve(lane.canvas), inBox.observe(lane.canvas);
+    });
     new ResizeObserver(() => this.queue()).observe(this.ruler);
   }
 
