@@ -20,7 +20,7 @@ RANKS = [
     {"runtime", "config", "clip_utils", "boxes"},
     {"formats", "models"},
     {"media", "download", "evaluation", "inputs", "synthetic", "settings"},
-    {"dataset", "track_dataset", "distributions"},
+    {"dataset", "track_dataset", "distributions", "people"},
     {"training", "inference"},
     {"optimization", "detection"},
     {"outputs"},

@@ -45,11 +45,12 @@ def test_yunet_finds_opencvs_boxes_and_scores(yunet, shared, picture):
         np.testing.assert_allclose(found[:, :2], expected[:, :2], atol=0.1)
         np.testing.assert_allclose(found[:, 2:4] - found[:, :2], expected[:, 2:4], atol=0.1)
         np.testing.assert_allclose(found[:, 4], expected[:, -1], atol=1e-3)
+        np.testing.assert_allclose(found[:, 5:], expected[:, 4:14], atol=0.1)
         order = np.argsort(found[:, 0])
         np.testing.assert_allclose(
             found[order, :4], scale * boxes[np.argsort(boxes[:, 0])], atol=0.15 * scale * np.ptp(boxes)
         )
-    assert yunet(np.zeros((200, 300, 3), np.uint8)).shape == (0, 5)
+    assert yunet(np.zeros((200, 300, 3), np.uint8)).shape == (0, 15)
 
 
 def test_yunet_reads_positions_offsets_and_sizes_and_drops_doubles(tmp_path, monkeypatch):
@@ -62,22 +63,31 @@ def test_yunet_reads_positions_offsets_and_sizes_and_drops_doubles(tmp_path, mon
             positions = (height // stride) * (width // stride)
             outputs |= {f"{kind}_{stride}": np.zeros((1, positions, size)) for kind, size in sizes.items()}
         if width == 96:  # 12, 6 and 3 positions in a row
-            for name, position, cls, obj, box in seen:
+            for name, position, cls, obj, box, eye in seen:
                 outputs[f"cls_{name}"][0, position], outputs[f"obj_{name}"][0, position] = cls, obj
                 outputs[f"bbox_{name}"][0, position] = box
+                outputs[f"kps_{name}"][0, position, :2] = eye
         return outputs
 
-    sizes = {"cls": 1, "obj": 1, "bbox": 4}
+    sizes = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
     seen = [
-        (8, 15, 0.81, 1.2, (0.5, 0.25, np.log(2), np.log(4))),  # row 1, column 3; a score above 1 counts as 1
-        (8, 16, 0.64, 1.0, (-0.5, 0.25, np.log(2), np.log(4))),  # the same box from the next position
-        (32, 5, 0.64, 0.64, (0, 0, 0, np.log(0.5))),  # row 1, column 2
-        (16, 0, 0.36, 0.9, (0, 0, 0, 0)),
+        (
+            8,
+            15,
+            0.81,
+            1.2,
+            (0.5, 0.25, np.log(2), np.log(4)),
+            (-0.5, 1),
+        ),  # row 1, column 3; a score above 1 counts as 1
+        (8, 16, 0.64, 1.0, (-0.5, 0.25, np.log(2), np.log(4)), (0, 0)),  # the same box from the next position
+        (32, 5, 0.64, 0.64, (0, 0, 0, np.log(0.5)), (0, 0)),  # row 1, column 2
+        (16, 0, 0.36, 0.9, (0, 0, 0, 0), (0, 0)),
     ]
     monkeypatch.setattr("core.detection.faces.onnx_network", lambda path: network)
     (tmp_path / "faces.onnx").write_bytes(b"")
     found = YuNet(tmp_path / "faces.onnx")(np.zeros((60, 90, 3), np.uint8))
-    np.testing.assert_allclose(found, [[20, -6, 36, 26, 0.9], [48, 24, 80, 40, 0.64]], atol=1e-5)
+    np.testing.assert_allclose(found[:, :5], [[20, -6, 36, 26, 0.9], [48, 24, 80, 40, 0.64]], atol=1e-5)
+    np.testing.assert_allclose(found[:, 5:], [[20, 16, *[24, 8] * 4], [64, 32] * 5], atol=1e-5)
 
 
 def test_wrong_weights_are_refused(tmp_path, monkeypatch):

@@ -98,5 +98,5 @@ def test_smoothed_boxes(step_s, x, expected):
 def test_confidence_is_the_mean_score():
     track = FaceTrack([0.0, 0.1], [face(0, score=0.5), face(0, score=0.9)])
     assert track.confidence == pytest.approx(0.7)
-    assert track.score_at(0.1) == pytest.approx(0.9)
-    assert track.score_at(0.05) == 0
+    assert track.detection_at(0.1) is track.boxes[1]
+    assert track.detection_at(0.05) is None

@@ -13,13 +13,15 @@ from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
-from core.detection.results import DetectedVideo, Shot, Track
+from core.detection.results import DetectedVideo, Person, Shot, Track
 from core.detection.shots import find_shots
 from core.formats.ava import check_finite
 from core.inference.contexts import TrackFeatures
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
+from core.people.clustering import group_tracks
+from core.people.embedding import FaceEmbedder, find_embedder
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 from core.runtime.readahead import read_ahead
@@ -52,6 +54,8 @@ class ActiveSpeakerDetector:
         detect_every: detect faces in every n-th frame; by default every 0.12 s.
         min_track_s: seconds; shorter tracks are dropped.
         min_face_px: pixels; tracks of less median height are dropped.
+        people: put tracks of one person together: True with SFace's weights, downloaded once; None if these are in the
+            cache already (`people_note` says so where not); False not; or any `core.people.embedding.FaceEmbedder`.
         device: "cpu", "cuda" or "cuda:1"; where the networks run.
         cache: folder for downloads; by default the user's (see `core.download.cache`).
 
@@ -73,6 +77,7 @@ class ActiveSpeakerDetector:
         detect_every: int | None = None,
         min_track_s: float = MIN_TRACK_S,
         min_face_px: float = MIN_FACE_PX,
+        people: bool | FaceEmbedder | None = None,
         device: str | torch.device = "cpu",
         cache: str | Path | None = None,
     ):
@@ -93,6 +98,7 @@ class ActiveSpeakerDetector:
             cache=cache,
         )
         self.detector, self.detector_note = find_detector(detector, cache)
+        self.embedder, self.people_note = find_embedder(people, cache)
         self.detect_every, self.min_track_s, self.min_face_px = detect_every, min_track_s, min_face_px
 
     @property
@@ -107,6 +113,9 @@ class ActiveSpeakerDetector:
             "min_face_px": self.min_face_px,
             "min_confidence": MIN_CONFIDENCE,
             "threshold": SPEAKING_THRESHOLD,
+            "people": None if self.embedder is None else self.embedder.name,
+            "people_sha256": getattr(self.embedder, "weights_sha256", None),
+            "people_max_distance": None if self.embedder is None else self.embedder.max_distance,
         }
 
     def detect(self, path: str | Path, progress: Callable[[float], object] | None = None) -> DetectedVideo:
@@ -173,7 +182,7 @@ class _Run:
             encoder = self.detector.encoder
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept)
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, self.detector.embedder)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
@@ -197,7 +206,24 @@ class _Run:
             notes=[*faults, *(printable(note) for note in self._notes())],
             complete=not faults and (self.audio is not None or self.info.audio is None),
             settings=self.detector.settings,
+            persons=self._persons() if self._can_tell_persons else None,
         )
+
+    @property
+    def _can_tell_persons(self) -> bool:
+        seen = not self.tracks or any(track.embedding is not None for track in self.tracks)
+        return self.detector.embedder is not None and seen
+
+    def _persons(self) -> list[Person]:
+        groups = group_tracks(
+            [track.embedding for track in self.tracks],
+            [(int(track.frames[0]), int(track.frames[-1])) for track in self.tracks],
+            self.detector.embedder.max_distance,
+        )
+        tracks = [[] for _ in set(groups)]
+        for track, group in zip(self.tracks, groups, strict=True):
+            tracks[group].append(track.id)
+        return [Person(number, tuple(ids)) for number, ids in enumerate(tracks, start=1)]
 
     def _faults(self) -> Iterator[str]:
         """Sentences on what of the file is damaged or missing."""
@@ -227,6 +253,8 @@ class _Run:
                 f"The audio covers {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s of a video from "
                 f"{first_s:.2f} to {last_s:.2f} s; outside it counts as silence."
             )
+        if self.detector.embedder is not None and not self._can_tell_persons:
+            yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         if not self.tracks:
             yield "No face was found."
 
@@ -270,4 +298,5 @@ class _Run:
             boxes=clamped(np.array(face.boxes), self.info.width, self.info.height),
             scores=scores,
             thumbnail=face.thumbnail,
+            embedding=face.embedding,
         )

@@ -16,6 +16,8 @@ from core.clip_utils import GRID_FPS
 from core.detection.faces import SeenFrame
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
+from core.people.embedding import FaceEmbedder
+from core.people.portraits import Portraits
 
 BETTER_BY = 0.05  # a thumbnail is replaced where the detector is this much surer
 
@@ -57,6 +59,8 @@ class FollowedFace:
         logits: (crop, [not speaking, speaking]) float32, as the scorer gave them at the track's end; None where there
             is no audio.
         features: (crop, feature) or (crop, cue), likewise; None also where the scorer gives none.
+        portraits: its best frames; None where persons are not told apart, and when the track has ended.
+        embedding: (feature,) float32, made of them at the track's end.
     """
 
     number: int
@@ -71,6 +75,8 @@ class FollowedFace:
     certainty: float = -1.0
     logits: np.ndarray | None = None
     features: np.ndarray | None = None
+    portraits: Portraits | None = None
+    embedding: np.ndarray | None = None
 
 
 class ShotFollower:
@@ -81,6 +87,7 @@ class ShotFollower:
         crop: cuts a face for the scorers.
         start_scorer: makes a track's scorer; None where there is no audio.
         is_kept: whether a face whose track has ended is worth keeping.
+        embedder: makes the vectors by which persons are told apart; None for none.
     """
 
     def __init__(
@@ -89,9 +96,10 @@ class ShotFollower:
         crop: CropFunction,
         start_scorer: StartScorer | None,
         is_kept: Callable[[FollowedFace], bool] = lambda face: True,
+        embedder: FaceEmbedder | None = None,
     ):
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
-        self.is_kept = is_kept
+        self.is_kept, self.embedder = is_kept, embedder
         self.tracker = FaceTracker()
         self.waiting: deque[SeenFrame] = deque()  # frames whose boxes are not final
         self.begun: deque[FaceTrack] = deque()  # those that begin with one of these
@@ -129,14 +137,17 @@ class ShotFollower:
         first_grid = int(np.ceil((track.first_s - self.origin_s) * GRID_FPS - 0.5 - 1e-6))
         scorer = self.start_scorer(self._grid_time(first_grid)) if self.start_scorer else None
         self.count += 1
-        return FollowedFace(self.count, track, first_grid, scorer)
+        portraits = Portraits(self.embedder) if self.embedder else None
+        return FollowedFace(self.count, track, first_grid, scorer, portraits=portraits)
 
     def _end(self, face: FollowedFace) -> None:
         if self.is_kept(face):
             if face.scorer is not None:
                 face.logits, face.features = face.scorer.finish()
+            if face.portraits is not None:
+                face.embedding = face.portraits.embedding()
             self.ended.append(face)
-        face.scorer = None
+        face.scorer = face.portraits = None
 
     def _cut(self, face: FollowedFace, seen: SeenFrame) -> None:
         time_s = seen.frame.time_s
@@ -144,10 +155,12 @@ class ShotFollower:
         face.frames.append(seen.number)
         face.times_s.append(time_s)
         face.boxes.append(box.astype(np.float32))
-        if seen.faces is not None:
-            certainty = face.track.score_at(time_s)
-            if certainty > face.certainty + BETTER_BY:
-                face.certainty, face.thumbnail = certainty, thumbnail(seen.frame, box)
+        detection = face.track.detection_at(time_s)
+        if detection is not None:
+            if detection[4] > face.certainty + BETTER_BY:
+                face.certainty, face.thumbnail = float(detection[4]), thumbnail(seen.frame, box)
+            if face.portraits is not None:
+                face.portraits.add(seen.frame, detection)
         if face.scorer is None:
             return
         last = time_s == face.track.last_s

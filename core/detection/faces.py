@@ -1,4 +1,4 @@
-"""Face detectors, all behind one small interface: an image in, boxes with scores out."""
+"""Face detectors, all behind one small interface: an image in, boxes with scores and landmarks out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,16 @@ class FaceDetector(Protocol):
     name: str
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(height, width, [b, g, r]) uint8 -> (face, [x1, y1, x2, y2, score]) float32, pixels; the score is 0 to 1."""
+        """Find the faces.
+
+        Args:
+            image: (height, width, [b, g, r]) uint8.
+
+        Returns:
+            (face, [x1, y1, x2, y2, score]) float32, pixels; the score is 0 to 1. Where the detector finds landmarks ten
+            further columns: x and y of right eye, left eye, nose, right and left corner of the mouth, right being the
+            person's.
+        """
         ...
 
 
@@ -66,7 +75,7 @@ class YuNet:
             raise UserError(
                 f"detector weights {weights} cannot be run as YuNet ({error}); give a YuNet file"
             ) from error
-        missing = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES} - set(outputs)
+        missing = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES} - set(outputs)
         if missing:
             raise UserError(
                 f"detector weights {weights} are not YuNet's: no output {', '.join(sorted(missing))}; give a YuNet file"
@@ -86,20 +95,23 @@ class YuNet:
 
 
 def _faces(outputs: Mapping[str, np.ndarray], stride: int, columns: int, threshold: float) -> np.ndarray:
-    """Boxes and scores, as `FaceDetector` has them, of the positions whose score reaches the threshold.
+    """Boxes, scores and landmarks, as `FaceDetector` has them, of the positions whose score reaches the threshold.
 
     Args:
         outputs: of the network: at each position, row by row, `cls` and `obj`, whose geometric mean is the score, and
-            `bbox`: offset of the centre, x and y, and logarithm of width and height, in strides.
+            `bbox`: offset of the centre, x and y, and logarithm of width and height, in strides; `kps`: offsets of
+            five landmarks, x and y, in strides.
         stride: pixels between the positions.
         columns: positions in a row.
     """
-    cls, obj, box = (outputs[f"{kind}_{stride}"][0] for kind in ("cls", "obj", "bbox"))
+    cls, obj, box, landmarks = (outputs[f"{kind}_{stride}"][0] for kind in ("cls", "obj", "bbox", "kps"))
     scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
     found = np.flatnonzero(scores >= threshold)
     position = np.stack([found % columns, found // columns], axis=1)
     centre, size = (position + box[found, :2]) * stride, np.exp(box[found, 2:4]) * stride
-    return np.concatenate([centre - size / 2, centre + size / 2, scores[found, None]], axis=1).astype(np.float32)
+    points = (np.tile(position, 5) + landmarks[found]) * stride
+    columns = [centre - size / 2, centre + size / 2, scores[found, None], points]
+    return np.concatenate(columns, axis=1).astype(np.float32)
 
 
 class HaarCascade:
@@ -151,7 +163,7 @@ class SeenFrame:
     """A frame and the faces detected in it; None where none was asked for.
 
     Attributes:
-        faces: (face, [x1, y1, x2, y2, score]), pixels of the displayed image.
+        faces: as `FaceDetector` gives them, in pixels of the displayed image.
     """
 
     number: int
@@ -190,5 +202,7 @@ def _seen(shot_frame: ShotFrame, detector: FaceDetector | None) -> SeenFrame:
         frame = shot_frame.frame
         image = frame.scaled_bgr(DETECTION_SIDE)
         faces = detector(image)
-        faces[:, :4] *= np.tile([frame.width / image.shape[1], frame.height / image.shape[0]], 2)
+        scale = [frame.width / image.shape[1], frame.height / image.shape[0]]
+        faces[:, :4] *= np.tile(scale, 2)
+        faces[:, 5:] *= np.tile(scale, faces[:, 5:].shape[1] // 2)
     return SeenFrame(shot_frame.number, shot_frame.frame, shot_frame.begins_shot, faces)

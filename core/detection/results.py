@@ -37,6 +37,8 @@ class Track:
         scores: (n,) float32, log odds of speaking: logit of speaking minus logit of not speaking. 0 is as likely as
             not. NaN throughout where the video has no audio.
         thumbnail: the face, a JPEG of 72 x 72 pixels.
+        embedding: (feature,) float32 of length 1, near those of the same person's other tracks; None where persons are
+            not told apart, or no frame shows the face well enough.
     """
 
     id: int
@@ -46,6 +48,7 @@ class Track:
     boxes: np.ndarray
     scores: np.ndarray
     thumbnail: bytes
+    embedding: np.ndarray | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -59,8 +62,23 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Person:
+    """Somebody seen in a video, whose tracks were found to show one face.
+
+    Attributes:
+        id: 1, 2, ... in order of appearance.
+        tracks: ids of the person's tracks, ascending.
+        name: None where nobody gave one.
+    """
+
+    id: int
+    tracks: tuple[int, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True)
 class DetectedVideo:
-    """A video's shots and tracks.
+    """A video's shots, tracks and persons.
 
     Attributes:
         path: the video file.
@@ -72,6 +90,7 @@ class DetectedVideo:
         notes: sentences on what the user should know: no audio, no faces, a file cut off, a fallback detector.
         complete: False where something of the file could not be decoded, or is missing; what there is of it is here.
         settings: what the result depends on, as plain values: encoder, weights (SHA-256), detector, thresholds.
+        persons: in order of id, each track with one of them; None where they were not told apart.
     """
 
     path: Path
@@ -83,6 +102,7 @@ class DetectedVideo:
     notes: list[str]
     complete: bool
     settings: dict[str, Any]
+    persons: list[Person] | None = None
 
     def end_of_frame(self, frame: int) -> float:
         """When a frame gives way to the next, in seconds; the last one is shown for as long as an average frame."""

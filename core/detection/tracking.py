@@ -26,7 +26,8 @@ class FaceTrack:
 
     Attributes:
         times_s: when it was detected, seconds, ascending.
-        boxes: ([x1, y1, x2, y2, score],) float32 at each of these times; pixels, and a score of 0 to 1.
+        boxes: ([x1, y1, x2, y2, score, and landmarks where there are some],) float32 at each of these times; pixels, and
+            a score of 0 to 1.
         misses: how many frames with detection since the last of them have missed it.
     """
 
@@ -56,10 +57,10 @@ class FaceTrack:
         """Whether a face detected at a time, or later, can be this one."""
         return self.misses <= MAX_MISSES or time_s - self.last_s <= MAX_GAP_S + 1e-6
 
-    def score_at(self, time_s: float) -> float:
-        """The detector's score at the time of a detection, 0 to 1; 0 at other times."""
+    def detection_at(self, time_s: float) -> np.ndarray | None:
+        """What was detected at a time, as in `boxes`; None where nothing was."""
         index = bisect_left(self.times_s, time_s)
-        return float(self.boxes[index][4]) if self.times_s[index] == time_s else 0.0
+        return self.boxes[index] if self.times_s[index] == time_s else None
 
     def expected(self, time_s: float) -> np.ndarray:
         """Where the face should be at a time after its last detection, ([x1, y1, x2, y2],) pixels.
@@ -105,7 +106,7 @@ class FaceTracker:
 
         Args:
             time_s: of the frame, after that of the call before.
-            faces: (face, [x1, y1, x2, y2, score]) of one frame, pixels.
+            faces: (face, [x1, y1, x2, y2, score, and landmarks where there are some]) of one frame, pixels.
 
         Returns:
             The tracks that begin with this frame.

@@ -11,8 +11,10 @@ from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
 
 GITHUB = "https://raw.githubusercontent.com"
+GITHUB_LFS = "https://media.githubusercontent.com/media"  # files that a repository keeps in Git LFS
 LIGHT_ASD = "Junhua-Liao/Light-ASD/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight"
 LR_ASD = "Junhua-Liao/LR-ASD/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight"
+OPENCV_ZOO = "opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070"
 LIBFACEDETECTION = "ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx"
 
 YUNET = RemoteFile(
@@ -20,6 +22,13 @@ YUNET = RemoteFile(
     name="yunet_n_640_640.onnx",
     url=f"{GITHUB}/{LIBFACEDETECTION}/yunet_n_640_640.onnx",
     sha256="25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
+    licence="Apache-2.0",
+)
+SFACE = RemoteFile(
+    what="the SFace face embedding network",
+    name="face_recognition_sface_2021dec.onnx",
+    url=f"{GITHUB_LFS}/{OPENCV_ZOO}/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+    sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
     licence="Apache-2.0",
 )
 

@@ -1,0 +1,1 @@
+"""Which face tracks are of one person: faces compared across shots and gaps."""
