@@ -23,9 +23,11 @@ from core.inference.residual_contexts import shots_of
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.shots import ShotDataset
 from core.models import ASC_Net, ResidualContext
+from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.files import fingerprint
 from core.training.losses import ContextLoss, ShotLoss
 from core.training.runs import Run
 
@@ -92,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
         loss = ContextLoss(criterion)
     else:
         network, loss = ResidualContext(), ShotLoss(criterion)
+    if not isinstance(params["pretrained"], bool):
+        load_weights(network, params["pretrained"], "weights to start from")
     training = Training(
         network,
         loss,
@@ -105,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ training
     made_of = {"encoder": stores["train"].encoder}
     made_of |= {f"features_{split}": store.fingerprint() for split, store in stores.items()}
+    if not isinstance(params["pretrained"], bool):
+        made_of["pretrained"] = fingerprint(params["pretrained"])
     made_with = {**shape, "made_of": made_of, **config.plain()}
     folder = f"{inputs['models_out']}/{name}"
     run = Run.open(folder, made_with, arguments.resume, accelerator, update=arguments.update)

@@ -99,6 +99,7 @@ ASC_optimization_params = {
     # "ASC_Net" (published), which takes the three numbers on the command line; or "residual", which does not, and whose
     # recipe is configs/residual_context.py.
     "network": "ASC_Net",
+    "pretrained": False,  # the path of the network's own weights to start from; True or False: random
     "optimizer": "Adam",
     "criterion": "CrossEntropyLoss",
     "learning_rate": 3e-6,

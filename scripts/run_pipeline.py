@@ -4,8 +4,8 @@
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/mine --device 0 \
         --ste-clips 2000000 --set STE_optimization_params.batch_size=128 --set STE_optimization_params.pretrained=True
     python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/lr_asd --backbone lr_asd
-    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/context --backbone light_asd \
-        --encoder-weights ava               # published weights; only their context is trained
+    python scripts/run_pipeline.py --videos videos --annotations annotations --out runs/context \
+        --encoder-weights light_asd/ava     # published weights; only their context is trained
 
 VIDEOS holds {train,val}/<video_id>.{mp4,mkv,webm,...}, ANNOTATIONS {train,val}/<video_id>-activespeaker.csv. On a
 re-run each stage does what is not done yet, or was made of other data or settings; an interrupted training goes on
@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,24 +33,22 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core import settings
+from core.detection.encoders import shipped_for
 from core.download.weights_catalogue import WEIGHTS, find_weights
+from core.evaluation.metrics import FACE_COUNT_GROUPS
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
 from core.runtime.checks import Check, number, whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, PARENT, UserError, exits_cleanly
-from core.runtime.files import atomic_write, make_folder, read_json, write_json
+from core.runtime.files import atomic_write, fingerprint, make_folder, read_json, write_json
 from core.runtime.provenance import FOLDER
 from core.training.learning_curves import plot_learning_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 10  # a training on clips is cut into as many
+FINE_TUNING = {"learning_rate": 5e-4}  # of a context network, from weights that are good already
 SMALL_BATCH = 500  # frames: whole tracks of small data are few, and 2000 frames make for too few steps
-PREDICTIONS = {
-    "STE_audio.csv": "STE, audio alone",
-    "STE_video.csv": "STE, video alone",
-    "STE.csv": "STE",
-    "ASC.csv": "ASC",
-}
+ENCODER = "resnet18_two_streams"
 # What is kept of a finished stage.
 ENTRY: dict[str, Check] = {
     "seconds": number(0),
@@ -82,6 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.encoder_weights:  # now, not when all crops are cut
         arguments.encoder_weights = encoder_weights(arguments.backbone, arguments.encoder_weights)
+    if arguments.fine_tune and not shipped_context(arguments):
+        raise UserError(
+            "--fine-tune context: begins with the context network that is shipped with an encoder's published weights; "
+            "give these with --encoder-weights light_asd/ava or lr_asd/ava"
+        )
     out = make_folder(arguments.out).resolve()
     stages = Stages(out / "stages.json")
 
@@ -99,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         stages.run(stage)
 
     # ------------------------------------------------------------ what came out
-    table, results = report(out, stages.table)
+    table, results = report(out, stages.table, systems(arguments, out, config))
     print("\n" + table)
     with atomic_write(out / "summary.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
@@ -119,14 +122,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--backbone",
         choices=[*BACKBONES, *TRACK_ENCODERS],
-        default="resnet18_two_streams",
-        help="the encoder; lr_asd and light_asd read whole tracks (default resnet18_two_streams)",
+        help=f"the encoder; lr_asd and light_asd read whole tracks (default {ENCODER})",
     )
     parser.add_argument(
         "--encoder-weights",
         metavar="WEIGHTS",
-        help="encode with these and train the context alone: of lr_asd and light_asd ava (published, downloaded once), "
-        "or the path of a state dict",
+        help="encode with these and train the context alone: light_asd/ava or lr_asd/ava (published, downloaded once), "
+        "or the path of a state dict of --backbone",
+    )
+    parser.add_argument(
+        "--fine-tune",
+        choices=["context"],
+        help="begin with the context network that is shipped for the published encoder, not with random weights",
     )
     parser.add_argument(
         "--network",
@@ -145,6 +152,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.add_argument(name, type=settings.at_least_one, default=default, help=f"{text} (default {default})")
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    encoder, _, name = (arguments.encoder_weights or "").partition("/")
+    if name in WEIGHTS.get(encoder, ()):
+        if arguments.backbone not in (None, encoder):
+            parser.error(f"--encoder-weights {encoder}/{name} are not of --backbone {arguments.backbone}")
+        arguments.backbone, arguments.encoder_weights = encoder, name
+    arguments.backbone = arguments.backbone or ENCODER
     arguments.network = arguments.network or ("residual" if arguments.encoder_weights else "ASC_Net")
     return arguments
 
@@ -168,6 +181,12 @@ def encoder_weights(backbone: str, weights: str) -> Path:
             "annotated box; give ava, or the path of weights of your own"
         )
     return path.resolve()
+
+
+def shipped_context(arguments: argparse.Namespace) -> Path | None:
+    """The context network that is shipped for the given weights of the encoder, if there is one."""
+    weights = arguments.encoder_weights
+    return shipped_for(arguments.backbone, fingerprint(weights)) if weights else None
 
 
 class Stages:
@@ -261,6 +280,8 @@ def write_config(arguments: argparse.Namespace, out: Path, rows: dict[str, pd.Da
     if arguments.network == "residual":
         needed = {"ASC_optimization_params": []}
         context = settings.load(ROOT / "configs" / "residual_context.py", [], needed)["ASC_optimization_params"]
+        if arguments.fine_tune:
+            context |= {"pretrained": str(shipped_context(arguments))} | FINE_TUNING
     else:
         asc_epochs = max(1, round(arguments.asc_contexts / faces))
         context = {"learning_rate": 1e-4, "epochs": asc_epochs, "step_size": cut_every(asc_epochs)}
@@ -361,15 +382,40 @@ def learning(
     yield Stage("ASC_train", command, asc["epochs"] * train, unit, models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces", out / "logits")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces", predictions)
-    files = [predictions / name for name in PREDICTIONS if not (whole_tracks and name == "STE_audio.csv")]
+    if shipped := shipped_context(arguments):
+        apart = ["--set", f"ASC_inputs_forward.logits_out={out}/shipped/logits"]
+        apart += ["--set", f"ASC_inputs_forward.predictions_out={out}/shipped/predictions"]
+        command = ["ASC_forward.py", arguments.device, *options, "--set", f"ASC_forward_params.weights={shipped}"]
+        yield Stage("ASC_forward, shipped", [*command, *apart], val, "faces", out / "shipped" / "logits")
+        command = ["ASC_prediction_postprocessing.py", *options, *apart]
+        yield Stage("ASC_postprocessing, shipped", command, val, "faces", out / "shipped" / "predictions")
+    files = systems(arguments, out, config).values()
     command = ["evaluate.py", "--groundtruth", predictions / "gt.csv", "--predictions", *files]
     command += ["--videos", arguments.videos.resolve()]
     command += ["--json", out / "evaluation.json", "--plot", out / "precision_recall.png"]
     yield Stage("evaluate", command, val * len(files), "rows", out / "evaluation.json")
 
 
-def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
-    """The table of a run in Markdown, and the evaluation that it quotes."""
+def systems(arguments: argparse.Namespace, out: Path, config: settings.Settings) -> dict[str, Path]:
+    """What is evaluated: its name in the table -> its predictions."""
+    predictions, whole_tracks = out / "predictions" / "val", arguments.backbone in TRACK_ENCODERS
+    encoder = arguments.backbone if whole_tracks else "STE"
+    residual = config["ASC_optimization_params"]["network"] == "residual"
+    return {
+        **({} if whole_tracks else {f"{encoder}, audio alone": predictions / "STE_audio.csv"}),
+        f"{encoder}, video alone": predictions / "STE_video.csv",
+        encoder: predictions / "STE.csv",
+        **(
+            {f"{encoder} + shipped context": out / "shipped" / "predictions" / "val" / "ASC.csv"}
+            if shipped_context(arguments)
+            else {}
+        ),
+        f"{encoder} + own context" if residual else "ASC": predictions / "ASC.csv",
+    }
+
+
+def report(out: Path, stages: dict[str, dict], systems: Iterable[str]) -> tuple[str, dict]:
+    """The table of a run in Markdown, and the evaluation that it quotes, which is of `systems` in their order."""
     trained = [name for name in ("STE", "ASC") if f"{name}_train" in stages]  # others are of an earlier run in OUT
     logs = {name: out / "models" / name / "log.csv" for name in trained}
     plot_learning_curves(logs, out / "learning_curves.png")
@@ -379,11 +425,12 @@ def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
         rate = stage["count"] / stage["seconds"]
         lines.append(f"| {name} | {stage['seconds']:.1f} | {rate:,.0f} {stage['unit']}/s |")
     lines.append(f"| total | {sum(stage['seconds'] for stage in stages.values()):.1f} | |")
-    lines += ["", "| validation split | average precision |", "|---|---:|"]
-    for result in evaluation["files"]:
-        name = PREDICTIONS[Path(result["predictions"]).name]
-        lines.append(f"| {name} | {result['average_precision']:.4f} |")
-    lines.append(f"| chance (share of speaking faces) | {evaluation['chance']:.4f} |")
+    groups = " | ".join(f"{name} face{'' if name == '1' else 's'}" for name in FACE_COUNT_GROUPS)
+    lines += ["", f"| average precision on the validation split | all | {groups} |", "|---|---:|---:|---:|---:|"]
+    for name, result in zip(systems, evaluation["files"], strict=True):
+        values = [result, *(result["by_faces"][group] for group in FACE_COUNT_GROUPS)]
+        lines.append(f"| {name} |{''.join(f' {precision_text(value)} |' for value in values)}")
+    lines.append(f"| chance (share of speaking faces) | {evaluation['chance']:.4f} | | | |")
     lines += ["", "Where to look:"]
     places = {
         "predictions": out / "predictions" / "val",
@@ -394,6 +441,12 @@ def report(out: Path, stages: dict[str, dict]) -> tuple[str, dict]:
     }
     lines += [f"- {what}: {_short(path)}" for what, path in places.items()]
     return "\n".join(lines), evaluation
+
+
+def precision_text(result: dict[str, Any]) -> str:
+    """An average precision with four digits; a dash where nobody speaks."""
+    value = result["average_precision"]
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _short(path: Path) -> Path:

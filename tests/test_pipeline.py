@@ -54,7 +54,9 @@ def test_goes_from_videos_to_the_official_number(finished: tuple[Path, subproces
         scores = np.array([float(line.split(",")[-1]) for line in lines])
         expected = average_precision(np.array(labels) == ava.SPEAKING, scores)
         assert entry["average_precision"] == pytest.approx(expected, abs=1e-9)
-        assert f"| {entry['average_precision']:.4f} |" in result.stdout
+        by_faces = [entry["by_faces"][group]["average_precision"] for group in ("1", "2", "3+")]
+        cells = ["–" if value is None else f"{value:.4f}" for value in (entry["average_precision"], *by_faces)]
+        assert f"| {' | '.join(cells)} |" in result.stdout
     for name in ("learning_curves.png", "precision_recall.png", "config.py", "summary.md", "models/STE/best.pth"):
         assert (out / name).stat().st_size > 0
 

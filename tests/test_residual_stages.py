@@ -23,6 +23,7 @@ from core.formats.feature_store import FeatureStore, VideoFeatures, write_featur
 from core.inference.residual_contexts import shots_of
 from core.models import ResidualContext, light_asd, resnet18_two_streams
 from core.models.residual_context import CUES
+from core.runtime.files import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = 3
@@ -128,6 +129,19 @@ def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(pipeline):
     folder = pipeline.weights("asc").parent
     one, other = (torch.load(path / "2.pth", weights_only=True) for path in (folder, folder.with_name("again")))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_training_begins_with_given_weights(pipeline):
+    """After an epoch of next to no steps the network is still the one that it began with."""
+    begin = pipeline.weights("asc").with_name("2.pth")
+    recipe = as_options("ASC_optimization_params", **RECIPE | {"learning_rate": 1e-9, "epochs": 1}, pretrained=begin)
+    assert exit_status(ASC_train.main, "cpu", "--name", "tuned", *pipeline.config, *recipe) == 0
+    folder = begin.parents[1] / "tuned"
+    one, other = (torch.load(path, weights_only=True) for path in (begin, folder / "1.pth"))
+    for name, values in one.items():
+        torch.testing.assert_close(other[name], values, rtol=0, atol=1e-6)
+    kept = json.loads((folder / "settings.json").read_text())
+    assert kept["made_of"]["pretrained"] == fingerprint(begin)
 
 
 def test_the_recipe_is_sound():

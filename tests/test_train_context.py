@@ -220,6 +220,42 @@ def test_given_weights_are_encoded_with_and_only_their_context_is_trained(tmp_pa
     assert [str(word) for word in train][:2] == ["ASC_train.py", "cpu"]
 
 
+def test_published_weights_name_their_encoder(capsys):
+    words = ["--videos", "v", "--annotations", "a", "--out", "o", "--encoder-weights", "lr_asd/ava"]
+    arguments = run_pipeline.parse(words)
+    assert (arguments.backbone, arguments.encoder_weights, arguments.network) == ("lr_asd", "ava", "residual")
+    message = refusal(capsys, run_pipeline.main, *words, "--backbone", "light_asd")
+    assert all(word in message for word in ("lr_asd/ava", "light_asd"))
+
+
+@pytest.mark.parametrize("fine_tune", [[], ["--fine-tune", "context"]])
+def test_a_context_that_is_shipped_is_judged_beside_ones_own(tmp_path, monkeypatch, fine_tune):
+    """And one's own begins with it where that is asked for."""
+    weights, shipped = tmp_path / "mine.pth", tmp_path / "shipped.pth"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(run_pipeline, "shipped_for", lambda encoder, sha256: shipped)
+    names, config, commands = learning(tmp_path, "--backbone", "lr_asd", "--encoder-weights", weights, *fine_tune)
+    params = config["ASC_optimization_params"]
+    assert params["pretrained"] == (str(shipped) if fine_tune else False)
+    assert (params["learning_rate"] < 2e-3) == bool(fine_tune)
+    words = list(map(str, commands[names.index("ASC_forward, shipped")]))
+    assert f"ASC_forward_params.weights={shipped}" in words
+    evaluated = [Path(word) for word in commands[names.index("evaluate")] if str(word).endswith(".csv")]
+    run = tmp_path / "run"
+    assert [path.relative_to(run).as_posix() for path in evaluated[1:]] == [
+        "predictions/val/STE_video.csv",
+        "predictions/val/STE.csv",
+        "shipped/predictions/val/ASC.csv",
+        "predictions/val/ASC.csv",
+    ]
+
+
+def test_without_a_shipped_context_there_is_none_to_fine_tune(tmp_path, capsys):
+    words = ["--videos", tmp_path, "--annotations", tmp_path, "--out", tmp_path / "run", "--fine-tune", "context"]
+    assert "--encoder-weights" in refusal(capsys, run_pipeline.main, *words)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("network", "shape"), [("ASC_Net", 3), ("residual", 0)])
 def test_the_context_network_can_be_chosen(tmp_path, network, shape):
     names, config, commands = learning(tmp_path, "--backbone", "lr_asd", "--network", network)
