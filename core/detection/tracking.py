@@ -26,8 +26,8 @@ class FaceTrack:
 
     Attributes:
         times_s: when it was detected, seconds, ascending.
-        boxes: ([x1, y1, x2, y2, score, and landmarks where there are some],) float32 at each of these times; pixels, and
-            a score of 0 to 1.
+        boxes: ([x1, y1, x2, y2, score, and landmarks where there are some],) float32 at each of these times; pixels,
+            and a score of 0 to 1.
         misses: how many frames with detection since the last of them have missed it.
     """
 
