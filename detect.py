@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         "detect_every": arguments.detect_every,
         "min_track_s": arguments.min_track,
         "min_face_px": arguments.min_face,
+        "people": arguments.people,
         "device": str(settings.device(arguments.device)),
         "cache": arguments.cache,
     }
@@ -85,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     detector = detector_of(tuple(options.items()))
     for folder in folders.values():
         check_writable(folder)
-    if detector.detector_note:
-        print(f"note: {detector.detector_note}", file=sys.stderr)
+    for note in filter(None, (detector.detector_note, detector.people_note)):
+        print(f"note: {note}", file=sys.stderr)
     broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
     return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
 
@@ -129,6 +130,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--min-face", type=float, default=MIN_FACE_PX, metavar="PX", help=f"median height (default {MIN_FACE_PX})"
+    )
+    parser.add_argument(
+        "--people",
+        action=argparse.BooleanOptionalAction,
+        help="put tracks of one person together, by the embeddings of faces (biometric data; kept in memory only); by "
+        "default where SFace's weights are in the cache, which --people downloads once",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
     parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
@@ -253,9 +260,10 @@ def detect(detector: "detection.ActiveSpeakerDetector", task: Task) -> DetectedV
 def summary(video: DetectedVideo, folder: Path, seconds: float) -> str:
     length = video.end_of_frame(len(video.frame_times_s) - 1) - float(video.frame_times_s[0])
     speech = sum(speaking_time(speech_segments(track, video)) for track in video.tracks)
+    persons = f" of {len(video.persons)} person(s)" if video.persons else ""
     lines = [
-        f"{video.path}: {len(video.tracks)} face track(s) in {len(video.shots)} shot(s), {speech:.1f} s of speech in "
-        f"{length:.1f} s; {seconds:.1f} s of work, {length / seconds:.1f} x real time -> {folder}"
+        f"{video.path}: {len(video.tracks)} face track(s){persons} in {len(video.shots)} shot(s), {speech:.1f} s of "
+        f"speech in {length:.1f} s; {seconds:.1f} s of work, {length / seconds:.1f} x real time -> {folder}"
     ]
     return "\n".join([*lines, *(f"  note: {note}" for note in video.notes)])
 

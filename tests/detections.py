@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from tiny import BOXES
 
-from core.detection.results import DetectedVideo, Shot, Track
+from core.detection.results import DetectedVideo, Person, Shot, Track
 from core.media.container import AudioInfo, VideoInfo
 
 WIDTH, HEIGHT = 320, 240
@@ -55,6 +55,7 @@ def detected(
     notes: tuple[str, ...] = (),
     cuts: tuple[int, ...] = (),
     context: str | None = None,
+    persons: list[Person] | None = None,
 ) -> DetectedVideo:
     """A video with a shot from each cut to the next."""
     firsts = [0, *cuts]
@@ -78,6 +79,7 @@ def detected(
         tracks=tracks,
         notes=list(notes),
         complete=complete,
+        persons=persons,
         settings={"encoder": "light_asd", "context": context, "threshold": 0.5},
     )
 

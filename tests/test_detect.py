@@ -16,6 +16,8 @@ from videos import encode
 
 import detect
 import evaluate
+from core.download.cache import NotDownloadedError
+from core.download.weights_catalogue import SFACE
 from core.models import light_asd
 from core.outputs.files import write_outputs
 
@@ -137,6 +139,24 @@ def test_a_detector_of_last_resort_is_reported_before_any_work(run, video, monke
     with pytest.raises(pytest.fail.Exception):
         run(video)
     assert "note: the cascade looks for faces" in capsys.readouterr().err
+
+
+def test_where_persons_are_not_told_apart_it_is_said_unless_they_are_not_wanted(run, video, tmp_path, capsys):
+    options = [video, "--format", "csv", "--cache", tmp_path / "empty"]
+    assert run(*options) == 0
+    assert SFACE.name in capsys.readouterr().err
+    assert run(*options, "--no-people") == 0
+    assert SFACE.name not in capsys.readouterr().err
+    assert pd.read_csv(video.parent / "two faces.asd" / "tracks.csv")["person"].isna().all()
+
+
+def test_persons_that_are_asked_for_need_their_weights(run, video, tmp_path, capsys, monkeypatch):
+    def unreachable(remote, cache):
+        raise NotDownloadedError(f"{remote.name} could not be downloaded")
+
+    monkeypatch.setattr("core.people.embedding.cached", unreachable)
+    assert run(video, "--people", "--cache", tmp_path / "empty") == 2
+    assert SFACE.name in capsys.readouterr().err
 
 
 def test_a_broken_video_does_not_stop_the_others(run, video, tmp_path, capsys):

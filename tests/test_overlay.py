@@ -10,7 +10,7 @@ from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
 from tiny import exit_status
 from videos import click_times, clicks, encode, frame_times, heard, joined, turn
 
-from core.detection.results import DetectedVideo, Track
+from core.detection.results import DetectedVideo, Person, Track
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
@@ -44,6 +44,14 @@ def overlay_of(folder: Path, tracks: list[Track], **options) -> Path:
     """The overlay of a `source` with silence and these tracks; options of `detected`."""
     path = source(folder / "talk.mp4", audio=np.zeros(16_000, np.int16))
     return overlaid(folder, detected(tracks, **{"times_s": TIMES_S, "path": path, "fps": 10, **options}))
+
+
+@pytest.mark.parametrize(("name", "drawn"), [(None, "Person 1"), ("Bob", "Bob"), ("Zoë", "Person 1")])
+def test_boxes_carry_the_names_of_persons(tmp_path, monkeypatch, name, drawn):
+    texts = []
+    monkeypatch.setattr("core.outputs.overlay.draw_faces", lambda pixels, faces: texts.extend(faces.names) or pixels)
+    overlay_of(tmp_path, [track(1, TIMES_S, 0, [SPEAKS] * 3)], persons=[Person(1, (1,), name)])
+    assert texts == [drawn] * 3
 
 
 def colours_at(path: Path, box: tuple) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, steady, track
 
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, Person
 from core.media.video_writer import write_video
 from core.outputs import report_media
 from core.outputs.report import write_report
@@ -243,6 +243,30 @@ def test_who_spoke_how_long(show, video):
         ["Face", "2", "1.0", "s", "of", "1.0", "s", "seen"],
     ]
     assert page.locator("#summary dd").all_inner_texts() == ["2", "2", "2", "3.0 s"]
+
+
+def test_persons_have_a_lane_with_their_tracks_below(show, video):
+    times_s = steady(FPS * SECONDS)
+    tracks = [
+        track(1, times_s, 0, [SPEAKS] * 50, box=(20, 60, 100, 180)),
+        track(2, times_s, 0, [SILENT] * 50, box=(200, 60, 280, 180)),
+        track(3, times_s, 50, [SPEAKS] * 25 + [SILENT] * 25, box=(20, 60, 100, 180), shot=1),
+    ]
+    persons = [Person(1, (1, 3), "Zoë"), Person(2, (2,))]
+    page = show(detected(tracks, times_s, path=video, cuts=(50,), persons=persons))
+    rows = page.locator("#speakers .name").all_inner_texts()
+    assert [row.split() for row in rows] == [
+        ["Zoë", "1", "turn,", "3.0", "s", "of", "4.0", "s", "seen"],
+        ["Person", "2", "0", "turns,", "0.0", "s", "of", "2.0", "s", "seen"],
+    ]
+    assert page.locator("#summary dd").all_inner_texts() == ["2", "3", "2", "1", "3.0 s"]
+    lanes = page.locator(".lane:visible .name")
+    assert [lane.split("\n")[0] for lane in lanes.all_inner_texts()] == ["Zoë", "Face 1", "Face 3", "Person 2"]
+    page.uncheck("#show-tracks")
+    wait_for(page, "document.querySelectorAll('.lane:not([hidden])').length === 2")
+    lane = page.locator(".lane canvas >> nth=0").bounding_box()
+    page.mouse.move(lane["x"] + 0.6 * lane["width"], lane["y"] + 20)  # in the person's second track
+    assert page.locator("#readout").inner_text() == "0:02.40 · 0.95"
 
 
 def test_the_curve_and_the_speech_are_on_the_lane(show, video):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, Person
 from core.outputs.speakers_json import schema, write_speakers_json
 
 
@@ -48,7 +48,8 @@ def test_what_is_written_fits_the_schema(tmp_path, validator):
         "complete": True,
     }
     assert document["notes"] == ["The audio is late."]
-    assert document["settings"] == {"encoder": "light_asd", "threshold": 0.5}
+    assert document["settings"] == {"encoder": "light_asd", "context": None, "threshold": 0.5}
+    assert document["persons"] is None
     assert document["shots"] == [
         {"first_frame": 0, "last_frame": 29, "start_s": 0.0, "end_s": 1.0},
         {"first_frame": 30, "last_frame": 59, "start_s": 1.0, "end_s": 2.0},
@@ -58,7 +59,7 @@ def test_what_is_written_fits_the_schema(tmp_path, validator):
 
 def test_tracks_have_one_item_a_frame(tmp_path):
     first, second = written(tmp_path, talk())["tracks"]
-    assert (first["id"], first["shot"], first["person"]) == (1, 0, None)
+    assert (first["id"], first["shot"], first["person"]) == (1, 0, None)  # persons were not told apart
     assert (first["first_frame"], first["last_frame"]) == (3, 17)
     assert first["times_s"][:2] == [0.1, 0.1333]
     assert first["probabilities"] == [0.9526] * 12 + [0.0474] * 3
@@ -66,6 +67,18 @@ def test_tracks_have_one_item_a_frame(tmp_path):
     assert first["speaking_s"] == 0.4
     assert second["boxes"] == [[10.0, 20.1, 30.0, 40.0]] * 9
     assert (second["shot"], second["speech"], second["speaking_s"]) == (1, [], 0.0)
+
+
+def test_persons_have_tracks_turns_and_names(tmp_path, validator):
+    persons = [Person(1, (1,), "Zoë"), Person(2, (2,))]
+    document = written(tmp_path, talk(persons=persons))
+    validator.validate(document)
+    turns = [{"start_s": 0.1, "end_s": 0.5, "probability": 0.9526}]
+    assert document["persons"] == [
+        {"id": 1, "name": "Zoë", "tracks": [1], "speaking_s": 0.4, "turns": turns},
+        {"id": 2, "name": None, "tracks": [2], "speaking_s": 0, "turns": []},
+    ]
+    assert [track["person"] for track in document["tracks"]] == [1, 2]
 
 
 def test_without_audio_there_are_boxes_only(tmp_path, validator):
@@ -96,6 +109,8 @@ def test_any_file_name(tmp_path, validator, name):
         (("video", "rotation"), 45),
         (("schema",), "urn:active-speakers-in-context:speakers:2"),
         (("shots", 0, "first_frame"), 0.5),
+        (("tracks", 0, "person"), 0),
+        (("persons",), [{"id": 1, "name": "Alice", "tracks": [], "speaking_s": 0, "turns": []}]),
         (("video", "sound"), {"start_s": 0.0}),
     ],
 )

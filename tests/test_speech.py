@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.detection.results import DetectedVideo
-from core.outputs.speech import Segment, speaking_time, speech_segments, write_rttm, write_vtt
+from core.detection.results import DetectedVideo, Person
+from core.outputs.speech import Segment, speakers, speaking_time, speech_segments, write_rttm, write_vtt
 
 
 def segments_of(scores: list[float], times_s: np.ndarray | None = None, first: int = 0, **limits) -> list[Segment]:
@@ -77,7 +77,64 @@ def test_speaking_time_is_the_sum_of_lengths():
     assert speaking_time([Segment(0.5, 1.0, 0.9), Segment(2.0, 2.25, 0.8)]) == pytest.approx(0.75)
 
 
+# Turns of persons
+
+
+def across_a_cut(pause: int, **options) -> DetectedVideo:
+    """Track 1 speaks until 2 s, track 3 after a pause of frames; track 2 from 1 s to 2 s."""
+    times_s = steady(200)
+    tracks = [
+        track(1, times_s, 0, [SPEAKS] * 50),
+        track(2, times_s, 20, [SILENT] * 5 + [SPEAKS] * 25),
+        track(3, times_s, 50, [SILENT] * pause + [SPEAKS] * 25, shot=1),
+    ]
+    return detected(tracks, times_s, cuts=(50,), **options)
+
+
+@pytest.mark.parametrize(("pause", "turns"), [(0, [(0.0, 3.0)]), (7, [(0.0, 3.28)]), (8, [(0.0, 2.0), (2.32, 3.32)])])
+def test_a_turn_goes_on_across_a_cut(pause, turns):
+    persons = [Person(1, (1, 3)), Person(2, (2,), "Bob")]
+    first, second = speakers(across_a_cut(pause, persons=persons))
+    assert spans(first.turns) == turns
+    assert [track.id for track in first.tracks] == [1, 3]
+    assert (first.id, first.label, first.key) == (1, "Person 1", "person_001")
+    assert (spans(second.turns), second.label, second.key) == ([(1.0, 2.0)], "Bob", "Bob")
+
+
+def test_where_persons_were_not_told_apart_each_track_is_a_speaker():
+    found = speakers(across_a_cut(0))
+    assert [(one.id, one.label, one.key, spans(one.turns)) for one in found] == [
+        (1, "Face 1", "face_001", [(0.0, 2.0)]),
+        (2, "Face 2", "face_002", [(1.0, 2.0)]),
+        (3, "Face 3", "face_003", [(2.0, 3.0)]),
+    ]
+
+
+def test_the_probability_of_a_turn_is_the_mean_by_length():
+    times_s = steady(200)
+    odds = [float(np.log(p / (1 - p))) for p in (0.9, 0.6)]
+    tracks = [track(1, times_s, 0, [odds[0]] * 50), track(2, times_s, 50, [odds[1]] * 100, shot=1)]
+    [person] = speakers(detected(tracks, times_s, cuts=(50,), persons=[Person(1, (1, 2))]))
+    assert [turn.probability for turn in person.turns] == pytest.approx([(0.9 + 2 * 0.6) / 3])
+
+
 # RTTM and WebVTT, line by line
+
+
+def test_rttm_and_vtt_speak_of_persons(tmp_path):
+    video = turns(persons=[Person(1, (1, 12), "Anna <& Co>"), Person(2, (2,))])
+    write_rttm(tmp_path / "a.rttm", video)
+    assert [line.split()[7] for line in (tmp_path / "a.rttm").read_text().splitlines()] == [
+        "person_002",
+        "Anna_<&_Co>",
+        "Anna_<&_Co>",
+    ]
+    write_vtt(tmp_path / "a.vtt", video)
+    cues = (tmp_path / "a.vtt").read_text().strip().split("\n\n")[2:]
+    assert [cue.split("\n")[1] for cue in cues] == [
+        "<v Person 2>Person 2 speaks (0.95)",
+        *["<v Anna &lt;&amp; Co&gt;>Anna &lt;&amp; Co&gt; speaks (0.95)"] * 2,
+    ]
 
 
 def turns(**options) -> DetectedVideo:

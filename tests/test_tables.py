@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from detections import SILENT, SPEAKS, detected, steady, track
 
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, Person
 from core.evaluation.official import read_predictions
 from core.formats import ava
 from core.outputs.tables import write_ava_predictions, write_tracks_csv
@@ -26,8 +26,8 @@ def two_faces(**options) -> DetectedVideo:
 def test_every_cell_of_a_table(tmp_path):
     write_tracks_csv(tmp_path / "tracks.csv", two_faces())
     lines = (tmp_path / "tracks.csv").read_text().splitlines()
-    assert lines[0] == "frame,time_s,track_id,x1,y1,x2,y2,score,probability,speaking,context"
-    assert lines[2] == '3,0.120000,1,40.00,60.00,120.00,180.00,0,0.5,1,"none"'
+    assert lines[0] == "frame,time_s,track_id,x1,y1,x2,y2,score,probability,speaking,context,person"
+    assert lines[2] == '3,0.120000,1,40.00,60.00,120.00,180.00,0,0.5,1,"none",'
     assert [line.split(",")[:7] for line in lines[4:]] == [
         ["3", "0.120000", "2", "0.00", "0.12", "320.00", "240.00"],
         ["4", "0.160000", "2", "0.00", "0.12", "320.00", "240.00"],
@@ -43,6 +43,11 @@ def test_every_row_says_which_context_made_its_score(tmp_path, name):
     assert read["frame"].tolist() == [2, 3, 4, 3, 4]
 
 
+def test_every_row_says_which_person_it_shows(tmp_path):
+    write_tracks_csv(tmp_path / "tracks.csv", two_faces(persons=[Person(1, (2,)), Person(2, (1,))]))
+    assert pd.read_csv(tmp_path / "tracks.csv")["person"].tolist() == [2, 2, 2, 1, 1]
+
+
 def test_scores_and_probabilities_keep_all_digits_of_float32(tmp_path):
     times_s = steady(100)
     scores = np.random.default_rng(0).normal(0, 6, 100).astype(np.float32)
@@ -56,7 +61,7 @@ def test_scores_and_probabilities_keep_all_digits_of_float32(tmp_path):
 def test_without_audio_the_cells_that_need_it_are_empty(tmp_path):
     times_s = steady(5)
     write_tracks_csv(tmp_path / "tracks.csv", detected([track(1, times_s, 0, [np.nan])], times_s, audio_s=None))
-    assert (tmp_path / "tracks.csv").read_text().splitlines()[1] == "0,0.000000,1,40.00,60.00,120.00,180.00,,,,"
+    assert (tmp_path / "tracks.csv").read_text().splitlines()[1] == "0,0.000000,1,40.00,60.00,120.00,180.00,,,,,"
 
 
 def test_a_video_without_faces(tmp_path):

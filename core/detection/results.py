@@ -75,6 +75,11 @@ class Person:
     tracks: tuple[int, ...]
     name: str | None = None
 
+    @property
+    def label(self) -> str:
+        """What readers call the person."""
+        return self.name or f"Person {self.id}"
+
 
 @dataclass(frozen=True)
 class DetectedVideo:
@@ -103,6 +108,11 @@ class DetectedVideo:
     complete: bool
     settings: dict[str, Any]
     persons: list[Person] | None = None
+
+    @property
+    def person_of(self) -> dict[int, Person]:
+        """Track id -> the person; empty where persons were not told apart."""
+        return {track: person for person in self.persons or () for track in person.tracks}
 
     def end_of_frame(self, frame: int) -> float:
         """When a frame gives way to the next, in seconds; the last one is shown for as long as an average frame."""

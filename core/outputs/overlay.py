@@ -3,7 +3,7 @@
 import bisect
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from core.clip_utils import SPEAKING_THRESHOLD
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, Person
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
@@ -71,7 +71,9 @@ def draw_faces(pixels: np.ndarray, faces: Faces) -> np.ndarray:
 
 
 def write_overlay(path: str | Path, video: DetectedVideo) -> None:
-    """Write a video with the boxes of its tracks drawn on it: `<track id>: <probability>`, as `draw_faces` does.
+    """Write a video with the boxes of its tracks drawn on it: `Person 2: <probability>`, as `draw_faces` does.
+
+    Where persons were not told apart it is the track's id; also the number of a person whose name OpenCV cannot draw.
 
     H.264 and AAC, in mp4 with the index first. Frames are displayed upright, at their own times also where the rate
     varies, with their audio; of a file that is cut off, the part that could be decoded.
@@ -150,14 +152,16 @@ def check_within(media: MediaFile, time_s: float) -> None:
 def _faces_by_frame(video: DetectedVideo) -> FacesAt:
     size = np.tile([video.info.width, video.info.height], 2)
     first_frames = [shot.first_frame for shot in video.shots]
-    tracks = [[] for _ in video.shots]  # of each shot, with their probabilities
+    person_of = video.person_of
+    tracks = [[] for _ in video.shots]  # of each shot, with their names and probabilities
     for track in video.tracks:
-        tracks[track.shot].append((track, track.probabilities))
+        name = _drawable(person_of[track.id]) if person_of else str(track.id)
+        tracks[track.shot].append((track, name, track.probabilities))
 
     def faces_at(number: int, time_s: float) -> Faces | None:
         shown = [
-            (str(track.id), track.boxes[number - track.frames[0]], probabilities[number - track.frames[0]])
-            for track, probabilities in tracks[bisect.bisect_right(first_frames, number) - 1]
+            (name, track.boxes[number - track.frames[0]], probabilities[number - track.frames[0]])
+            for track, name, probabilities in tracks[bisect.bisect_right(first_frames, number) - 1]
             if track.frames[0] <= number <= track.frames[-1]
         ]
         if not shown:
@@ -166,6 +170,11 @@ def _faces_by_frame(video: DetectedVideo) -> FacesAt:
         return Faces(np.array(boxes) / size, np.array(probabilities), names)
 
     return faces_at
+
+
+def _drawable(person: Person) -> str:
+    """What a person is called, in the ASCII characters that OpenCV has."""
+    return person.label if person.label.isascii() else replace(person, name=None).label
 
 
 def _marked(

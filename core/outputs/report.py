@@ -19,7 +19,7 @@ from core.clip_utils import SPEAKING_THRESHOLD
 from core.detection.results import DetectedVideo, Track
 from core.outputs.report_media import Media, find_media, in_base64
 from core.outputs.speakers_json import MEANING
-from core.outputs.speech import Segment, speaking_time, speech_segments
+from core.outputs.speech import Segment, Speaker, speakers, speaking_time, speech_segments
 from core.outputs.tables import face_frames
 from core.runtime.files import atomic_write, printable
 
@@ -94,7 +94,7 @@ def _steps(values: np.ndarray) -> np.ndarray:
 
 def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
     info = video.info
-    speech = [speech_segments(track, video) for track in video.tracks]
+    all_speakers, person_of = speakers(video), video.person_of
     return {
         "file": printable(video.path.name),
         "width": info.width,
@@ -103,7 +103,7 @@ def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
         "frames": len(video.frame_times_s),
         "endS": video.end_of_frame(len(video.frame_times_s) - 1),
         "audioS": video.audio_s,
-        "speechS": _covered_s([segment for segments in speech for segment in segments]),
+        "speechS": _covered_s([turn for speaker in all_speakers for turn in speaker.turns]),
         "complete": video.complete,
         "notes": video.notes,
         "settings": video.settings,
@@ -111,7 +111,12 @@ def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
         "threshold": SPEAKING_THRESHOLD,
         "units": {"time": TIME_UNITS, "box": BOX_UNITS, "probability": PROBABILITY_UNITS},
         "cutsS": [shot.start_s for shot in video.shots[1:]],
-        "tracks": [_track(track, segments) for track, segments in zip(video.tracks, speech, strict=True)],
+        "hasPersons": video.persons is not None,
+        "speakers": [_speaker(speaker, video) for speaker in all_speakers],
+        "tracks": [
+            _track(track, speech_segments(track, video), person_of[track.id].label if person_of else str(track.id))
+            for track in video.tracks
+        ],
         "media": {
             "name": shown.name,
             "type": shown.type,
@@ -122,17 +127,33 @@ def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
     }
 
 
-def _track(track: Track, segments: list[Segment]) -> dict[str, Any]:
+def _speaker(speaker: Speaker, video: DetectedVideo) -> dict[str, Any]:
+    return {
+        "label": speaker.label,
+        "tracks": [track.id for track in speaker.tracks],
+        "seenS": round(sum(video.end_of_frame(int(t.frames[-1])) - float(t.times_s[0]) for t in speaker.tracks), 3),
+        **_speech(speaker.turns),
+    }
+
+
+def _track(track: Track, segments: list[Segment], mark: str) -> dict[str, Any]:
     return {
         "id": track.id,
+        "mark": mark,  # on its box
         "shot": track.shot + 1,
         "firstFrame": int(track.frames[0]),
         "frames": len(track.frames),
+        **_speech(segments),
+        "thumbnail": "data:image/jpeg;base64," + base64.b64encode(track.thumbnail).decode("ascii"),
+    }
+
+
+def _speech(segments: list[Segment]) -> dict[str, Any]:
+    return {
         "speech": [
             [round(segment.start_s, 3), round(segment.end_s, 3), round(segment.probability, 3)] for segment in segments
         ],
         "speakingS": round(speaking_time(segments), 3),
-        "thumbnail": "data:image/jpeg;base64," + base64.b64encode(track.thumbnail).decode("ascii"),
     }
 
 

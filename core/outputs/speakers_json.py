@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from core.clip_utils import SPEAKING_THRESHOLD
-from core.detection.results import DetectedVideo, Shot, Track
-from core.outputs.speech import speaking_time, speech_segments
+from core.detection.results import DetectedVideo, Person, Shot, Track
+from core.outputs.speech import Segment, speakers, speaking_time, speech_segments
 from core.runtime.files import atomic_write, printable
 
 GENERATOR = "Active Speakers in Context"
@@ -36,7 +36,7 @@ def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
     """Write a video's results as JSON, as `core/outputs/speakers.schema.json` describes field by field.
 
     Times are seconds with 4 decimals, boxes pixels of the displayed frame with 1, probabilities have 4. The file is
-    UTF-8; every shot and every track has a line of its own.
+    UTF-8; every shot, person and track has a line of its own.
     """
     facts = {
         "schema": schema()["$id"],
@@ -52,8 +52,11 @@ def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
         file.writelines(f"{_compact(name)}:{_compact(value)},\n" for name, value in facts.items())
         file.write('"shots":')
         file.writelines(_by_lines(map(_shot, video.shots)))
+        file.write(',\n"persons":')
+        person_of = video.person_of
+        file.writelines("null" if video.persons is None else _by_lines(_persons(video)))
         file.write(',\n"tracks":')
-        file.writelines(_by_lines(_track(track, video) for track in video.tracks))
+        file.writelines(_by_lines(_track(track, video, person_of.get(track.id)) for track in video.tracks))
         file.write("\n}\n")
 
 
@@ -81,23 +84,38 @@ def _facts(video: DetectedVideo) -> dict[str, Any]:
     }
 
 
-def _track(track: Track, video: DetectedVideo) -> dict[str, Any]:
+def _persons(video: DetectedVideo) -> Iterator[dict[str, Any]]:
+    for person, speaker in zip(video.persons, speakers(video), strict=True):
+        yield {
+            "id": person.id,
+            "name": person.name,
+            "tracks": list(person.tracks),
+            "speaking_s": _time(speaking_time(speaker.turns)),
+            "turns": _segments(speaker.turns),
+        }
+
+
+def _segments(segments: Iterable[Segment]) -> list[dict[str, float]]:
+    return [
+        {
+            "start_s": _time(segment.start_s),
+            "end_s": _time(segment.end_s),
+            "probability": round(segment.probability, PROBABILITY_DECIMALS),
+        }
+        for segment in segments
+    ]
+
+
+def _track(track: Track, video: DetectedVideo, person: Person | None) -> dict[str, Any]:
     segments = speech_segments(track, video)
     return {
         "id": track.id,
         "shot": track.shot,
-        "person": None,
+        "person": person and person.id,
         "first_frame": int(track.frames[0]),
         "last_frame": int(track.frames[-1]),
         "speaking_s": _time(speaking_time(segments)),
-        "speech": [
-            {
-                "start_s": _time(segment.start_s),
-                "end_s": _time(segment.end_s),
-                "probability": round(segment.probability, PROBABILITY_DECIMALS),
-            }
-            for segment in segments
-        ],
+        "speech": _segments(segments),
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
         "boxes": _rounded(track.boxes, BOX_DECIMALS),
         "probabilities": None if video.audio_s is None else _probabilities(track),

@@ -67,12 +67,15 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
     Columns: frame (number of the video's own, from 0), time_s (presentation time), track_id, x1, y1, x2, y2 (pixels of
     the displayed frame), score (log odds of speaking; 0 is as likely as not), probability (1 / (1 + exp(-score))),
     speaking (1 from a probability of 0.5 on, else 0), context (file name of the network that corrected the score, in
-    quotes; none where it is the encoder's own). Score and probability have as many digits as their float32 values
-    need. The last four are empty where the video has no audio.
+    quotes; none where it is the encoder's own), person (the person's id; empty where persons were not told apart).
+    Score and probability have as many digits as their float32 values need. Score, probability, speaking and context are
+    empty where the video has no audio.
     """
     rows = face_frames(video)
     context = pa.scalar(printable(video.settings["context"] or "none"))
     unheard = np.isnan(rows.scores)
+    person_of = video.person_of
+    persons = np.array([person_of[track.id].id if person_of else None for track in video.tracks], object)
     columns = {
         "frame": pa.array(rows.frames),
         "time_s": _fixed(rows.times_s, TIME_DECIMALS),
@@ -82,6 +85,7 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
         "probability": pa.array(rows.probabilities, mask=unheard),
         "speaking": pa.array(rows.speaking.astype(np.int8), mask=unheard),
         "context": pa.compute.if_else(unheard, None, context),
+        "person": pa.array(np.repeat(persons, _lengths(video)), pa.int64()),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_header="none"))

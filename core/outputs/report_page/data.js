@@ -28,6 +28,7 @@ function lastAtMost(sorted, value) {
 
 /**
  * The report's data.
+ * speakers: persons, or where persons were not told apart the tracks; each with its tracks, and startS of the first.
  * timesS: presentation time of each frame. tracks: as in the JSON, with startS, endS and `first`, the index of the
  * track's first frame in edges[0..3] (x1, y1, x2, y2 in pixels) and probabilities (null without audio), which hold
  * all tracks end to end.
@@ -71,6 +72,13 @@ async function readReport() {
     track.startS = report.timesS[track.firstFrame];
     const after = track.firstFrame + track.frames;
     track.endS = after < report.frames ? report.timesS[after] : report.endS;
+  }
+  const byId = new Map(report.tracks.map((track) => [track.id, track]));
+  for (const speaker of report.speakers) {
+    speaker.tracks = speaker.tracks.map((id) => byId.get(id));
+    speaker.startS = speaker.tracks[0].startS;
+    // The face that is shown longest stands for all.
+    speaker.thumbnail = speaker.tracks.reduce((best, track) => (track.frames > best.frames ? track : best)).thumbnail;
   }
   return report;
 }

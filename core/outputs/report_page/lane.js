@@ -1,4 +1,4 @@
-// One face on the timeline: its thumbnail, and its probability and speech on a canvas.
+// One line of the timeline, of a person or of a face track: a thumbnail, and probability and speech on a canvas.
 
 const LANE_HEIGHT = 44; // CSS pixels, of the canvas
 const SPEECH_HEIGHT = 5;
@@ -31,29 +31,35 @@ function freshContext(canvas) {
 }
 
 class Lane {
-  constructor(report, track, onFace) {
+  /** `shown` is a speaker or a track; `below` says that it is a track of the person above. */
+  constructor(report, shown, onFace, below = false) {
     this.report = report;
-    this.track = track;
+    this.shown = shown;
+    this.tracks = shown.tracks ?? [shown];
+    this.below = below;
     this.visible = false; // in the box of lanes; only then the canvas takes memory
     this.row = document.createElement("div");
-    this.row.className = "lane";
+    this.row.className = below ? "lane below" : "lane";
     const face = document.createElement("button");
     face.type = "button";
     face.className = "face";
-    face.title = `Face ${track.id}, shot ${track.shot}, ${clock(track.startS)} to ${clock(track.endS)}: go to ${
-      track.speech.length ? "its first words" : "where it appears"}`;
-    const said = report.audioS ? (track.speakingS ? length(track.speakingS) : "silent") : length(track.endS - track.startS);
-    face.append(thumbnail(track), faceName(track, said));
-    face.addEventListener("click", () => onFace(track));
+    const [first, last] = [this.tracks[0], this.tracks.at(-1)];
+    const label = shown.label ?? `Face ${shown.id}`;
+    const seen = `${clock(first.startS)} to ${clock(last.endS)}`;
+    const where = this.tracks.length > 1 ? `${this.tracks.length} face tracks` : `face track ${first.id}, shot ${first.shot}`;
+    face.title = `${label}, ${where}, ${seen}: go to ${shown.speech.length ? "the first words" : "the first frame"}`;
+    const said = report.audioS ? (shown.speakingS ? length(shown.speakingS) : "silent") : length(seenS(shown));
+    face.append(thumbnail(shown), named(label, said));
+    face.addEventListener("click", () => onFace(shown));
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `Face ${track.id}: ${track.speech.length} segments of speech, ${
-      length(track.speakingS)} in all, seen from ${clock(track.startS)} to ${clock(track.endS)}`);
+    this.canvas.setAttribute("aria-label", `${label}: ${shown.speech.length} segments of speech, ${
+      length(shown.speakingS)} in all, seen from ${seen}`);
     this.row.append(face, this.canvas);
   }
 
   overlaps(view) {
-    return this.track.startS < view.endS && this.track.endS > view.startS;
+    return this.tracks.some((track) => track.startS < view.endS && track.endS > view.startS);
   }
 
   setVisible(visible, view) {
@@ -63,14 +69,14 @@ class Lane {
   }
 
   draw(view) {
-    const context = freshContext(this.canvas), width = this.canvas.clientWidth, track = this.track;
+    const context = freshContext(this.canvas), width = this.canvas.clientWidth;
     const x = (timeS) => ((timeS - view.startS) / (view.endS - view.startS)) * width;
     drawCuts(context, this.report.cutsS, x, width, LANE_HEIGHT);
-    const left = Math.max(0, x(track.startS)), right = Math.min(width, x(track.endS));
-    if (right <= left) return;
+    const seen = this.tracks.map((track) => [track, Math.max(0, x(track.startS)), Math.min(width, x(track.endS))])
+      .filter(([, left, right]) => right > left);
     context.fillStyle = colours.seen;
-    context.fillRect(left, 0, Math.max(right - left, 1), LANE_HEIGHT);
-    for (const [startS, endS] of track.speech) {
+    for (const [, left, right] of seen) context.fillRect(left, 0, Math.max(right - left, 1), LANE_HEIGHT);
+    for (const [startS, endS] of this.shown.speech) {
       if (endS < view.startS || startS > view.endS) continue;
       const from = x(startS), wide = Math.max(x(endS) - from, 1);
       context.fillStyle = colours.speech;
@@ -78,12 +84,15 @@ class Lane {
       context.fillStyle = colours.speaking;
       context.fillRect(from, LANE_HEIGHT - SPEECH_HEIGHT, wide, SPEECH_HEIGHT);
     }
-    if (this.report.probabilities && right - left >= LEAST_CURVE_PX) this.drawCurve(context, view, x, width);
+    if (!this.report.probabilities) return;
+    for (const [track, left, right] of seen) {
+      if (right - left >= LEAST_CURVE_PX) this.drawCurve(context, track, view, x, width);
+    }
   }
 
   /** The probability, the lowest and the highest of each column of pixels: no peak is lost at any zoom. */
-  drawCurve(context, view, x, width) {
-    const { timesS, probabilities, threshold } = this.report, { firstFrame, frames, first } = this.track;
+  drawCurve(context, track, view, x, width) {
+    const { timesS, probabilities, threshold } = this.report, { firstFrame, frames, first } = track;
     const y = (probability) => CURVE.bottom - probability * (CURVE.bottom - CURVE.top);
     const from = Math.max(lastAtMost(timesS, view.startS) - firstFrame, 0);
     const to = Math.min(lastAtMost(timesS, view.endS) + 1 - firstFrame, frames - 1);
@@ -115,14 +124,14 @@ class Lane {
       last = value;
     }
     flush();
-    context.lineTo(Math.min(x(this.track.endS), width + 2), y(last)); // a frame lasts until the next one
+    context.lineTo(Math.min(x(track.endS), width + 2), y(last)); // a frame lasts until the next one
     context.stroke();
     context.strokeStyle = colours.line;
     context.lineWidth = 1;
     context.setLineDash([2, 3]);
     context.beginPath();
-    context.moveTo(Math.max(0, x(this.track.startS)), y(threshold));
-    context.lineTo(Math.min(width, x(this.track.endS)), y(threshold));
+    context.moveTo(Math.max(0, x(track.startS)), y(threshold));
+    context.lineTo(Math.min(width, x(track.endS)), y(threshold));
     context.stroke();
     context.setLineDash([]);
   }
@@ -136,19 +145,24 @@ function drawCuts(context, cutsS, x, width, height) {
   for (const position of positions) context.fillRect(Math.round(position), 0, 1, height);
 }
 
-function thumbnail(track) {
+function thumbnail(shown) {
   const image = document.createElement("img");
-  image.src = track.thumbnail;
+  image.src = shown.thumbnail;
   image.alt = "";
   image.width = image.height = 36;
   return image;
 }
 
-/** "Face 3" with a line, or more elements, below. */
-function faceName(track, ...below) {
+/** Seconds in which a speaker or a track is seen. */
+function seenS(shown) {
+  return shown.seenS ?? shown.endS - shown.startS;
+}
+
+/** A name with a line, or more elements, below. */
+function named(label, ...below) {
   const name = document.createElement("span"), small = document.createElement("small");
   name.className = "name";
   small.textContent = below[0];
-  name.append(`Face ${track.id}`, small, ...below.slice(1));
+  name.append(label, small, ...below.slice(1));
   return name;
 }

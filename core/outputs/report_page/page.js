@@ -25,12 +25,14 @@ function describe(report) {
   ]);
   items(element("notes"), report.notes);
   element("notes").hidden = !report.notes.length;
-  const speaking = report.tracks.filter((track) => track.speakingS > 0);
+  const speaking = report.speakers.filter((speaker) => speaker.speakingS > 0);
+  element("show-tracks-label").hidden = report.speakers.length === report.tracks.length;
   fill(element("summary"), [
+    ...(report.hasPersons ? [["Persons", report.speakers.length]] : []),
     ["Face tracks", report.tracks.length],
     ["Shots", report.cutsS.length + 1],
     ...(report.audioS ? [
-      ["Tracks that speak", speaking.length],
+      [report.hasPersons ? "Persons who speak" : "Tracks that speak", speaking.length],
       ["Speech", length(report.speechS)],
     ] : []),
   ]);
@@ -45,19 +47,20 @@ function describe(report) {
   }
 }
 
-/** A bar a face, those who spoke longest first. */
+/** A bar a person, or a face track where persons were not told apart; those who spoke longest first. */
 function listSpeakers(report, onFace) {
   if (!report.audioS) return;
-  const tracks = [...report.tracks].sort((a, b) => b.speakingS - a.speakingS || a.id - b.id);
-  const longest = Math.max(...tracks.map((track) => track.speakingS), 1e-3);
-  for (const track of tracks) {
+  const speakers = [...report.speakers].sort((a, b) => b.speakingS - a.speakingS); // stable
+  const longest = Math.max(...speakers.map((speaker) => speaker.speakingS), 1e-3);
+  for (const speaker of speakers) {
     const row = document.createElement("button"), bar = document.createElement("span");
     row.type = "button";
     bar.className = "bar";
-    bar.style.setProperty("--share", track.speakingS / longest);
-    const times = `${length(track.speakingS)} of ${length(track.endS - track.startS)} seen`;
-    row.append(thumbnail(track), faceName(track, times, bar));
-    row.addEventListener("click", () => onFace(track));
+    bar.style.setProperty("--share", speaker.speakingS / longest);
+    const turns = report.hasPersons ? `${speaker.speech.length} ${speaker.speech.length === 1 ? "turn" : "turns"}, ` : "";
+    const times = `${turns}${length(speaker.speakingS)} of ${length(speaker.seenS)} seen`;
+    row.append(thumbnail(speaker), named(speaker.label, times, bar));
+    row.addEventListener("click", () => onFace(speaker));
     element("speakers").appendChild(document.createElement("li")).append(row);
   }
 }
@@ -91,8 +94,8 @@ async function start() {
   describe(report);
   let player = null;
   const seek = (timeS) => player.seek(timeS);
-  const goToFace = (track) => {
-    const timeS = track.speech.length ? track.speech[0][0] : track.startS;
+  const goToFace = (shown) => {
+    const timeS = shown.speech.length ? shown.speech[0][0] : shown.startS;
     timeline.reveal(timeS);
     // A hair later: the beginning of a frame may round to the frame before.
     seek(timeS + 0.001);

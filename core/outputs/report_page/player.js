@@ -130,7 +130,7 @@ class Player {
     context.lineWidth = line;
     context.setLineDash(speaks ? [] : [6, 4]); // silent and speaking differ without colour, too
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    const text = probability === null ? `${track.id}` : `${track.id} · ${probability.toFixed(2)}`;
+    const text = probability === null ? track.mark : `${track.mark} · ${probability.toFixed(2)}`;
     context.font = `600 ${BOX_TEXT.size}px system-ui, sans-serif`;
     const width = context.measureText(text).width + 2 * BOX_TEXT.pad, height = BOX_TEXT.size + 2 * BOX_TEXT.pad - 2;
     const y = Math.max(0, y1 - height);

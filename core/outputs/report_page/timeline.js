@@ -9,13 +9,16 @@ const FIRST_VIEW_S = 120; // of longer videos; all of an hour at once would show
 const MANY_LANES = 8; // from here on the lanes scroll in a box whose height does not change
 
 class Timeline {
-  /** `onSeek(timeS)` is called when the reader asks for another time, `onFace(track)` for a face. */
+  /** `onSeek(timeS)` is called when the reader asks for another time, `onFace(shown)` for a speaker or a face track. */
   constructor(report, onSeek, onFace) {
     this.report = report;
     this.onSeek = onSeek;
     this.timeS = 0;
     this.view = { startS: 0, endS: report.endS };
-    this.lanes = report.tracks.map((track) => new Lane(report, track, onFace));
+    this.lanes = report.speakers.flatMap((speaker) => [
+      new Lane(report, speaker, onFace),
+      ...(speaker.tracks.length > 1 ? speaker.tracks.map((track) => new Lane(report, track, onFace, true)) : []),
+    ]);
     this.laneOf = new Map(this.lanes.map((lane) => [lane.canvas, lane]));
     this.density = null;
     this.queued = false;
@@ -48,7 +51,7 @@ class Timeline {
     element("zoom-in").addEventListener("click", () => this.zoom(0.5));
     element("zoom-out").addEventListener("click", () => this.zoom(2));
     element("zoom-all").addEventListener("click", () => this.setView(0, this.report.endS));
-    element("in-view").addEventListener("change", () => this.queue());
+    for (const id of ["in-view", "show-tracks"]) element(id).addEventListener("change", () => this.queue());
     this.box.addEventListener("click", (event) => {
       if (event.target.tagName === "CANVAS") this.onSeek(this.timeAt(event));
     });
@@ -101,9 +104,9 @@ class Timeline {
   }
 
   draw() {
-    const only = element("in-view").checked;
+    const only = element("in-view").checked, tracksToo = element("show-tracks").checked;
     for (const lane of this.lanes) {
-      const hidden = only && !lane.overlaps(this.view);
+      const hidden = (only && !lane.overlaps(this.view)) || (lane.below && !tracksToo);
       if (lane.row.hidden !== hidden) lane.row.hidden = hidden;
       if (lane.visible && !hidden) lane.draw(this.view);
     }
@@ -148,10 +151,10 @@ class Timeline {
     context.fillRect(x(this.timeS) - 1, 0, 2, OVERVIEW_HEIGHT);
   }
 
-  /** How many faces speak at once, at most, in each column of pixels. */
+  /** How many speak at once, at most, in each column of pixels. */
   countSpeakers(width, x) {
     const changes = new Int16Array(width + 1);
-    for (const { speech } of this.report.tracks) {
+    for (const { speech } of this.report.speakers) {
       for (const [startS, endS] of speech) {
         changes[Math.min(Math.floor(x(startS)), width - 1)] += 1;
         changes[Math.min(Math.ceil(x(endS)), width)] -= 1;
@@ -178,8 +181,9 @@ class Timeline {
     const lane = this.laneOf.get(event.target), timeS = this.timeAt(event);
     let text = event.target.tagName === "CANVAS" ? clock(timeS, 2) : "";
     if (lane && this.report.probabilities) {
-      const i = lastAtMost(this.report.timesS, timeS) - lane.track.firstFrame;
-      if (i >= 0 && i < lane.track.frames) text += ` · ${this.report.probabilities[lane.track.first + i].toFixed(2)}`;
+      for (const [track, i] of facesAt(this.report, timeS)) {
+        if (lane.tracks.includes(track)) text += ` · ${this.report.probabilities[i].toFixed(2)}`;
+      }
     }
     element("readout").textContent = text;
   }
