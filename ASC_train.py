@@ -12,6 +12,8 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
 import time
+from glob import glob
+from pathlib import Path
 
 import torch
 
@@ -50,24 +52,19 @@ def main(argv: list[str] | None = None) -> None:
     name = same_everywhere(settings.run_name(arguments, "_".join(["ASC", *map(str, shape.values())])))
 
     # ------------------------------------------------------------ data
-    stores = {split: FeatureStore(inputs[f"features_{split}_full"]) for split in ("train", "val")}
-    feature_size, val_size = (store.feature_size for store in stores.values())
-    if val_size != feature_size:
+    train_stores, val_store = open_features(inputs["features_train_full"], inputs["features_val_full"])
+    if shape and len(train_stores) > 1:
         raise UserError(
-            f"features of two encoders: size {feature_size} in {inputs['features_train_full']}, "
-            f"{val_size} in {inputs['features_val_full']}; forward both splits with one"
+            f"{inputs['features_train_full']} are features of {len(train_stores)} encoders, whose numbers mean "
+            "different things: ASC_Net needs those of one; the network 'residual' reads their scores alone"
         )
+    feature_size = val_store.feature_size
 
-    encoders = [store.encoder.get("weights") for store in stores.values()]
-    if None not in encoders and len(set(encoders)) > 1:
-        raise UserError(
-            f"features of two encoders: of the weights {encoders[0][:12]}… in {inputs['features_train_full']}, of "
-            f"{encoders[1][:12]}… in {inputs['features_val_full']} (SHA-256); forward both splits with one"
-        )
-
-    def data(store: FeatureStore, *, training: bool) -> ContextDataset | ShotDataset:
+    def data(stores: list[FeatureStore], *, training: bool) -> ContextDataset | ShotDataset:
         if not shape:
-            return ShotDataset(shots_of(store), augment=training, seed=params["seed"])
+            shots = [shot for store in stores for shot in shots_of(store)]
+            return ShotDataset(shots, augment=training, seed=params["seed"])
+        [store] = stores
         return ContextDataset(
             store.entities,
             store.time_steps,
@@ -81,8 +78,11 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     item = "contexts" if shape else "shots"
-    train_set, val_set = data(stores["train"], training=True), data(stores["val"], training=False)
-    train_note, val_note = (ava.left_out_text(sum(store.left_out.values()), len(store)) for store in stores.values())
+    train_set, val_set = data(train_stores, training=True), data([val_store], training=False)
+    train_note, val_note = (
+        ava.left_out_text(sum(sum(store.left_out.values()) for store in stores), sum(map(len, stores)))
+        for stores in (train_stores, [val_store])
+    )
     accelerator.print(f"{len(train_set):,} {item} an epoch{train_note}, validation on {len(val_set):,}{val_note}")
     share = {"batch_size": params["batch_size"], "seed": params["seed"], **process_share(accelerator)}
 
@@ -107,8 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # ------------------------------------------------------------ training
-    made_of = {"encoder": stores["train"].encoder}
-    made_of |= {f"features_{split}": store.fingerprint() for split, store in stores.items()}
+    made_of = {"encoder": val_store.encoder or train_stores[0].encoder, "features_val": val_store.fingerprint()}
+    made_of["features_train"] = ", ".join(store.fingerprint() for store in train_stores)
     if not isinstance(params["pretrained"], bool):
         made_of["pretrained"] = fingerprint(params["pretrained"])
     made_with = {**shape, "made_of": made_of, **config.plain()}
@@ -121,6 +121,30 @@ def main(argv: list[str] | None = None) -> None:
         f"{run.folder}: epoch {last['epoch']}, validation AP {last['val_ap']:.4f}, "
         f"{time.perf_counter() - started:.0f} s"
     )
+
+
+def open_features(train: str, val: str) -> tuple[list[FeatureStore], FeatureStore]:
+    """The features of both splits: of training several stores where `train` is a pattern of folders, which are of
+    encoders that were each trained without the videos in its folder.
+
+    Raises:
+        UserError: they are not of encoders of one kind, or those of one folder not of the encoder of the others.
+    """
+    folders = [] if Path(train).is_dir() else [folder for folder in sorted(glob(str(train))) if Path(folder).is_dir()]
+    train_stores, val_store = [FeatureStore(folder) for folder in folders or [train]], FeatureStore(val)
+    for store in train_stores:
+        if store.feature_size != val_store.feature_size:
+            raise UserError(
+                f"features of two encoders: size {store.feature_size} in {store.folder}, {val_store.feature_size} in "
+                f"{val}; forward both splits with one"
+            )
+        weights = [one.encoder.get("weights") for one in (store, val_store)]
+        if len(train_stores) == 1 and None not in weights and len(set(weights)) > 1:
+            raise UserError(
+                f"features of two encoders: of the weights {weights[0][:12]}… in {train}, of {weights[1][:12]}… in "
+                f"{val} (SHA-256); forward both splits with one"
+            )
+    return train_stores, val_store
 
 
 if __name__ == "__main__":

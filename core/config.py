@@ -81,6 +81,8 @@ STE_postprocessing_params = {
 
 ASC_inputs = {
     # Features of the training split (STE_forward.py): a folder, or a pattern of files in it such as "features/*.csv".
+    # Of the residual network also a pattern of folders, "folds/*/features/train": each of an encoder that was trained
+    # without the videos in it, so that their scores are as sure as those of new videos.
     "features_train_full": "...",
     "features_val_full": "...",
     "models_out": "...",  # run folders are made here

@@ -14,6 +14,7 @@ used are listed and left out (exit status 1). OUT/config.py holds all settings: 
 """
 
 import argparse
+import glob
 import math
 import os
 import pprint
@@ -46,7 +47,9 @@ from core.training.learning_curves import plot_learning_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 10  # a training on clips is cut into as many
-FINE_TUNING = {"learning_rate": 5e-4}  # of a context network, from weights that are good already
+# From weights that are good already:
+CONTEXT_TUNING = {"learning_rate": 5e-4}
+ENCODER_TUNING = {"learning_rate": 1e-4, "epochs": 2, "gamma": 0.95, "temperature": 1.0, "temperature_drop": 0.0}
 SMALL_BATCH = 500  # frames: whole tracks of small data are few, and 2000 frames make for too few steps
 ENCODER = "resnet18_two_streams"
 # What is kept of a finished stage.
@@ -80,11 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.encoder_weights:  # now, not when all crops are cut
         arguments.encoder_weights = encoder_weights(arguments.backbone, arguments.encoder_weights)
-    if arguments.fine_tune and not shipped_context(arguments):
-        raise UserError(
-            "--fine-tune context: begins with the context network that is shipped with an encoder's published weights; "
-            "give these with --encoder-weights light_asd/ava or lr_asd/ava"
-        )
+    check_training(arguments)
     out = make_folder(arguments.out).resolve()
     stages = Stages(out / "stages.json")
 
@@ -97,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         left_out += [f"{split}/{video_id}" for video_id in missing]
 
     # ------------------------------------------------------------ training, forwarding, scores
+    write_folds(fold_folders(arguments, out), rows["train"])
     config = write_config(arguments, out, rows)
     for stage in learning(arguments, out, rows, config):
         stages.run(stage)
@@ -132,8 +132,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--fine-tune",
-        choices=["context"],
-        help="begin with the context network that is shipped for the published encoder, not with random weights",
+        nargs="+",
+        choices=["context", "encoder"],
+        default=[],
+        help="context: begin with the network that is shipped for the published encoder, not with random weights; "
+        "encoder: train the encoder on from --encoder-weights, too, at a low rate",
+    )
+    parser.add_argument(
+        "--folds",
+        type=settings.at_least_one,
+        default=1,
+        help="train the residual context on scores by so many further encoders, each trained without the videos that "
+        "it scores (default 1: on scores by the encoder itself, which has been trained on them)",
     )
     parser.add_argument(
         "--network",
@@ -181,6 +191,33 @@ def encoder_weights(backbone: str, weights: str) -> Path:
             "annotated box; give ava, or the path of weights of your own"
         )
     return path.resolve()
+
+
+def check_training(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        UserError: there is nothing to begin with, or no encoder is trained that could be trained in folds.
+    """
+    if "context" in arguments.fine_tune and not shipped_context(arguments):
+        raise UserError(
+            "--fine-tune context: begins with the context network that is shipped with an encoder's published weights; "
+            "give these with --encoder-weights light_asd/ava or lr_asd/ava"
+        )
+    if "encoder" in arguments.fine_tune and not (arguments.encoder_weights and arguments.backbone in TRACK_ENCODERS):
+        raise UserError(
+            "--fine-tune encoder: give the weights to begin with, of an encoder of whole tracks, such as "
+            "--encoder-weights light_asd/ava"
+        )
+    if arguments.folds > 1 and (arguments.network != "residual" or not trains_encoder(arguments)):
+        raise UserError(
+            f"--folds {arguments.folds}: of use where an encoder is trained (with --encoder-weights by --fine-tune "
+            "encoder) and a context network that does not read its features (--network residual)"
+        )
+
+
+def trains_encoder(arguments: argparse.Namespace) -> bool:
+    return not arguments.encoder_weights or "encoder" in arguments.fine_tune
 
 
 def shipped_context(arguments: argparse.Namespace) -> Path | None:
@@ -266,33 +303,52 @@ def usable(out: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
     return rows, missing
 
 
+def write_folds(folders: list[Path], rows: pd.DataFrame) -> None:
+    """Divide the training split by videos: in each fold's folder, its own rows and those of all others, as csvs.
+
+    Raises:
+        UserError: there are too few videos.
+    """
+    videos = sorted(rows["video_id"].unique())
+    if len(videos) < len(folders):
+        raise UserError(f"--folds {len(folders)}: there are {len(videos)} videos to train on; give fewer folds")
+    for fold, folder in enumerate(folders):
+        own = rows["video_id"].isin(videos[fold :: len(folders)])
+        for name, part in (("own", own), ("others", ~own)):
+            ava.write_augmented(folder / f"{name}.csv", rows[part].reset_index(drop=True))
+
+
 def write_config(arguments: argparse.Namespace, out: Path, rows: dict[str, pd.DataFrame]) -> settings.Settings:
     """The settings of this run, written to config.py, which every stage script takes with --config."""
     csvs = {f"csv_{split}_full": f"{out}/csv/{split}.csv" for split in ava.SPLITS}
     features = {f"features_{split}_full": f"{out}/features/{split}" for split in ava.SPLITS}
+    folds = fold_folders(arguments, out)
+    pattern = f"{glob.escape(str(out))}/folds/*_of_{arguments.folds}/features/train"
     models, predictions = {"models_out": f"{out}/models"}, {"predictions_out": f"{out}/predictions"}
     media = {"audio_dir": f"{out}/audio", "video_dir": f"{out}/crops", "features_out": f"{out}/features"}
     faces = len(rows["train"])
     if arguments.backbone in TRACK_ENCODERS:
         recipe = track_recipe(arguments.backbone, arguments.ste_clips * arguments.clip_length, faces)
+        if "encoder" in arguments.fine_tune:
+            recipe |= {"pretrained": str(arguments.encoder_weights)} | ENCODER_TUNING
     else:
         recipe = clip_recipe(arguments.ste_clips, rows["train"]["entity_id"].nunique(), arguments.crop_size)
     if arguments.network == "residual":
         needed = {"ASC_optimization_params": []}
         context = settings.load(ROOT / "configs" / "residual_context.py", [], needed)["ASC_optimization_params"]
-        if arguments.fine_tune:
-            context |= {"pretrained": str(shipped_context(arguments))} | FINE_TUNING
+        if "context" in arguments.fine_tune:
+            context |= {"pretrained": str(shipped_context(arguments))} | CONTEXT_TUNING
     else:
         asc_epochs = max(1, round(arguments.asc_contexts / faces))
         context = {"learning_rate": 1e-4, "epochs": asc_epochs, "step_size": cut_every(asc_epochs)}
     # The last epoch, not the best one: choosing by the validation split would flatter its average precision.
-    weights = str(arguments.encoder_weights or "last")
+    weights = "last" if trains_encoder(arguments) else str(arguments.encoder_weights)
     forward = {"backbone": arguments.backbone, "weights": weights, "crop_size": arguments.crop_size}
     values = {
         "STE_inputs": csvs | media | models | predictions,
         "STE_optimization_params": {"backbone": arguments.backbone, "threads": 1} | recipe,
         "STE_forward_params": forward,
-        "ASC_inputs": features | models,
+        "ASC_inputs": features | models | ({"features_train_full": pattern} if folds else {}),
         "ASC_inputs_forward": features | csvs | predictions | {"logits_out": f"{out}/logits"},
         "ASC_optimization_params": dict(context),
         "ASC_forward_params": {"weights": "last"},
@@ -371,9 +427,20 @@ def learning(
     context.append(arguments.device)
     models, predictions = out / "models", out / "predictions" / "val"
 
-    if not arguments.encoder_weights:
+    if trains_encoder(arguments):
         yield Stage("STE_train", ["STE_train.py", *clip, "--name", "STE", "--update", *options], *work, models / "STE")
-    yield Stage("STE_forward", ["STE_forward.py", *clip, *options], train + val, "faces", out / "features")
+    # In folds the encoder itself is not asked for what it has been trained on.
+    split, faces = ("both", train + val) if arguments.folds == 1 else ("val", val)
+    command = ["STE_forward.py", *clip, "--split", split, *options]
+    yield Stage("STE_forward", command, faces, "faces", out / "features")
+    for fold, folder in enumerate(fold_folders(arguments, out), start=1):
+        apart = [f"csv_train_full={folder}/others.csv", f"models_out={folder}/models"]
+        command = ["STE_train.py", *clip, "--name", "STE", "--update", *options, *changes("STE_inputs", apart)]
+        share = round(work[0] * (1 - 1 / arguments.folds))
+        yield Stage(f"STE_train, fold {fold}", command, share, work[1], folder / "models")
+        apart = [f"csv_train_full={folder}/own.csv", f"models_out={folder}/models", f"features_out={folder}/features"]
+        command = ["STE_forward.py", *clip, "--split", "train", *options, *changes("STE_inputs", apart)]
+        yield Stage(f"STE_forward, fold {fold}", command, round(train / arguments.folds), "faces", folder / "features")
     for head in ("av", "video") if whole_tracks else ("av", "audio", "video"):
         command = ["STE_postprocessing.py", *options, "--set", f"STE_postprocessing_params.head={head}"]
         yield Stage(f"STE_postprocessing, {head}", command, val, "faces", predictions)
@@ -382,9 +449,17 @@ def learning(
     yield Stage("ASC_train", command, asc["epochs"] * train, unit, models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces", out / "logits")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces", predictions)
-    if shipped := shipped_context(arguments):
-        apart = ["--set", f"ASC_inputs_forward.logits_out={out}/shipped/logits"]
-        apart += ["--set", f"ASC_inputs_forward.predictions_out={out}/shipped/predictions"]
+    given, shipped = given_folder(arguments, out), shipped_context(arguments)
+    if given != out:
+        weights = ["--set", f"STE_forward_params.weights={arguments.encoder_weights}"]
+        apart = changes("STE_inputs", [f"features_out={given}/features", f"predictions_out={given}/predictions"])
+        command = ["STE_forward.py", *clip, "--split", "val", *options, *weights, *apart]
+        yield Stage("STE_forward, given weights", command, val, "faces", given / "features")
+        command = ["STE_postprocessing.py", *options, *apart]
+        yield Stage("STE_postprocessing, given weights", command, val, "faces", given / "predictions")
+    if shipped:
+        apart = [f"features_val_full={given}/features/val", f"logits_out={out}/shipped/logits"]
+        apart = changes("ASC_inputs_forward", [*apart, f"predictions_out={out}/shipped/predictions"])
         command = ["ASC_forward.py", arguments.device, *options, "--set", f"ASC_forward_params.weights={shipped}"]
         yield Stage("ASC_forward, shipped", [*command, *apart], val, "faces", out / "shipped" / "logits")
         command = ["ASC_prediction_postprocessing.py", *options, *apart]
@@ -396,22 +471,36 @@ def learning(
     yield Stage("evaluate", command, val * len(files), "rows", out / "evaluation.json")
 
 
+def changes(dictionary: str, values: list[str]) -> list[str]:
+    """The words that change "key=value" of a dictionary for one stage."""
+    return [word for value in values for word in ("--set", f"{dictionary}.{value}")]
+
+
+def fold_folders(arguments: argparse.Namespace, out: Path) -> list[Path]:
+    """A folder for each fold; none where there is one fold, of all."""
+    folds = arguments.folds
+    return [out / "folds" / f"{fold}_of_{folds}" for fold in range(1, folds + 1)] if folds > 1 else []
+
+
+def given_folder(arguments: argparse.Namespace, out: Path) -> Path:
+    """Where the features and predictions of the given encoder are: apart from those of one trained on from it."""
+    return out / "given" if arguments.encoder_weights and trains_encoder(arguments) else out
+
+
 def systems(arguments: argparse.Namespace, out: Path, config: settings.Settings) -> dict[str, Path]:
     """What is evaluated: its name in the table -> its predictions."""
-    predictions, whole_tracks = out / "predictions" / "val", arguments.backbone in TRACK_ENCODERS
-    encoder = arguments.backbone if whole_tracks else "STE"
+    own, given = out / "predictions" / "val", given_folder(arguments, out)
+    name = arguments.backbone if arguments.backbone in TRACK_ENCODERS else "STE"
+    encoder = name if given == out else f"{name}, trained on"
+    found = {f"{encoder}, video alone": own / "STE_video.csv", encoder: own / "STE.csv"}
+    if arguments.backbone not in TRACK_ENCODERS:
+        found = {f"{encoder}, audio alone": own / "STE_audio.csv"} | found
+    if given != out:
+        found = {name: given / "predictions" / "val" / "STE.csv"} | found
+    if shipped_context(arguments):
+        found[f"{name} + shipped context"] = out / "shipped" / "predictions" / "val" / "ASC.csv"
     residual = config["ASC_optimization_params"]["network"] == "residual"
-    return {
-        **({} if whole_tracks else {f"{encoder}, audio alone": predictions / "STE_audio.csv"}),
-        f"{encoder}, video alone": predictions / "STE_video.csv",
-        encoder: predictions / "STE.csv",
-        **(
-            {f"{encoder} + shipped context": out / "shipped" / "predictions" / "val" / "ASC.csv"}
-            if shipped_context(arguments)
-            else {}
-        ),
-        f"{encoder} + own context" if residual else "ASC": predictions / "ASC.csv",
-    }
+    return found | {f"{encoder} + own context" if residual else "ASC": own / "ASC.csv"}
 
 
 def report(out: Path, stages: dict[str, dict], systems: Iterable[str]) -> tuple[str, dict]:

@@ -1,6 +1,7 @@
 """The stage scripts with the residual context network, behind encoders of both kinds; what they refuse."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,27 @@ def test_a_training_begins_with_given_weights(pipeline):
         torch.testing.assert_close(other[name], values, rtol=0, atol=1e-6)
     kept = json.loads((folder / "settings.json").read_text())
     assert kept["made_of"]["pretrained"] == fingerprint(begin)
+
+
+def test_a_training_reads_the_features_of_several_encoders(pipeline, tmp_path, capsys):
+    """The published network does not: their numbers mean different things."""
+    store = features(pipeline, "train")
+    for video_id in store.videos:
+        folder = tmp_path / f"of {video_id}" / "train"
+        folder.mkdir(parents=True)
+        shutil.copy(store.folder / f"{video_id}.arrow", folder)
+    inputs = as_options("ASC_inputs", features_train_full=f"{tmp_path}/*/train", models_out=tmp_path / "models")
+    recipe = as_options("ASC_optimization_params", **RECIPE)
+    assert exit_status(ASC_train.main, "cpu", "--name", "folds", *pipeline.config, *inputs, *recipe) == 0
+    one, other = (
+        torch.load(path, weights_only=True)
+        for path in (pipeline.weights("asc").with_name("2.pth"), tmp_path / "models" / "folds" / "2.pth")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    kept = json.loads((tmp_path / "models" / "folds" / "settings.json").read_text())["made_of"]
+    assert kept["encoder"] == features(pipeline, "val").encoder
+    message = refusal(capsys, ASC_train.main, CLIP, 1, 2, "cpu", *pipeline.config, *inputs)
+    assert "residual" in message
 
 
 def test_the_recipe_is_sound():

@@ -202,7 +202,7 @@ def learning(tmp_path: Path, *options: object) -> tuple[list[str], dict, list]:
     words = ["--videos", "v", "--annotations", "a", "--out", str(tmp_path / "run"), *map(str, options)]
     arguments = run_pipeline.parse(words)
     (tmp_path / "run").mkdir(exist_ok=True)
-    rows = dict.fromkeys(ava.SPLITS, pd.DataFrame({"entity_id": ["a"] * 50}))
+    rows = dict.fromkeys(ava.SPLITS, pd.DataFrame({"entity_id": ["a"] * 50}))  # of one track
     config = run_pipeline.write_config(arguments, tmp_path / "run", rows)
     stages = list(run_pipeline.learning(arguments, tmp_path / "run", rows, config))
     return [stage.name for stage in stages], config, [stage.command for stage in stages]
@@ -253,6 +253,77 @@ def test_a_context_that_is_shipped_is_judged_beside_ones_own(tmp_path, monkeypat
 def test_without_a_shipped_context_there_is_none_to_fine_tune(tmp_path, capsys):
     words = ["--videos", tmp_path, "--annotations", tmp_path, "--out", tmp_path / "run", "--fine-tune", "context"]
     assert "--encoder-weights" in refusal(capsys, run_pipeline.main, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_is_trained_on_from_given_weights_and_both_are_judged(tmp_path, monkeypatch):
+    weights, shipped = tmp_path / "mine.pth", tmp_path / "shipped.pth"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(run_pipeline, "shipped_for", lambda encoder, sha256: shipped)
+    given = ["--backbone", "light_asd", "--encoder-weights", weights, "--fine-tune", "encoder"]
+    names, config, commands = learning(tmp_path, *given)
+    assert config["STE_optimization_params"]["pretrained"] == str(weights)
+    assert config["STE_optimization_params"]["learning_rate"] < 1e-3  # published, from random weights
+    assert config["STE_forward_params"]["weights"] == "last"
+    run = tmp_path / "run"
+    words = list(map(str, commands[names.index("STE_forward, given weights")]))
+    assert {f"STE_forward_params.weights={weights}", f"STE_inputs.features_out={run}/given/features"} <= {*words}
+    words = list(map(str, commands[names.index("ASC_forward, shipped")]))
+    assert f"ASC_inputs_forward.features_val_full={run}/given/features/val" in words  # of the encoder that it is for
+    evaluated = [Path(word) for word in commands[names.index("evaluate")] if str(word).endswith(".csv")]
+    assert [path.relative_to(run).as_posix() for path in evaluated[1:]] == [
+        "given/predictions/val/STE.csv",
+        "predictions/val/STE_video.csv",
+        "predictions/val/STE.csv",
+        "shipped/predictions/val/ASC.csv",
+        "predictions/val/ASC.csv",
+    ]
+
+
+def test_in_folds_no_encoder_scores_a_video_that_it_was_trained_on(tmp_path):
+    names, config, commands = learning(tmp_path, "--network", "residual", "--folds", 3)
+    run, stages = tmp_path / "run", dict(zip(names, commands, strict=True))
+    for fold in (1, 2, 3):
+        folder = run / "folds" / f"{fold}_of_3"
+        train, forward = (list(map(str, stages[f"{stage}, fold {fold}"])) for stage in ("STE_train", "STE_forward"))
+        assert f"STE_inputs.csv_train_full={folder}/others.csv" in train
+        assert f"STE_inputs.csv_train_full={folder}/own.csv" in forward
+        assert {f"STE_inputs.models_out={folder}/models"} <= {*train} & {*forward}
+        assert forward[forward.index("--split") + 1] == "train"
+    own = list(map(str, stages["STE_forward"]))
+    assert own[own.index("--split") + 1] == "val"
+    assert config["ASC_inputs"]["features_train_full"] == f"{run}/folds/*_of_3/features/train"
+    assert config["ASC_inputs"]["features_val_full"] == f"{run}/features/val"
+
+
+def test_folds_divide_the_videos(tmp_path):
+    rows = pd.DataFrame({name: "0.1" for name in ava.AUGMENTED_COLUMNS}, index=range(5))
+    rows["video_id"], rows["entity_id"] = list("abcab"), list("uvwuv")
+    folders = [tmp_path / "1", tmp_path / "2"]
+    run_pipeline.write_folds(folders, rows)
+    videos = [
+        {name: sorted(set(pd.read_csv(folder / f"{name}.csv")["video_id"])) for name in ("own", "others")}
+        for folder in folders
+    ]
+    assert videos == [{"own": ["a", "c"], "others": ["b"]}, {"own": ["b"], "others": ["a", "c"]}]
+    with pytest.raises(UserError, match="3 videos"):
+        run_pipeline.write_folds(folders * 2, rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--folds", 2],  # the published network reads features
+        ["--folds", 2, "--backbone", "light_asd", "--encoder-weights", "WEIGHTS"],  # no encoder is trained
+        ["--fine-tune", "encoder"],
+        ["--fine-tune", "encoder", "--encoder-weights", "WEIGHTS"],  # of clips
+    ],
+)
+def test_trainings_that_cannot_be_are_refused_before_any_work(tmp_path, capsys, options):
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    options = [tmp_path / "mine.pth" if word == "WEIGHTS" else word for word in options]
+    words = ["--videos", tmp_path, "--annotations", tmp_path, "--out", tmp_path / "run", *options]
+    assert str(options[0]) in refusal(capsys, run_pipeline.main, *words)
     assert not (tmp_path / "run").exists()
 
 
