@@ -28,6 +28,7 @@ from core.detection.results import DetectedVideo
 from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.speech import speaking_time, speech_segments
 from core.runtime import parallel
+from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
 from core.runtime.provenance import Files, Record
@@ -75,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         "min_track_s": arguments.min_track,
         "min_face_px": arguments.min_face,
         "people": arguments.people,
+        "video_stream": arguments.video_stream,
+        "audio_stream": arguments.audio_stream,
         "device": str(settings.device(arguments.device)),
         "cache": arguments.cache,
     }
@@ -137,6 +140,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="put tracks of one person together, by the embeddings of faces (biometric data; kept in memory only); by "
         "default where SFace's weights are in the cache, which --people downloads once",
     )
+    parser.add_argument(
+        "--video-stream", type=int, metavar="N", help="of several, from 0; by default as FFmpeg and players choose"
+    )
+    parser.add_argument("--audio-stream", type=as_stream, metavar="N|all", help="likewise; all are mixed")
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
     parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
     parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")

@@ -5,7 +5,7 @@
 Writes OUT/<video_id>.arrow (or, with --layout folders, OUT/<entity_id>/<timestamp>.jpg as the published preparation
 does); videos whose crops are there, cut from the same video by the same boxes, are skipped. Folders may hold crops that
 others cut, by any naming that core/formats/crop_store.py knows: those stay, and what is missing is cut into the same
-folders.
+folders. Of several video streams the one is taken that FFmpeg and players choose.
 """
 
 import argparse
@@ -28,20 +28,22 @@ from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.provenance import Record
 
 
-def extract(task: tuple[Path, pd.DataFrame, Path, int, str]) -> None:
-    """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout)."""
-    videos, rows, out, size, layout = task
+def extract(task: tuple[Path, pd.DataFrame, Path, int, str, int | None]) -> None:
+    """Cut one video's crops; `task` is (folder of videos, the video's rows, folder to write, size, layout, stream)."""
+    videos, rows, out, size, layout, stream = task
     video_id = rows["video_id"].iloc[0]
+    chosen = {} if stream is None else {"video_stream": stream}
     made_of = {
         "video": video_source(videos, video_id),
         "boxes": fingerprint_of_boxes(rows),
         "size": size,
         "layout": layout,
+        **chosen,
     }
     record = Record(out, video_id, STEP, made_of)
     rows, names = rows_to_cut(rows, record, layout)
     if len(rows):
-        with record.making(names), MediaFile(find_video(videos, video_id)) as media:
+        with record.making(names), MediaFile(find_video(videos, video_id), **chosen) as media:
             extract_crops(media, rows, out, size=size, layout=layout)
 
 
@@ -53,13 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder for the crops")
     parser.add_argument("--size", type=int, default=CROP_SIZE, help="side in pixels; 0: as in the video (default 144)")
     parser.add_argument("--layout", choices=LAYOUTS, default="packed", help="one file a video, or published folders")
+    parser.add_argument("--video-stream", type=int, metavar="N", help="of several, from 0")
     parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)
     if arguments.size < 0:
         raise UserError(f"--size {arguments.size}: expected pixels, or 0 for the size in the video")
 
     of_video = ava.read_augmented(arguments.csv).groupby("video_id")
-    how = arguments.out, arguments.size, arguments.layout
+    how = arguments.out, arguments.size, arguments.layout, arguments.video_stream
     return parallel.run(
         extract, {name: (arguments.videos, rows, *how) for name, rows in of_video}, arguments, "face crops"
     )

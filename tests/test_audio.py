@@ -60,7 +60,7 @@ def test_stereo_is_mixed_from_both_channels(tmp_path):
 def test_video_and_audio_of_a_file_that_begins_late_stay_aligned(tmp_path, name, start_s):
     """Time 0 is the container's start for both, wherever the streams' clocks begin."""
     video = video_with(tmp_path / name, clicks([0.5, 1.0], 1.5), video_start_s=start_s, audio_start_s=start_s)
-    assert MediaFile(video).start_s > start_s - 0.2
+    assert MediaFile(video).offset_s > start_s - 0.2
     times_s = frame_times(video)
     # The encoder's 1,024 samples of delay may stand before the first sample: then video and audio shift alike.
     delay_s = times_s[0]
@@ -106,7 +106,7 @@ def test_rounded_packet_times_do_not_add_up_or_break_the_audio(tmp_path):
 def test_audio_from_before_time_0_is_dropped(tmp_path):
     path = video_with(tmp_path / "a.mkv", clicks([0.1, 0.5, 0.9], 1.2), audio_codec="pcm_s16le")
     media = MediaFile(path, tolerant=True)  # by its header the audio is longer
-    media.start_s = 0.3
+    media.offset_s = 0.3
     samples = np.concatenate(list(decode_audio(media)))
     np.testing.assert_allclose(click_times(samples), [0.2, 0.6], atol=CLICK_MS / 1000)
     assert len(samples) / SAMPLE_RATE == pytest.approx(0.9, abs=0.001)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detections import Squares
 from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, audio_of, tiny_frame
-from videos import encode, joined, with_packets
+from videos import encode, heard, joined, of_streams, strength, tone, with_packets
 
 from core import models
 from core.detection import ActiveSpeakerDetector, encoders, options
@@ -248,11 +248,57 @@ def test_frames_whose_size_changes_are_scaled_to_the_first(weights, tmp_path, se
     assert sum(len(track.frames) for track in found.tracks) == 50
 
 
-def test_time_that_goes_back_ends_the_video(weights, tmp_path):
+def test_recordings_joined_byte_by_byte_are_one_video(weights, tmp_path):
     found = detector(weights, faces=1).detect(joined(tmp_path, [(64, 48)] * 2, [10.0, 5.0]))
-    assert not found.complete
-    assert len(found.frame_times_s) == 25
-    assert "time goes back" in found.notes[0]
+    assert found.complete
+    np.testing.assert_allclose(np.diff(found.frame_times_s), 1 / FPS, atol=0.1)
+    assert len(found.frame_times_s) == 50
+    assert "2 recordings joined byte by byte" in found.notes[-1]
+    assert f"{found.frame_times_s[25]:.2f} s" in found.notes[-1]
+
+
+@pytest.mark.parametrize("name", ["late.mp4", "late.mkv"])
+def test_results_are_on_the_clock_that_players_show(weights, tmp_path, name):
+    """A file that begins at 3605 s, as of cameras: the scores of the same that begins at 0, at its own times."""
+    start_s, soon, late = 3605.0, tmp_path / f"soon-{name}", tmp_path / name
+    for path, begin_s in ((soon, 0.0), (late, start_s)):
+        tiny_video(path, begin_s + np.arange(FRAMES) / FPS, audio_start_s=begin_s, audio_codec="pcm_s16le")
+    one, other = (detector(weights, faces=1).detect(path) for path in (soon, late))
+    assert (one.start_s, other.start_s, other.offset_s) == (0.0, start_s, 0.0)
+    np.testing.assert_allclose(other.frame_times_s, one.frame_times_s + start_s, atol=1e-3)
+    np.testing.assert_allclose(other.tracks[0].times_s, one.tracks[0].times_s + start_s, atol=1e-3)
+    np.testing.assert_allclose(other.tracks[0].scores, one.tracks[0].scores, atol=1e-3)
+    np.testing.assert_allclose(other.audio_s, np.array(one.audio_s) + start_s, atol=1e-3)
+    assert other.shots[0].start_s == start_s
+    assert (other.complete, other.notes) == (True, [])
+    write_overlay(tmp_path / "overlay.mp4", other)
+    with MediaFile(tmp_path / "overlay.mp4") as overlay:
+        assert [round(frame.time_s * FPS) for frame in read_frames(overlay)] == list(range(FRAMES))
+
+
+def test_the_streams_that_were_used_are_those_of_the_overlay(weights, tmp_path):
+    path = of_streams(
+        tmp_path / "a.mkv", [(64, 60, "default"), (96, 10, "")], [(tone(500), "default"), (tone(8000), "")]
+    )
+    found = detector(weights, faces=1, video_stream=1, audio_stream=1).detect(path)
+    assert (found.info.width, found.info.stream, found.info.audio.stream) == (96, 1, 1)
+    videos, audios, *_ = found.notes
+    assert ("2 video streams" in videos, "2 audio streams" in audios) == (True, True)
+    write_overlay(tmp_path / "overlay.mp4", found)
+    assert MediaFile(tmp_path / "overlay.mp4").info.width == 96
+    assert strength(heard(tmp_path / "overlay.mp4")) == pytest.approx(8000, rel=0.1)
+    by_default = detector(weights, faces=1).detect(path)
+    assert (by_default.info.width, by_default.info.audio.stream) == (64, 0)
+    mixed = detector(weights, faces=1, audio_stream="all").detect(path)
+    assert mixed.info.audio.stream == "all"
+
+
+@pytest.mark.parametrize(("right", "what"), [(-8000, "cancel each other"), (None, "digital silence")])
+def test_audio_in_which_nobody_would_be_heard_is_noted(weights, tmp_path, right, what):
+    sides = np.zeros((2, 25_600), np.int16) if right is None else np.stack([tone(8000), tone(right)])
+    found = detector(weights, faces=1).detect(of_streams(tmp_path / "a.mkv", [(64, 60, "")], [(sides, "")]))
+    [note] = found.notes
+    assert what in note
 
 
 def test_two_shots(weights, tmp_path):

@@ -31,6 +31,7 @@ from tiny import (
     tree,
     write_annotations,
 )
+from videos import number_of, of_streams, strength, tone
 
 from core.formats import ava
 from core.formats.crop_store import Crops
@@ -481,3 +482,29 @@ def test_a_process_ended_in_the_middle_leaves_whole_files(long_video, tmp_path, 
         stored = pa.ipc.open_file(str(out / f"{video}.arrow")).read_all()
         assert stored.num_rows == (rows["video_id"] == video).sum()
         assert all(len(jpeg) > 100 for jpeg in stored["jpeg"].to_pylist())
+
+
+@pytest.mark.parametrize(("stream", "amplitude"), [(None, 2000), ("0", 8000), ("all", np.hypot(2000, 8000))])
+def test_the_audio_of_a_stream(tmp_path, stream, amplitude):
+    of_streams(tmp_path / "a.mkv", [(64, 0, "")], [(tone(8000), ""), (tone(2000, 500), "default")])
+    csv = augmented(tmp_path, rows_of("a", 0, 5))
+    chosen = [] if stream is None else ["--audio-stream", stream]
+    assert exit_status(extract_audio_tracks.main, tmp_path, csv, tmp_path / "tracks") == 0
+    assert exit_status(extract_audio_tracks.main, tmp_path, csv, tmp_path / "tracks", *chosen) == 0  # made anew
+    assert strength(np.array(read_wav(tmp_path / "tracks" / "a.wav"))) == pytest.approx(amplitude, rel=0.05)
+
+
+@pytest.mark.parametrize(("stream", "number"), [(None, 60), ("0", 10)])
+def test_the_crops_of_a_stream(tmp_path, stream, number):
+    of_streams(tmp_path / "a.mkv", [(64, 10, ""), (64, 60, "default")], [])
+    csv = augmented(tmp_path, rows_of("a", 0, 5))
+    chosen = [] if stream is None else ["--video-stream", stream]
+    assert exit_status(extract_face_crops_time.main, tmp_path, csv, tmp_path / "crops", *chosen) == 0
+    assert number_of(Crops(tmp_path / "crops", ava.read_augmented(csv)).decode(0)) == number
+
+
+@pytest.mark.parametrize("stream", ["-1", "second", "1.0"])
+def test_a_stream_that_is_none_is_refused(tmp_path, stream, capsys):
+    arguments = (tmp_path, tmp_path / "a.csv", tmp_path / "out", f"--audio-stream={stream}")
+    assert exit_status(extract_audio_tracks.main, *arguments) == 2
+    assert "0, or all" in capsys.readouterr().err

@@ -3,12 +3,14 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, steady, track
+from videos import encode
 
 from core.detection.results import DetectedVideo, Person
 from core.media.video_writer import write_video
@@ -163,6 +165,38 @@ def test_boxes_belong_to_the_frame_that_is_shown(show, video):
     for frame in (0, 1, 24, 49):
         seek(page, (frame + 0.5) / FPS)
         assert edge_of_box(page) == pytest.approx(20 + frame - 0.75, abs=0.75)
+
+
+def late(path: Path, start_s: float, begins_s: float) -> DetectedVideo:
+    """As `talk`, on a clock that begins at `start_s`; in the file frames begin at `begins_s`."""
+    frames = (np.full((HEIGHT, WIDTH, 3), 2 * number, np.uint8) for number in range(FPS * SECONDS))
+    times_s, silence = begins_s + np.arange(FPS * SECONDS) / FPS, np.zeros(16_000 * SECONDS, np.int16)
+    encode(path, frames, times_s, scale=90_000, bf="0", audio=silence, audio_start_s=begins_s)
+    found = talk(path)
+    return replace(
+        found,
+        start_s=start_s,
+        frame_times_s=found.frame_times_s + start_s,
+        tracks=[replace(track, times_s=track.times_s + start_s) for track in found.tracks],
+        shots=[replace(shot, start_s=shot.start_s + start_s, end_s=shot.end_s + start_s) for shot in found.shots],
+    )
+
+
+@pytest.mark.parametrize(("name", "begins_s"), [("a.mp4", 605.0), ("a.mkv", 605.0), ("overlay.mp4", 0.0)])
+def test_boxes_fit_a_video_whose_clock_begins_late(show, tmp_path, name, begins_s):
+    """The browser's clock begins where the container's does; that of a video with boxes drawn in begins at 0."""
+    page = show(late(tmp_path / name, 605.0, begins_s))
+    assert current_time(page) == pytest.approx(begins_s, abs=0.1)
+    for frame in (49, 1, 24):
+        seek(page, begins_s + (frame + 0.5) / FPS)
+        assert edge_of_box(page) == pytest.approx(20 + frame - 0.75, abs=0.75)
+    assert page.inner_text("#facts li:nth-child(3)") == "0:04"
+    box = page.locator("#ruler").bounding_box()
+    lane = page.locator("#lanes canvas").last.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.98, lane["y"] + 10)  # face 2, in the last second
+    arrives(page, begins_s + 0.98 * SECONDS, 0.03)
+    wait_for(page, "!video.seeking")
+    assert colour_at(page, 230, 120) == close_to(GREEN)
 
 
 def test_boxes_follow_while_it_plays(show, video):

@@ -44,6 +44,10 @@ def test_what_is_written_fits_the_schema(tmp_path, validator):
         "fps": 30.0,
         "frames": 60,
         "duration_s": 2.0,
+        "start_s": 0.0,
+        "container_offset_s": 0.0,
+        "video_stream": 0,
+        "audio_stream": 0,
         "sound": {"start_s": 0.0, "end_s": 10.0},
         "complete": True,
     }

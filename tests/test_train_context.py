@@ -297,7 +297,7 @@ def test_in_folds_no_encoder_scores_a_video_that_it_was_trained_on(tmp_path):
 
 
 def test_folds_divide_the_videos(tmp_path):
-    rows = pd.DataFrame({name: "0.1" for name in ava.AUGMENTED_COLUMNS}, index=range(5))
+    rows = pd.DataFrame(dict.fromkeys(ava.AUGMENTED_COLUMNS, "0.1"), index=range(5))
     rows["video_id"], rows["entity_id"] = list("abcab"), list("uvwuv")
     folders = [tmp_path / "1", tmp_path / "2"]
     run_pipeline.write_folds(folders, rows)

@@ -112,7 +112,7 @@ def test_a_stream_without_times_is_refused(tmp_path):
 def test_times_count_from_the_container_start(tmp_path, name):
     path = encode_at(tmp_path / name, 100 + np.arange(FRAMES) / FPS)
     media = MediaFile(path)
-    assert media.start_s > 90
+    assert media.offset_s > 90
     # A transport stream does not declare its length.
     assert media.info.declared_s in (None, pytest.approx(FRAMES / FPS, abs=0.05))
     np.testing.assert_allclose(frame_times(path), np.arange(FRAMES) / FPS, atol=1.5e-3)

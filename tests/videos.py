@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 from tiny import FPS, HEIGHT, WIDTH, tiny_frame
 
 from core.formats.wav import SAMPLE_RATE
@@ -185,3 +186,58 @@ def joined(folder: Path, sizes: list[tuple[int, int]], starts_s: list[float]) ->
                 container.mux(stream.encode(None))
             out.write(part.read_bytes())
     return folder / "joined.ts"
+
+
+def tone(amplitude: float, hertz: float = 300, seconds: float = 1.6) -> np.ndarray:
+    """(samples,) int16."""
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return np.round(amplitude * np.sin(2 * np.pi * hertz * times)).astype(np.int16)
+
+
+def strength(samples: np.ndarray) -> float:
+    """The amplitude of a tone."""
+    return float(np.sqrt(2 * np.mean(np.square(samples[2000:-2000].astype(np.float64)))))
+
+
+def of_streams(
+    path: Path,
+    videos: list[tuple[int, int, str]],
+    audios: list[tuple[np.ndarray, str]],
+    codec: str = "aac",
+    frames: int = 40,
+) -> Path:
+    """A file of several streams.
+
+    Args:
+        videos: (width, number shown by all its `grey` frames, the name of a disposition or ""); as high as wide.
+        audios: (samples of one or (channel, samples) of several channels, the name of a disposition or "").
+    """
+    layouts = {1: "mono", 2: "stereo", 6: "5.1"}
+    with av.open(str(path), "w") as container:
+        streams, packets = [], []
+        for width, _, flag in videos:
+            cover = flag == "attached_pic"
+            stream = container.add_stream("mjpeg" if cover else "libx264", rate=FPS)
+            stream.width = stream.height = width
+            stream.pix_fmt = "yuvj420p" if cover else "yuv420p"
+            stream.disposition = Disposition[flag] if flag else Disposition(0)
+            streams.append(stream)
+        for samples, flag in audios:
+            stream = container.add_stream(codec, rate=SAMPLE_RATE, layout=layouts[len(np.atleast_2d(samples))])
+            stream.disposition = Disposition[flag] if flag else Disposition(0)
+            streams.append(stream)
+        for stream, (width, number, flag) in zip(streams, videos, strict=False):
+            for _ in range(1 if flag == "attached_pic" else frames):
+                packets += stream.encode(av.VideoFrame.from_ndarray(grey(number, width, width), format="rgb24"))
+            packets += stream.encode(None)
+        for stream, (samples, _) in zip(streams[len(videos) :], audios, strict=True):
+            samples = np.atleast_2d(samples)
+            for first in range(0, samples.shape[1], 1024):
+                packed = np.ascontiguousarray(samples[:, first : first + 1024].T).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layouts[len(samples)])
+                frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, first, Fraction(1, SAMPLE_RATE)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            container.mux(packet)
+    return path

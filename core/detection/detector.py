@@ -13,11 +13,12 @@ from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
 from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
-from core.detection.results import DetectedVideo, Person, Shot, Track
+from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
 from core.detection.shots import find_shots
 from core.formats.ava import check_finite
 from core.inference.contexts import TrackFeatures
 from core.media.container import MediaFile
+from core.media.streams import StreamNumber
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.people.clustering import group_tracks
@@ -52,6 +53,9 @@ class ActiveSpeakerDetector:
         detector: the path of YuNet weights, or any `core.detection.faces.FaceDetector`; by default YuNet with weights
             downloaded once, or OpenCV's Haar cascade where that fails (the results' notes say so).
         detect_every: detect faces in every n-th frame; by default every 0.12 s.
+        video_stream: the number of the video stream, from 0, where a file has several; by default as FFmpeg and
+            players choose: a stream that is flagged as default, of several the largest.
+        audio_stream: likewise, of the most channels; or "all", mixed.
         min_track_s: seconds; shorter tracks are dropped.
         min_face_px: pixels; tracks of less median height are dropped.
         people: put tracks of one person together: True with SFace's weights, downloaded once; None if these are in the
@@ -75,6 +79,8 @@ class ActiveSpeakerDetector:
         precision: str = "auto",
         detector: str | Path | FaceDetector | None = None,
         detect_every: int | None = None,
+        video_stream: int | None = None,
+        audio_stream: StreamNumber = None,
         min_track_s: float = MIN_TRACK_S,
         min_face_px: float = MIN_FACE_PX,
         people: bool | FaceEmbedder | None = None,
@@ -100,6 +106,7 @@ class ActiveSpeakerDetector:
         self.detector, self.detector_note = find_detector(detector, cache)
         self.embedder, self.people_note = find_embedder(people, cache)
         self.detect_every, self.min_track_s, self.min_face_px = detect_every, min_track_s, min_face_px
+        self.video_stream, self.audio_stream = video_stream, audio_stream
 
     @property
     def settings(self) -> dict:
@@ -109,6 +116,8 @@ class ActiveSpeakerDetector:
             "face_detector": self.detector.name,
             "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
             "detect_every": self.detect_every,
+            "video_stream": self.video_stream,
+            "audio_stream": self.audio_stream,
             "min_track_s": self.min_track_s,
             "min_face_px": self.min_face_px,
             "min_confidence": MIN_CONFIDENCE,
@@ -125,13 +134,14 @@ class ActiveSpeakerDetector:
 
         Args:
             path: video file, of any frame rate, also a varying one.
-            progress: called with the time, in seconds, up to which the video has been processed.
+            progress: called with the length, in seconds, of what has been processed.
 
         Raises:
             MediaError: nothing of the file can be decoded, or it has no video. A damaged file gives what can be
                 decoded of it, with `complete` False and a note.
         """
-        with MediaFile(path, tolerant=True) as media:
+        streams = {"video_stream": self.video_stream, "audio_stream": self.audio_stream}
+        with MediaFile(path, tolerant=True, as_played=True, **streams) as media:
             fps = media.info.fps
             with audio_on_disk(media) as audio, contextlib.closing(self._seen_frames(media, fps)) as seen_frames:
                 run = _Run(self, media, audio)
@@ -139,7 +149,7 @@ class ActiveSpeakerDetector:
                     for seen in seen_frames:
                         run.add(seen)
                         if progress is not None:
-                            progress(seen.frame.time_s)
+                            progress(seen.frame.time_s - media.start_s)
                 except MediaError as error:
                     if not run.times_s:
                         raise
@@ -207,6 +217,8 @@ class _Run:
             complete=not faults and (self.audio is not None or self.info.audio is None),
             settings=self.detector.settings,
             persons=self._persons() if self._can_tell_persons else None,
+            start_s=self.media.start_s,
+            offset_s=self.media.offset_s,
         )
 
     @property
@@ -234,8 +246,9 @@ class _Run:
         if self.audio is not None:
             yield from self.audio.faults
         end_s = max(self.times_s[-1] + 1 / self.info.fps, self.audio.end_s if self.audio else 0.0)
-        if self.info.declared_s is not None and self.info.declared_s > end_s + CUT_OFF_S:
-            yield f"The file is cut off: it should last {self.info.declared_s:.2f} s, and ends at {end_s:.2f} s."
+        length_s, declared_s = end_s - self.media.start_s, self.info.declared_s
+        if declared_s is not None and declared_s > length_s + CUT_OFF_S:
+            yield f"The file is cut off: it should last {declared_s:.2f} s, and ends after {length_s:.2f} s."
 
     def _notes(self) -> Iterator[str]:
         """Sentences on what else the user should know."""
@@ -253,6 +266,7 @@ class _Run:
                 f"The audio covers {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s of a video from "
                 f"{first_s:.2f} to {last_s:.2f} s; outside it counts as silence."
             )
+        yield from stream_notes(self.media, self.audio)
         if self.detector.embedder is not None and not self._can_tell_persons:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         if not self.tracks:

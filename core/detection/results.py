@@ -1,12 +1,18 @@
 """What detection finds in a video: shots, face tracks with scores, and notes on them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.media.container import VideoInfo
+from core.media.container import MediaFile, VideoInfo
+from core.media.streams import ALL
+from core.media.video_audio import VideoAudio
+
+CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
+TIMES_NAMED = 5  # in a note
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Shot:
 
     Attributes:
         first_frame, last_frame: numbers of the video's own frames, both inside.
-        start_s, end_s: seconds from the container's start; the end is where the next shot's first frame appears.
+        start_s, end_s: seconds, as a player shows them; the end is where the next shot's first frame appears.
     """
 
     first_frame: int
@@ -32,7 +38,7 @@ class Track:
         id: 1, 2, ... in order of appearance.
         shot: index into the video's shots; a track never crosses a cut.
         frames: (n,) int64, numbers of the video's own frames, consecutive.
-        times_s: (n,) float64, presentation times, seconds from the container's start.
+        times_s: (n,) float64, presentation times, seconds, as a player shows them.
         boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed frame; smoothed, clamped to the frame.
         scores: (n,) float32, log odds of speaking: logit of speaking minus logit of not speaking. 0 is as likely as
             not. NaN throughout where the video has no audio.
@@ -85,6 +91,9 @@ class Person:
 class DetectedVideo:
     """A video's shots, tracks and persons.
 
+    All times are those that a player shows, as `currentTime` in a browser: the container's own timestamps, which need
+    not begin at 0.
+
     Attributes:
         path: the video file.
         info: what the file says of itself.
@@ -96,6 +105,8 @@ class DetectedVideo:
         complete: False where something of the file could not be decoded, or is missing; what there is of it is here.
         settings: what the result depends on, as plain values: encoder, weights (SHA-256), detector, thresholds.
         persons: in order of id, each track with one of them; None where they were not told apart.
+        start_s: when the file begins, video or audio, seconds, as a player shows it.
+        offset_s: the container's own timestamp of a frame less its time here; 0 where those do not begin before 0.
     """
 
     path: Path
@@ -108,14 +119,56 @@ class DetectedVideo:
     complete: bool
     settings: dict[str, Any]
     persons: list[Person] | None = None
+    start_s: float = 0.0
+    offset_s: float = 0.0
 
     @property
     def person_of(self) -> dict[int, Person]:
         """Track id -> the person; empty where persons were not told apart."""
         return {track: person for person in self.persons or () for track in person.tracks}
 
+    def open(self, *, tolerant: bool) -> MediaFile:
+        """The file again: the same streams, on the same clock.
+
+        Raises:
+            MediaError: it cannot be opened.
+        """
+        audio = self.info.audio and self.info.audio.stream
+        return MediaFile(
+            self.path, tolerant=tolerant, as_played=True, video_stream=self.info.stream, audio_stream=audio
+        )
+
     def end_of_frame(self, frame: int) -> float:
         """When a frame gives way to the next, in seconds; the last one is shown for as long as an average frame."""
         if frame + 1 < len(self.frame_times_s):
             return float(self.frame_times_s[frame + 1])
         return float(self.frame_times_s[frame]) + 1 / self.info.fps
+
+
+def stream_notes(media: MediaFile, audio: VideoAudio | None) -> Iterator[str]:
+    """Sentences on which streams were used, and what is odd about them."""
+    if media.info.streams > 1:
+        yield (
+            f"The file has {media.info.streams} video streams; number {media.info.stream}, counted from 0, was used "
+            "(--video-stream takes another)."
+        )
+    if media.audio is not None and media.audio.streams > 1:
+        used = "all, mixed, were" if media.audio.stream == ALL else f"number {media.audio.stream}, counted from 0, was"
+        yield (
+            f"The file has {media.audio.streams} audio streams; {used} used (--audio-stream takes another, or all of "
+            "them)."
+        )
+    if audio is not None and audio.silent:
+        yield "The audio is digital silence throughout: nobody can be heard in it."
+    if media.cancelled_s >= CANCELLED_S:
+        yield (
+            f"The audio's channels cancel each other for {media.cancelled_s:.1f} s when they are mixed; there one side "
+            "was turned over."
+        )
+    if joins_s := sorted(media.joins_s["video"]):
+        times = ", ".join(f"{time_s:.2f}" for time_s in joins_s[:TIMES_NAMED])
+        yield (
+            f"The file is {len(joins_s) + 1} recordings joined byte by byte: the clock of the first goes on where"
+            f" its timestamps go back (at {times} s{', ...' if len(joins_s) > TIMES_NAMED else ''}); players may "
+            "show other times after that."
+        )

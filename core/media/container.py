@@ -1,82 +1,40 @@
 """Media files as PyAV opens them: what they say of themselves, and the decoded frames of their streams.
 
-Times are seconds from the container's start time, for video and audio alike, so that a file whose streams begin at
-a non-zero timestamp stays aligned with annotations that count from its beginning.
+Times are seconds on one clock, for video and audio alike. It counts from the container's start, so that a file whose
+streams begin at a non-zero timestamp stays aligned with annotations that count from its beginning; or, where that is
+asked for, it is the clock that players show: the container's own timestamps, from 0 on where those begin before 0.
 """
 
 import contextlib
 import functools
-import heapq
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.format import Flags
 from av.stream import Stream
 
+from core.media.streams import (
+    AudioInfo,
+    Damage,
+    SharedClock,
+    StreamNumber,
+    audio_info,
+    choose,
+    declared_end,
+    declared_length,
+    in_order,
+    streams_of,
+)
 from core.runtime.errors import MediaError
 
 AVI = "avi"  # FFmpeg's name
-DECLARE_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header has it; of others it is estimated
-REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
 MEND = {
     "video": "re-encode it, for example to H.264 in mp4",
     "audio": "re-encode it, for example to AAC",
 }
-
-
-class Damage:
-    """What of a stream is damaged.
-
-    Attributes:
-        packets: how many could not be decoded, and were left out.
-        frames: how many could be decoded in part only, and were kept; FFmpeg fills what is missing from their
-            neighbours. Those before the first whole frame do not count: recordings may begin anywhere.
-    """
-
-    def __init__(self) -> None:
-        self.packets = self.frames = 0
-        self._lost = self._faulty = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.packets or self.frames)
-
-    def add_packet(self, time_s: float | None, error: av.FFmpegError) -> None:
-        """Take note of a packet that cannot be decoded."""
-        self._lost = self._lost or f"{_at(time_s)} ({error.strerror})"
-        self.packets += 1
-
-    def add_frame(self, time_s: float | None) -> None:
-        """Take note of a frame that is decoded in part."""
-        self._faulty = self._faulty or _at(time_s)
-        self.frames += 1
-
-    def __str__(self) -> str:
-        parts = []
-        if self.packets:
-            parts.append(f"{self.packets:,} packet(s) cannot be decoded, {_first(self.packets)}{self._lost}")
-        if self.frames:
-            parts.append(f"{self.frames:,} frame(s) can be decoded only in part, {_first(self.frames)}{self._faulty}")
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file says of its first audio stream.
-
-    Attributes:
-        codec: FFmpeg's name of the decoder; empty where it has none.
-        sample_rate: samples per second; 0 without a decoder.
-        channels: how many; 0 without a decoder.
-        start_s: where the stream begins, seconds, not negative.
-    """
-
-    codec: str
-    sample_rate: int
-    channels: int
-    start_s: float
 
 
 @dataclass(frozen=True)
@@ -87,12 +45,14 @@ class VideoInfo:
         width, height: pixels, after the rotation in the metadata.
         fps: average frames per second.
         duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
-        audio: its first audio stream; None where there is none.
+        audio: the audio that is read; None where there is none.
         rotation: degrees counterclockwise that turn a stored frame into the displayed one: 0, 90, 180 or 270.
         declared_s: seconds that the file should at least last by its own header; None where that does not say.
         codec: FFmpeg's name of the video's decoder.
         pixel_format: FFmpeg's name of it.
         pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
+        stream: the number of its video among the file's video streams, from 0; cover art does not count.
+        streams: how many video streams the file has.
     """
 
     width: int
@@ -105,6 +65,8 @@ class VideoInfo:
     codec: str = ""
     pixel_format: str = ""
     pixel_aspect: Fraction | None = None
+    stream: int = 0
+    streams: int = 1
 
 
 class MediaFile:
@@ -121,28 +83,53 @@ class MediaFile:
     Args:
         path: the file.
         tolerant: packets that cannot be decoded are left out and noted in `damage`; else they are an error.
+        as_played: times are those that players show; else they count from the container's start.
+        video_stream: the number of the video stream to read, from 0; by default as FFmpeg and players choose.
+        audio_stream: likewise; or "all", mixed.
 
     Attributes:
         damage: "video" and "audio" -> what of the stream has turned out to be damaged.
-        start_s: the container's start time, seconds, which is time 0 for video and audio.
-        audio: what the file says of its first audio stream; None where there is none.
+        joins_s: "video" and "audio" -> times, seconds, at which the container's timestamps turned out to go back while
+            the stream was read; there the clock goes on.
+        cancelled_s: seconds of audio whose channels turned out to cancel each other when mixed.
+        offset_s: a container's timestamp less the time that is given for it, seconds.
+        start_s: the time at which the container begins, seconds, not negative; 0 unless `as_played`.
+        audio: what the file says of the audio that is read; None where there is none.
         declared_s: how long video or audio should at least last by the file's header, seconds; None where it does not
             say.
         declared_audio_end_s: where the audio ends by its stream's header, seconds of the container's clock, or None.
 
     Raises:
-        MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept.
+        MediaError: the file is absent, empty or of no known format; FFmpeg's own words are kept. Or it has no stream
+            of the number.
     """
 
-    def __init__(self, path: str | Path, *, tolerant: bool = False):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        tolerant: bool = False,
+        as_played: bool = False,
+        video_stream: int | None = None,
+        audio_stream: StreamNumber = None,
+    ):
         self.path = Path(path)
         self.tolerant = tolerant
         self.damage = {"video": Damage(), "audio": Damage()}
+        self.joins_s: dict[str, set[float]] = {"video": set(), "audio": set()}
+        self.cancelled_s = 0.0
         container = _open(self.path)
-        self.start_s = (container.start_time or 0) / av.time_base
-        self.audio = _audio_info(container, self.start_s)
-        self.declared_s = _declared_length(container, self.start_s)
-        self.declared_audio_end_s = _declared_end(container.streams.audio[0]) if container.streams.audio else None
+        container_start_s = (container.start_time or 0) / av.time_base
+        self.offset_s = min(0.0, container_start_s) if as_played else container_start_s
+        self.start_s = container_start_s - self.offset_s
+        self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
+        videos, audios = streams_of(container, "video"), streams_of(container, "audio")
+        video, audio = choose(videos, video_stream, f"{path}: video"), choose(audios, audio_stream, f"{path}: audio")
+        self._indices = {"video": [stream.index for stream in video], "audio": [stream.index for stream in audio]}
+        self._of_videos = {"stream": videos.index(video[0]) if video else 0, "streams": len(videos)}
+        self.audio = audio_info(audios, audio, self.start_s, self.offset_s)
+        self.declared_s = declared_length(container, [*video, *audio], container_start_s)
+        self.declared_audio_end_s = declared_end(audio[0]) if len(audio) == 1 else None
         self._unread = [container]  # until a stream is read through it
         self._begun: tuple[av.VideoFrame, Iterator[av.VideoFrame]] | None = None  # the video after its first frame
 
@@ -161,13 +148,13 @@ class MediaFile:
         Raises:
             MediaError: the file has no video, or none of it can be decoded.
         """
-        container, stream = self._demuxer("video")
+        container, stream = self._demuxer("video", 0)
         frames = self._frames(container, stream)
         try:
             first = next(frames)
         except (av.FFmpegError, StopIteration) as error:
             if not self.tolerant:  # what begins with damage may be whole from a later time on
-                with MediaFile(self.path, tolerant=True) as tolerant:
+                with MediaFile(self.path, tolerant=True, **self._options) as tolerant:
                     return tolerant.info
             reason = str(error) or str(self.damage["video"] or "it holds no frame")
             raise MediaError(
@@ -191,10 +178,31 @@ class MediaFile:
             codec=stream.codec_context.name,
             pixel_format=stream.codec_context.pix_fmt or "",
             pixel_aspect=1 / aspect if aspect and sideways else aspect,
+            **self._of_videos,
         )
 
-    def decoded(self, kind: str, seek_s: float = 0.0) -> Iterator[av.VideoFrame | av.AudioFrame]:
-        """The frames of the first stream of a kind, in the order they are shown or heard, with their times in `pts`.
+    @property
+    def audio_streams(self) -> int:
+        """How many audio streams are read."""
+        return len(self._indices["audio"])
+
+    def last_packet_end_s(self) -> float:
+        """When the last packet of the streams that are read ends, in seconds; reads the file."""
+        end_s = self.start_s
+        with _open(self.path) as container:
+            for packet in container.demux(*self._read_of(container)):
+                time_s = self.time_of(packet)
+                if time_s is not None:
+                    end_s = max(end_s, time_s + float((packet.duration or 0) * packet.time_base))
+        return end_s
+
+    def time_of(self, item: av.Packet | av.VideoFrame | av.AudioFrame) -> float | None:
+        """When a frame or a packet is shown or heard, in seconds; None where it has no time."""
+        stamp = item.dts if item.pts is None and isinstance(item, av.Packet) else item.pts
+        return None if stamp is None else float(stamp * item.time_base) - self.offset_s
+
+    def decoded(self, kind: str, seek_s: float = 0.0, position: int = 0) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """The frames of a stream, in the order they are shown or heard, with their times in `pts`.
 
         AVI has a frame a tick, in the order of decoding. What FFmpeg guesses of their times is out of order for H.264
         with B-frames; here the n-th frame shown has the n-th tick of those that hold a frame.
@@ -202,6 +210,7 @@ class MediaFile:
         Args:
             kind: "video" or "audio".
             seek_s: seconds; where positive, frames come from about the last key frame before it, if the file can seek.
+            position: which of the streams of that kind that are read.
 
         Raises:
             MediaError: there is no stream of that kind, or no decoder for it.
@@ -212,20 +221,24 @@ class MediaFile:
             yield first
             yield from frames
             return
-        yield from self._frames(*self._demuxer(kind), seek_s)
+        yield from self._frames(*self._demuxer(kind, position), seek_s)
 
-    def _demuxer(self, kind: str) -> tuple[av.container.InputContainer, Stream]:
-        """A container at the file's beginning, and its first stream of a kind."""
+    def _demuxer(self, kind: str, position: int) -> tuple[av.container.InputContainer, Stream]:
+        """A container at the file's beginning, and a stream of it."""
         try:
             container = self._unread.pop()  # atomic: streams may be read in threads of their own
         except IndexError:
             container = _open(self.path)
-        streams = getattr(container.streams, kind)
-        if not streams:
+        if not self._indices[kind]:
             raise MediaError(f"{self.path} has no {kind} stream")
-        if streams[0].codec_context is None:
+        stream = container.streams[self._indices[kind][position]]
+        if stream.codec_context is None:
             raise MediaError(f"{self.path}: no decoder knows its {kind}; {MEND[kind]}")
-        return container, streams[0]
+        return container, stream
+
+    def _read_of(self, container: av.container.InputContainer) -> list[Stream]:
+        """The streams that are read, of both kinds."""
+        return [container.streams[index] for indices in self._indices.values() for index in indices]
 
     def _frames(
         self, container: av.container.InputContainer, stream: Stream, seek_s: float = 0.0
@@ -235,19 +248,19 @@ class MediaFile:
         # Several videos are decoded side by side; FFmpeg's frame threads can end a damaged file without a word.
         stream.codec_context.thread_count = 1
         with container:
-            # Where a file keeps no times, a frame's time follows from all frames before it.
-            if seek_s > 0 and not keeps_no_times:
+            # Where a file keeps no times, or they go back, a frame's time follows from all frames before it.
+            if seek_s > 0 and not keeps_no_times and not container.format.flags & Flags.ts_discont.value:
                 with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
-                    container.seek(int((seek_s + self.start_s) * av.time_base), backward=True)
+                    container.seek(int((seek_s + self.offset_s) * av.time_base), backward=True)
             frames = self._decoded(container, stream, keeps_no_times)
-            yield from _in_order(frames) if keeps_no_times else frames
+            yield from in_order(frames) if keeps_no_times else frames
 
     def _decoded(
         self, container: av.container.InputContainer, stream: Stream, in_ticks: bool
     ) -> Iterator[av.VideoFrame | av.AudioFrame]:
         damage = self.damage[stream.type]
         begun = False  # with a whole frame
-        for packet in container.demux(stream):
+        for packet in self._packets(container, stream):
             if in_ticks:
                 packet.pts = packet.dts
             try:
@@ -255,16 +268,34 @@ class MediaFile:
             except av.FFmpegError as error:
                 if not self.tolerant:
                     raise
-                damage.add_packet(self._seconds(packet.dts if packet.pts is None else packet.pts, stream), error)
+                damage.add_packet(self.time_of(packet), error)
                 continue
             for frame in frames:
                 begun = begun or not frame.is_corrupt
                 if begun and frame.is_corrupt:
-                    damage.add_frame(self._seconds(frame.pts, stream))
+                    damage.add_frame(self.time_of(frame))
                 yield frame
 
-    def _seconds(self, tick: int | None, stream: Stream) -> float | None:
-        return None if tick is None else float(tick * stream.time_base) - self.start_s
+    def _packets(self, container: av.container.InputContainer, stream: Stream) -> Iterator[av.Packet]:
+        """The packets of a stream on a clock that goes on, and the empty one that makes its decoder give all.
+
+        Packets of 0 bytes, which say "the same frame again" in Theora, VP8, AVI and others, are left out: a frame is
+        shown until the next one, and a decoder would take them for the end.
+        """
+        clock = SharedClock()
+        last = None
+        for packet in container.demux(*self._read_of(container)):
+            ours = packet.stream.index == stream.index
+            if packet.size:
+                joined_s = clock.carry(packet)
+                if joined_s is not None:
+                    self.joins_s[stream.type].add(joined_s - self.offset_s)
+                if ours:
+                    yield packet
+            elif ours:
+                last = packet
+        if last is not None:
+            yield last
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -278,65 +309,3 @@ def _open(path: Path) -> av.container.InputContainer:
         return av.open(f"file:{path}", metadata_errors="replace")
     except av.FFmpegError as error:
         raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error
-
-
-def _audio_info(container: av.container.InputContainer, start_s: float) -> AudioInfo | None:
-    if not container.streams.audio:
-        return None
-    stream = container.streams.audio[0]
-    begin_s = float(stream.start_time * stream.time_base) if stream.start_time else start_s
-    context = stream.codec_context
-    described = ("", 0, 0) if context is None else (context.name, context.sample_rate, context.layout.nb_channels)
-    return AudioInfo(*described, start_s=max(0.0, begin_s - start_s))
-
-
-def _declared_length(container: av.container.InputContainer, start_s: float) -> float | None:
-    """Seconds that video or audio should at least last by the file's own header; None where it does not say.
-
-    Other streams, as subtitles or a second language, may well be longer than these.
-    """
-    if not container.duration or not any(name in container.format.name for name in DECLARE_LENGTH):
-        return None
-    ends = [_declared_end(stream) for stream in (*container.streams.video[:1], *container.streams.audio[:1])]
-    if not ends:
-        return None
-    end_s = max(ends) if None not in ends else container.duration / av.time_base
-    return end_s - max(0.0, start_s)  # Matroska counts from its clock's zero
-
-
-def _declared_end(stream: Stream) -> float | None:
-    """Where a stream ends by the header: mp4 has it in the stream, Matroska in a tag, as 00:01:23.400000000."""
-    if stream.duration is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    try:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except (KeyError, ValueError):
-        return None
-
-
-def _in_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """The same frames, their ticks rising; those of `REORDERED` are in memory."""
-    ticks: list[int] = []
-    waiting: deque[av.VideoFrame] = deque()
-    for frame in frames:
-        if frame.pts is not None:
-            heapq.heappush(ticks, frame.pts)
-            waiting.append(frame)
-        if len(waiting) > REORDERED:
-            yield _at_tick(heapq.heappop(ticks), waiting.popleft())
-    while waiting:
-        yield _at_tick(heapq.heappop(ticks), waiting.popleft())
-
-
-def _at_tick(tick: int, frame: av.VideoFrame) -> av.VideoFrame:
-    frame.pts = tick
-    return frame
-
-
-def _at(time_s: float | None) -> str:
-    return "at an unknown time" if time_s is None else f"at {time_s:.2f} s"
-
-
-def _first(count: int) -> str:
-    return "" if count == 1 else "the first "

@@ -1,6 +1,6 @@
 """The frames of a video with their times, in one sequential pass.
 
-Times are seconds from the container's start time, as `core.media.container` has them.
+Times are seconds on the clock of `core.media.container`.
 """
 
 import functools
@@ -13,7 +13,8 @@ import av
 import cv2
 import numpy as np
 
-from core.media.container import MediaFile
+from core.media.container import MEND, MediaFile
+from core.media.streams import BACK_S
 from core.runtime.errors import MediaError
 
 # FFmpeg's numbers: colour unspecified (taken as BT.601 there as in OpenCV), BT.470BG and SMPTE 170M; range unspecified
@@ -24,7 +25,6 @@ LIMITED = (0, 1)
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
-BACK_S = 0.1  # that rounding and careless muxers may let time go back by
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Frame:
     """One decoded frame; conversion to colour is done when asked for, since most frames need none.
 
     Attributes:
-        time_s: presentation time in seconds from the container's start.
+        time_s: presentation time in seconds, on the file's clock (see `core.media.container`).
         raw: as decoded, not yet rotated.
     """
 
@@ -138,7 +138,7 @@ def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("in
 
     Args:
         media: the open file; damaged packets are left out where it is read tolerantly, else they are an error.
-        start_s, end_s: seconds from the container's start; one seek brings the decoder near the start.
+        start_s, end_s: seconds, on the file's clock; one seek brings the decoder near the start.
 
     Raises:
         MediaError: the file has no video, decoding fails midway, or time goes back.
@@ -175,7 +175,7 @@ def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:
             if raw.pts is None:
                 untimed += 1
                 continue
-            time_s = _after(time_s, float(raw.pts * raw.time_base) - media.start_s, media.path)
+            time_s = _after(time_s, media.time_of(raw), media.path)
             size = size or (raw.width, raw.height)
             if (raw.width, raw.height) != size:  # as in recordings of broadcasts
                 raw = raw.reformat(*size)
@@ -198,9 +198,9 @@ def _after(last_s: float | None, time_s: float, path: str | Path) -> float:
     """
     if last_s is None or time_s > last_s:
         return time_s
-    if time_s < last_s - BACK_S:
+    if time_s < last_s - BACK_S["video"]:
         raise MediaError(
-            f"{path}: after {last_s:.2f} s time goes back to {time_s:.2f} s, as where files were joined byte by byte; "
-            "join them with FFmpeg's concat demuxer"
+            f"{path}: after {last_s:.2f} s time goes back to {time_s:.2f} s: its frames are stored out of order; "
+            f"{MEND['video']}"
         )
     return last_s + 1e-3

@@ -17,22 +17,26 @@ from core.runtime.errors import MediaError, UserError
 
 @dataclass(frozen=True)
 class VideoAudio:
-    """16 kHz mono audio of a video, from the container's time 0.
+    """16 kHz mono audio of a video.
 
     Attributes:
         samples: (n,) int16, or `SamplesOnDisk` of them; silence before a stream that starts late.
-        start_s, end_s: where the stream begins and ends, seconds.
+        start_s, end_s: where the stream begins and ends, seconds on the file's clock.
         faults: sentences on what of the stream could not be decoded.
+        origin_s: when the first sample is heard, likewise.
+        silent: all of it is digital silence.
     """
 
     samples: "np.ndarray | SamplesOnDisk"
     start_s: float
     end_s: float
     faults: tuple[str, ...] = ()
+    origin_s: float = 0.0
+    silent: bool = False
 
     def part(self, start_s: float, length: int) -> np.ndarray:
         """(length,) int16 from a time on; silence where the stream has nothing."""
-        start = round(start_s * SAMPLE_RATE)
+        start = round((start_s - self.origin_s) * SAMPLE_RATE)
         first, last = (min(max(position, 0), len(self.samples)) for position in (start, start + length))
         out = np.zeros(length, np.int16)
         out[first - start : last - start] = self.samples[first:last]
@@ -74,10 +78,11 @@ def audio_on_disk(media: MediaFile) -> Iterator[VideoAudio | None]:
     if media.audio is None:
         yield None
         return
-    faults, length = [], 0
+    faults, length, silent = [], 0, True
     with tempfile.TemporaryFile(buffering=0) as file:  # closing it has nothing left to write
         try:
             for block in decode_audio(media):
+                silent = silent and not block.any()
                 rest = memoryview(block.tobytes())
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -89,9 +94,16 @@ def audio_on_disk(media: MediaFile) -> Iterator[VideoAudio | None]:
                 f"no room for the audio of {media.path} in {tempfile.gettempdir()} (32 kB a second): "
                 f"{failure.strerror}; free some space, or name another folder with the variable TMPDIR"
             ) from failure
-        if length <= round(media.audio.start_s * SAMPLE_RATE):
+        if length <= round((media.audio.start_s - media.start_s) * SAMPLE_RATE):
             yield None
             return
         if media.damage["audio"]:
             faults.insert(0, f"Audio: {media.damage['audio']}. What is missing is silence.")
-        yield VideoAudio(SamplesOnDisk(file, length), media.audio.start_s, length / SAMPLE_RATE, tuple(faults))
+        yield VideoAudio(
+            SamplesOnDisk(file, length),
+            media.audio.start_s,
+            media.start_s + length / SAMPLE_RATE,
+            tuple(faults),
+            origin_s=media.start_s,
+            silent=silent,
+        )

@@ -82,7 +82,7 @@ def write_overlay(path: str | Path, video: DetectedVideo) -> None:
         MediaError: the video cannot be read.
     """
     ends = {} if video.complete else {"end_s": video.end_of_frame(len(video.frame_times_s) - 1)}
-    with MediaFile(video.path, tolerant=not video.complete) as media:
+    with video.open(tolerant=not video.complete) as media:
         write_marked_video(path, media, _faces_by_frame(video), **ends, with_audio=video.audio_s is not None)
 
 
@@ -115,12 +115,13 @@ def write_marked_video(
     if not start_s < end_s:
         raise UserError(f"no frame from {start_s:g} to {end_s:g} s: expected a part that ends after its beginning")
     check_within(media, start_s)
+    start_s = max(start_s, media.start_s)
     info = media.info
     sample_rate, audio = OTHER_RATE, iter(())
     if with_audio and info.audio is not None:
         sample_rate = info.audio.sample_rate if info.audio.sample_rate in AAC_RATES else OTHER_RATE
         blocks = decode_audio(media, sample_rate, channels=min(2, info.audio.channels))
-        audio = _between(blocks, sample_rate, start_s, end_s)
+        audio = _between(blocks, sample_rate, start_s - media.start_s, end_s - media.start_s)
     frames = _marked(read_frames(media, start_s, end_s), faces_at, start_s, end_s)
     if media.tolerant:
         frames, audio = _until_failure(frames), _until_failure(audio)
@@ -145,7 +146,7 @@ def check_within(media: MediaFile, time_s: float) -> None:
     if not time_s >= 0:
         raise UserError(f"no frame at {time_s:g} s: expected seconds from the start of the video, 0 or more")
     length_s = media.info.duration_s
-    if length_s is not None and time_s >= length_s:
+    if length_s is not None and time_s >= media.start_s + length_s:
         raise UserError(f"{media.path} lasts {length_s:.2f} s: there is no frame at {time_s:g} s")
 
 

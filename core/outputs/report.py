@@ -101,6 +101,7 @@ def _facts(video: DetectedVideo, shown: Media) -> dict[str, Any]:
         "height": info.height,
         "fps": info.fps,
         "frames": len(video.frame_times_s),
+        "startS": video.start_s,
         "endS": video.end_of_frame(len(video.frame_times_s) - 1),
         "audioS": video.audio_s,
         "speechS": _covered_s([turn for speaker in all_speakers for turn in speaker.turns]),

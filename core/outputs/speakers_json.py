@@ -77,8 +77,12 @@ def _facts(video: DetectedVideo) -> dict[str, Any]:
         "height": info.height,
         "fps": round(info.fps, 6),
         "duration_s": None if info.duration_s is None else _time(info.duration_s),
+        "start_s": _time(video.start_s),
+        "container_offset_s": _time(video.offset_s),
         "frames": len(video.frame_times_s),
         "rotation": info.rotation,
+        "video_stream": info.stream,
+        "audio_stream": info.audio and info.audio.stream,
         "sound": video.audio_s and {"start_s": _time(video.audio_s[0]), "end_s": _time(video.audio_s[1])},
         "complete": video.complete,
     }

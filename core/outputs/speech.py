@@ -21,7 +21,7 @@ class Segment:
     """One segment of speech.
 
     Attributes:
-        start_s, end_s: seconds from the container's start; the end is where the last frame gives way to the next.
+        start_s, end_s: seconds, as a player shows them; the end is where the last frame gives way to the next.
         probability: 0 to 1, the mean over its frames, those of closed pauses included.
     """
 

@@ -97,24 +97,25 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
     Columns as in `core.formats.official_csv.PREDICTION_COLUMNS`: the video's name without extension ("_" for characters
     that the format forbids), timestamp, box as fractions with 6 decimals, SPEAKING_AUDIBLE,
     `<video_id>_<start>_<end>:<track id>` with the whole seconds around the track's shot, the probability. Timestamps
-    have AVA's 2 decimals where that is exact for all frames of the video and keeps them apart (25 or 50 frames per
-    second, for example), else 6.
+    count from the file's beginning, as annotations do. They have AVA's 2 decimals where that is exact for all frames of
+    the video and keeps them apart (25 or 50 frames per second, for example), else 6.
 
     Raises:
         MediaError: the video has no audio, so that there are no scores.
     """
     if video.audio_s is None:
         raise MediaError(f"{video.path} has no audio, so its faces have no scores to predict with: omit the format ava")
-    rows = face_frames(video)
+    rows, decimals = face_frames(video), _timestamp_decimals(video.frame_times_s - video.start_s)
     video_id = re.sub(FORBIDDEN, "_", printable(video.path.stem))
     entities = []
     for track in video.tracks:
         shot = video.shots[track.shot]
-        entities.append(f"{video_id}_{math.floor(shot.start_s):04d}_{math.ceil(shot.end_s):04d}:{track.id}")
+        start, end = math.floor(shot.start_s - video.start_s), math.ceil(shot.end_s - video.start_s)
+        entities.append(f"{video_id}_{start:04d}_{end:04d}:{track.id}")
     fractions = rows.boxes.astype(np.float64) / np.tile([video.info.width, video.info.height], 2)
     columns = {
         "video_id": video_id,
-        "frame_timestamp": _fixed_text(rows.times_s, _timestamp_decimals(video.frame_times_s)),
+        "frame_timestamp": _fixed_text(rows.times_s - video.start_s, decimals),
         **{name: _fixed_text(fractions[:, side], FRACTION_DECIMALS) for side, name in enumerate(ava.BOX_COLUMNS)},
         "label": ava.SPEAKING,
         "entity_id": np.repeat(np.array(entities, object), _lengths(video)),

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from core.runtime.errors import UserError
+
 Check = Callable[[Any], str | None]
 # Python's float and int take more than any table means: 1_000, the digits of all scripts, nan.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -93,6 +95,17 @@ def as_whole(text: str) -> int:
     if text.isascii() and "_" not in text and len(text) <= MOST_DIGITS:
         return int(text)
     raise ValueError(f"{text[:40]!r} is no whole number")
+
+
+def as_stream(text: str) -> int | str:
+    """The audio stream that an option names: its number, or "all".
+
+    Raises:
+        UserError: it is neither.
+    """
+    if text != "all" and not text.isdecimal():
+        raise UserError(f"--audio-stream {text}: expected the number of an audio stream, from 0, or all")
+    return text if text == "all" else as_whole(text)
 
 
 def name_of(value: Any, home: ModuleType | None, names: Iterable[str]) -> Any:

@@ -29,9 +29,9 @@ function lastAtMost(sorted, value) {
 /**
  * The report's data.
  * speakers: persons, or where persons were not told apart the tracks; each with its tracks, and startS of the first.
- * timesS: presentation time of each frame. tracks: as in the JSON, with startS, endS and `first`, the index of the
- * track's first frame in edges[0..3] (x1, y1, x2, y2 in pixels) and probabilities (null without audio), which hold
- * all tracks end to end.
+ * timesS: presentation time of each frame, as players show it; startS is when the file begins. tracks: as in the
+ * JSON, with startS, endS and `first`, the index of the track's first frame in edges[0..3] (x1, y1, x2, y2 in pixels)
+ * and probabilities (null without audio), which hold all tracks end to end.
  */
 async function readReport() {
   const report = JSON.parse(element("report-facts").textContent);

@@ -18,7 +18,7 @@ function describe(report) {
   items(element("facts"), [
     `${report.width} × ${report.height}`,
     `${+report.fps.toFixed(2)} fps`,
-    clock(report.endS, 0),
+    clock(report.endS - report.startS, 0),
     `${report.frames.toLocaleString("en")} frames`,
     report.audioS ? "with audio" : "no audio",
     ...(report.complete ? [] : ["in part"]),

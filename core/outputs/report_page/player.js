@@ -9,8 +9,10 @@ class Player {
     this.onTime = onTime;
     this.video = element("video");
     this.canvas = element("boxes");
-    this.timeS = 0; // of what is shown
+    this.timeS = report.startS; // of what is shown
+    this.aheadS = 0; // what the report's times are more than the video's
     this.nextS = null; // of a seek that waits for another one
+    this.wantedS = null; // of a seek that has not come there
     this.showBoxes = !report.media.hasBoxes;
     element("show-boxes").checked = this.showBoxes;
     element("show-boxes").addEventListener("change", (event) => {
@@ -21,6 +23,11 @@ class Player {
     // Pixels that are no squares: what is displayed has another shape than the frames.
     this.video.addEventListener("loadedmetadata", () => {
       if (this.video.videoHeight) this.setAspect(this.video.videoWidth / this.video.videoHeight);
+    });
+    // Where its clock begins is known with the first frame. A video with boxes drawn in counts from 0, as some players
+    // do with any.
+    this.video.addEventListener("loadeddata", () => {
+      this.aheadS = this.video.currentTime < report.startS / 2 ? report.startS : 0;
     });
     element("fullscreen").addEventListener("click", () => this.toggleFullscreen());
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -39,20 +46,25 @@ class Player {
   watch() {
     if ("requestVideoFrameCallback" in this.video) {
       const frameShown = (now, frame) => {
-        if (!this.video.seeking) this.show(frame.mediaTime); // a late frame from before a seek is not shown
+        if (!this.video.seeking) this.show(frame.mediaTime + this.aheadS); // a late frame from before a seek is not shown
         this.video.requestVideoFrameCallback(frameShown);
       };
       this.video.requestVideoFrameCallback(frameShown);
     } else {
       const refreshed = () => {
-        if (!this.video.paused) this.show(this.video.currentTime);
+        if (!this.video.paused) this.show(this.videoS);
         requestAnimationFrame(refreshed);
       };
       requestAnimationFrame(refreshed);
     }
     // A seek is shown at once, before its frame is decoded, or where there is no video at all.
-    this.video.addEventListener("seeking", () => this.show(this.video.currentTime));
+    this.video.addEventListener("seeking", () => this.show(this.videoS));
     this.video.addEventListener("seeked", () => this.arrive());
+    // Of a file that begins late, Chromium finds out by and by how long it is, and seeks no further than it knows.
+    this.video.addEventListener("durationchange", () => {
+      if (this.wantedS !== null && this.hasVideo) this.seek(this.wantedS);
+    });
+    this.video.addEventListener("play", () => { this.wantedS = null; });
   }
 
   show(timeS) {
@@ -61,26 +73,37 @@ class Player {
     this.onTime(timeS);
   }
 
+  /** The time at which the video is, as the report counts. */
+  get videoS() {
+    return this.video.currentTime + this.aheadS;
+  }
+
+  set videoS(timeS) {
+    this.video.currentTime = timeS - this.aheadS;
+  }
+
   get hasVideo() {
     return this.video.readyState >= HTMLMediaElement.HAVE_METADATA;
   }
 
   /** Where the last seek goes, be its frame shown yet or not. */
   get nowS() {
-    return this.nextS ?? (this.hasVideo ? this.video.currentTime : this.timeS);
+    return this.nextS ?? (this.hasVideo ? this.videoS : this.timeS);
   }
 
   /** Go to a time; while the video is on its way to another, wait: Chromium can hang when it is hurried. */
   seek(timeS) {
-    const inside = Math.min(Math.max(timeS, 0), this.report.endS);
+    const inside = Math.min(Math.max(timeS, this.report.startS), this.report.endS);
+    this.wantedS = inside;
     this.nextS = this.hasVideo && this.video.seeking ? inside : null;
     if (!this.hasVideo) this.show(inside);
-    else if (this.nextS === null) this.video.currentTime = inside;
+    else if (this.nextS === null) this.videoS = inside;
   }
 
   arrive() {
-    this.show(this.video.currentTime);
-    if (this.nextS !== null) this.video.currentTime = this.nextS;
+    this.show(this.videoS);
+    if (this.videoS > this.wantedS - 0.01) this.wantedS = null;
+    if (this.nextS !== null) this.videoS = this.nextS;
     this.nextS = null;
   }
 

@@ -13,8 +13,8 @@ class Timeline {
   constructor(report, onSeek, onFace) {
     this.report = report;
     this.onSeek = onSeek;
-    this.timeS = 0;
-    this.view = { startS: 0, endS: report.endS };
+    this.timeS = report.startS;
+    this.view = { startS: report.startS, endS: report.endS };
     this.lanes = report.speakers.flatMap((speaker) => [
       new Lane(report, speaker, onFace),
       ...(speaker.tracks.length > 1 ? speaker.tracks.map((track) => new Lane(report, track, onFace, true)) : []),
@@ -29,7 +29,11 @@ class Timeline {
     this.box.append(...this.lanes.map((lane) => lane.row));
     this.watchLanes();
     this.listen();
-    this.setView(0, report.endS <= 2 * FIRST_VIEW_S ? report.endS : FIRST_VIEW_S);
+    this.setView(report.startS, report.startS + (this.wholeS <= 2 * FIRST_VIEW_S ? this.wholeS : FIRST_VIEW_S));
+  }
+
+  get wholeS() {
+    return this.report.endS - this.report.startS;
   }
 
   watchLanes() {
@@ -50,7 +54,7 @@ class Timeline {
   listen() {
     element("zoom-in").addEventListener("click", () => this.zoom(0.5));
     element("zoom-out").addEventListener("click", () => this.zoom(2));
-    element("zoom-all").addEventListener("click", () => this.setView(0, this.report.endS));
+    element("zoom-all").addEventListener("click", () => this.setView(this.report.startS, this.report.endS));
     for (const id of ["in-view", "show-tracks"]) element(id).addEventListener("change", () => this.queue());
     this.box.addEventListener("click", (event) => {
       if (event.target.tagName === "CANVAS") this.onSeek(this.timeAt(event));
@@ -64,9 +68,9 @@ class Timeline {
 
   /** The part of the video that the lanes show; kept inside the video. */
   setView(startS, endS) {
-    const whole = this.report.endS;
+    const whole = this.wholeS;
     const span = Math.min(Math.max(endS - startS, Math.min(SHORTEST_VIEW_S, whole)), whole);
-    const start = Math.min(Math.max(startS, 0), whole - span);
+    const start = Math.min(Math.max(startS, this.report.startS), this.report.endS - span);
     this.view = { startS: start, endS: start + span };
     this.queue();
   }
@@ -132,7 +136,7 @@ class Timeline {
 
   drawOverview() {
     const context = freshContext(this.overview), width = this.overview.clientWidth;
-    const x = (timeS) => (timeS / this.report.endS) * width;
+    const x = (timeS) => ((timeS - this.report.startS) / this.wholeS) * width;
     drawCuts(context, this.report.cutsS, x, width, OVERVIEW_HEIGHT);
     if (this.density?.length !== width) this.density = this.countSpeakers(width, x);
     const most = Math.max(1, ...this.density);
@@ -205,7 +209,7 @@ class Timeline {
   /** Pressing the strip goes there; dragging on moves what the lanes show. */
   drag(event) {
     const { left, width } = this.overview.getBoundingClientRect();
-    const timeOf = (clientX) => Math.min(Math.max((clientX - left) / width, 0), 1) * this.report.endS;
+    const timeOf = (clientX) => this.report.startS + Math.min(Math.max((clientX - left) / width, 0), 1) * this.wholeS;
     const half = (this.view.endS - this.view.startS) / 2;
     const move = (timeS) => this.setView(timeS - half, timeS + half);
     this.overview.setPointerCapture(event.pointerId);

@@ -1,0 +1,234 @@
+"""The streams of a file: which of them are read, the clock that they share, and what of them is damaged."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.stream import Disposition, Stream
+
+from core.runtime.errors import MediaError
+
+DECLARE_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header has it; of others it is estimated
+REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
+ALL = "all"  # the audio streams, mixed
+BACK_S = {"video": 0.1, "audio": 1.0}  # that rounding, careless muxers and audio stored twice let time go back by
+
+StreamNumber = int | str | None  # among the streams of a kind, from 0 as in FFmpeg's 0:V:1; or ALL; None: by default
+
+
+class Damage:
+    """What of a stream is damaged.
+
+    Attributes:
+        packets: how many could not be decoded, and were left out.
+        frames: how many could be decoded in part only, and were kept; FFmpeg fills what is missing from their
+            neighbours. Those before the first whole frame do not count: recordings may begin anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.packets = self.frames = 0
+        self._lost = self._faulty = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.packets or self.frames)
+
+    def add_packet(self, time_s: float | None, error: av.FFmpegError) -> None:
+        """Take note of a packet that cannot be decoded."""
+        self._lost = self._lost or f"{_at(time_s)} ({error.strerror})"
+        self.packets += 1
+
+    def add_frame(self, time_s: float | None) -> None:
+        """Take note of a frame that is decoded in part."""
+        self._faulty = self._faulty or _at(time_s)
+        self.frames += 1
+
+    def __str__(self) -> str:
+        parts = []
+        if self.packets:
+            parts.append(f"{self.packets:,} packet(s) cannot be decoded, {_first(self.packets)}{self._lost}")
+        if self.frames:
+            parts.append(f"{self.frames:,} frame(s) can be decoded only in part, {_first(self.frames)}{self._faulty}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of the audio that is read of it.
+
+    Attributes:
+        codec: FFmpeg's name of the decoder; empty where it has none.
+        sample_rate: samples per second; 0 without a decoder.
+        channels: how many; 0 without a decoder.
+        start_s: where the stream begins, seconds, not before the file.
+        stream: its number among the file's audio streams, from 0; or "all".
+        streams: how many audio streams the file has.
+    """
+
+    codec: str
+    sample_rate: int
+    channels: int
+    start_s: float
+    stream: int | str = 0
+    streams: int = 1
+
+
+def streams_of(container: av.container.InputContainer, kind: str) -> list[Stream]:
+    """The streams of a kind, "video" or "audio"; cover art is no video."""
+    return [stream for stream in getattr(container.streams, kind) if not stream.disposition & Disposition.attached_pic]
+
+
+def choose(streams: Sequence[Stream], number: StreamNumber, name: str) -> list[Stream]:
+    """The streams of a kind that are read: one, or none where there is none, or several where all are asked for.
+
+    By default it is the one that FFmpeg and players take: one that is flagged as default before others, of those the
+    one with the largest frames, or the most channels, of those the first. One that no decoder knows comes last.
+
+    Args:
+        streams: of the kind.
+        number: which.
+        name: of file and kind, for the message.
+
+    Raises:
+        MediaError: the number is none of theirs.
+    """
+    if number == ALL:
+        return [stream for stream in streams if stream.codec_context is not None] or list(streams[:1])
+    if number is None:
+        return [max(streams, key=_rank)] if streams else []
+    if number not in range(len(streams)):
+        raise MediaError(f"{name} stream {number}: the file has {_numbers(len(streams))}")
+    return [streams[number]]
+
+
+def _rank(stream: Stream) -> tuple[bool, bool, int]:
+    context = stream.codec_context
+    if context is None:
+        return False, False, 0
+    size = context.width * context.height if stream.type == "video" else context.layout.nb_channels
+    return True, bool(stream.disposition & Disposition.default), size
+
+
+def _numbers(count: int) -> str:
+    return {0: "none", 1: "one, number 0"}.get(count, f"{count}, numbers 0 to {count - 1}")
+
+
+def audio_info(every: Sequence[Stream], chosen: Sequence[Stream], start_s: float, offset_s: float) -> AudioInfo | None:
+    """What a file says of the audio that is read of it; None where there is none.
+
+    Args:
+        every: the audio streams of the file.
+        chosen: those of them that are read.
+        start_s: where the file begins.
+        offset_s: what to take off the streams' own times.
+    """
+    if not chosen:
+        return None
+    contexts = [stream.codec_context for stream in chosen]
+    begins_s = [
+        start_s if not stream.start_time else float(stream.start_time * stream.time_base) - offset_s
+        for stream in chosen
+    ]
+    return AudioInfo(
+        codec="" if contexts[0] is None else contexts[0].name,
+        sample_rate=max(0 if context is None else context.sample_rate for context in contexts),
+        channels=max(0 if context is None else context.layout.nb_channels for context in contexts),
+        start_s=max(start_s, min(begins_s)),
+        stream=every.index(chosen[0]) if len(chosen) == 1 else ALL,
+        streams=len(every),
+    )
+
+
+class SharedClock:
+    """Carries the clock on where time goes back, as where recordings were joined byte by byte.
+
+    A recording is put behind the end of the one before, all its streams by as much. Whoever reads a stream of the file
+    has to pass the packets of the others through as well: then all come to the same clock.
+    """
+
+    def __init__(self) -> None:
+        self._offset = self._end = Fraction(0)  # what is added to times; where the file ends so far
+        self._latest: dict[int, Fraction] = {}  # of each stream, when its last packet is decoded
+
+    def carry(self, packet: av.Packet) -> float | None:
+        """Put the next packet of the file, of any of the streams, on the clock.
+
+        Returns:
+            Where another recording begins with it, the time on the clock, seconds; else None.
+        """
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None:
+            return None
+        stream, base, joined_s = packet.stream, packet.time_base, None
+        if packet.dts is not None:
+            decoded = packet.dts * base + self._offset
+            if decoded < self._latest.get(stream.index, decoded) - Fraction(BACK_S[stream.type]):
+                joined_s = float(self._end)
+                self._offset = self._end - stamp * base
+                self._latest.clear()
+            self._latest[stream.index] = packet.dts * base + self._offset
+        if self._offset:
+            ticks = round(self._offset / base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        self._end = max(self._end, (stamp + (packet.duration or 0)) * base + self._offset)
+        return joined_s
+
+
+def declared_length(container: av.container.InputContainer, streams: Sequence[Stream], start_s: float) -> float | None:
+    """Seconds that video or audio should at least last by the file's own header; None where it does not say.
+
+    Other streams, as subtitles or a second language, may well be longer than those that are read.
+
+    Args:
+        container: the file.
+        streams: those that are read.
+        start_s: the container's start time.
+    """
+    if not container.duration or not any(name in container.format.name for name in DECLARE_LENGTH):
+        return None
+    ends = [declared_end(stream) for stream in streams]
+    if not ends:
+        return None
+    end_s = max(ends) if None not in ends else container.duration / av.time_base
+    return end_s - max(0.0, start_s)  # Matroska counts from its clock's zero
+
+
+def declared_end(stream: Stream) -> float | None:
+    """Where a stream ends by the header: mp4 has it in the stream, Matroska in a tag, as 00:01:23.400000000."""
+    if stream.duration is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    try:
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except (KeyError, ValueError):
+        return None
+
+
+def in_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same frames, their ticks rising; those of `REORDERED` are in memory."""
+    ticks: list[int] = []
+    waiting: deque[av.VideoFrame] = deque()
+    for frame in frames:
+        if frame.pts is not None:
+            heapq.heappush(ticks, frame.pts)
+            waiting.append(frame)
+        if len(waiting) > REORDERED:
+            yield _at_tick(heapq.heappop(ticks), waiting.popleft())
+    while waiting:
+        yield _at_tick(heapq.heappop(ticks), waiting.popleft())
+
+
+def _at_tick(tick: int, frame: av.VideoFrame) -> av.VideoFrame:
+    frame.pts = tick
+    return frame
+
+
+def _at(time_s: float | None) -> str:
+    return "at an unknown time" if time_s is None else f"at {time_s:.2f} s"
+
+
+def _first(count: int) -> str:
+    return "" if count == 1 else "the first "

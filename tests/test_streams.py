@@ -1,0 +1,240 @@
+"""Files of several streams, clocks that begin late or go back, channels that cancel each other, empty packets."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from tiny import FPS
+from videos import click_times, clicks, encode, frame_times, grey, number_of, of_streams, strength, tone, with_packets
+
+from core.formats.wav import SAMPLE_RATE, read_wav
+from core.media.audio import extract_audio
+from core.media.container import MediaFile
+from core.media.video import read_frames
+from core.media.video_audio import audio_on_disk
+from core.runtime.errors import MediaError
+
+FRAMES = 40
+
+
+# Which streams
+
+
+@pytest.mark.parametrize(
+    ("flags", "sizes", "expected"),
+    [
+        (("", "default"), (64, 32), 1),  # flagged before larger
+        (("default", "default"), (32, 64), 1),  # of those, the larger
+        (("", ""), (32, 64), 1),
+        (("", ""), (64, 64), 0),  # else the first
+        (("attached_pic", ""), (64, 32), 0),  # cover art does not count
+    ],
+)
+def test_the_video_is_chosen_as_ffmpeg_does(tmp_path, flags, sizes, expected):
+    name = "a.mkv" if "attached_pic" not in flags else "a.mp4"
+    shown = [20, 40]
+    path = of_streams(tmp_path / name, [(size, n, flag) for size, n, flag in zip(sizes, shown, flags, strict=True)], [])
+    if "attached_pic" in flags:
+        shown, sizes = shown[1:], sizes[1:]
+    with MediaFile(path) as media:
+        assert (media.info.stream, media.info.streams) == (expected, len(shown))
+        assert (media.info.width, number_of(next(read_frames(media)).rgb())) == (sizes[expected], shown[expected])
+    other = len(shown) - 1 - expected
+    assert number_of(next(read_frames(MediaFile(path, video_stream=other))).rgb()) == shown[other]
+    with pytest.raises(MediaError, match=r"video stream 7: .*(two|2|one)"):
+        MediaFile(path, video_stream=7)
+
+
+def test_the_audio_is_chosen_as_ffmpeg_does(tmp_path):
+    quiet, loud, wide = tone(2000), tone(8000, 500), np.stack([tone(4000, 700)] * 2)
+    of = lambda *flags: of_streams(  # noqa: E731
+        tmp_path / f"{'-'.join(flags)}.mkv", [(64, 0, "")], list(zip([quiet, loud, wide], flags, strict=True))
+    )
+    flagged, plain = of("", "default", ""), of("", "", "")
+    for path, number, amplitude in ((flagged, 1, 8000), (plain, 2, 4000)):
+        with MediaFile(path) as media:
+            assert (media.audio.stream, media.audio.streams) == (number, 3)
+            extract_audio(media, tmp_path / "a.wav")
+        assert strength(read_wav(tmp_path / "a.wav")) == pytest.approx(amplitude, rel=0.05)
+    for number, amplitude in ((0, 2000), (2, 4000), ("all", np.hypot(np.hypot(2000, 8000), 4000))):
+        with MediaFile(flagged, audio_stream=number) as media, audio_on_disk(media) as audio:
+            assert media.audio.stream == number
+            assert strength(audio.samples[:]) == pytest.approx(amplitude, rel=0.05)
+
+
+def test_mixed_streams_keep_their_times_and_the_length_of_the_longest(tmp_path):
+    path = of_streams(
+        tmp_path / "a.mkv", [(64, 0, "")], [(clicks([0.2], 0.6), ""), (clicks([0.4, 1.2], 1.5), "")], "pcm_s16le"
+    )
+    samples = heard_of(MediaFile(path, audio_stream="all"))
+    np.testing.assert_allclose(click_times(samples), [0.2, 0.4, 1.2], atol=1e-3)
+    assert len(samples) == pytest.approx(1.5 * SAMPLE_RATE, abs=1)
+
+
+def heard_of(media: MediaFile) -> np.ndarray:
+    with audio_on_disk(media) as audio:
+        return audio.samples[:]
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = of_streams(tmp_path / "song.mp4", [(64, 20, "attached_pic")], [(tone(2000), "")])
+    with MediaFile(path) as media:
+        assert len(heard_of(media)) > SAMPLE_RATE
+        with pytest.raises(MediaError, match="has no video stream"):
+            _ = media.info
+
+
+# Channels that cancel each other
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le", "pcm_u8", "flac"])
+@pytest.mark.parametrize(("right", "expected"), [(-1.0, 8000), (-0.9, 7600), (1.0, 8000), (0.0, 4000), (-0.3, 2800)])
+def test_opposite_sides_do_not_cancel_each_other(tmp_path, codec, right, expected):
+    path = of_streams(tmp_path / "a.mkv", [(64, 0, "")], [(np.stack([tone(8000), tone(right * 8000)]), "")], codec)
+    with MediaFile(path) as media:
+        samples = heard_of(media)
+        cancelled = right < -0.5
+        assert media.cancelled_s == pytest.approx(1.6 * cancelled, abs=0.1)
+    assert strength(samples) == pytest.approx(expected, rel=0.1)
+    extract_audio(MediaFile(path), tmp_path / "a.wav")
+    np.testing.assert_array_equal(read_wav(tmp_path / "a.wav"), samples)
+
+
+@pytest.mark.parametrize("codec", ["flac", "pcm_s16le"])  # in Matroska, PCM does not say which channel is which
+def test_opposite_sides_of_more_channels_do_not_cancel_each_other(tmp_path, codec):
+    """5.1 with voices in the two front channels only, and a rumble that no mix holds."""
+    silence = np.zeros_like(tone(0))
+    channels = np.stack([tone(8000), -tone(8000), silence, tone(15_000, 40), silence, silence])
+    path = of_streams(tmp_path / "a.mkv", [(64, 0, "")], [(channels, "")], codec)
+    with MediaFile(path) as media:
+        assert strength(heard_of(media)) > 2000
+        assert media.cancelled_s > 1.5
+
+
+def test_unlike_channels_are_mixed_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    path = of_streams(tmp_path / "a.mkv", [], [(rng.normal(0, 3000, (2, 25_600)).astype(np.int16), "")], "pcm_s16le")
+    with MediaFile(path) as media:
+        assert heard_of(media).std() == pytest.approx(3000 / np.sqrt(2), rel=0.05)
+        assert media.cancelled_s == 0
+
+
+@pytest.mark.parametrize(("amplitude", "silent"), [(0, True), (40, False)])
+def test_digital_silence_is_known(tmp_path, amplitude, silent):
+    path = encode(tmp_path / "a.mkv", [grey(0)], audio=tone(amplitude), audio_codec="pcm_s16le")
+    with MediaFile(path) as media, audio_on_disk(media) as audio:
+        assert audio.silent is silent
+
+
+# The clock
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_times_are_those_of_a_player_where_that_is_asked_for(tmp_path, name):
+    """Each frame at its own timestamp; without `as_played` times count from the beginning."""
+    times_s = 3605 + np.arange(FRAMES) / FPS
+    path = encode(
+        tmp_path / name, map(grey, range(FRAMES)), times_s, audio=clicks([0.8], 1.6), audio_start_s=3605.0, bf="0"
+    )
+    base_s = float(next(av.open(str(path)).demux(video=0)).pts * Fraction(1, 90_000)) - 3605 if name == "a.ts" else 0.0
+    counted = frame_times(path)
+    np.testing.assert_allclose(frame_times(path, as_played=True), times_s + base_s, atol=2e-3)
+    assert counted[0] < 0.1
+    media, played = MediaFile(path), MediaFile(path, as_played=True)
+    assert (media.start_s, played.offset_s) == (0, 0)
+    assert played.start_s == media.offset_s == pytest.approx(3605 + base_s - counted[0], abs=2e-3)
+    at = 3605.8 + base_s  # the click, whatever the clock counts from
+    for opened, begin_s in ((media, media.offset_s), (played, 0.0)):
+        with audio_on_disk(opened) as audio:
+            assert len(audio.samples) < 2 * SAMPLE_RATE
+            around = audio.part(at - begin_s - 0.1, SAMPLE_RATE // 5)
+        assert click_times(around) == pytest.approx([0.1], abs=5e-3)
+
+
+def test_a_clock_that_begins_before_0_begins_at_0_in_players(tmp_path):
+    path = encode(
+        tmp_path / "a.mkv",
+        map(grey, range(FRAMES)),
+        audio=np.zeros(48_000, np.int16),
+        rate=48_000,
+        audio_codec="libopus",
+        audio_start_s=-0.0065,
+    )
+    with MediaFile(path, as_played=True) as media:
+        assert media.offset_s == pytest.approx(av.open(str(path)).start_time / 1e6)
+        assert media.start_s == 0
+
+
+def parts(folder: Path, name: str, recordings: int) -> Path:
+    """Recordings of `FRAMES` frames, numbered on, with a click in the middle of each, one behind the other."""
+    content = b""
+    for number in range(recordings):
+        part = encode(
+            folder / f"{number}-{name}",
+            (grey(number * FRAMES // 2 + frame // 2) for frame in range(FRAMES)),
+            codec="mpeg2video" if name.endswith("mpg") else "libx264",
+            scale=FPS if name.endswith("mpg") else None,
+            audio=clicks([0.8], FRAMES / FPS),
+            audio_codec="mp2" if name.endswith("mpg") else "aac",
+        )
+        content += part.read_bytes()
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+@pytest.mark.parametrize(("name", "recordings"), [("a.ts", 3), ("a.mpg", 3), ("a.mkv", 2)])
+def test_recordings_joined_byte_by_byte_are_one_behind_the_other(tmp_path, name, recordings):
+    path = parts(tmp_path, name, recordings)
+    firsts = FRAMES * np.arange(1, recordings)
+    with MediaFile(path) as media:
+        frames = [(frame.time_s, number_of(frame.rgb())) for frame in read_frames(media)]
+        samples = heard_of(media)
+        joins_s = sorted(media.joins_s["video"])
+    times_s, numbers = map(np.array, zip(*frames, strict=True))
+    np.testing.assert_allclose(numbers, np.arange(recordings * FRAMES) // 2, atol=1)
+    assert (np.diff(times_s) > 0).all()
+    assert np.diff(times_s).max() < 0.2
+    np.testing.assert_allclose(joins_s, times_s[firsts], atol=0.1)
+    with_frames_s = times_s[[FRAMES // 2, *(firsts + FRAMES // 2)]]
+    np.testing.assert_allclose(click_times(samples), with_frames_s, atol=0.005)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
+def test_a_seek_into_joined_recordings_finds_the_same_frame(tmp_path, name):
+    path = parts(tmp_path, name, 2)
+    times_s = frame_times(path)
+    assert next(read_frames(MediaFile(path), 2.0)).time_s == times_s[times_s <= 2.0][-1]
+
+
+# Packets of 0 bytes
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "name"),
+    [
+        ("libvpx", "yuv420p", "a.webm"),
+        ("mjpeg", "yuvj420p", "a.avi"),
+        ("mpeg4", "yuv420p", "a.avi"),
+        ("libx264", "yuv420p", "a.mkv"),
+        ("qtrle", "rgb24", "a.mov"),
+    ],
+)
+def test_a_packet_of_0_bytes_repeats_the_frame(tmp_path, codec, pixel_format, name):
+    options = {"bf": "0"} if codec in ("libx264", "mpeg4") else {}
+    source = encode(tmp_path / f"source-{name}", map(grey, range(FRAMES)), None, codec, pixel_format, FPS, **options)
+    repeated = range(20, 24)
+    path = with_packets(source, tmp_path / name, lambda number, old: b"" if number in repeated else old)
+    for tolerant in (True, False):
+        media = MediaFile(path, tolerant=tolerant)
+        frames = list(read_frames(media))
+        assert round(frames[-1].time_s * FPS) == FRAMES - 1
+        assert not media.damage["video"]
+
+
+def test_theora_repeats_frames(shared):
+    media = MediaFile(shared / "cases" / "theora_repeats.ogv", tolerant=True)
+    times_s = [frame.time_s for frame in read_frames(media)]
+    assert (len(times_s), round(times_s[-1] * FPS)) == (47, 49)
+    assert not media.damage["video"]
