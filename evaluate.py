@@ -5,6 +5,7 @@
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --videos videos --json -
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --categories categories.csv
     python evaluate.py --groundtruth annotations/val --predictions detected.csv --detected
+    python evaluate.py --groundtruth annotations/val --predictions out --people people_val.csv
     python evaluate.py --columbia col_labels/fusion --predictions columbia.csv
 
 The ground truth is a csv in the official format, several, or a folder of `<video_id>-activespeaker.csv`. Predictions
@@ -12,7 +13,8 @@ are csvs in the official format. Both may have a header, and then other columns 
 val_res.csv are read as they are. Predictions are on the boxes of the ground truth, row for row; or on detected tracks
 (--detected), then a box is matched with the annotated one that it overlaps (`core.evaluation.detected` says what
 counts as what); or on detected tracks of the Columbia video, against its labels (--columbia; the protocol is in
-`core.evaluation.columbia`). The first line printed for a file is its main number; on given boxes that of ActivityNet's
+`core.evaluation.columbia`). With --people they are folders of detect.py's outputs, and what is judged is who is who.
+The first line printed for a file is its main number; on given boxes that of ActivityNet's
 get_ava_active_speaker_performance.py.
 
 --json FILE (or - for standard output, in place of the text) writes an object with the results of the first
@@ -53,6 +55,16 @@ With --detected:
     left_out                                  as above
     notes                                     sentences
 
+With --people:
+
+    predictions, videos, tracks, matched      matched: tracks that overlap an annotated face; the others do not count
+    pairs                                     pairs of matched tracks of a video: same (of one person in truth), found
+                                              (put together), both; f1, precision, recall (null where undefined)
+    diarisation                               the diarisation error rate of the RTTM files (no collar, overlapping
+                                              speech counts) and its parts, seconds: total, missed, false_alarm,
+                                              confusion; null where there is no RTTM file
+    missed_videos, other_videos, notes        as above
+
 With --columbia (`columbia` in place of `groundtruth`):
 
     predictions, mean_f1, averaged            the mean, and the speakers that it is over
@@ -73,7 +85,7 @@ from pathlib import Path
 import numpy as np
 
 from core.evaluation import columbia, metrics
-from core.evaluation.as_text import columbia_as_text, detected_as_text, given_as_text
+from core.evaluation.as_text import columbia_as_text, detected_as_text, given_as_text, people_as_text
 from core.evaluation.columbia import evaluate_columbia, read_labels
 from core.evaluation.detected import compare, ego4d_average_precision, evaluate_detected, read_detections
 from core.evaluation.matching import MIN_OVERLAP
@@ -87,6 +99,7 @@ from core.evaluation.official import (
     scores_of,
 )
 from core.formats.ava import SPLITS
+from core.people.evaluation import evaluate_people, read_outputs, read_people
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, write_json
 
@@ -102,6 +115,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--detected", action="store_true", help="predictions are on detected tracks, not given ones")
     parser.add_argument("--iou", type=float, metavar="X", help=f"overlap of a match, for --detected ({MIN_OVERLAP})")
     parser.add_argument("--ego4d", action="store_true", help="Ego4D's mAP of --detected, too")
+    parser.add_argument(
+        "--people",
+        metavar="CSV",
+        help="who is who: video_id,entity_id,person below this header; --predictions are folders",
+    )
     parser.add_argument("--categories", metavar="CSV", help="of the videos: video_id,category below this header")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
@@ -125,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     frame_size = parse_frame_size(arguments.frame_size) if arguments.frame_size else None
     if arguments.columbia:
         results, as_text = on_columbia(arguments, frame_size), columbia_as_text
+    elif arguments.people:
+        results, as_text = on_people(arguments), people_as_text
     elif arguments.detected:
         results, as_text = on_detected_tracks(arguments, frame_size), detected_as_text
     else:
@@ -150,9 +170,13 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError(
             "--ego4d is the mAP of detected tracks: give --detected, too; on given boxes it is the first line"
         )
-    for option in ("detected", "videos", "plot", "categories"):
-        if arguments.columbia and getattr(arguments, option):
-            raise UserError(f"--{option} is not accepted with --columbia: omit it")
+    refused = {
+        "columbia": ("detected", "videos", "plot", "categories", "people"),
+        "people": ("detected", "videos", "plot", "categories", "frame_size"),
+    }
+    for kind, option in ((kind, option) for kind, options in refused.items() for option in options):
+        if getattr(arguments, kind) and getattr(arguments, option):
+            raise UserError(f"--{option.replace('_', '-')} is not accepted with --{kind}: omit it")
 
 
 def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:
@@ -186,6 +210,12 @@ def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int
 
 def categories_of(arguments: argparse.Namespace, groundtruth: Groundtruth) -> Categories | None:
     return read_categories(arguments.categories, groundtruth) if arguments.categories else None
+
+
+def on_people(arguments: argparse.Namespace) -> list[dict]:
+    groundtruth = read_groundtruth(arguments.groundtruth)
+    people = read_people(arguments.people, groundtruth)
+    return [evaluate_people(path, groundtruth, people, read_outputs(path)) for path in arguments.predictions]
 
 
 def on_columbia(arguments: argparse.Namespace, frame_size: tuple[int, int] | None) -> list[dict]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 GROUP_TITLES = {"by_faces": "faces in the frame", "by_face_width": "face width", "by_category": "category"}
 
+ERROR_TITLES = {"missed": "missed", "false_alarm": "false alarm", "confusion": "of another"}
+
 
 def given_as_text(result: Mapping) -> str:
     """Results of `core.evaluation.official.evaluate_given`."""
@@ -53,6 +55,24 @@ def detected_as_text(result: Mapping) -> str:
         for name, group in (result[key] or {}).items():
             values = (_number(group[column]) for column in ("average_precision", "recall", "precision"))
             lines.append("  {:<22}{:>18}{:>9}{:>11}{:>11,}".format(name, *values, group["annotated"]))
+    return _with_notes(lines, result["notes"])
+
+
+def people_as_text(result: Mapping) -> str:
+    """Results of `core.people.evaluation.evaluate_people`."""
+    pairs, errors = result["pairs"], result["diarisation"]
+    lines = [
+        f"pairwise F1: {pairs['f1']!r}",
+        f"  of {result['predictions']}: {result['matched']:,} of {result['tracks']:,} tracks in {result['videos']:,} "
+        f"videos are of annotated faces; {pairs['same']:,} pairs of one person, {pairs['found']:,} put together",
+        f"precision:              {_number(pairs['precision'])}",
+        f"recall:                 {_number(pairs['recall'])}",
+    ]
+    if errors is not None:
+        parts = ", ".join(f"{errors[name]:.1f} s {title}" for name, title in ERROR_TITLES.items())
+        lines.append(
+            f"diarisation error rate: {_number(errors['rate'])}  of {errors['total']:.1f} s of speech: {parts}"
+        )
     return _with_notes(lines, result["notes"])
 
 

@@ -61,9 +61,17 @@ def _quality(face: np.ndarray) -> float:
     """How well a face can be recognised, 0 to 1, as far as its landmarks say; 0 where there are none."""
     if len(face) == 5:
         return 0.0
+    return float(face[4]) * min(1.0, float(face[3] - face[1]) / GOOD_HEIGHT_PX) * frontality(face)
+
+
+def frontality(face: np.ndarray) -> float:
+    """How little a face is turned aside, by its landmarks: 1 from the front, 0 in profile.
+
+    Args:
+        face: with landmarks, as face detectors give it.
+    """
     right_eye, left_eye, nose = face[5:11].reshape(3, 2)
     eyes = left_eye - right_eye
     apart = max(float(np.linalg.norm(eyes)), 1e-6)
     turned = abs(float((nose - (right_eye + left_eye) / 2) @ eyes)) / apart**2
-    frontal = max(0.0, 1 - turned / (2 * TURNED_AWAY))
-    return float(face[4]) * min(1.0, float(face[3] - face[1]) / GOOD_HEIGHT_PX) * frontal
+    return max(0.0, 1 - turned / (2 * TURNED_AWAY))
