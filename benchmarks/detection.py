@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from benchmarks.measure import Result
 from core.detection import ActiveSpeakerDetector
-from core.detection.faces import detect_faces, find_detector
-from core.detection.options import DEFAULT_ENCODER, ENCODERS
+from core.detection.faces import FaceFinder, detect_faces, find_detector, schedule
+from core.detection.options import DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX
 from core.detection.shots import find_shots
 from core.media.container import MediaFile
 from core.media.video import read_frames
@@ -34,7 +34,6 @@ from core.runtime.errors import exits_cleanly
 
 FILES = ("csv", "json", "rttm", "vtt", "report")
 MEMORY_LIMIT_MB = 1.5 * 1024**3 / measure.MB
-DETECT_EVERY = 3
 PAUSE_S = 0.2  # between two turns, so that the last packets of one come before the first of the next
 
 
@@ -80,17 +79,13 @@ def repeated(video: Path, out: Path, length_s: float) -> Path:
 
 def stages(video: Path, length_s: float, cache: Path | None) -> list[Result]:
     """The first steps, each with those before it, one after the other in one thread."""
-    fps = MediaFile(video).info.fps
-    detector, _ = find_detector(None, cache)
-    shots = functools.partial(find_shots, fps=fps)
-
-    def is_due(frames: int, seconds: float) -> bool:
-        return frames >= DETECT_EVERY
-
+    info = MediaFile(video).info
+    find, when = FaceFinder.of(find_detector(cache=cache), info, MIN_FACE_PX), schedule(info, None)
+    shots = functools.partial(find_shots, fps=info.fps)
     steps = {
         "decoding": lambda: read_frames(MediaFile(video)),
         "decoding, shots": lambda: shots(read_frames(MediaFile(video))),
-        "decoding, shots, faces": lambda: detect_faces(shots(read_frames(MediaFile(video))), detector, is_due),
+        "decoding, shots, faces": lambda: detect_faces(shots(read_frames(MediaFile(video))), find, when),
     }
     return [speed(what, length_s, lambda: sum(1 for _ in step())) for what, step in steps.items()]  # noqa: B023
 

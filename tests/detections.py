@@ -17,6 +17,7 @@ class Squares:
     """Finds the squares of `tiny.tiny_frame`, the first `faces` of them; counts the frames it was `asked` about."""
 
     name = "squares"
+    least_face_px = 1
 
     def __init__(self, faces: int = 2):
         self.faces, self.asked = faces, 0

@@ -1,6 +1,7 @@
 """Detection in whole videos, with a detector that knows where faces are and an encoder with random weights."""
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 
@@ -102,10 +103,10 @@ def test_every_encoder_scores_every_frame(weights, video, name, options):
 
 
 @pytest.mark.parametrize(
-    ("detect_every", "step", "tolerance"), [(1, 1, 0), (5, 5, 1e-3), (15, 15, 1e-3), (None, 3, 1e-3)]
+    ("detect_every", "step", "tolerance"), [(1, 1, 0), (5, 5, 1e-3), (15, 15, 1e-3), (None, 12, 1e-3)]
 )
 def test_detecting_less_often_changes_little(weights, video, detect_every, step, tolerance):
-    """By default every 0.12 s; and always in a shot's last frame."""
+    """By default, where nothing moves, every 0.48 s; and always in a shot's last frame."""
     always, seldom = detector(weights, detect_every=1), detector(weights, detect_every=detect_every)
     for one, other in zip(always.detect(video).tracks, seldom.detect(video).tracks, strict=True):
         np.testing.assert_array_equal(one.frames, other.frames)
@@ -202,10 +203,32 @@ def test_a_video_without_audio_has_faces_without_scores(weights, tmp_path):
     assert "no audio stream" in note
 
 
-@pytest.mark.parametrize("options", [{"faces": 0}, {"min_track_s": 3.0}, {"min_face_px": 40}])
-def test_a_video_without_faces_that_count(weights, video, options):
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        ({"faces": 0}, "^No face was found.$"),
+        ({"min_track_s": 3.0}, "of 2 found: 2 .*less than 3 s"),
+        ({"min_face_px": 28, "faces": 3}, "of 3 found: 2 smaller than 28 pixels, 1 less certain than 0.95"),
+        ({"min_face_px": 40}, "of 2 found: 2 smaller than 40 pixels"),
+    ],
+)
+def test_a_video_without_faces_that_count_says_why(weights, video, options, facts, monkeypatch):
+    monkeypatch.setattr("core.detection.detector.MIN_CONFIDENCE", 0.95)
     found = detector(weights, **options).detect(video)
-    assert (found.tracks, len(found.shots), found.notes) == ([], 1, ["No face was found."])
+    assert (found.tracks, len(found.shots)) == ([], 1)
+    [note] = found.notes
+    assert re.search(facts, note)
+
+
+def test_the_frames_that_wait_are_bounded_in_memory(weights, video, monkeypatch):
+    """64 by 48 pixels of 12 bits are 4,608 bytes; a third of what is allowed is for each of three detections."""
+    monkeypatch.setattr("core.detection.faces.HELD_BYTES", 3 * 7.5 * 4608)
+    seldom = detector(weights, detect_every=250)
+    found = seldom.detect(video)
+    assert seldom.detector.asked == len({*range(0, FRAMES, 7), FRAMES - 1})
+    [note] = found.notes
+    assert "every 7 frames, not every 250" in note
+    assert len(found.tracks) == 2
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 0.5), (1.0, 3.0)])

@@ -10,7 +10,7 @@ from videos import encode, grey, number_of
 
 from core.clip_utils import GRID_FPS
 from core.detection.face_tracks import ShotFollower, scores_at
-from core.detection.faces import SeenFrame, detect_faces
+from core.detection.faces import Schedule, SeenFrame, detect_faces
 from core.detection.shots import ShotFrame
 from core.media.container import MediaFile
 from core.media.cropping import box_crop
@@ -50,8 +50,6 @@ class Recorder:
 class OneFace:
     """A detector that finds one face in the frames of some numbers, known by their brightness."""
 
-    name = "one face"
-
     def __init__(self, frames: Collection[int]):
         self.frames, self.asked = frames, []
 
@@ -61,11 +59,19 @@ class OneFace:
         return FACES.copy() if number in self.frames else NOBODY
 
 
-def follow(frames: list[Frame], detector: OneFace, every: int = 1, shots: Collection[int] = (0,)) -> list:
+def follow(
+    frames: list[Frame],
+    detector: OneFace,
+    every: int = 1,
+    shots: Collection[int] = (0,),
+    skipped: int = 0,
+    held: int = 99,
+) -> list:
     """The faces of all shots, each with its shot's number."""
     shot_frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(frames))
     faces, follower, shot = [], None, -1
-    for seen in detect_faces(shot_frames, detector, lambda frames, seconds: frames >= every):
+    when = Schedule(lambda frames, seconds: frames >= every, skipped, held)
+    for seen in detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when):
         if seen.begins_shot:
             faces += [(shot, face) for face in follower.finish()] if follower else []
             follower, shot = ShotFollower(frames[0].time_s, box_crop, Recorder), shot + 1
@@ -89,6 +95,46 @@ def test_frames_between_detections_belong_to_the_track(tmp_path, every):
     [(_, face)] = follow(video(tmp_path, steady(60)), detector, every)
     assert face.frames == list(range(60))  # to the last frame, in which faces are always detected
     assert detector.asked == sorted({*range(0, 60, every), 59})
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked"),
+    [
+        (range(49), {0, 12, 24, 36, 48}),
+        (range(13, 49), {0, 12, 24, 36, 48} | {18, 15}),  # it comes where nobody looks at first
+        (range(20), {0, 12, 24, 36, 48} | {18, 21}),
+        ([*range(17), *range(19, 49)], {0, 12, 24, 36, 48}),  # missed in between, and not missing
+    ],
+)
+def test_frames_between_two_with_the_same_faces_are_not_searched(tmp_path, seen, asked):
+    """Of four looks three are left out; where something has changed the half in which it has is searched, and so on."""
+    detector = OneFace(seen)
+    [(_, face)] = follow(video(tmp_path, steady(49)), detector, 3, skipped=3)
+    assert set(detector.asked) == asked
+    assert len(detector.asked) == len(asked)
+    assert face.frames == list(range(min(s for s in asked if s in seen), max(s for s in asked if s in seen) + 1))
+
+
+def test_a_face_that_moves_is_looked_for_more_often(tmp_path):
+    def looks(step: float) -> int:
+        asked = []
+
+        def find(frame: Frame) -> np.ndarray:
+            asked.append(frame)
+            return FACES + np.array([step, 0, step, 0, 0], np.float32) * 25 * frame.time_s
+
+        shot_frames = (ShotFrame(number, frame, number == 0) for number, frame in enumerate(frames))
+        assert len(list(detect_faces(shot_frames, find, Schedule(lambda frames, seconds: frames >= 3, 3, 99)))) == 49
+        return len(asked)
+
+    frames = video(tmp_path, steady(49))
+    assert [looks(step) for step in (0, 0.2, 0.5, 2)] == [5, 5, 9, 17]
+
+
+def test_the_frames_that_wait_for_a_detection_are_bounded(tmp_path):
+    detector = OneFace(range(60))
+    follow(video(tmp_path, steady(60)), detector, every=50, held=7)
+    assert detector.asked == [*range(0, 60, 7), 59]
 
 
 def test_tracks_end_at_cuts_and_faces_are_detected_on_both_sides(tmp_path):

@@ -1,16 +1,18 @@
 """Face detectors behind one interface, and what happens without YuNet's weights."""
 
+import itertools
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from core.detection.faces import HaarCascade, YuNet, find_detector
+from core.detection.faces import FaceFinder, HaarCascade, YuNet, find_detector
 from core.download.cache import NotDownloadedError
 from core.download.weights_catalogue import YUNET
-from core.media.container import MediaFile
-from core.media.video import read_frames
+from core.media.container import MediaFile, VideoInfo
+from core.media.video import Frame, read_frames
 from core.runtime.errors import UserError
 
 
@@ -111,23 +113,81 @@ def test_the_cascade_finds_faces(picture):
     assert HaarCascade()(np.zeros((200, 300, 3), np.uint8)).shape == (0, 5)
 
 
-def test_without_network_and_weights_the_cascade_serves_and_says_so(tmp_path, monkeypatch):
+def test_the_cascade_is_taken_only_where_it_is_asked_for(tmp_path, monkeypatch):
     def unreachable(remote, cache):
         raise NotDownloadedError("no network")
 
     monkeypatch.setattr("core.detection.faces.cached", unreachable)
-    detector, note = find_detector(None, tmp_path)
-    assert isinstance(detector, HaarCascade)
-    assert "Haar cascade" in note
-    assert "no network" in note
+    with pytest.raises(NotDownloadedError):
+        find_detector(cache=tmp_path)
+    assert isinstance(find_detector("haar"), HaarCascade)
 
 
 def test_a_detector_of_ones_own_is_taken_as_it_is():
     own = HaarCascade()
-    assert find_detector(own) == (own, None)
+    assert find_detector(own) is own
+
+
+class Heights:
+    """Finds faces side by side whose heights are shares of the image's longer side, where they have 12 pixels there."""
+
+    name, least_face_px = "heights", 12
+
+    def __init__(self, *heights: float):
+        self.heights, self.sides = heights, []
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        side = max(image.shape[:2])
+        self.sides.append(side)
+        faces = [[k / 8, 0, k / 8 + height, height, 0.9 / side] for k, height in enumerate(self.heights)]
+        faces = np.array(faces, np.float32).reshape(-1, 5) * side
+        return faces[faces[:, 3] >= 12]
+
+
+def black(width: int, height: int) -> Frame:
+    return Frame(0.0, av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24"))
+
+
+@pytest.mark.parametrize(
+    ("width", "min_face_px", "side", "sides", "least_px"),
+    [
+        (1280, 24, None, [640], 24),
+        (1920, 24, None, [960], 24),
+        (3840, 24, None, [1920, 640], 24),
+        (3840, 60, None, [768], 60),
+        (480, 24, None, [480], 12),
+        (1280, 5, None, [1280], 12),
+        (3840, 24, 640, [640], 72),
+        (1280, 24, 5000, [1280], 12),
+    ],
+)
+def test_frames_are_searched_at_the_size_that_the_faces_need(width, min_face_px, side, sides, least_px):
+    detector = Heights()
+    finder = FaceFinder.of(detector, VideoInfo(width, width // 2, 25.0, None, None, 0), min_face_px, side)
+    assert finder(black(width, width // 2)).shape == (0, 5)
+    assert detector.sides == sides
+    assert finder.least_face_px == pytest.approx(least_px)
+
+
+def test_faces_of_a_large_frame_are_found_once_each():
+    """That of 30 pixels only in the large image, that of 90 in both, and that of 400 in the small one."""
+    finder = FaceFinder.of(Heights(400 / 3840, 90 / 3840, 30 / 3840), VideoInfo(3840, 1080, 25.0, None, None, 0), 24)
+    faces = finder(black(3840, 1080))
+    np.testing.assert_allclose(sorted(faces[:, 3]), [30, 90, 400], rtol=1e-3)
+
+
+def test_small_faces_of_a_large_frame_are_found(shared):
+    """The same heads of 60 pixels in frames of 960 and of 3840."""
+    found = {}
+    for width in (960, 3840):
+        with MediaFile(shared / "cases" / f"faces_60px_in_{width}.mp4") as media:
+            finder = FaceFinder.of(YuNet(shared / "models" / "yunet_n_640_640.onnx"), media.info, 24)
+            found[width] = [len(finder(frame)) for frame in itertools.islice(read_frames(media), 0, 21, 20)]
+    assert found[3840] == found[960]
+    assert min(found[960]) > 0
 
 
 def test_another_file_in_the_place_of_the_weights_is_refused(tmp_path):
     (tmp_path / YUNET.name).write_bytes(b"something else")
     with pytest.raises(UserError, match=YUNET.name):
-        find_detector(None, tmp_path)
+        find_detector(cache=tmp_path)

@@ -1,6 +1,7 @@
 """Who speaks in any video: shots, faces, tracks and their scores, in one pass over the frames."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,23 +12,31 @@ from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
-from core.detection.faces import FaceDetector, IsDue, SeenFrame, detect_faces, find_detector
-from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S
+from core.detection.faces import (
+    YUNET_NAME,
+    FaceDetector,
+    FaceFinder,
+    SeenFrame,
+    detect_faces,
+    find_detector,
+    schedule,
+)
+from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
 from core.detection.shots import find_shots
+from core.download.cache import all_of
 from core.formats.ava import check_finite
 from core.inference.contexts import TrackFeatures
-from core.media.container import MediaFile
+from core.media.container import MediaFile, VideoInfo
 from core.media.streams import StreamNumber
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.people.clustering import group_tracks
 from core.people.embedding import FaceEmbedder, find_embedder
-from core.runtime.errors import MediaError, UserError
+from core.runtime.errors import MediaError
 from core.runtime.files import printable
 from core.runtime.readahead import read_ahead
 
-DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
@@ -50,9 +59,12 @@ class ActiveSpeakerDetector:
             encoders only.
         precision: "fp32" or "bf16", of the encoder's products; "auto" is bf16 for whole-track encoders on a processor
             that has it (twice as fast, average precision within 0.001), else fp32.
-        detector: the path of YuNet weights, or any `core.detection.faces.FaceDetector`; by default YuNet with weights
-            downloaded once, or OpenCV's Haar cascade where that fails (the results' notes say so).
-        detect_every: detect faces in every n-th frame; by default every 0.12 s.
+        detector: "yunet", with weights downloaded once; "haar", OpenCV's cascade, which finds about half of the faces;
+            the path of YuNet weights; or any `core.detection.faces.FaceDetector`.
+        detection_size: pixels, longer side of the image in which faces are detected; by default as large as faces of
+            `min_face_px` need, that is half of the frame's, but 640 at least.
+        detect_every: detect faces in every n-th frame, or more often where so many frames would take too much memory;
+            by default every 0.12 s, and less often where nothing changes.
         video_stream: the number of the video stream, from 0, where a file has several; by default as FFmpeg and
             players choose: a stream that is flagged as default, of several the largest.
         audio_stream: likewise, of the most channels; or "all", mixed.
@@ -77,7 +89,8 @@ class ActiveSpeakerDetector:
         crop: str | None = None,
         ensemble: bool = False,
         precision: str = "auto",
-        detector: str | Path | FaceDetector | None = None,
+        detector: str | Path | FaceDetector = YUNET_NAME,
+        detection_size: int | None = None,
         detect_every: int | None = None,
         video_stream: int | None = None,
         audio_stream: StreamNumber = None,
@@ -87,25 +100,25 @@ class ActiveSpeakerDetector:
         device: str | torch.device = "cpu",
         cache: str | Path | None = None,
     ):
-        if detect_every is not None and detect_every < 1:
-            raise UserError(f"detect_every {detect_every}: expected 1 (every frame) or more")
-        for name, value, unit in (("min_track_s", min_track_s, "seconds"), ("min_face_px", min_face_px, "pixels")):
-            if not 0 <= value < float("inf"):
-                raise UserError(f"{name} {value:g}: expected {unit}, 0 or more")
-        self.encoder: Encoder = open_encoder(
-            encoder,
-            weights,
-            crop=crop,
-            ensemble=ensemble,
-            precision=precision,
-            context=context,
-            context_shape=context_shape,
-            device=torch.device(device),
-            cache=cache,
+        self.detection_size, self.detect_every = detection_size, detect_every
+        self.min_track_s, self.min_face_px = min_track_s, min_face_px
+        check_options(vars(self), {})
+        self.encoder: Encoder
+        self.encoder, self.detector, (self.embedder, self.people_note) = all_of(
+            lambda: open_encoder(
+                encoder,
+                weights,
+                crop=crop,
+                ensemble=ensemble,
+                precision=precision,
+                context=context,
+                context_shape=context_shape,
+                device=torch.device(device),
+                cache=cache,
+            ),
+            lambda: find_detector(detector, cache),
+            lambda: find_embedder(people, cache),
         )
-        self.detector, self.detector_note = find_detector(detector, cache)
-        self.embedder, self.people_note = find_embedder(people, cache)
-        self.detect_every, self.min_track_s, self.min_face_px = detect_every, min_track_s, min_face_px
         self.video_stream, self.audio_stream = video_stream, audio_stream
 
     @property
@@ -115,6 +128,7 @@ class ActiveSpeakerDetector:
             **self.encoder.settings,
             "face_detector": self.detector.name,
             "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
+            "detection_size": self.detection_size,
             "detect_every": self.detect_every,
             "video_stream": self.video_stream,
             "audio_stream": self.audio_stream,
@@ -141,30 +155,32 @@ class ActiveSpeakerDetector:
                 decoded of it, with `complete` False and a note.
         """
         streams = {"video_stream": self.video_stream, "audio_stream": self.audio_stream}
-        with MediaFile(path, tolerant=True, as_played=True, **streams) as media:
-            fps = media.info.fps
-            with audio_on_disk(media) as audio, contextlib.closing(self._seen_frames(media, fps)) as seen_frames:
-                run = _Run(self, media, audio)
-                try:
-                    for seen in seen_frames:
-                        run.add(seen)
-                        if progress is not None:
-                            progress(seen.frame.time_s - media.start_s)
-                except MediaError as error:
-                    if not run.times_s:
-                        raise
-                    run.failure = str(error)
-                return run.finish()
+        with (
+            MediaFile(path, tolerant=True, as_played=True, **streams) as media,
+            audio_on_disk(media) as audio,
+            contextlib.closing(self._seen_frames(media)) as seen_frames,
+        ):
+            run = _Run(self, media, audio)
+            try:
+                for seen in seen_frames:
+                    run.add(seen)
+                    if progress is not None:
+                        progress(seen.frame.time_s - media.start_s)
+            except MediaError as error:
+                if not run.times_s:
+                    raise
+                run.failure = str(error)
+            return run.finish()
 
-    def _seen_frames(self, media: MediaFile, fps: float) -> Iterator[SeenFrame]:
+    def finder(self, info: VideoInfo) -> FaceFinder:
+        """What finds the faces in a video's frames."""
+        return FaceFinder.of(self.detector, info, self.min_face_px, self.detection_size)
+
+    def _seen_frames(self, media: MediaFile) -> Iterator[SeenFrame]:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        shots = read_ahead(find_shots(read_frames(media), fps), FRAMES_AHEAD)
-        return read_ahead(detect_faces(shots, self.detector, self._is_due(fps)), FRAMES_AHEAD)
-
-    def _is_due(self, fps: float) -> IsDue:
-        if self.detect_every is not None:
-            return lambda frames, seconds: frames >= self.detect_every
-        return lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / fps
+        shots = read_ahead(find_shots(read_frames(media), media.info.fps), FRAMES_AHEAD)
+        faces = detect_faces(shots, self.finder(media.info), schedule(media.info, self.detect_every))
+        return read_ahead(faces, FRAMES_AHEAD)
 
 
 class _Run:
@@ -173,6 +189,7 @@ class _Run:
     Attributes:
         times_s: presentation time of each frame so far, seconds.
         failure: why the frames ended before the file's end; None where they did not.
+        left_out: why faces were found and not kept -> how many.
     """
 
     def __init__(self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None):
@@ -183,6 +200,7 @@ class _Run:
         self.tracks: list[Track] = []
         self.follower: ShotFollower | None = None
         self.shot_start = 0
+        self.left_out: Counter[str] = Counter()
 
     def add(self, seen: SeenFrame) -> None:
         """Take the next frame."""
@@ -253,8 +271,6 @@ class _Run:
     def _notes(self) -> Iterator[str]:
         """Sentences on what else the user should know."""
         first_s, last_s = self.times_s[0], self.times_s[-1]
-        if self.detector.detector_note is not None:
-            yield self.detector.detector_note
         context = self.detector.encoder.context
         if context is not None and context.note is not None:
             yield context.note
@@ -269,8 +285,19 @@ class _Run:
         yield from stream_notes(self.media, self.audio)
         if self.detector.embedder is not None and not self._can_tell_persons:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
+        finder = self.detector.finder(self.info)
+        if finder.least_face_px > self.detector.min_face_px:
+            yield (
+                f"Faces of less than about {finder.least_face_px:.0f} pixels cannot be found: {finder.detector.name} "
+                f"needs {finder.detector.least_face_px:g}, and frames of {finder.longest} were shrunk to {finder.side}."
+            )
+        asked, most_held = self.detector.detect_every, schedule(self.info, None).most_held
+        if asked is not None and asked > most_held:
+            yield f"Faces were detected every {most_held} frames, not every {asked}: those between wait in memory."
         if not self.tracks:
-            yield "No face was found."
+            left_out = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
+            found = self.left_out.total()
+            yield f"No face was kept of {found} found: {left_out}." if found else "No face was found."
 
     def _end_shot(self, end_s: float) -> None:
         if self.follower is None:
@@ -287,12 +314,16 @@ class _Run:
 
     def _is_kept(self, face: FollowedFace) -> bool:
         seconds = face.times_s[-1] - face.times_s[0] + 1 / self.info.fps
-        heights = [box[3] - box[1] for box in face.boxes]
-        return (
-            seconds >= self.detector.min_track_s - 1e-6
-            and np.median(heights) >= self.detector.min_face_px
-            and face.track.confidence >= MIN_CONFIDENCE
-        )
+        if np.median([box[3] - box[1] for box in face.boxes]) < self.detector.min_face_px:
+            why = f"smaller than {self.detector.min_face_px:g} pixels"
+        elif seconds < self.detector.min_track_s - 1e-6:
+            why = f"seen for less than {self.detector.min_track_s:g} s"
+        elif face.track.confidence < MIN_CONFIDENCE:
+            why = f"less certain than {MIN_CONFIDENCE:g}"
+        else:
+            return True
+        self.left_out[why] += 1
+        return False
 
     def _track(self, face: FollowedFace, logits: np.ndarray | None) -> Track:
         times_s = np.array(face.times_s)

@@ -1,27 +1,41 @@
 """Face detectors, all behind one small interface: an image in, boxes with scores and landmarks out."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import av
 import cv2
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
+from core.boxes import intersection_over_union
 from core.detection.shots import ShotFrame
-from core.download.cache import NotDownloadedError, cached
+from core.download.cache import cached
 from core.download.weights_catalogue import YUNET
 from core.inference.engine import onnx_network
+from core.media.container import VideoInfo
 from core.media.video import Frame
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
 STRIDES = (8, 16, 32)  # pixels between the positions at which YuNet detects faces, of three sizes
+YUNET_NAME, HAAR_NAME = "yunet", "haar"  # instead of a path
+NMS_THRESHOLD = 0.3  # intersection over union of two boxes that are one face
 HAAR_FILE = "haarcascade_frontalface_default.xml"  # shipped with OpenCV
 HAAR_CERTAIN = 10.0  # level weight of a face that is hardly ever a mistake; its share of this is the score
 
-DETECTION_SIDE = 640  # pixels, longer side of the image in which faces are detected
-IsDue = Callable[[int, float], bool]  # of a detection, by the frames and the seconds since the last one
+# Pixels, longer side of the image in which faces are detected. Of faces higher than 700 pixels, which an image of the
+# large size hardly has room for, YuNet begins to miss some, and takes parts of them for faces.
+SMALL_SIDE, LARGE_SIDE = 640, 1280
+SAFE_FACE_PX = 32  # height of faces that an image of the small size is enough for
+
+DETECT_EVERY_S = 0.12  # every third frame at 25 frames per second
+SKIPPED = 3  # of four such frames, where the same faces are at about the same position before and after them
+SAME_POSITION = 0.8  # intersection over union
+HELD_BYTES = 384e6  # of decoded frames that wait for the next detection, and for two more that may miss a face
 
 
 class FaceDetector(Protocol):
@@ -29,9 +43,11 @@ class FaceDetector(Protocol):
 
     Attributes:
         name: for the output and its readers.
+        least_face_px: height of the smallest faces that it finds, pixels of the image.
     """
 
     name: str
+    least_face_px: float
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Find the faces.
@@ -62,8 +78,11 @@ class YuNet:
     """
 
     name = "YuNet"
+    least_face_px = 12  # four of five real faces scaled to 12-14 pixels are found, and all larger ones than 32
 
-    def __init__(self, weights: str | Path, threshold: float = 0.6, nms_threshold: float = 0.3, top_k: int = 5000):
+    def __init__(
+        self, weights: str | Path, threshold: float = 0.6, nms_threshold: float = NMS_THRESHOLD, top_k: int = 5000
+    ):
         if not Path(weights).is_file():
             raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
         self.weights_sha256 = fingerprint(weights)
@@ -118,6 +137,7 @@ class HaarCascade:
     """The cascade that OpenCV ships (Viola and Jones, CVPR 2001): frontal faces only, and more mistakes than YuNet."""
 
     name = "Haar cascade"
+    least_face_px = 24
 
     def __init__(self) -> None:
         self.cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / HAAR_FILE))
@@ -125,7 +145,9 @@ class HaarCascade:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
         grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-        boxes, _, weights = self.cascade.detectMultiScale3(grey, 1.1, 5, minSize=(24, 24), outputRejectLevels=True)
+        boxes, _, weights = self.cascade.detectMultiScale3(
+            grey, 1.1, 5, minSize=2 * (self.least_face_px,), outputRejectLevels=True
+        )
         if len(boxes) == 0:
             return np.zeros((0, 5), np.float32)
         x, y, w, h = np.asarray(boxes, np.float32).T
@@ -133,34 +155,106 @@ class HaarCascade:
         return np.stack([x, y, x + w, y + h, scores], axis=1)
 
 
-def find_detector(
-    detector: str | Path | FaceDetector | None, cache: str | Path | None = None
-) -> tuple[FaceDetector, str | None]:
-    """The face detector asked for, and a note where it is not the one to expect.
+def find_detector(detector: str | Path | FaceDetector = YUNET_NAME, cache: str | Path | None = None) -> FaceDetector:
+    """The face detector asked for.
 
     Args:
-        detector: the path of YuNet weights, a detector, or None: YuNet with weights downloaded once, else the Haar
-            cascade.
+        detector: "yunet", with weights downloaded once; "haar"; the path of YuNet weights; or a detector.
         cache: folder for downloads; None for the user's.
 
     Raises:
         UserError: the path is no YuNet network, or another file lies in its place in the cache.
+        NotDownloadedError: YuNet's weights could not be downloaded.
     """
-    if detector is not None:
-        return (YuNet(detector), None) if isinstance(detector, str | Path) else (detector, None)
-    try:
-        return YuNet(cached(YUNET, cache)), None
-    except NotDownloadedError as error:
-        note = (
-            "YuNet's weights could not be downloaded, so OpenCV's Haar cascade detected the faces: it misses faces "
-            f"that are turned, small or dark, and takes other things for faces ({error})"
-        )
-        return HaarCascade(), note
+    if not isinstance(detector, str | Path):
+        return detector
+    if detector == HAAR_NAME:
+        return HaarCascade()
+    return YuNet(cached(YUNET, cache) if detector == YUNET_NAME else detector)
+
+
+@dataclass(frozen=True)
+class FaceFinder:
+    """A face detector for the frames of a video, made smaller as far as its faces allow.
+
+    Attributes:
+        detector: it.
+        longest: pixels, longer side of the frames.
+        side: pixels, longer side of the image that it is given; from a large one only the small faces are taken, and
+            the others from a small one.
+    """
+
+    detector: FaceDetector
+    longest: int
+    side: int
+
+    @classmethod
+    def of(cls, detector: FaceDetector, info: VideoInfo, min_face_px: float, side: int | None = None) -> "FaceFinder":
+        """The finder for a video.
+
+        Args:
+            detector: of faces.
+            info: of the video.
+            min_face_px: pixels, height of the faces that are to be found.
+            side: pixels; None for what these faces need, 640 at least.
+        """
+        longest = max(info.width, info.height)
+        if side is None:
+            least = detector.least_face_px
+            side = max(SMALL_SIDE, math.ceil(longest * least / max(min_face_px, least)))
+        return cls(detector, longest, min(side, longest))
+
+    @property
+    def least_face_px(self) -> float:
+        """Height of the smallest faces that are found, pixels of the frame."""
+        return self.detector.least_face_px * self.longest / self.side
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """The faces in a frame, as `FaceDetector` gives them, in pixels of the displayed frame."""
+        faces = self._in_image(frame, self.side)
+        if self.side <= LARGE_SIDE:
+            return faces
+        small = (faces[:, 3] - faces[:, 1]) * SMALL_SIDE < SAFE_FACE_PX * self.longest
+        faces = np.concatenate([faces[small], self._in_image(frame, SMALL_SIDE)])
+        boxes = np.concatenate([faces[:, :2], faces[:, 2:4] - faces[:, :2]], axis=1)
+        return faces[np.asarray(cv2.dnn.NMSBoxes(boxes, faces[:, 4], 0, NMS_THRESHOLD), int)]
+
+    def _in_image(self, frame: Frame, side: int) -> np.ndarray:
+        image = frame.scaled_bgr(side)
+        faces = self.detector(image)
+        scale = [frame.width / image.shape[1], frame.height / image.shape[0]]
+        faces[:, :4] *= np.tile(scale, 2)
+        faces[:, 5:] *= np.tile(scale, faces[:, 5:].shape[1] // 2)
+        return faces
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """In which frames of a shot faces are detected, beside its first and its last.
+
+    Attributes:
+        is_due: by the frames and the seconds since the last detection that was due.
+        skipped: so many due ones one after the other are left out where the faces before and after them are the same.
+        most_held: frames that may wait for the next detection; after so many it is due.
+    """
+
+    is_due: Callable[[int, float], bool]
+    skipped: int
+    most_held: int
+
+
+def schedule(info: VideoInfo, detect_every: int | None) -> Schedule:
+    """The schedule of a video: every so many frames, or by default every 0.12 s, less often where nothing changes."""
+    bits = av.VideoFormat(info.pixel_format or "yuv420p").padded_bits_per_pixel
+    most_held = max(1, int(HELD_BYTES / 3 / (info.width * info.height * bits / 8)))
+    if detect_every is not None:
+        return Schedule(lambda frames, seconds: frames >= detect_every, 0, most_held)
+    return Schedule(lambda frames, seconds: seconds >= DETECT_EVERY_S - 0.5 / info.fps, SKIPPED, most_held)
 
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A frame and the faces detected in it; None where none was asked for.
+    """A frame and the faces detected in it; None where none were looked for.
 
     Attributes:
         faces: as `FaceDetector` gives them, in pixels of the displayed image.
@@ -172,37 +266,85 @@ class SeenFrame:
     faces: np.ndarray | None
 
 
-def detect_faces(frames: Iterable[ShotFrame], detector: FaceDetector, is_due: IsDue) -> Iterator[SeenFrame]:
-    """Detect faces in the first and the last frame of each shot, and between them where it is due.
+def detect_faces(
+    frames: Iterable[ShotFrame], find: Callable[[Frame], np.ndarray], when: Schedule
+) -> Iterator[SeenFrame]:
+    """Detect faces in the first and the last frame of each shot, and between them when they are due.
 
     Where the frames end in a MediaError it is raised after all frames before it were given.
     """
-    waiting: ShotFrame | None = None  # known to be a shot's last frame when the next one has come
-    detected: ShotFrame | None = None
+    between: _Between | None = None
+    for frame, is_last in _with_last(frames):
+        if frame.begins_shot:
+            between = _Between(find, when)
+        yield from between.add(frame, is_last=is_last)
+
+
+def _with_last(frames: Iterable[ShotFrame]) -> Iterator[tuple[ShotFrame, bool]]:
+    """Frames, and whether each is the last of its shot, which the next one shows."""
+    waiting: ShotFrame | None = None
     failure = None
     try:
         for frame in frames:
             if waiting is not None:
-                elapsed_s = waiting.frame.time_s - detected.frame.time_s if detected else 0.0
-                if waiting.begins_shot or frame.begins_shot or is_due(waiting.number - detected.number, elapsed_s):
-                    detected = waiting
-                yield _seen(waiting, detector if detected is waiting else None)
+                yield waiting, frame.begins_shot
             waiting = frame
     except MediaError as error:
         failure = error
     if waiting is not None:
-        yield _seen(waiting, detector)
+        yield waiting, True
     if failure is not None:
         raise failure
 
 
-def _seen(shot_frame: ShotFrame, detector: FaceDetector | None) -> SeenFrame:
-    faces = None
-    if detector is not None:
-        frame = shot_frame.frame
-        image = frame.scaled_bgr(DETECTION_SIDE)
-        faces = detector(image)
-        scale = [frame.width / image.shape[1], frame.height / image.shape[0]]
-        faces[:, :4] *= np.tile(scale, 2)
-        faces[:, 5:] *= np.tile(scale, faces[:, 5:].shape[1] // 2)
-    return SeenFrame(shot_frame.number, shot_frame.frame, shot_frame.begins_shot, faces)
+class _Between:
+    """The frames of a shot since the last detection in it; given on when it is known in which faces are looked for."""
+
+    def __init__(self, find: Callable[[Frame], np.ndarray], when: Schedule):
+        self.find, self.when = find, when
+        self.held: list[ShotFrame] = []
+        self.due: list[ShotFrame] = []  # of these, after the one with the last detection
+        self.faces: dict[int, np.ndarray] = {}  # number of a frame -> those in it
+
+    def add(self, frame: ShotFrame, *, is_last: bool) -> list[SeenFrame]:
+        """Take in the shot's next frame; the frames that are done."""
+        self.held.append(frame)
+        must = is_last or not self.due or len(self.held) >= self.when.most_held
+        if not must and not self._is_due(frame):
+            return []
+        self.due.append(frame)
+        return self._settle() if must or len(self.due) == self.when.skipped + 2 else []
+
+    def _is_due(self, frame: ShotFrame) -> bool:
+        last = self.due[-1]
+        return self.when.is_due(frame.number - last.number, frame.frame.time_s - last.frame.time_s)
+
+    def _settle(self) -> list[SeenFrame]:
+        self._look(len(self.due) - 1)
+        self._look_between(0, len(self.due) - 1)
+        done = [SeenFrame(one.number, one.frame, one.begins_shot, self.faces.get(one.number)) for one in self.held]
+        self.held, self.due = [], self.due[-1:]
+        self.faces = {self.due[0].number: self.faces[self.due[0].number]}
+        return done
+
+    def _look(self, index: int) -> None:
+        frame = self.due[index]
+        self.faces[frame.number] = self.find(frame.frame)
+
+    def _look_between(self, first: int, last: int) -> None:
+        """Look in the middle of two due frames, and so on, unless the same faces are in both."""
+        if last - first < 2 or _same(*(self.faces[self.due[index].number] for index in (first, last))):
+            return
+        middle = (first + last) // 2
+        self._look(middle)
+        self._look_between(first, middle)
+        self._look_between(middle, last)
+
+
+def _same(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether two frames show as many faces, each of them where one is in the other."""
+    if len(before) != len(after):
+        return False
+    overlaps = intersection_over_union(before[:, None, :4], after[None, :, :4])
+    pairs = linear_sum_assignment(overlaps, maximize=True)
+    return bool((overlaps[pairs] >= SAME_POSITION).all())

@@ -13,7 +13,7 @@ from core.media.video import Frame
 from core.runtime.errors import MediaError
 
 FRAME_SIDE = 256  # pixels, at most; PySceneDetect's own default is to shrink frames to about this width
-# In frames halved until they are small enough a little less changes than in those of PySceneDetect, whose default is 15;
+# In frames halved until they are small enough a little less changes than in PySceneDetect's own, whose default is 15;
 # on 14,600 frames of composed clips with 63 cuts both find the same.
 LEAST_CHANGE = 13.5
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame

@@ -3,9 +3,10 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -79,6 +80,23 @@ def cached(remote: RemoteFile, cache: str | Path | None = None) -> Path:
     if fault is not None:
         raise UserError(f"{path} is not {remote.what}: {fault}; delete it to have it downloaded again, or {by_hand}")
     return path
+
+
+def all_of(*calls: Callable[[], Any]) -> list[Any]:
+    """The results of functions that need files of the cache; where some could not be downloaded, one message names all.
+
+    Raises:
+        NotDownloadedError: at least one function raised it; the others were called nevertheless.
+    """
+    results, missing = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except NotDownloadedError as error:
+            missing.append(str(error))
+    if missing:
+        raise NotDownloadedError("\n".join(missing))
+    return results
 
 
 @contextlib.contextmanager
