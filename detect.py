@@ -1,7 +1,7 @@
 """Who speaks in any video, and when: faces tracked and scored, in formats for people and for other programs.
 
     python detect.py interview.mp4                  # -> interview.asd/: tracks.csv, speakers.json, report.html, ...
-    python detect.py videos/*.mp4 --out results --jobs 2 --device 0
+    python detect.py videos --out results --jobs 2 --device 0   # all videos of a folder
     python detect.py interview.mp4 --encoder resnet18_two_streams --weights STE.pth --context ASC.pth
 
 A face's score at a frame is the log odds of speaking: 0 is as likely as not, +3 is 95 %, -3 is 5 %. Its probability is
@@ -19,12 +19,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from core import detection
-from core.detection.options import CROPS, DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX, MIN_TRACK_S, PRECISIONS
+from core.detection.options import (
+    CROPS,
+    DEFAULT_ENCODER,
+    ENCODERS,
+    MIN_FACE_PX,
+    MIN_TRACK_S,
+    PRECISIONS,
+    check_options,
+)
 from core.detection.results import DetectedVideo
+from core.media.video_files import fetch_video, is_video, videos_in
 from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.speech import speaking_time, speech_segments
 from core.runtime import parallel
@@ -33,6 +43,13 @@ from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
 from core.runtime.provenance import Files, Record
 
+# What the command line calls them.
+OPTIONS = {
+    "detect_every": "--detect-every",
+    "detection_size": "--detection-size",
+    "min_track_s": "--min-track",
+    "min_face_px": "--min-face",
+}
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 
 
@@ -42,6 +59,7 @@ class Task:
 
     Attributes:
         video: the file.
+        address: where it is fetched from if it is not there; None for a file of the user's.
         folder: for its outputs.
         formats: which of them.
         options: arguments of `ActiveSpeakerDetector`.
@@ -49,6 +67,7 @@ class Task:
     """
 
     video: Path
+    address: str | None
     folder: Path
     formats: tuple[str, ...]
     options: tuple[tuple[str, Any], ...]
@@ -60,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     formats = chosen_formats(arguments.format)
     shape = context_shape(arguments.context_shape)
-    folders = output_folders(arguments.videos, arguments.out)
+    addresses = given_videos(arguments.videos, arguments.urls, arguments.out)
+    folders = output_folders(list(addresses), arguments.out)
     from core import settings  # PyTorch takes seconds to load: only once the command line is known to be right
 
     options = {
@@ -71,7 +91,8 @@ def main(argv: list[str] | None = None) -> int:
         "crop": arguments.crop,
         "ensemble": arguments.ensemble,
         "precision": arguments.precision,
-        "detector": arguments.detector_weights,
+        "detector": arguments.detector,
+        "detection_size": arguments.detection_size,
         "detect_every": arguments.detect_every,
         "min_track_s": arguments.min_track,
         "min_face_px": arguments.min_face,
@@ -81,23 +102,29 @@ def main(argv: list[str] | None = None) -> int:
         "device": str(settings.device(arguments.device)),
         "cache": arguments.cache,
     }
+    check_options(options, OPTIONS)
     tasks = {
-        str(video): Task(video, folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
+        str(video): Task(video, addresses[video], folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
         for video, folder in folders.items()
     }
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
     detector = detector_of(tuple(options.items()))
     for folder in folders.values():
         check_writable(folder)
-    for note in filter(None, (detector.detector_note, detector.people_note)):
-        print(f"note: {note}", file=sys.stderr)
+    if detector.people_note:
+        print(f"note: {detector.people_note}", file=sys.stderr)
     broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
     return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder: all videos in it")
+    parser.add_argument(
+        "--urls",
+        action="store_true",
+        help="VIDEO may be an address that FFmpeg reads: a copy is put beside the outputs",
+    )
     parser.add_argument("--out", type=Path, help="folder for the <video>.asd folders; by default beside each video")
     parser.add_argument(
         "--format",
@@ -125,9 +152,23 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="of the encoder; by default bf16 for whole-track encoders on a processor that has it, else fp32",
     )
     parser.add_argument(
-        "--detector-weights", type=Path, metavar="ONNX", help="YuNet weights; by default downloaded once"
+        "--detector",
+        default="yunet",
+        metavar="NAME|FILE",
+        help="yunet (default; weights downloaded once), haar (finds half of the faces), or a file of YuNet weights",
     )
-    parser.add_argument("--detect-every", type=int, metavar="N", help="frames; by default as many as fit into 0.12 s")
+    parser.add_argument(
+        "--detection-size",
+        type=int,
+        metavar="PX",
+        help="longer side of frames when faces are detected; by default as faces of --min-face need, at least 640",
+    )
+    parser.add_argument(
+        "--detect-every",
+        type=int,
+        metavar="N",
+        help="frames; by default as many as fit into 0.12 s, or 0.48 s where nothing changes",
+    )
     parser.add_argument(
         "--min-track", type=float, default=MIN_TRACK_S, metavar="S", help=f"seconds (default {MIN_TRACK_S})"
     )
@@ -147,7 +188,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
     parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
     parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
-    return parser.parse_args(argv)
+    # Names of videos may begin with a dash, and `*.mp4` puts them among the options.
+    given = sys.argv[1:] if argv is None else argv
+    return parser.parse_args([f"./{text}" if text.startswith("-") and is_video(text) else text for text in given])
 
 
 def chosen_formats(given: list[str] | None) -> tuple[str, ...]:
@@ -182,18 +225,40 @@ def context_shape(text: str) -> tuple[int, int, int]:
     return clip_length, stride, speakers
 
 
+def given_videos(given: list[str], urls: bool, out: Path | None) -> dict[Path, str | None]:
+    """The videos that the command line names -> the address to fetch each from, None for those that are there.
+
+    Raises:
+        UserError: there is no such file, a folder has no videos, or addresses are not allowed.
+    """
+    videos: dict[Path, str | None] = {}
+    absent = []
+    for text in given:
+        if "://" in text:
+            if not urls:
+                raise UserError(f"{text} is an address: give --urls to have it fetched, or the path of a file")
+            parts = urlsplit(text)
+            videos[(out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"] = text
+        elif Path(text).is_dir():
+            videos |= dict.fromkeys(videos_in(Path(text)))
+        elif Path(text).is_file():
+            videos[Path(text)] = None
+        else:
+            absent.append(text)
+    if absent:
+        raise UserError(f"no such video: {', '.join(absent)}; give the paths of video files, or of folders")
+    return videos
+
+
 def output_folders(videos: list[Path], out: Path | None) -> dict[Path, Path]:
     """Video -> folder for its outputs.
 
     Raises:
-        UserError: a video is absent, or two would write into one folder.
+        UserError: two would write into one folder.
     """
-    absent = [str(video) for video in videos if not video.is_file()]
-    if absent:
-        raise UserError(f"no such video: {', '.join(absent)}; give the paths of video files")
     folders: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
-    for video in dict.fromkeys(videos):
+    for video in videos:
         folder = (video.parent if out is None else out) / f"{video.stem}.asd"
         if folder in taken:
             raise UserError(
@@ -229,6 +294,8 @@ def work_through(task: Task) -> None:
             of it is written.
     """
     detector = detector_of(task.options)
+    if task.address is not None and not task.video.is_file():
+        fetch_video(task.address, task.video)
     made_of = {"video": Files.one(task.video), "settings": detector.settings}
     record = Record(task.folder, "outputs", "detection", made_of)
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]

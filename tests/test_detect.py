@@ -17,7 +17,8 @@ from videos import encode
 import detect
 import evaluate
 from core.download.cache import NotDownloadedError
-from core.download.weights_catalogue import SFACE
+from core.download.fetch import DownloadError
+from core.download.weights_catalogue import SFACE, WEIGHTS, YUNET
 from core.models import light_asd
 from core.outputs.files import write_outputs
 
@@ -41,7 +42,7 @@ def no_detector_from_before() -> None:
 @pytest.fixture
 def run(weights, monkeypatch):
     """Run the command with the tiny set's own face detector; its exit status."""
-    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: (Squares(), None))
+    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: Squares())
     return lambda *arguments: exit_status(detect.main, *arguments, "--weights", weights, "--min-face", 10)
 
 
@@ -133,12 +134,53 @@ def test_folders_that_cannot_be_written_to_are_reported_before_any_work(run, vid
         assert str(tmp_path / out) in capsys.readouterr().err
 
 
-def test_a_detector_of_last_resort_is_reported_before_any_work(run, video, monkeypatch, capsys):
-    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: (Squares(), "the cascade looks for faces"))
-    monkeypatch.setattr(detect, "work_through", lambda task: pytest.fail("work began"))
-    with pytest.raises(pytest.fail.Exception):
-        run(video)
-    assert "note: the cascade looks for faces" in capsys.readouterr().err
+def test_without_network_one_message_names_all_files_that_are_missing(tmp_path, video, capsys, monkeypatch):
+    def unreachable(*_, **__):
+        raise DownloadError("a file", "no network")
+
+    monkeypatch.setattr("core.download.cache.fetch", unreachable)
+    assert exit_status(detect.main, video, "--cache", tmp_path / "cache") == 2
+    said = capsys.readouterr().err
+    assert [said.count(str(tmp_path / "cache" / file.name)) for file in (YUNET, WEIGHTS["light_asd"]["ava"].file)] == [
+        1,
+        1,
+    ]
+
+
+def test_a_folder_means_all_videos_in_it(run, video, tmp_path):
+    (tmp_path / "videos").mkdir()
+    for name in ("-b.MP4", "a.mts", "c.txt"):
+        (tmp_path / "videos" / name).write_bytes(video.read_bytes())
+    assert run(tmp_path / "videos", "--out", tmp_path / "out", "--format", "csv") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["-b.asd", "a.asd"]
+
+
+def test_a_folder_without_videos_is_refused(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty") == 2
+    assert re.search(r"no video in the folder .*empty.*\.mp4", capsys.readouterr().err)
+
+
+def test_names_may_begin_with_a_dash(run, video, tmp_path, monkeypatch):
+    (tmp_path / "-1-r.mp4").write_bytes(video.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run("-1-r.mp4", "--format", "csv") == 0
+    assert (tmp_path / "-1-r.asd" / "tracks.csv").is_file()
+
+
+def test_addresses_are_fetched_once_where_they_are_allowed(run, server, video, tmp_path, capsys):
+    server.files["/talks/one.mp4"] = video.read_bytes()
+    for _ in range(2):
+        assert run(f"{server.url}/talks/one.mp4", "--urls", "--out", tmp_path / "out", "--format", "csv") == 0
+        asked = len(server.asked)
+        assert pd.read_csv(tmp_path / "out" / "one.asd" / "tracks.csv")["track_id"].value_counts().to_dict() == {
+            1: 40,
+            2: 40,
+        }
+    assert len(server.asked) == asked
+    assert run(f"{server.url}/talks/absent.mp4", "--urls", "--out", tmp_path / "out", "--format", "csv") == 1
+    assert "absent.mp4 cannot be fetched" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.asd", "one.mkv"]
 
 
 def test_where_persons_are_not_told_apart_it_is_said_unless_they_are_not_wanted(run, video, tmp_path, capsys):
@@ -187,10 +229,14 @@ def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
         (["VIDEO", "--format", "srt"], "srt.*csv"),
         (["VIDEO", "--encoder", "talknet"], "talknet.*light_asd"),
         (["VIDEO", "--context-shape", "10,4,3"], "10,4,3.*odd"),
-        (["VIDEO", "--detect-every", "0"], "detect_every 0"),
+        (["VIDEO", "--detect-every", "0"], "--detect-every 0"),
+        (["VIDEO", "--detection-size", "8"], "--detection-size 8.*32"),
+        (["VIDEO", "--min-track", "-1"], "--min-track -1"),
+        (["https://example.com/a.mp4"], "https://example.com/a.mp4.*--urls"),
+        (["-absent.mp4"], "no such video: ./-absent.mp4"),
         (["VIDEO", "--jobs", "0"], "--jobs 0"),
         (["VIDEO", "--device", "gpu"], "gpu"),
-        (["VIDEO", "--min-track", "nan"], "min_track_s nan"),
+        (["VIDEO", "--min-track", "nan"], "--min-track nan"),
     ],
 )
 def test_mistakes_are_reported_before_any_work(run, video, capsys, arguments, facts):
@@ -226,7 +272,7 @@ def test_several_processes(weights, video, tmp_path, shared):
     for copy in copies:
         copy.write_bytes(video.read_bytes())
     options = ["--jobs", 2, "--format", "json", "--out", tmp_path / "out", "--weights", weights]
-    options += ["--detector-weights", shared / "models" / "yunet_n_640_640.onnx"]
+    options += ["--detector", shared / "models" / "yunet_n_640_640.onnx"]
     assert exit_status(detect.main, *copies, *options) == 0
     for copy in copies:
         speakers = json.loads((tmp_path / "out" / f"{copy.stem}.asd" / "speakers.json").read_text())

@@ -90,7 +90,7 @@ def make_video(path: Path, frames: int = 25, audio: np.ndarray | None = None) ->
 def table(text: str) -> dict[str, str]:
     """The broken videos of a script's last lines: video id -> message."""
     assert "Traceback" not in text
-    lines = text[text.index("could not be used; the others are finished:") :].splitlines()[1:]
+    lines = text[text.index("with faults; the others are finished:") :].splitlines()[1:]
     return dict(line.strip().split(": ", 1) for line in lines)
 
 

@@ -89,7 +89,7 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     print(f"{out}: {total - len(broken):,} of {total:,} videos done")
     if not broken:
         return 0
-    print(f"{len(broken)} video(s) could not be used; the others are finished:", file=sys.stderr)
+    print(f"{len(broken)} video(s) with faults; the others are finished:", file=sys.stderr)
     for name, message in sorted(broken.items()):
         named = message if message.startswith(name) else f"{name}: {message}"  # where names are paths many begin so
         print(printable(f"  {named}"), file=sys.stderr)
