@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,19 @@ def test_what_no_browser_plays_gives_way_to_the_overlay(tmp_path, name, options,
     assert (media.file, media.has_boxes) == (overlay, True)
     assert media.fault.startswith(alone.fault)
     assert "overlay.mp4" in media.fault
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+@pytest.mark.parametrize("stream", [0, 1])
+def test_streams_that_browsers_would_not_choose_give_way_to_the_overlay(tmp_path, kind, stream):
+    path = clip(tmp_path / "a.mp4", audio=np.zeros(3200, np.int16))
+    info = MediaFile(path).info
+    info = replace(info, stream=stream) if kind == "video" else replace(info, audio=replace(info.audio, stream=stream))
+    overlay = clip(tmp_path / "overlay.mp4")
+    media = find_media(tmp_path / "report.html", path, info, overlay)
+    assert (media.file, media.has_boxes, kind in media.fault) == (
+        (overlay, True, True) if stream else (path, False, False)
+    )
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path):

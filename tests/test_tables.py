@@ -1,6 +1,7 @@
 """Tracks as csvs: cells by hand, AVA's format read back by the evaluation."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,24 @@ def test_the_evaluation_reads_predictions(tmp_path):
     assert first[:-1] == ["some talk", 0.08, *box, "SPEAKING_AUDIBLE", "some talk_0000_0001:1"]
     assert first[-1] == pytest.approx(probability, abs=1e-7)
     assert rows.table["entity_id"].to_pylist()[3:] == ["some talk_0000_0001:2"] * 2
+
+
+def test_predictions_count_from_the_beginning_of_the_file(tmp_path):
+    """Annotations do, whatever clock a player shows."""
+    start_s = 3605.0
+    video = two_faces()
+    late = replace(
+        video,
+        start_s=start_s,
+        frame_times_s=video.frame_times_s + start_s,
+        tracks=[replace(track, times_s=track.times_s + start_s) for track in video.tracks],
+        shots=[replace(shot, start_s=shot.start_s + start_s, end_s=shot.end_s + start_s) for shot in video.shots],
+    )
+    write_ava_predictions(tmp_path / "soon.csv", video)
+    write_ava_predictions(tmp_path / "late.csv", late)
+    assert (tmp_path / "late.csv").read_text() == (tmp_path / "soon.csv").read_text()
+    write_tracks_csv(tmp_path / "tracks.csv", late)
+    assert pd.read_csv(tmp_path / "tracks.csv")["time_s"].min() == 3605.08
 
 
 def test_predictions_have_the_official_text(tmp_path):

@@ -156,6 +156,19 @@ def with_packets(source: Path, path: Path, edit: Callable[[int, bytes], bytes | 
     return path
 
 
+def with_empty_packets(source: Path, path: Path, numbers: Iterable[int]) -> Path:
+    """A copy of an mp4 without audio in which some packets, by number, have 0 bytes; muxers would leave them out."""
+    dropped = b"dropped!" * 5
+    data = bytearray(with_packets(source, path, lambda n, old: dropped if n in numbers else old).read_bytes())
+    content = data.index(b"mdat") - 4
+    data[content : content + 4] = (int.from_bytes(data[content : content + 4]) - data.count(dropped) * 40).to_bytes(4)
+    sizes = data.index(b"stsz") + 16  # after version and flags, the size of all, and their number
+    for number in numbers:
+        data[sizes + 4 * number : sizes + 4 * number + 4] = bytes(4)
+    path.write_bytes(data.replace(dropped, b""))
+    return path
+
+
 def turn(path: Path, clockwise_quarter_turns: int) -> None:
     """Write a rotation into the header of an mp4 (its display matrix), which PyAV cannot do."""
     data = bytearray(path.read_bytes())

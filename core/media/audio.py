@@ -16,7 +16,7 @@ from core.runtime.files import atomic_write
 GAP_S = 0.04  # a jump in the stream's times beyond one video frame is a gap in the audio, not jitter
 CUT_OFF_S = 0.1  # encoders leave out up to some hundredths of a second of what the header says
 DRIFT_S = 1.0  # times that differ by more than that from the count of samples, for so long, are right
-CANCEL_S = 0.5  # over which the likeness of channels is averaged
+CANCEL_S = 0.2  # over which the likeness of channels is averaged
 LOST = 0.1  # less than this of the energy of unlike channels left by their mix: they cancel each other
 OPPOSITE = -0.5  # the correlation with the reference from which on a channel is turned over
 LOW_FREQUENCIES, UNKNOWN = "LFE", "NONE"  # FFmpeg's names of channels: the one that a mix leaves out; not said
