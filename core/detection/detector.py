@@ -282,7 +282,7 @@ class _Run:
                 f"The audio covers {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s of a video from "
                 f"{first_s:.2f} to {last_s:.2f} s; outside it counts as silence."
             )
-        yield from stream_notes(self.media, self.audio)
+        yield from stream_notes(self.media, silent=self.audio is not None and self.audio.silent)
         if self.detector.embedder is not None and not self._can_tell_persons:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         finder = self.detector.finder(self.info)

@@ -9,7 +9,6 @@ import numpy as np
 
 from core.media.container import MediaFile, VideoInfo
 from core.media.streams import ALL
-from core.media.video_audio import VideoAudio
 
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
 TIMES_NAMED = 5  # in a note
@@ -145,8 +144,8 @@ class DetectedVideo:
         return float(self.frame_times_s[frame]) + 1 / self.info.fps
 
 
-def stream_notes(media: MediaFile, audio: VideoAudio | None) -> Iterator[str]:
-    """Sentences on which streams were used, and what is odd about them."""
+def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
+    """Sentences on which streams were used, and what is odd about them, as that their audio is silent throughout."""
     if media.info.streams > 1:
         yield (
             f"The file has {media.info.streams} video streams; number {media.info.stream}, counted from 0, was used "
@@ -158,7 +157,7 @@ def stream_notes(media: MediaFile, audio: VideoAudio | None) -> Iterator[str]:
             f"The file has {media.audio.streams} audio streams; {used} used (--audio-stream takes another, or all of "
             "them)."
         )
-    if audio is not None and audio.silent:
+    if silent:
         yield "The audio is digital silence throughout: nobody can be heard in it."
     if media.cancelled_s >= CANCELLED_S:
         yield (
