@@ -18,4 +18,5 @@ if ! $python -c "$find_weights"; then
     echo "what context adds to Light-ASD is left out: its weights could not be downloaded, see above"
     exit 0
 fi
-$python scripts/run_pipeline.py "${data[@]}" --out demo/light_asd --crop-size 112 --encoder-weights light_asd/ava
+$python scripts/run_pipeline.py "${data[@]}" --out demo/light_asd --crop-size 112 --encoder-weights light_asd/ava \
+    --fine-tune context --set ASC_optimization_params.epochs=8
