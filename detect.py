@@ -16,6 +16,7 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,25 @@ from core.detection.options import (
 )
 from core.detection.results import DetectedVideo
 from core.media.video_files import fetch_video, is_video, videos_in
-from core.outputs.files import FORMATS, MissingOutputsError, output_paths, write_outputs
+from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, write_outputs
+from core.outputs.names import (
+    NamedPerson,
+    Names,
+    as_plain,
+    completed,
+    from_plain,
+    given,
+    persons_seen,
+    read_names,
+    with_names,
+    write_names,
+)
 from core.outputs.speech import speaking_time, speech_segments
 from core.runtime import parallel
 from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
-from core.runtime.provenance import Files, Record
+from core.runtime.provenance import Files, Record, read_record
 
 # What the command line calls them.
 OPTIONS = {
@@ -62,6 +75,7 @@ class Task:
         address: where it is fetched from if it is not there; None for a file of the user's.
         folder: for its outputs.
         formats: which of them.
+        names: what the file of --names says of its persons.
         options: arguments of `ActiveSpeakerDetector`.
         watched: show the progress; only where one video is processed at a time.
     """
@@ -70,6 +84,7 @@ class Task:
     address: str | None
     folder: Path
     formats: tuple[str, ...]
+    names: tuple[NamedPerson, ...]
     options: tuple[tuple[str, Any], ...]
     watched: bool
 
@@ -77,8 +92,9 @@ class Task:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    formats = chosen_formats(arguments.format)
+    formats = chosen_formats(arguments.format, arguments.embeddings)
     shape = context_shape(arguments.context_shape)
+    names = read_names(arguments.names) if arguments.names else {}
     addresses = given_videos(arguments.videos, arguments.urls, arguments.out)
     folders = output_folders(list(addresses), arguments.out)
     from core import settings  # PyTorch takes seconds to load: only once the command line is known to be right
@@ -104,16 +120,30 @@ def main(argv: list[str] | None = None) -> int:
     }
     check_options(options, OPTIONS)
     tasks = {
-        str(video): Task(video, addresses[video], folder, formats, tuple(options.items()), watched=arguments.jobs == 1)
+        str(video): Task(
+            video,
+            addresses[video],
+            folder,
+            formats,
+            tuple(names.get(printable(video.name), ())),
+            tuple(options.items()),
+            watched=arguments.jobs == 1,
+        )
         for video, folder in folders.items()
     }
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
     detector = detector_of(tuple(options.items()))
     for folder in folders.values():
         check_writable(folder)
+    if arguments.names and len({video.name for video in folders}) < len(folders):
+        raise UserError("--names needs videos of different names: rename one, or give them one after the other")
     if detector.people_note:
         print(f"note: {detector.people_note}", file=sys.stderr)
+    if detector.embedder is None and (arguments.names or BIOMETRIC in formats):
+        raise UserError(f"--names and --embeddings are of persons: {detector.people_note or 'omit --no-people'}")
     broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
+    if arguments.names:
+        complete_names(arguments.names, names, tasks.values())
     return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
 
 
@@ -130,7 +160,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--format",
         action="append",
         metavar="NAME[,NAME]",
-        help=f"what to write: {', '.join(FORMATS)}, or all; by default {','.join(DEFAULT_FORMATS)}",
+        help=f"what to write: {', '.join(FORMATS)}, or all (but embeddings); by default {','.join(DEFAULT_FORMATS)}",
     )
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, help=f"{', '.join(ENCODERS)} (default {DEFAULT_ENCODER})")
     parser.add_argument("--weights", help="ava, talkset (published, downloaded once) or the path of a state dict")
@@ -185,6 +215,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--video-stream", type=int, metavar="N", help="of several, from 0; by default as FFmpeg and players choose"
     )
     parser.add_argument("--audio-stream", type=as_stream, metavar="N|all", help="likewise; all are mixed")
+    parser.add_argument(
+        "--names", type=Path, metavar="JSON", help="names of persons, for you to edit; written where it is absent"
+    )
+    parser.add_argument("--embeddings", action="store_true", help="write the embeddings of faces, too (biometric data)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
     parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
     parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
@@ -193,19 +227,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args([f"./{text}" if text.startswith("-") and is_video(text) else text for text in given])
 
 
-def chosen_formats(given: list[str] | None) -> tuple[str, ...]:
-    """The formats that --format names.
+def chosen_formats(given: list[str] | None, embeddings: bool) -> tuple[str, ...]:
+    """The formats that --format names, and the embeddings where they are asked for.
 
     Raises:
         UserError: there is no format of a name.
     """
-    if given is None:
-        return DEFAULT_FORMATS
-    names = [name.strip() for part in given for name in part.split(",")]
+    asked = [",".join(DEFAULT_FORMATS)] if given is None else given
+    names = [name.strip() for part in asked for name in part.split(",")] + [BIOMETRIC] * embeddings
     unknown = [name for name in names if name not in (*FORMATS, "all")]
     if unknown:
         raise UserError(f"--format {','.join(unknown)}: expected {', '.join(FORMATS)}, or all")
-    return tuple(FORMATS) if "all" in names else tuple(name for name in FORMATS if name in names)
+    everything = [name for name in FORMATS if name != BIOMETRIC] if "all" in names else []
+    return tuple(name for name in FORMATS if name in names or name in everything)
 
 
 def context_shape(text: str) -> tuple[int, int, int]:
@@ -296,7 +330,7 @@ def work_through(task: Task) -> None:
     detector = detector_of(task.options)
     if task.address is not None and not task.video.is_file():
         fetch_video(task.address, task.video)
-    made_of = {"video": Files.one(task.video), "settings": detector.settings}
+    made_of = {"video": Files.one(task.video), "settings": detector.settings, "names": given(task.names)}
     record = Record(task.folder, "outputs", "detection", made_of)
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
     if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
@@ -304,15 +338,29 @@ def work_through(task: Task) -> None:
     else:
         started = time.perf_counter()
         video = detect(detector, task)
+        if video.persons is not None:
+            video = with_names(video, task.names)
         with record.making(names):
             fault, impossible = write(video, task)
             kept = {name: why for name, why in record.notes.get("impossible", {}).items() if name not in names}
             record.notes.update(fault=fault, impossible=kept | impossible)
+            record.notes["persons"] = as_plain(persons_seen(video)) if video.persons is not None else None
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
     reasons = [record.notes["fault"], *map(record.notes["impossible"].get, names)]
     if faults := list(dict.fromkeys(filter(None, reasons))):
         text = "; ".join(faults).removesuffix(".")
         raise MediaError(f"{text}. All other outputs are in {task.folder}; to try again delete that folder")
+
+
+def complete_names(path: Path, names: Names, tasks: Iterable[Task]) -> None:
+    """Add the persons of the videos that were worked through to the file of names."""
+    now = dict(names)
+    for task in tasks:
+        record = read_record(task.folder, "outputs") or {}
+        if (seen := record.get("notes", {}).get("persons")) is not None:
+            now[printable(task.video.name)] = completed(task.names, from_plain(seen))
+    if now != names:
+        write_names(path, now)
 
 
 def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]:

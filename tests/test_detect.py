@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from detections import Squares
+from detections import Brightness, Squares, SquaresWithLandmarks
 from tiny import CLIPS, audio_of, exit_status, tiny_frame, write_annotations
 from videos import encode
 
@@ -199,6 +199,54 @@ def test_persons_that_are_asked_for_need_their_weights(run, video, tmp_path, cap
     monkeypatch.setattr("core.people.embedding.cached", unreachable)
     assert run(video, "--people", "--cache", tmp_path / "empty") == 2
     assert SFACE.name in capsys.readouterr().err
+
+
+@pytest.fixture
+def run_with_persons(run, monkeypatch):
+    """As `run`, with an embedder of which both tiny faces are one person, but that they are seen at once."""
+    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: SquaresWithLandmarks())
+    monkeypatch.setattr("core.detection.detector.find_embedder", lambda *_: (Brightness(), None))
+    return run
+
+
+def test_an_edited_file_of_names_is_kept_on_the_next_run(run_with_persons, video, tmp_path, capsys):
+    path, folder = tmp_path / "names.json", video.parent / "two faces.asd"
+    options = [video, "--format", "json,rttm", "--names", path]
+    assert run_with_persons(*options) == 0
+    written = json.loads(path.read_text())
+    assert [(one["person"], one["name"]) for one in written[video.name]] == [(1, None), (2, None), (3, None)]
+    capsys.readouterr()
+    assert run_with_persons(*options) == 0
+    assert "done before" in capsys.readouterr().out  # nobody has edited it
+
+    written[video.name][1]["name"] = "Zoë"
+    written["another.mp4"] = [{"name": "Ann", "seen": [[1, 2, 3]]}]
+    path.write_text(json.dumps(written))
+    for again in (False, True):
+        assert run_with_persons(*options) == 0
+        assert ("done before" in capsys.readouterr().out) == again
+        persons = json.loads((folder / "speakers.json").read_text())["persons"]
+        assert [person["name"] for person in persons] == [None, "Zoë", None]
+        kept = json.loads(path.read_text())
+        assert [one["name"] for one in kept[video.name]] == [None, "Zoë", None]
+        assert kept["another.mp4"][0]["name"] == "Ann"
+
+
+def test_embeddings_are_written_only_where_they_are_asked_for(run_with_persons, video):
+    table = video.parent / "two faces.asd" / "embeddings.csv"
+    assert run_with_persons(video, "--format", "all") == 0
+    assert not table.exists()
+    assert run_with_persons(video, "--format", "csv", "--embeddings") == 0
+    rows = pd.read_csv(table)
+    assert rows.columns.tolist() == ["track_id", "person", "e0", "e1"]
+    assert rows["track_id"].tolist() == rows["person"].tolist() == [1, 2, 3]
+    assert np.hypot(rows["e0"], rows["e1"]).to_numpy() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("option", [["--names", "names.json"], ["--embeddings"]])
+def test_what_is_of_persons_needs_them(run, video, option, capsys):
+    assert run(video, "--no-people", *option) == 2
+    assert "--no-people" in capsys.readouterr().err
 
 
 def test_a_broken_video_does_not_stop_the_others(run, video, tmp_path, capsys):

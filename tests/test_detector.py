@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detections import Squares
+from detections import Brightness, Squares, SquaresWithLandmarks
 from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, audio_of, tiny_frame
 from videos import encode, heard, joined, of_streams, strength, tone, with_packets
 
@@ -115,28 +115,6 @@ def test_detecting_less_often_changes_little(weights, video, detect_every, step,
     assert seldom.detector.asked == len({*range(0, FRAMES, step), FRAMES - 1})
 
 
-class WithLandmarks(Squares):
-    """The squares with eyes, a nose and a mouth, all within them."""
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        faces = super().__call__(pixels)
-        at = np.array([0.3, 0.4, 0.7, 0.4, 0.5, 0.6, 0.35, 0.8, 0.65, 0.8], np.float32)
-        points = np.tile(faces[:, :2], 5) + at * np.tile(faces[:, 2:4] - faces[:, :2], 5)
-        return np.concatenate([faces, points], axis=1)
-
-
-class Side:
-    """Takes all on the left half of the frame for one person, all on the right for another."""
-
-    name, max_distance = "side", 0.5
-
-    def align(self, pixels: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        return pixels
-
-    def embed(self, face: np.ndarray) -> np.ndarray:
-        return np.eye(2, dtype=np.float32)[int(face.mean() > 128)]
-
-
 def two_shots(path: Path) -> Path:
     """A dark and a bright square that change sides and ground at a cut."""
     frames = []
@@ -151,9 +129,9 @@ def two_shots(path: Path) -> Path:
 def test_tracks_of_a_person_are_put_together_across_cuts(weights, tmp_path, monkeypatch):
     monkeypatch.setattr("core.people.portraits.MARGIN", 0.0)
     video = two_shots(tmp_path / "cut.mp4")
-    squares = WithLandmarks(2)
+    squares = SquaresWithLandmarks(2)
     active = ActiveSpeakerDetector(
-        "light_asd", weights / "light_asd.pth", detector=squares, min_face_px=10, people=Side()
+        "light_asd", weights / "light_asd.pth", detector=squares, min_face_px=10, people=Brightness()
     )
     found = active.detect(video)
     assert [(track.id, track.shot) for track in found.tracks] == [(1, 0), (2, 0), (3, 1), (4, 1)]
@@ -162,7 +140,7 @@ def test_tracks_of_a_person_are_put_together_across_cuts(weights, tmp_path, monk
         (2, (2, 3), None),
     ]
     assert [track.embedding.tolist() for track in found.tracks] == [[1, 0], [0, 1], [0, 1], [1, 0]]
-    assert (found.settings["people"], found.settings["people_max_distance"]) == ("side", 0.5)
+    assert (found.settings["people"], found.settings["people_max_distance"]) == ("brightness", 0.5)
 
 
 def test_persons_are_not_told_apart_where_nobody_asked_or_nothing_can_be_seen(weights, video):
@@ -170,7 +148,7 @@ def test_persons_are_not_told_apart_where_nobody_asked_or_nothing_can_be_seen(we
     assert found.persons is None
     assert found.settings["people"] is None
     assert {track.embedding is None for track in found.tracks} == {True}
-    found = detector(weights, people=Side()).detect(video)  # a face detector without landmarks
+    found = detector(weights, people=Brightness()).detect(video)  # a face detector without landmarks
     assert found.persons is None
     assert any("landmarks" in note for note in found.notes)
 

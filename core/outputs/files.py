@@ -17,8 +17,10 @@ FILE_NAMES = {
     "overlay": "overlay.mp4",
     "report": "report.html",
     "ava": "{stem}-predictions.csv",
+    "embeddings": "embeddings.csv",
 }
 FORMATS = tuple(FILE_NAMES)
+BIOMETRIC = "embeddings"  # written only where it is asked for by name
 
 
 class MissingOutputsError(MediaError):
@@ -76,7 +78,7 @@ def _writers(overlay: Path | None) -> dict[str, Callable[[Path, DetectedVideo], 
     from core.outputs.report import write_report
     from core.outputs.speakers_json import write_speakers_json
     from core.outputs.speech import write_rttm, write_vtt
-    from core.outputs.tables import write_ava_predictions, write_tracks_csv
+    from core.outputs.tables import write_ava_predictions, write_embeddings, write_tracks_csv
 
     return {
         "csv": write_tracks_csv,
@@ -86,4 +88,5 @@ def _writers(overlay: Path | None) -> dict[str, Callable[[Path, DetectedVideo], 
         "overlay": write_overlay,
         "report": lambda path, video: write_report(path, video, media=overlay),
         "ava": write_ava_predictions,
+        "embeddings": write_embeddings,
     }

@@ -123,6 +123,31 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
     ava.write_predictions(path, pd.DataFrame(columns), rows.probabilities)
 
 
+def write_embeddings(path: str | Path, video: DetectedVideo) -> None:
+    """Write the face embedding of each track, biometric data, as a csv with header: track_id, person, e0, e1, ...
+
+    Each is a vector of length 1; the cosine of two says how likely they are of one person. A track that shows its face
+    too badly has no row.
+
+    Raises:
+        MediaError: persons were not told apart.
+    """
+    if video.persons is None:
+        raise MediaError(f"{video.path}: persons were not told apart, so there are no embeddings to write")
+    person_of = video.person_of
+    tracks = [track for track in video.tracks if track.embedding is not None]
+    columns = {
+        "track_id": pa.array([track.id for track in tracks], pa.int64()),
+        "person": pa.array([person_of[track.id].id for track in tracks], pa.int64()),
+        **{
+            f"e{number}": pa.array(column)
+            for number, column in enumerate(zip(*(t.embedding for t in tracks), strict=True))
+        },
+    }
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_header="none"))
+
+
 def _timestamp_decimals(frame_times_s: np.ndarray) -> int:
     rounded = np.round(frame_times_s, AVA_TIME_DECIMALS)
     exact = np.allclose(rounded, frame_times_s, rtol=0, atol=0.5 * 10**-TIME_DECIMALS)
