@@ -29,7 +29,7 @@ class PersonTracks:
         video_id: the video's name without extension.
         persons: (tracks,) the person of each; the track itself where persons were not told apart.
         rows: (rows,) int64, the track of each box, from 0.
-        times_s: (rows,) float64, seconds.
+        times_s: (rows,) float64, seconds from the file's beginning, as annotations count.
         boxes: (rows, [x1, y1, x2, y2]) float64, fractions of the frame's width and height.
         turns: of speech, by the video's RTTM file; None where it has none.
     """
@@ -101,16 +101,20 @@ def _read_output(path: Path) -> PersonTracks:
             video_id,
             [track["id"] if document["persons"] is None else track["person"] for track in tracks],
             rows,
-            times_s,
+            times_s - video["start_s"],
             boxes / np.tile([video["width"], video["height"]], 2),
-            read_rttm(rttm) if rttm.is_file() else None,
+            read_rttm(rttm, video["start_s"]) if rttm.is_file() else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not as detect.py writes it ({error!r}): run detect.py again") from error
 
 
-def read_rttm(path: str | Path) -> list[Turn]:
+def read_rttm(path: str | Path, begins_s: float = 0.0) -> list[Turn]:
     """The turns of an RTTM file of one video.
+
+    Args:
+        path: of the file.
+        begins_s: when the video begins, by the clock of the file; the turns count from there.
 
     Raises:
         UserError: a line is none of RTTM; with file and line.
@@ -120,7 +124,8 @@ def read_rttm(path: str | Path) -> list[Turn]:
         fields = line.split()
         try:
             if fields[0] == "SPEAKER":
-                turns.append((float(fields[3]), round(float(fields[3]) + float(fields[4]), 6), fields[7]))
+                start_s = float(fields[3]) - begins_s
+                turns.append((round(start_s, 6), round(start_s + float(fields[4]), 6), fields[7]))
         except (IndexError, ValueError):
             raise UserError(
                 f"{path}, line {number}: {line[:80]!r}; expected the ten fields of RTTM, start and duration in seconds"
