@@ -256,7 +256,7 @@ def as_person_tracks(video: DetectedVideo) -> PersonTracks:
         video.path.stem,
         [track.id for track in video.tracks],
         np.repeat(np.arange(len(video.tracks)), [len(track.frames) for track in video.tracks]),
-        np.concatenate([track.times_s for track in video.tracks]),
+        np.concatenate([track.times_s for track in video.tracks]) - video.start_s,
         np.concatenate([track.boxes for track in video.tracks]) / np.tile([video.info.width, video.info.height], 2),
         None,
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,14 @@ def annotations(path: Path, speaking: dict[str, range]) -> Path:
 
 
 def outputs(
-    folder: Path, persons: list[Person] | None, formats: tuple[str, ...] = ("json", "rttm"), name: str = "a"
+    folder: Path,
+    persons: list[Person] | None,
+    formats: tuple[str, ...] = ("json", "rttm"),
+    name: str = "a",
+    start_s: float = 0.0,
 ) -> DetectedVideo:
     """Alice speaks in the first shot, Bob from 1.4 s on; a fifth track is no annotated face."""
-    times_s = steady(50)
+    times_s = start_s + steady(50)
     tracks = [
         track(1, times_s, 0, [SPEAKS] * 25, box=LEFT),
         track(2, times_s, 0, [SILENT] * 25, box=RIGHT),
@@ -46,7 +51,7 @@ def outputs(
         track(4, times_s, 25, [SILENT] * 25, box=RIGHT, shot=1),
         track(5, times_s, 25, [SILENT] * 25, box=FAR, shot=1),
     ]
-    video = detected(tracks, times_s, path=f"{name}.mp4", cuts=(25,), persons=persons)
+    video = replace(detected(tracks, times_s, path=f"{name}.mp4", cuts=(25,), persons=persons), start_s=start_s)
     write_outputs(folder / f"{name}.asd", video, formats)
     return video
 
@@ -75,8 +80,9 @@ def run(tmp_path):
     return run
 
 
-def test_right_persons(run, tmp_path, capsys):
-    outputs(tmp_path / "out", [Person(1, (1, 4), "X"), Person(2, (2, 3)), Person(3, (5,))])
+@pytest.mark.parametrize("start_s", [0.0, 7200.04])  # annotations count from the file's beginning
+def test_right_persons(run, tmp_path, capsys, start_s):
+    outputs(tmp_path / "out", [Person(1, (1, 4), "X"), Person(2, (2, 3)), Person(3, (5,))], start_s=start_s)
     status, result = run()
     assert status == 0
     assert (result["videos"], result["tracks"], result["matched"]) == (1, 5, 4)
