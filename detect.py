@@ -27,6 +27,7 @@ from tqdm import tqdm
 from core import detection
 from core.detection.options import (
     CROPS,
+    DEFAULT_DETECTOR,
     DEFAULT_ENCODER,
     ENCODERS,
     MIN_FACE_PX,
@@ -179,11 +180,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of the encoder; by default bf16 for whole-track encoders on a processor that has it, else fp32",
+        help="of encoder and YuNet; by default bf16 for YuNet and whole-track encoders on a processor that has it, "
+        "else fp32",
     )
     parser.add_argument(
         "--detector",
-        default="yunet",
+        default=DEFAULT_DETECTOR,
         metavar="NAME|FILE",
         help="yunet (default; weights downloaded once), haar (finds half of the faces), or a file of YuNet weights",
     )

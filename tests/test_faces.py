@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from core.boxes import intersection_over_union
 from core.detection.faces import FaceFinder, HaarCascade, YuNet, find_detector
 from core.download.cache import NotDownloadedError
 from core.download.weights_catalogue import YUNET
@@ -31,7 +32,7 @@ def picture(shared):
 def yunet(request, shared, monkeypatch) -> YuNet:
     if request.param == "OpenCV":
         monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed
-    return YuNet(shared / "models" / "yunet_n_640_640.onnx")
+    return YuNet(shared / "models" / "yunet_n_640_640.onnx", precision="fp32")
 
 
 def test_yunet_finds_opencvs_boxes_and_scores(yunet, shared, picture):
@@ -53,6 +54,14 @@ def test_yunet_finds_opencvs_boxes_and_scores(yunet, shared, picture):
             found[order, :4], scale * boxes[np.argsort(boxes[:, 0])], atol=0.15 * scale * np.ptp(boxes)
         )
     assert yunet(np.zeros((200, 300, 3), np.uint8)).shape == (0, 15)
+
+
+def test_yunet_in_bfloat16_finds_nearly_the_same(shared, picture):
+    exact, fast = (YuNet(shared / "models" / "yunet_n_640_640.onnx", precision=name) for name in ("fp32", "bf16"))
+    expected, found = exact(picture[0]), fast(picture[0])
+    assert len(found) == len(expected) == len(picture[1])
+    np.testing.assert_allclose(found[:, 4], expected[:, 4], atol=0.005)
+    assert (intersection_over_union(found[:, :4], expected[:, :4]) > 0.95).all()
 
 
 def test_yunet_reads_positions_offsets_and_sizes_and_drops_doubles(tmp_path, monkeypatch):
@@ -85,7 +94,7 @@ def test_yunet_reads_positions_offsets_and_sizes_and_drops_doubles(tmp_path, mon
         (32, 5, 0.64, 0.64, (0, 0, 0, np.log(0.5)), (0, 0)),  # row 1, column 2
         (16, 0, 0.36, 0.9, (0, 0, 0, 0), (0, 0)),
     ]
-    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path: network)
+    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path, precision: network)
     (tmp_path / "faces.onnx").write_bytes(b"")
     found = YuNet(tmp_path / "faces.onnx")(np.zeros((60, 90, 3), np.uint8))
     np.testing.assert_allclose(found[:, :5], [[20, -6, 36, 26, 0.9], [48, 24, 80, 40, 0.64]], atol=1e-5)
@@ -98,7 +107,7 @@ def test_wrong_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     with pytest.raises(UserError, match=r"broken\.onnx.*YuNet"):
         YuNet(tmp_path / "broken.onnx")
-    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path: lambda images: {"cls_8": images})
+    monkeypatch.setattr("core.detection.faces.onnx_network", lambda path, precision: lambda images: {"cls_8": images})
     with pytest.raises(UserError, match=r"broken\.onnx.*obj_32"):
         YuNet(tmp_path / "broken.onnx")
 

@@ -1,11 +1,11 @@
-"""Items made ahead by a thread: order, errors, stopping early."""
+"""Items made ahead and calls made behind by a thread: order, errors, stopping early."""
 
 import threading
 import time
 
 import pytest
 
-from core.runtime.readahead import read_ahead
+from core.runtime.readahead import CallsBehind, read_ahead
 
 
 @pytest.mark.parametrize(("count", "depth"), [(100, 3), (1, 3), (0, 1)])
@@ -49,3 +49,58 @@ def test_the_thread_ends_when_the_caller_stops():
     assert threading.active_count() == before + 1
     ahead.close()
     assert threading.active_count() == before
+
+
+def test_calls_are_made_in_order_by_another_thread_while_their_caller_goes_on():
+    go, made = threading.Event(), []
+    calls = CallsBehind(depth=9)
+    calls.add(go.wait, 5)
+    for number in range(4):
+        calls.add(lambda number: made.append((number, threading.current_thread())), number)
+    assert made == []
+    go.set()
+    calls.finish()
+    calls.close()
+    assert [number for number, _ in made] == [0, 1, 2, 3]
+    assert threading.current_thread() not in dict(made).values()
+
+
+def test_no_more_calls_wait_than_the_depth():
+    go, added = threading.Event(), []
+    calls = CallsBehind(depth=2)
+
+    def add():
+        for number in range(4):
+            calls.add(go.wait, 5)
+            added.append(number)
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    adding.join(0.2)
+    assert added == [0, 1]
+    go.set()
+    adding.join(5)
+    assert added == [0, 1, 2, 3]
+    calls.close()
+
+
+def test_an_error_of_a_call_is_raised_at_the_latest_in_the_end():
+    go = threading.Event()
+    calls = CallsBehind(depth=9)
+    calls.add(go.wait, 5)
+    calls.add(int, "broken")
+    go.set()
+    with pytest.raises(ValueError, match="broken"):
+        calls.finish()
+    calls.close()
+
+
+def test_calls_that_have_not_begun_are_dropped_at_a_close():
+    begun, go, made = threading.Event(), threading.Event(), []
+    calls = CallsBehind(depth=9)
+    calls.add(lambda: begun.set() or go.wait(5))
+    calls.add(made.append, 1)
+    begun.wait(5)
+    threading.Timer(0.05, go.set).start()
+    calls.close()
+    assert made == []

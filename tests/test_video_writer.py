@@ -7,7 +7,7 @@ from videos import click_times, clicks, frame_times, grey, heard, number_of
 
 from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
-from core.media.video import read_frames
+from core.media.video import read_frames, yuv420_of
 from core.media.video_writer import write_timed_video, write_video
 
 # A rate that changes, pauses, and times that no frame rate has.
@@ -95,3 +95,12 @@ def test_a_constant_rate_is_constant(tmp_path, fps):
     np.testing.assert_allclose(frame_times(path), np.arange(30) / fps, atol=1 / 90_000)
     info = MediaFile(path).info
     assert (info.fps, info.duration_s) == (pytest.approx(fps, abs=1e-3), pytest.approx(30 / fps, abs=0.002))
+
+
+def test_frames_in_yuv420p_keep_their_numbers_and_the_tags_of_their_colours(tmp_path):
+    frame = yuv420_of(grey(20))
+    frame.colorspace, frame.color_range = 1, 1  # BT.709, limited
+    write_timed_video(tmp_path / "tagged.mp4", [(0.0, frame)], 25, crf=0, preset="ultrafast")
+    [shown] = read_frames(MediaFile(tmp_path / "tagged.mp4"))
+    assert (shown.raw.colorspace, shown.raw.color_range) == (1, 1)
+    np.testing.assert_array_equal(shown.raw.to_ndarray(), frame.to_ndarray())

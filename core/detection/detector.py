@@ -12,16 +12,8 @@ from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
-from core.detection.faces import (
-    YUNET_NAME,
-    FaceDetector,
-    FaceFinder,
-    SeenFrame,
-    detect_faces,
-    find_detector,
-    schedule,
-)
-from core.detection.options import DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, check_options
+from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
+from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
 from core.detection.shots import find_shots
 from core.download.cache import all_of
@@ -35,10 +27,11 @@ from core.people.clustering import group_tracks
 from core.people.embedding import FaceEmbedder, find_embedder
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
-from core.runtime.readahead import read_ahead
+from core.runtime.readahead import CallsBehind, read_ahead
 
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
+CROPS_BEHIND = 1024  # of 12.5 or 62 kB, which wait for the encoder
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
 AUDIO_SLACK_S = 0.5  # audio that begins later, or ends earlier than the video, by more than this is noted
 
@@ -57,8 +50,8 @@ class ActiveSpeakerDetector:
             weights had it in training, "box" for weights of your own.
         ensemble: average the six passes of the published own-video protocol (windows of 1 to 6 s); whole-track
             encoders only.
-        precision: "fp32" or "bf16", of the encoder's products; "auto" is bf16 for whole-track encoders on a processor
-            that has it (twice as fast, average precision within 0.001), else fp32.
+        precision: "fp32" or "bf16", of the encoder's and YuNet's products; "auto" is bf16 for YuNet and whole-track
+            encoders on a processor that has it (up to twice as fast, average precision within 0.001), else fp32.
         detector: "yunet", with weights downloaded once; "haar", OpenCV's cascade, which finds about half of the faces;
             the path of YuNet weights; or any `core.detection.faces.FaceDetector`.
         detection_size: pixels, longer side of the image in which faces are detected; by default as large as faces of
@@ -89,7 +82,7 @@ class ActiveSpeakerDetector:
         crop: str | None = None,
         ensemble: bool = False,
         precision: str = "auto",
-        detector: str | Path | FaceDetector = YUNET_NAME,
+        detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
         detection_size: int | None = None,
         detect_every: int | None = None,
         video_stream: int | None = None,
@@ -116,7 +109,7 @@ class ActiveSpeakerDetector:
                 device=torch.device(device),
                 cache=cache,
             ),
-            lambda: find_detector(detector, cache),
+            lambda: find_detector(detector, cache, precision),
             lambda: find_embedder(people, cache),
         )
         self.video_stream, self.audio_stream = video_stream, audio_stream
@@ -128,6 +121,7 @@ class ActiveSpeakerDetector:
             **self.encoder.settings,
             "face_detector": self.detector.name,
             "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
+            "face_detector_precision": getattr(self.detector, "precision", None),
             "detection_size": self.detection_size,
             "detect_every": self.detect_every,
             "video_stream": self.video_stream,
@@ -159,8 +153,9 @@ class ActiveSpeakerDetector:
             MediaFile(path, tolerant=True, as_played=True, **streams) as media,
             audio_on_disk(media) as audio,
             contextlib.closing(self._seen_frames(media)) as seen_frames,
+            contextlib.closing(CallsBehind(CROPS_BEHIND)) as scoring,
         ):
-            run = _Run(self, media, audio)
+            run = _Run(self, media, audio, scoring)
             try:
                 for seen in seen_frames:
                     run.add(seen)
@@ -187,13 +182,17 @@ class _Run:
     """Detection in one video: takes its frames in order, gathers shots and finished tracks.
 
     Attributes:
+        scoring: makes the calls of the encoder, and of what comes after it.
         times_s: presentation time of each frame so far, seconds.
         failure: why the frames ended before the file's end; None where they did not.
         left_out: why faces were found and not kept -> how many.
     """
 
-    def __init__(self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None):
+    def __init__(
+        self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None, scoring: CallsBehind
+    ):
         self.detector, self.media, self.info, self.audio = detector, media, media.info, audio
+        self.scoring = scoring
         self.times_s: list[float] = []
         self.failure: str | None = None
         self.shots: list[Shot] = []
@@ -207,10 +206,10 @@ class _Run:
         if seen.begins_shot:
             self._end_shot(end_s=seen.frame.time_s)
             self.shot_start = seen.number
-            encoder = self.detector.encoder
+            encoder, embedder = self.detector.encoder, self.detector.embedder
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, self.detector.embedder)
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, embedder, self.scoring.add)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
@@ -223,6 +222,7 @@ class _Run:
         if not self.times_s:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
         self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
+        self.scoring.finish()
         faults = [printable(fault) for fault in self._faults()]
         return DetectedVideo(
             path=self.media.path,
@@ -302,15 +302,18 @@ class _Run:
     def _end_shot(self, end_s: float) -> None:
         if self.follower is None:
             return
-        faces, self.follower = self.follower.finish(), None
+        self.scoring.add(self._score, self.follower.finish(), len(self.shots))
+        self.follower = None
+        self.shots.append(Shot(self.shot_start, len(self.times_s) - 1, self.times_s[self.shot_start], end_s))
+
+    def _score(self, faces: list[FollowedFace], shot: int) -> None:
+        """Make a shot's faces tracks."""
         logits = [face.logits for face in faces]
         context = self.detector.encoder.context
         if faces and self.audio is not None and context is not None:
             logits = context.score([TrackFeatures(face.first_grid, face.features) for face in faces])
         for face, scores in zip(faces, logits, strict=True):
-            self.tracks.append(self._track(face, scores))
-        last = len(self.times_s) - 1
-        self.shots.append(Shot(self.shot_start, last, self.times_s[self.shot_start], end_s))
+            self.tracks.append(self._track(face, scores, shot))
 
     def _is_kept(self, face: FollowedFace) -> bool:
         seconds = face.times_s[-1] - face.times_s[0] + 1 / self.info.fps
@@ -325,7 +328,7 @@ class _Run:
         self.left_out[why] += 1
         return False
 
-    def _track(self, face: FollowedFace, logits: np.ndarray | None) -> Track:
+    def _track(self, face: FollowedFace, logits: np.ndarray | None, shot: int) -> Track:
         times_s = np.array(face.times_s)
         scores = np.full(len(times_s), np.nan, np.float32)
         if logits is not None:
@@ -337,7 +340,7 @@ class _Run:
             )
         return Track(
             id=len(self.tracks) + 1,
-            shot=len(self.shots),
+            shot=shot,
             frames=np.array(face.frames),
             times_s=times_s,
             boxes=clamped(np.array(face.boxes), self.info.width, self.info.height),

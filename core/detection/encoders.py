@@ -15,7 +15,7 @@ from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import find_weights
 from core.inference.clips import ClipScorer
 from core.inference.contexts import TrackFeatures, score_shot
-from core.inference.engine import DTYPES, has_bfloat16, in_pytorch, runtime_name
+from core.inference.engine import DTYPES, best_precision, in_pytorch, runtime_name
 from core.inference.residual_contexts import score_tracks
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import Gives, OnePass, SixPasses
@@ -92,7 +92,7 @@ def open_encoder(
         raise UserError(f"unknown precision {precision!r}: choose one of {', '.join(options.PRECISIONS)}")
     whole_tracks = name in options.WHOLE_TRACK_ENCODERS
     if precision == "auto":
-        precision = "bf16" if whole_tracks and device.type == "cpu" and has_bfloat16() else "fp32"
+        precision = best_precision(device) if whole_tracks else "fp32"
     dtype = DTYPES[precision]
     if not whole_tracks:
         faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble

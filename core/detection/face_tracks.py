@@ -40,6 +40,7 @@ class TrackScorer(Protocol):
 
 
 StartScorer = Callable[[float], TrackScorer]  # from the time of the first crop, in seconds
+Later = Callable[..., object]  # takes a function and its arguments, and calls it, now or later, in the order of calls
 
 
 @dataclass
@@ -50,17 +51,17 @@ class FollowedFace:
         number: in order of appearance in the shot.
         track: its detections.
         first_grid: k of its first crop's time, origin + k / 25.
-        scorer: takes them; None where there is no audio, and when the track has ended.
+        scorer: takes them; None where there is no audio, and after `conclude`.
         crops: how many crops were cut.
         frames, times_s: number and time (seconds) of each frame.
         boxes: the smoothed box of each frame, ([x1, y1, x2, y2],) float32 pixels, not clamped to the frame.
         thumbnail: JPEG.
         certainty: the detector's score of the face in the thumbnail, 0 to 1; -1 before there is one.
-        logits: (crop, [not speaking, speaking]) float32, as the scorer gave them at the track's end; None where there
-            is no audio.
+        logits: (crop, [not speaking, speaking]) float32, as the scorer gave them in the end; None where there is no
+            audio.
         features: (crop, feature) or (crop, cue), likewise; None also where the scorer gives none.
-        portraits: its best frames; None where persons are not told apart, and when the track has ended.
-        embedding: (feature,) float32, made of them at the track's end.
+        portraits: its best frames; None where persons are not told apart, and after `conclude`.
+        embedding: (feature,) float32, made of them in the end.
     """
 
     number: int
@@ -78,6 +79,14 @@ class FollowedFace:
     portraits: Portraits | None = None
     embedding: np.ndarray | None = None
 
+    def conclude(self) -> None:
+        """Score the crops and make the embedding, after the track's last frame."""
+        if self.scorer is not None:
+            self.logits, self.features = self.scorer.finish()
+        if self.portraits is not None:
+            self.embedding = self.portraits.embedding()
+        self.scorer = self.portraits = None
+
 
 class ShotFollower:
     """Follows the faces of one shot; of those whose tracks have ended only the results are kept.
@@ -88,6 +97,7 @@ class ShotFollower:
         start_scorer: makes a track's scorer; None where there is no audio.
         is_kept: whether a face whose track has ended is worth keeping.
         embedder: makes the vectors by which persons are told apart; None for none.
+        later: makes the calls that take the networks' time: scorers take crops, and faces `conclude`.
     """
 
     def __init__(
@@ -97,9 +107,10 @@ class ShotFollower:
         start_scorer: StartScorer | None,
         is_kept: Callable[[FollowedFace], bool] = lambda face: True,
         embedder: FaceEmbedder | None = None,
+        later: Later = lambda function, *arguments: function(*arguments),
     ):
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
-        self.is_kept, self.embedder = is_kept, embedder
+        self.is_kept, self.embedder, self.later = is_kept, embedder, later
         self.tracker = FaceTracker()
         self.waiting: deque[SeenFrame] = deque()  # frames whose boxes are not final
         self.begun: deque[FaceTrack] = deque()  # those that begin with one of these
@@ -116,7 +127,10 @@ class ShotFollower:
             self._settle(self.waiting.popleft())
 
     def finish(self) -> list[FollowedFace]:
-        """All faces of the shot, in order of appearance; to be called once, after its last frame."""
+        """All faces of the shot, in order of appearance; to be called once, after its last frame.
+
+        Their scores are there when the calls made by `later` are.
+        """
         self.tracker.open.clear()
         while self.waiting:
             self._settle(self.waiting.popleft())
@@ -142,12 +156,8 @@ class ShotFollower:
 
     def _end(self, face: FollowedFace) -> None:
         if self.is_kept(face):
-            if face.scorer is not None:
-                face.logits, face.features = face.scorer.finish()
-            if face.portraits is not None:
-                face.embedding = face.portraits.embedding()
+            self.later(face.conclude)
             self.ended.append(face)
-        face.scorer = face.portraits = None
 
     def _cut(self, face: FollowedFace, seen: SeenFrame) -> None:
         time_s = seen.frame.time_s
@@ -169,7 +179,7 @@ class ShotFollower:
         # A face of one frame midway between two points of the grid is nearest to its first one.
         while self._grid_time(face.first_grid + face.crops) < until_s - 1e-6 or (last and not face.crops):
             crop = self.crop(seen.frame, box) if crop is None else crop
-            face.scorer.push(crop)
+            self.later(face.scorer.push, crop)
             face.crops += 1
 
     def _grid_time(self, number: int) -> float:

@@ -12,23 +12,23 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from core.boxes import intersection_over_union
+from core.detection.options import DEFAULT_DETECTOR
 from core.detection.shots import ShotFrame
 from core.download.cache import cached
 from core.download.weights_catalogue import YUNET
-from core.inference.engine import onnx_network
+from core.inference.engine import best_precision, onnx_network
 from core.media.container import VideoInfo
 from core.media.video import Frame
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import fingerprint
 
 STRIDES = (8, 16, 32)  # pixels between the positions at which YuNet detects faces, of three sizes
-YUNET_NAME, HAAR_NAME = "yunet", "haar"  # instead of a path
 NMS_THRESHOLD = 0.3  # intersection over union of two boxes that are one face
-HAAR_FILE = "haarcascade_frontalface_default.xml"  # shipped with OpenCV
+TOP_K = 5000  # YuNet's boxes of the highest scores that are compared with each other
+HAAR_NAME, HAAR_FILE = "haar", "haarcascade_frontalface_default.xml"  # instead of a path; shipped with OpenCV
 HAAR_CERTAIN = 10.0  # level weight of a face that is hardly ever a mistake; its share of this is the score
 
-# Pixels, longer side of the image in which faces are detected. Of faces higher than 700 pixels, which an image of the
-# large size hardly has room for, YuNet begins to miss some, and takes parts of them for faces.
+# Pixels, longer side of the image in which faces are detected. Of faces higher than 700 pixels YuNet misses some.
 SMALL_SIDE, LARGE_SIDE = 640, 1280
 SAFE_FACE_PX = 32  # height of faces that an image of the small size is enough for
 
@@ -70,8 +70,7 @@ class YuNet:
     Args:
         weights: ONNX file.
         threshold: least score of a face.
-        nms_threshold: two boxes of greater intersection over union are one face.
-        top_k: at most so many boxes, those of the highest scores, are compared with each other.
+        precision: "fp32" or "bf16", of the network's products; "auto" is bf16 on a processor that has it.
 
     Raises:
         UserError: the file is absent or no YuNet network.
@@ -80,15 +79,14 @@ class YuNet:
     name = "YuNet"
     least_face_px = 12  # four of five real faces scaled to 12-14 pixels are found, and all larger ones than 32
 
-    def __init__(
-        self, weights: str | Path, threshold: float = 0.6, nms_threshold: float = NMS_THRESHOLD, top_k: int = 5000
-    ):
+    def __init__(self, weights: str | Path, threshold: float = 0.6, precision: str = "auto"):
         if not Path(weights).is_file():
             raise UserError(f"no detector weights {weights}: give the path of a YuNet file (.onnx)")
         self.weights_sha256 = fingerprint(weights)
-        self.threshold, self.nms_threshold, self.top_k = threshold, nms_threshold, top_k
+        self.threshold = threshold
+        self.precision = best_precision() if precision == "auto" else precision
         try:
-            self.network = onnx_network(weights)
+            self.network = onnx_network(weights, self.precision)
             outputs = self.network(np.zeros((1, 3, 64, 64), np.float32))
         except Exception as error:  # no network, or one of another input
             raise UserError(
@@ -109,7 +107,7 @@ class YuNet:
         faces = np.concatenate([_faces(outputs, stride, width // stride, self.threshold) for stride in STRIDES])
         # OpenCV compares boxes in whole pixels: x, y, width, height.
         boxes = np.trunc(np.concatenate([faces[:, :2], faces[:, 2:4] - faces[:, :2]], axis=1))
-        kept = cv2.dnn.NMSBoxes(boxes, faces[:, 4], self.threshold, self.nms_threshold, top_k=self.top_k)
+        kept = cv2.dnn.NMSBoxes(boxes, faces[:, 4], self.threshold, NMS_THRESHOLD, top_k=TOP_K)
         return faces[np.asarray(kept, int)]
 
 
@@ -155,11 +153,13 @@ class HaarCascade:
         return np.stack([x, y, x + w, y + h, scores], axis=1)
 
 
-def find_detector(detector: str | Path | FaceDetector = YUNET_NAME, cache: str | Path | None = None) -> FaceDetector:
+def find_detector(
+    detector: str | Path | FaceDetector = DEFAULT_DETECTOR, cache: str | Path | None = None, precision: str = "auto"
+) -> FaceDetector:
     """The face detector asked for.
 
     Args:
-        detector: "yunet", with weights downloaded once; "haar"; the path of YuNet weights; or a detector.
+        detector, precision: as `core.detection.ActiveSpeakerDetector` has them.
         cache: folder for downloads; None for the user's.
 
     Raises:
@@ -170,7 +170,7 @@ def find_detector(detector: str | Path | FaceDetector = YUNET_NAME, cache: str |
         return detector
     if detector == HAAR_NAME:
         return HaarCascade()
-    return YuNet(cached(YUNET, cache) if detector == YUNET_NAME else detector)
+    return YuNet(cached(YUNET, cache) if detector == DEFAULT_DETECTOR else detector, precision=precision)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 Where OpenVINO cannot be imported PyTorch and OpenCV take its place: the same numbers, but slower.
 """
 
+import contextlib
 import copy
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,8 +78,23 @@ def in_pytorch(
     return run
 
 
-def onnx_network(path: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """An ONNX file of a network of images as a function, on the CPU.
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch works on one thread meanwhile: the steps of a GRU are too short to be shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def onnx_network(path: str | Path, precision: str = "fp32") -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """An ONNX file of a small network of images as a function, on one thread of the CPU.
+
+    Args:
+        path: the file.
+        precision: of the products, "fp32" or "bf16"; without OpenVINO they are fp32.
 
     Returns:
         A function of images, (batch, channel 3, height, width) float32 of any height and width that the network can
@@ -90,7 +106,7 @@ def onnx_network(path: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarra
     try:
         if import_openvino() is None:
             return _in_opencv(cv2.dnn.readNetFromONNX(str(path)))
-        run = _in_openvino("onnx", path, torch.float32, [1, 3, -1, -1])
+        run = _in_openvino("onnx", path, DTYPES[precision], [1, 3, -1, -1], threads=1)
     except Exception as error:  # whatever the bytes of a damaged or foreign file lead the libraries into
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(f"{path} is no network of images in ONNX format ({reason})") from error
@@ -108,6 +124,11 @@ def import_openvino() -> ModuleType | None:
     return openvino
 
 
+def best_precision(device: torch.device | str = "cpu") -> str:
+    """The precision of products that pays: "bf16" on a CPU that has it, else "fp32"."""
+    return "bf16" if torch.device(device).type == "cpu" and has_bfloat16() else "fp32"
+
+
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 numbers, and OpenVINO is there to make use of it."""
     openvino = import_openvino()
@@ -115,9 +136,12 @@ def has_bfloat16() -> bool:
 
 
 def _in_openvino(
-    framework: str, source: Any, dtype: torch.dtype, shape: list[int] | None = None
+    framework: str, source: Any, dtype: torch.dtype, shape: list[int] | None = None, threads: int | None = None
 ) -> Callable[[np.ndarray], Any]:
-    """A framework's network as a function from its input to its outputs; `shape` of the input, -1 for any length."""
+    """A framework's network as a function from its input to its outputs; `shape` of the input, -1 for any length.
+
+    It runs on some threads, by default as many as PyTorch uses.
+    """
     import openvino
     from openvino.frontend import FrontEndManager
 
@@ -127,7 +151,7 @@ def _in_openvino(
         model.reshape(shape)
     options = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several processes would share one core
     }
     return openvino.Core().compile_model(model, "CPU", options)

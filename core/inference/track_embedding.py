@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.clip_utils import MFCC_PER_FRAME
-from core.inference.engine import compiled
+from core.inference.engine import compiled, one_thread
 from core.inputs.mfcc import COEFFICIENTS
 from core.models.track_encoder import TrackEncoder
 
@@ -71,6 +71,7 @@ class TrackEmbedder:
         return FaceStream(self._visual, frames, 0)
 
     @torch.inference_mode()
+    @one_thread()
     def score(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Score tracks by the embeddings of their audio and faces, (batch, time, 128) each.
 

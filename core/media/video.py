@@ -22,6 +22,7 @@ from core.runtime.errors import MediaError
 # (limited, for this pixel format) or limited.
 BT601 = (2, 5, 6)
 LIMITED = (0, 1)
+SMPTE_170M, LIMITED_RANGE = 6, 1  # what OpenCV makes of RGB: BT.601, 16 to 235
 # Formats whose first plane is brightness, a byte a pixel; the table stretches 16-235 to 0-255.
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
@@ -75,11 +76,8 @@ class Frame:
         right, bottom = (x2 + 1) // 2 * 2, (y2 + 1) // 2 * 2
         height, width = bottom - top, right - left
         region = np.empty((height * 3 // 2, width), np.uint8)
-        luma, *chroma = (np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in raw.planes)
-        region[:height] = luma[top:bottom, left:right]
-        colours = region[height:].reshape(2, height // 2, width // 2)
-        for colour, plane in zip(colours, chroma, strict=True):
-            colour[:] = plane[top // 2 : bottom // 2, left // 2 : right // 2]
+        for part, plane in zip(i420_planes(region), region_of(raw, left, top, right, bottom), strict=True):
+            part[:] = plane
         pixels = cv2.cvtColor(region, cv2.COLOR_YUV2BGR_I420)
         return pixels[y1 - top : y2 - top, x1 - left : x2 - left]
 
@@ -95,8 +93,7 @@ class Frame:
         raw = self.raw
         if raw.format.name not in LUMA_FORMATS or self._quarter_turns:
             return self._displayed_grey[y1:y2, x1:x2]
-        plane = raw.planes[0]
-        luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[y1:y2, x1:x2]
+        luma = _pixels(raw.planes[0])[y1:y2, x1:x2]
         full_range = raw.format.name.startswith("yuvj") or raw.color_range not in LIMITED
         return luma.copy() if full_range else cv2.LUT(np.ascontiguousarray(luma), FULL_RANGE)
 
@@ -129,13 +126,27 @@ class Frame:
         if raw.format.name not in ("yuv420p", "yuvj420p") or not width or not height:
             return self.scaled_bgr(longest)
         small = np.empty((height * 3 // 2, width), np.uint8)
-        colours = small[height:].reshape(2, height // 2, width // 2)
-        for plane, out in zip(raw.planes, (small[:height], *colours), strict=True):
-            pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        for plane, out in zip(raw.planes, i420_planes(small), strict=True):
+            pixels = _pixels(plane)
             for _ in range(halvings):
                 pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
             out[:] = pixels[: out.shape[0], : out.shape[1]]
         return self._turned(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420))
+
+    def yuv420(self) -> av.VideoFrame:
+        """A copy of the displayed frame in yuv420p, with even sides: an odd last row or column is left out.
+
+        Its tags say what colours its numbers are: the video's own tags where that is stored so, else BT.601.
+        """
+        raw = self.raw
+        if raw.format.name != "yuv420p" or raw.color_range not in LIMITED or raw.width % 2 or raw.height % 2:
+            pixels = np.ascontiguousarray(self.rgb()[: self.height // 2 * 2, : self.width // 2 * 2])
+            return yuv420_of(pixels)
+        copy = av.VideoFrame(self.width, self.height, "yuv420p")
+        for target, plane in zip(copy.planes, raw.planes, strict=True):
+            _pixels(target)[:] = np.rot90(_pixels(plane), self._quarter_turns)
+        copy.colorspace, copy.color_range = raw.colorspace, raw.color_range
+        return copy
 
     @functools.cached_property
     def _displayed_bgr(self) -> np.ndarray:
@@ -155,6 +166,37 @@ class Frame:
     def _quarter_turns(self) -> int:
         """Counterclockwise turns from the stored frame to the displayed one."""
         return round(self.raw.rotation / 90) % 4
+
+
+def yuv420_of(pixels: np.ndarray) -> av.VideoFrame:
+    """A frame in yuv420p, BT.601 of limited range, and tagged so, from (height, width, [r, g, b]) uint8, even sides."""
+    # OpenCV converts ten times as fast as FFmpeg's scaler.
+    frame = av.VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+    # Untagged, players would take large frames for BT.709.
+    frame.colorspace, frame.color_range = SMPTE_170M, LIMITED_RANGE
+    return frame
+
+
+def region_of(raw: av.VideoFrame, x1: int, y1: int, x2: int, y2: int) -> list[np.ndarray]:
+    """A part of a frame in yuv420p: views of its three planes, those of colour half as high and wide.
+
+    Args:
+        raw: the frame.
+        x1, y1, x2, y2: even pixels of it.
+    """
+    luma, *colours = map(_pixels, raw.planes)
+    return [luma[y1:y2, x1:x2], *(colour[y1 // 2 : y2 // 2, x1 // 2 : x2 // 2] for colour in colours)]
+
+
+def i420_planes(pixels: np.ndarray) -> list[np.ndarray]:
+    """Views of the three planes that OpenCV has in one array, (height * 3 / 2, width)."""
+    height, width = len(pixels) * 2 // 3, pixels.shape[1]
+    return [pixels[:height], *pixels[height:].reshape(2, height // 2, width // 2)]
+
+
+def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
+    """A view of a plane, (height, width) uint8."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[Frame]:

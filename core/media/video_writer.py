@@ -9,14 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 
 from core.formats.wav import SAMPLE_RATE
+from core.media.video import yuv420_of
 
 CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
 KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before
-SMPTE_170M, LIMITED_RANGE = 6, 1  # FFmpeg's numbers of the colours that OpenCV makes: BT.601, 16 to 235
 MP4_LIKE = (".mp4", ".m4v", ".mov")
 LAYOUTS = {1: "mono", 2: "stereo"}
 
@@ -50,12 +49,13 @@ def write_video(
 
 def write_timed_video(
     path: str | Path,
-    frames: Iterable[tuple[float, np.ndarray]],
+    frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]],
     fps: float,
     audio: Iterable[np.ndarray] = (),
     sample_rate: int = SAMPLE_RATE,
     crf: int = 20,
     *,
+    preset: str = "veryfast",
     index_first: bool = False,
     pixel_aspect: Fraction | None = None,
     repeatable: bool = False,
@@ -66,20 +66,22 @@ def write_timed_video(
 
     Args:
         path, sample_rate, crf, repeatable: as `write_video`.
-        frames: (time in seconds, pixels), by time; pixels as for `write_video`.
+        frames: (time in seconds, pixels), by time; pixels as for `write_video`, or frames in yuv420p, whose tags say
+            what colours they are.
         fps: average frames per second, which guides the spending of bits.
         audio: blocks that follow each other without gaps, (samples,) int16 of one channel or (samples, 2) of two;
             none for a video without audio.
+        preset: x264's, from "ultrafast", of large files, to "veryslow".
         index_first: in mp4, put the index before the rest ("fast start"), so that a player can begin before it has
             the whole file; the file is copied once for it.
         pixel_aspect: width of a pixel over its height; None for square ones.
     """
     options = {"movflags": "faststart"} if index_first and Path(path).suffix.lower() in MP4_LIKE else {}
     with av.open(str(path), "w", options=options) as container:
-        video = _VideoStream(container, fps, crf, pixel_aspect, repeatable)
+        video = _VideoStream(container, fps, crf, preset, pixel_aspect, repeatable)
         samples = _AudioStream(container, audio, sample_rate)
         for time_s, pixels in frames:
-            video.encode(time_s, pixels)
+            video.encode(time_s, yuv420_of(pixels) if isinstance(pixels, np.ndarray) else pixels)
             samples.encode_until(time_s)
         video.finish()
         samples.finish()
@@ -91,28 +93,27 @@ class _VideoStream:
         container: av.container.OutputContainer,
         fps: float,
         crf: int,
+        preset: str,
         pixel_aspect: Fraction | None,
         repeatable: bool,
     ):
-        options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(fps * KEY_FRAME_S)))}
+        options = {"crf": str(crf), "preset": preset, "g": str(max(1, round(fps * KEY_FRAME_S)))}
         options |= {"x264-params": "mbtree=0"} if repeatable else {}
         self.container = container
         self.stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.time_base = Fraction(1, CLOCK)
-        # Untagged, players would take large frames for BT.709.
-        self.stream.codec_context.colorspace, self.stream.codec_context.color_range = SMPTE_170M, LIMITED_RANGE
         if pixel_aspect is not None:
             self.stream.codec_context.sample_aspect_ratio = pixel_aspect
         self.ticks = None
 
-    def encode(self, time_s: float, pixels: np.ndarray) -> None:
+    def encode(self, time_s: float, frame: av.VideoFrame) -> None:
         if self.ticks is None:
-            self.stream.height, self.stream.width = pixels.shape[:2]
+            self.stream.height, self.stream.width = frame.height, frame.width
+            codec = self.stream.codec_context
+            codec.colorspace, codec.color_range = frame.colorspace, frame.color_range
             self.ticks = round(time_s * CLOCK) - 1
         self.ticks = max(self.ticks + 1, round(time_s * CLOCK))  # x264 takes no two frames at one time
-        # OpenCV converts ten times as fast as FFmpeg's scaler.
-        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
         frame.pts, frame.time_base = self.ticks, Fraction(1, CLOCK)
         self.container.mux(self.stream.encode(frame))
 

@@ -1,8 +1,8 @@
-"""Items made ahead by a thread, so that steps of a stream run side by side."""
+"""Items made ahead by a thread, and calls made behind by one, so that steps of a stream run side by side."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -24,3 +24,33 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+
+
+class CallsBehind:
+    """Calls made by a thread, one after the other, while their caller goes on.
+
+    An exception of a call is raised by a later `add` or `finish`.
+
+    Args:
+        depth: calls that may wait; with more, `add` waits too.
+    """
+
+    def __init__(self, depth: int):
+        self.depth = depth
+        self._thread = ThreadPoolExecutor(1, "calls behind")
+        self._waiting: deque[Future] = deque()
+
+    def add(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have a function called, once all those before it are done."""
+        self._waiting.append(self._thread.submit(function, *arguments))
+        while len(self._waiting) > self.depth or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def finish(self) -> None:
+        """Wait for all calls."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Drop the calls that have not begun, and wait for the one that has."""
+        self._thread.shutdown(cancel_futures=True)
