@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="folder for the scenes, features and runs")
     parser.add_argument("--encoders", nargs="+", choices=WEIGHTS, default=list(WEIGHTS), help="default all")
-    parser.add_argument("--videos", type=settings.at_least_one, default=120, help="scenes to train on (default 120)")
+    parser.add_argument("--videos", type=settings.at_least_one, default=80, help="scenes to train on (default 80)")
     parser.add_argument("--seconds", type=settings.at_least_one, default=15, help="length of each (default 15)")
     parser.add_argument("--seed", type=int, default=1, help="of the scenes and of the training (default 1)")
     parser.add_argument("--jobs", type=settings.at_least_one, default=2, help="videos made side by side (default 2)")

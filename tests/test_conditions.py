@@ -7,6 +7,7 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny import exit_status, refusal
 
@@ -275,7 +276,8 @@ def test_shots_are_as_long_as_said():
 
 
 def test_varied_scenes_have_all_of_it():
-    scenes = [compose_scene(0, "val", number, 15, FPS, SMALL, VARIED) for number in range(8)]
+    varied = VARIED.changed({"plain": 0})
+    scenes = [compose_scene(0, "val", number, 15, FPS, SMALL, varied) for number in range(8)]
     shots = [shot for one in scenes for shot in one.shots]
     assert {len(shot.tracks) for shot in shots} >= {1, 2, 3, 4}
     assert any(not track.shown.all() for shot in shots for track in shot.tracks)
@@ -286,6 +288,18 @@ def test_varied_scenes_have_all_of_it():
         assert (boxes[:, :2] < boxes[:, 2:]).all()
         assert len(one.audio) == 15 * 16_000
         assert not rows.duplicated(["entity_id", "frame_timestamp"]).any()
+
+
+def test_a_share_of_the_videos_is_plain():
+    """Those are the very ones that a set of plain turns has."""
+
+    def rows(number: int, conditions: Conditions) -> pd.DataFrame:
+        return annotation_rows(compose_scene(0, "train", number, 6, FPS, SMALL, conditions))
+
+    half = VARIED.changed({"plain": 0.5})
+    plain = [rows(number, half).equals(rows(number, PLAIN)) for number in range(16)]
+    assert 4 <= sum(plain) <= 12
+    assert rows(0, VARIED.changed({"plain": 1})).equals(rows(0, PLAIN))
 
 
 # ---------------------------------------------------------------- values

@@ -63,17 +63,17 @@ def test_round_trip(tmp_path, form, dtype):
         assert store.audio_logits is None
 
 
-def test_scores_with_the_audio_of_other_times_are_kept_where_all_videos_have_them(tmp_path):
+def test_what_tells_whether_faces_are_in_step_is_kept_where_all_videos_have_it(tmp_path):
     videos = [video_features(annotations(name, {f"{name}:1": 5}), seed=seed) for seed, name in enumerate(("v1", "v2"))]
-    shifted = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
-    for folder, values in (("all", (shifted, shifted + 1)), ("some", (shifted, None))):
+    told = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    for folder, values in (("all", (told, told + 1)), ("some", (told, None))):
         for video, own in zip(videos, values, strict=True):
-            write_features(tmp_path / folder, replace(video, mistimed=own))
-    np.testing.assert_array_equal(FeatureStore(tmp_path / "all").mistimed, np.concatenate([shifted, shifted + 1]))
-    assert FeatureStore(tmp_path / "some").mistimed is None
-    shifted[3, 1] = np.nan
-    with pytest.raises(UserError, match=r"mistimed of entity v1:1 at 1\.12"):
-        write_features(tmp_path / "none", replace(videos[0], mistimed=shifted))
+            write_features(tmp_path / folder, replace(video, in_step=own))
+    np.testing.assert_array_equal(FeatureStore(tmp_path / "all").in_step, np.concatenate([told, told + 1]))
+    assert FeatureStore(tmp_path / "some").in_step is None
+    told[3, 1] = np.nan
+    with pytest.raises(UserError, match=r"in_step of entity v1:1 at 1\.12"):
+        write_features(tmp_path / "none", replace(videos[0], in_step=told))
 
 
 def test_the_csv_form_is_the_published_one(tmp_path):

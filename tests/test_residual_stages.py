@@ -77,15 +77,17 @@ def test_every_annotated_face_is_scored(pipeline, split):
 
 
 def test_features_keep_what_the_network_reads(pipeline):
-    """The mean over shifts is below the most of them; a track of one row has no other audio to be given."""
+    """The mean over shifts is below the most of them; a track of one row has no other audio, and no course of time."""
     for split in ava.SPLITS:
         store = features(pipeline, split)
-        assert store.mistimed.shape == store.logits.shape == (len(store), 2)
-        assert (store.mistimed[:, 0] <= store.mistimed[:, 1] + 1e-4).all()
+        assert store.in_step.shape == (len(store), 3)
+        assert (store.in_step[:, 0] <= store.in_step[:, 1] + 1e-4).all()
+        assert (np.abs(store.in_step[:, 2]) <= 1).all()
+        assert np.ptp(store.in_step[:, 2]) > 0
     store = features(pipeline, "train")
     [row] = np.flatnonzero(store.entity_ids == "tinyTrain_2_0000_0060:3")
     odds = store.logits[row, 1] - store.logits[row, 0]
-    np.testing.assert_allclose(store.mistimed[row], [odds, odds], rtol=0, atol=0.01 * max(1, abs(odds)))
+    np.testing.assert_allclose(store.in_step[row], [odds, odds, 0], rtol=0, atol=0.01 * max(1, abs(odds)))
 
 
 def test_logits_are_the_networks_on_the_whole_shot(pipeline):

@@ -50,8 +50,10 @@ def conversation(video_id: str, seed: int) -> VideoFeatures:
     def logits(values: np.ndarray) -> np.ndarray:
         return np.stack((-values.ravel() / 2, values.ravel() / 2), axis=1).astype(np.float32)
 
-    mistimed = (odds - np.sort(falls, axis=0)[::-1]).reshape(2, -1).T.astype(np.float32)
-    return VideoFeatures(rows, logits(odds), None, logits(video), np.zeros((len(rows), 4), np.float16), mistimed)
+    shifted = odds - np.sort(falls, axis=0)[::-1]
+    correlation = np.tanh(0.3 * speaking + 0.5 * noise[3])
+    in_step = np.stack([*shifted, correlation], axis=-1).reshape(-1, 3).astype(np.float32)
+    return VideoFeatures(rows, logits(odds), None, logits(video), np.zeros((len(rows), 4), np.float16), in_step)
 
 
 @pytest.fixture(scope="module")

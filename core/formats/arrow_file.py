@@ -72,6 +72,11 @@ def is_pairs(kind: pa.DataType) -> bool:
     return is_vectors(kind) and kind.list_size == 2 and pa.types.is_float32(kind.value_type)
 
 
+def is_triples(kind: pa.DataType) -> bool:
+    """Lists of three float32."""
+    return is_vectors(kind) and kind.list_size == 3 and pa.types.is_float32(kind.value_type)
+
+
 def fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
     """(row, column) as lists of one length, one a row."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])

@@ -11,11 +11,11 @@ from core.clip_utils import GRID_FPS, clip_window, run_lengths
 from core.dataset import ClipDataset
 from core.formats.feature_store import VideoFeatures
 from core.formats.wav import SAMPLE_RATE
-from core.inference.mistimed import mistimed
+from core.inference.in_step import in_step
 from core.inference.tracks import Gives
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
+from core.inputs.mfcc import clip_loudness, clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.sampling import row_batches
 from core.inputs.shots import cues
 from core.inputs.transforms import stack
@@ -62,28 +62,32 @@ def encode_videos(
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
                 *logits, features = encode(audio, stack(batch.frames[batch.windows[clips]]))
-                yield *logits, None, features
+                yield *logits, clip_loudness(audio), features
 
     videos = by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
     for video in videos:
-        yield video if heads is None else replace(video, mistimed=_mistimed(heads, video, device))
+        # Its loudness stands in the place of what is told by it and by the scores of whole tracks.
+        yield replace(video, in_step=None if heads is None else _in_step(heads, video, video.in_step, device))
 
 
-def _mistimed(heads: Heads, video: VideoFeatures, device: torch.device) -> np.ndarray:
-    """What `VideoFeatures.mistimed` holds, of the features of whole tracks."""
-    features = torch.from_numpy(video.features).to(device, torch.float32)
+def _in_step(heads: Heads, video: VideoFeatures, loudness: np.ndarray, device: torch.device) -> np.ndarray:
+    """What `VideoFeatures.in_step` holds; `loudness` is (row, 1)."""
     starts, lengths = run_lengths(video.rows["entity_id"].to_numpy())
-    tracks = (features[start : start + length] for start, length in zip(starts, lengths, strict=True))
-    return np.concatenate([mistimed_clips(heads, track).cpu().numpy() for track in tracks])
+    tracks = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    parts = (video.features, video.video_logits, loudness[:, 0])
+    return np.concatenate([_in_step_track(heads, *(part[own] for part in parts), device) for own in tracks])
 
 
-def mistimed_clips(heads: Heads, features: Tensor) -> Tensor:
-    """`mistimed` of a track's features, (time, feature) float32, whose first half is the audio stream's."""
+def _in_step_track(
+    heads: Heads, features: np.ndarray, video_logits: np.ndarray, loudness: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """`in_step` of one track's features, (time, feature), whose first half is the audio stream's."""
 
     def score(audio: Tensor, video: Tensor) -> Tensor:
         return heads(audio.flatten(0, 1), video.flatten(0, 1))[0].unflatten(0, audio.shape[:2])
 
-    return mistimed(score, *features.chunk(2, dim=1))
+    values = [torch.from_numpy(part).to(device, torch.float32) for part in (features, video_logits, loudness)]
+    return in_step(score, *values[0].chunk(2, dim=1), *values[1:]).cpu().numpy()
 
 
 class ClipScorer:
@@ -118,6 +122,7 @@ class ClipScorer:
         self.scored = 0  # how many crops have their logits
         self.logits: list[np.ndarray] = []
         self.video_logits: list[np.ndarray] = []
+        self.loudness: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
 
     @property
@@ -145,8 +150,10 @@ class ClipScorer:
         features = np.concatenate(self.features)
         if self.gives == "features":
             return logits, features
-        shifted = mistimed_clips(self.heads, torch.from_numpy(features).to(self.device, torch.float32))
-        return logits, cues(logits, np.concatenate(self.video_logits), shifted.cpu().numpy())
+        video_logits, loudness = np.concatenate(self.video_logits), np.concatenate(self.loudness)[:, 0]
+        return logits, cues(
+            logits, video_logits, _in_step_track(self.heads, features, video_logits, loudness, self.device)
+        )
 
     def _score(self, clips: int) -> None:
         """Score the next clips; at the track's ends they repeat its first and last crop."""
@@ -159,6 +166,7 @@ class ClipScorer:
         logits, _, video_logits, features = self.encode(mfcc, video)
         self.logits.append(logits.float().cpu().numpy())
         self.video_logits.append(video_logits.float().cpu().numpy())
+        self.loudness.append(clip_loudness(mfcc).cpu().numpy())
         if self.gives:
             self.features.append(features.cpu().numpy().astype(np.float16))
         self.scored += clips

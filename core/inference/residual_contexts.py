@@ -59,18 +59,18 @@ def shots_of(store: FeatureStore, rows: slice | None = None) -> list[Shot]:
     Raises:
         UserError: the store does not keep what the network reads.
     """
-    if store.video_logits is None or store.mistimed is None:
+    if store.video_logits is None or store.in_step is None:
         raise UserError(
-            f"{store.folder}: these features keep no scores with the audio of other times, which the residual network "
-            "reads: they are csv files, of an earlier version, or of a network of your own. Delete them and run "
-            "STE_forward.py again with format arrow and one of its encoders, or train ASC_Net"
+            f"{store.folder}: these features do not tell whether faces and audio are in step, which the residual "
+            "network reads: they are csv files, of an earlier version, or of a network of your own. Delete them and "
+            "run STE_forward.py again with format arrow and one of its encoders, or train ASC_Net"
         )
     shots = []
     for own in store.videos.values() if rows is None else [rows]:
         shots += shots_in(
             store.entities[own],
             store.times_s[own],
-            cues(store.logits[own], store.video_logits[own], store.mistimed[own]),
+            cues(store.logits[own], store.video_logits[own], store.in_step[own]),
             store.labels[own],
         )
     return shots

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
 from core.formats.feature_store import VideoFeatures
-from core.inference.mistimed import mistimed
+from core.inference.in_step import in_step
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.videos import Outputs, by_video
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import track_mfcc, track_samples
+from core.inputs.mfcc import track_loudness, track_mfcc, track_samples
 from core.inputs.shots import cues
 from core.media.video_audio import VideoAudio
 from core.models.track_encoder import TrackEncoder
@@ -29,7 +29,7 @@ SMOOTHING = 2  # frames on either side over which that protocol averages scores
 
 
 def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype = torch.float32) -> EncodeTracks:
-    """A network of whole tracks for evaluation: (mfcc, faces) of one -> (logits, video logits, mistimed, features).
+    """A network of whole tracks for evaluation: (mfcc, faces) of one -> (logits, video logits, in step, features).
 
     Memory does not grow with the track but for the faces themselves, 12.5 kB each, and the results.
 
@@ -44,7 +44,9 @@ def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype 
     def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         audio, visual = embedder.audio(mfcc), embedder.visual(faces)
         logits, features = embedder.score(audio, visual)
-        return logits, embedder.video_logits(visual), mistimed(embedder.rescore, audio[0], visual[0])[None], features
+        video_logits = embedder.video_logits(visual)
+        told = in_step(embedder.rescore, audio[0], visual[0], video_logits[0], track_loudness(mfcc[0]))
+        return logits, video_logits, told[None], features
 
     return encode
 
@@ -106,11 +108,13 @@ class OnePass:
         There must have been a crop, and none may follow; with another `audio` the same crops can be scored again.
         """
         visual = self.faces.finish()
-        audio = self.encoder.audio(_mfcc(self.audio, self.first_s, len(visual))[None])[0]
+        mfcc = _mfcc(self.audio, self.first_s, len(visual))
+        audio = self.encoder.audio(mfcc[None])[0]
         logits, features = (output[0].cpu().numpy() for output in self.encoder.score(audio[None], visual[None]))
         if self.gives == "cues":
-            shifted = mistimed(self.encoder.rescore, audio, visual)
-            return logits, cues(logits, self.encoder.video_logits(visual).cpu().numpy(), shifted.cpu().numpy())
+            video_logits = self.encoder.video_logits(visual)
+            told = in_step(self.encoder.rescore, audio, visual, video_logits, track_loudness(mfcc))
+            return logits, cues(logits, video_logits.cpu().numpy(), told.cpu().numpy())
         return logits, features if self.gives else None
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from core.clip_utils import run_lengths
 from core.formats.feature_store import VideoFeatures
 
-# logits, audio logits, video logits, mistimed, features
+# logits, audio logits, video logits, in step, features
 Outputs = tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]
 
 
@@ -22,7 +22,7 @@ def by_video(
     Args:
         rows: annotations, sorted by video, entity and time.
         outputs: for all rows in this order, any number at a time: logits, audio logits (None where the encoder has no
-            audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures.mistimed` holds
+            audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures.in_step` holds
             or None, and features (row, feature); on any device.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar.
@@ -37,8 +37,8 @@ def by_video(
                 held += len(waiting[-1][0])
                 bar.update(len(waiting[-1][0]))
             joined = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            *logits, mistimed, features = (part if part is None else part[:length] for part in joined)
+            *logits, in_step, features = (part if part is None else part[:length] for part in joined)
             own = rows.iloc[start : start + length]
-            yield VideoFeatures(own, *logits, features.astype(feature_type), mistimed)
+            yield VideoFeatures(own, *logits, features.astype(feature_type), in_step)
             waiting = [[part if part is None else part[length:] for part in joined]]
             held -= length

@@ -109,6 +109,16 @@ def clip_mfcc(clips: Tensor, lengths: Tensor, windows: int) -> Tensor:
     return _mfcc(padded.unfold(1, 1 + WINDOW, STEP), lengths[:, None] - starts).transpose(1, 2).unsqueeze(1)
 
 
+def clip_loudness(mfcc: Tensor) -> Tensor:
+    """How loud it is in the middle of clips: the logarithm of the energy, (clip, 1), at least 0.
+
+    Args:
+        mfcc: (clip, 1, coefficient 13, window), see `clip_mfcc`.
+    """
+    first = (mfcc.shape[-1] - MFCC_PER_FRAME) // 2
+    return mfcc[:, 0, :1, first : first + MFCC_PER_FRAME].clamp(min=0).mean(-1)
+
+
 # ---------------------------------------------------------------- face tracks
 
 
@@ -170,6 +180,15 @@ def track_mfcc(samples: np.ndarray, frames: np.ndarray, fps: float = GRID_FPS) -
             torch.from_numpy(windows[part]), torch.from_numpy(len(samples) - part), fft
         )
     return out
+
+
+def track_loudness(mfcc: Tensor) -> Tensor:
+    """How loud it is at each frame of a track: the logarithm of the energy, (n,), at least 0 (digital silence is -36).
+
+    Args:
+        mfcc: (4 * n, 13), see `track_mfcc`.
+    """
+    return mfcc[:, 0].clamp(min=0).unflatten(0, (-1, MFCC_PER_FRAME)).mean(1)
 
 
 # ---------------------------------------------------------------- one window

@@ -27,7 +27,7 @@ class ShotBatch(Batch):
     """B pieces of shots, on their way to the device; padded with absent faces and times.
 
     Attributes:
-        cues: (B, face, time, `core.models.residual_context.CUES`) float32, log odds.
+        cues: (B, face, time, `core.models.residual_context.CUES`) float32.
         present: (B, face, time) bool.
         labels: (B, face, time) int64, 1 where the face is heard speaking.
     """
@@ -62,15 +62,16 @@ class Shot:
         return out
 
 
-def cues(logits: np.ndarray, video_logits: np.ndarray, mistimed: np.ndarray) -> np.ndarray:
+def cues(logits: np.ndarray, video_logits: np.ndarray, in_step: np.ndarray) -> np.ndarray:
     """What the residual context network reads, (row, `CUES`) float32.
 
     Args:
         logits, video_logits: (row, [not speaking, speaking]).
-        mistimed: (row, [mean, maximum]), see `core.inference.mistimed`.
+        in_step: (row, [mean, maximum, correlation]), see `core.inference.in_step`.
     """
     logit, video_logit = logits[:, 1] - logits[:, 0], video_logits[:, 1] - video_logits[:, 0]
-    return np.stack([logit, video_logit, *(logit - mistimed.T)], axis=1).astype(np.float32)
+    *shifted, correlation = in_step.T
+    return np.stack([logit, video_logit, *(logit - odds for odds in shifted), correlation], axis=1).astype(np.float32)
 
 
 def shots_in(entities: np.ndarray, times_s: np.ndarray, cues: np.ndarray, labels: np.ndarray) -> Iterator[Shot]:
@@ -190,7 +191,7 @@ def varied(cues: np.ndarray, rng: np.random.Generator, strength: float = 1.0) ->
         strength: factor on all deviations.
     """
     faces, size, _ = cues.shape
-    logit, video, *falls = np.moveaxis(cues, 2, 0)
+    logit, video, *falls, correlation = np.moveaxis(cues, 2, 0)
 
     def of_face(deviation: float) -> np.ndarray:
         return strength * deviation * rng.standard_normal((faces, 1))
@@ -211,6 +212,7 @@ def varied(cues: np.ndarray, rng: np.random.Generator, strength: float = 1.0) ->
             factor * logit + offset + noise(),
             np.exp(of_face(FACE_FACTOR)) * video + offset / 2 + of_face(2 / 3 * FACE_OFFSET) + noise(),
             *(fall * values + noise() * 2 / 3 for values in falls),
+            correlation,
         ],
         axis=2,
     ).astype(np.float32)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# What is known of a face at a time step, all of them log odds of speaking: by the encoder; by its video stream alone;
-# and by how much the first falls, in the mean and at least, where the face is given the audio of other times.
-CUES = ("logit", "video_logit", "mean_fall", "least_fall")
-UNIT = 4.0  # log odds; cues are divided by it
+# What is known of a face at a time step. Log odds of speaking: by the encoder; by its video stream alone; by how much
+# the first falls, in the mean and at least, where the face is given the audio of other times. And a correlation: how
+# the video's follow the loudness of the audio.
+CUES = ("logit", "video_logit", "mean_fall", "least_fall", "correlation")
+UNITS = (4.0, 4.0, 4.0, 4.0, 1.0)  # cues are divided by them
 CHANNELS = 32
 DILATIONS = (1, 3, 9, 21)  # of the convolutions over time, in steps of 1/25 s
 KERNEL = 5
@@ -45,6 +46,7 @@ class ResidualContext(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.correction = nn.Linear(channels, 1)
         self.scale = nn.Parameter(torch.ones(()))  # of the encoder's logit
+        self.register_buffer("units", torch.tensor(UNITS), persistent=False)
         nn.init.zeros_(self.correction.weight)  # it begins as the encoder
         nn.init.zeros_(self.correction.bias)
 
@@ -52,14 +54,14 @@ class ResidualContext(nn.Module):
         """Score all faces of shots at all times.
 
         Args:
-            cues: (batch, face, time, `CUES`) float32, log odds; whatever where a face is not present.
+            cues: (batch, face, time, `CUES`) float32; whatever where a face is not present.
             present: (batch, face, time) bool.
 
         Returns:
             (batch, face, time) float32, log odds of speaking; whatever where a face is not present.
         """
         cues = cues.masked_fill(~present.unsqueeze(-1), 0)
-        x = self.enter(cues / UNIT)
+        x = self.enter(cues / self.units)
         for block in self.blocks:
             x = block(x, present)
         return self.scale * cues[..., 0] + self.correction(self.norm(x)).squeeze(-1)

@@ -14,6 +14,7 @@ class Conditions:
     """How a set's scenes are composed. "Share" is a probability; a pair is a range drawn from evenly, once a shot.
 
     Attributes:
+        plain: share of videos that have plain turns throughout, and nothing of what follows.
         shot_s: length of a shot, seconds.
         heads: shares of shots with 1, 2, 3, ... heads; they are made to sum to 1.
         heard_on_screen: share of turns that belong to a visible head where there is one head; with more of them fewer
@@ -38,6 +39,7 @@ class Conditions:
         rate_fps: how many of them a second differ.
     """
 
+    plain: float = 0.0
     shot_s: Range = (3.0, 7.0)
     heads: tuple[float, ...] = (0.34, 0.4, 0.17, 0.09)
     heard_on_screen: Range = (0.8, 0.8)
@@ -94,6 +96,7 @@ class Conditions:
 PLAIN = Conditions()  # one voice at a time, mouths that mime
 # What films, talk shows and calls have: nothing of it in most shots, each in some.
 VARIED = Conditions(
+    plain=0.5,
     shot_s=(2.0, 12.0),
     heads=(0.25, 0.33, 0.2, 0.1, 0.05, 0.03, 0.02, 0.02),
     heard_on_screen=(0.4, 1.0),

@@ -117,10 +117,12 @@ def compose_scene(
     rng = np.random.default_rng(key)
     letters = rng.choice(ID_LETTERS, 11)
     letters[0] = "-" if index % 4 == 3 else rng.choice(ID_LETTERS[:-2])
-    people = max(PEOPLE_PER_VIDEO, 1 + len(conditions.heads))
-    people = [(draw_look(rng), draw_voice(rng)) for _ in range(people)]
     # What is harder is drawn apart, so that plain scenes are the same whatever else can be drawn.
     extra = np.random.default_rng((*key, 2))
+    if conditions.plain and extra.random() < conditions.plain:
+        conditions = PLAIN
+    people = max(PEOPLE_PER_VIDEO, 1 + len(conditions.heads))
+    people = [(draw_look(rng), draw_voice(rng)) for _ in range(people)]
     shots, audios, first = [], [], 0
     for frames in _shot_lengths(rng, round(seconds * fps), fps, conditions.shot_s):
         tracks, audio = _compose_shot(rng, extra, people, frames, fps, size, conditions)

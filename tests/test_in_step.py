@@ -1,10 +1,13 @@
-"""How scores fall with the audio of other times: by a loop, by hand, and alike wherever they are taken."""
+"""Whether a face and the audio are in step: by a loop, by hand, and alike wherever it is told."""
 
+import functools
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 from tiny import CROP_SIZE
 from torch import Tensor
 from track_models import SIDE, hash_weights, track, used
@@ -12,9 +15,9 @@ from track_models import SIDE, hash_weights, track, used
 from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
-from core.inference import mistimed as module
+from core.inference import in_step as module
 from core.inference.clips import ClipScorer, encode_videos
-from core.inference.mistimed import SHIFTS, mistimed
+from core.inference.in_step import AROUND, SHIFTS, SMOOTHING, in_step
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass, track_encoder
 from core.inputs.mfcc import track_mfcc, track_samples
@@ -32,11 +35,16 @@ def agreement(audio: Tensor, visual: Tensor) -> Tensor:
     return torch.stack((torch.zeros_like(odds), odds), dim=-1)
 
 
+def told(score: Callable[[Tensor, Tensor], Tensor], audio: Tensor, visual: Tensor) -> Tensor:
+    """The scores of other times alone, (time, [mean, maximum])."""
+    return in_step(score, audio, visual, torch.zeros(len(audio), 2), torch.zeros(len(audio)))[:, :2]
+
+
 def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
     """The audio is loud in the third and fourth second of six, the mouth open in the third and second."""
     audio, visual = torch.zeros(150, 1), torch.zeros(150, 1)
     audio[50:100], visual[25:75] = 1, 1
-    found = mistimed(agreement, audio, visual)
+    found = told(agreement, audio, visual)
     # at 1.6 s: the audio of a quarter of the shifts, those that fetch it from 0.4 s later or more, is loud
     expected = np.array([audio[(40 - shift) % 150, 0].item() for shift in SHIFTS])
     assert found[40].tolist() == pytest.approx([expected.mean(), 1])
@@ -55,11 +63,47 @@ def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
         shown.append(audio.shape[:2])
         return agreement(audio, visual)
 
-    found = mistimed(score, audio, visual)
+    found = told(score, audio, visual)
     for time in range(length):
         odds = torch.tensor([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
         torch.testing.assert_close(found[time], torch.stack((odds.mean(), odds.max())), rtol=0, atol=1e-5)
     assert all(shifts == 1 or shifts * time <= steps for shifts, time in shown)
+
+
+@pytest.mark.parametrize("length", [1, 2, 40, 200])
+def test_a_correlation_by_a_loop_over_time_steps(length):
+    """Beyond the ends the series stay as they are there."""
+    rng = np.random.default_rng(length)
+    video, loudness = rng.standard_normal((2, length))
+    around = np.clip(np.arange(-2 * AROUND, length + 2 * AROUND), 0, length - 1)
+    smooth = functools.partial(gaussian_filter1d, sigma=SMOOTHING, mode="nearest")
+
+    def deviations(series: np.ndarray) -> np.ndarray:
+        means = [series[around[time + AROUND : time + 3 * AROUND + 1]].mean() for time in range(length)]
+        return (series - means)[around]
+
+    one, other = deviations(smooth(video)), deviations(smooth(loudness))
+    logits = torch.from_numpy(np.stack((-video / 2, video / 2), axis=1))
+    nothing = torch.zeros(length, 1)
+    found = in_step(agreement, nothing, nothing, logits, torch.from_numpy(loudness))[:, 2].numpy()
+    for time in range(length):
+        window = slice(time + AROUND, time + 3 * AROUND + 1)
+        product, *squares = (np.mean(a[window] * b[window]) for a, b in ((one, other), (one, one), (other, other)))
+        assert found[time] == pytest.approx(product / np.sqrt(squares[0] * squares[1] + 1e-3), abs=1e-5)
+
+
+def test_a_mouth_that_follows_the_loudness_correlates_and_one_that_rests_does_not():
+    times = np.arange(200) / 25
+    loudness = torch.from_numpy(10 + 4 * np.sin(9 * times))
+    nothing, resting = torch.zeros(200, 1), torch.full((200,), -3.0)
+
+    def correlation(video: Tensor) -> np.ndarray:
+        logits = torch.stack((-video / 2, video / 2), dim=1)
+        return in_step(agreement, nothing, nothing, logits, loudness)[50:-50, 2].numpy()
+
+    assert correlation(3 * (loudness - 10)).min() > 0.99
+    assert correlation(10 - loudness).max() < -0.99
+    assert np.abs(correlation(resting)).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", TRACK_ENCODERS)
@@ -70,16 +114,16 @@ def test_whole_tracks_give_the_same_cues_crop_by_crop_as_at_once(name):
     samples = np.random.default_rng(0).integers(-3000, 3000, (frames + 2) * SAMPLE_RATE // 25).astype(np.int16)
     faces = track(1, frames)[1]
     mfcc = torch.from_numpy(track_mfcc(samples[: track_samples(frames)], np.arange(frames)))[None]
-    logits, video_logits, shifted, _ = (out[0].numpy() for out in track_encoder(model, CPU)(mfcc, faces))
+    logits, video_logits, in_step, _ = (out[0].numpy() for out in track_encoder(model, CPU)(mfcc, faces))
     scorer = OnePass(TrackEmbedder(model), VideoAudio(samples, 0.0, (frames + 2) / 25), 0.0, gives="cues")
     for face in faces[0].numpy():
         assert face.shape == (SIDE, SIDE)
         scorer.push(face)
     found_logits, found = scorer.finish()
-    expected = cues(logits, video_logits, shifted)
+    expected = cues(logits, video_logits, in_step)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     np.testing.assert_allclose(found_logits, logits, rtol=0, atol=1e-3)
-    assert np.ptp(expected[:, 2]) > 0
+    assert (np.ptp(expected, axis=0) > 0).all()
 
 
 def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
@@ -98,13 +142,13 @@ def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
     encode, heads = torch.inference_mode()(model), model.heads
     [video] = encode_videos(encode, dataset, ["tinyTrain_2"], device=CPU, batch_size=20, heads=heads)
     own = (video.rows["entity_id"] == entity).to_numpy()
-    expected = cues(video.logits[own], video.video_logits[own], video.mistimed[own])
+    expected = cues(video.logits[own], video.video_logits[own], video.in_step[own])
     heard = VideoAudio(np.array(read_wav(audio / f"{entity}.wav")), 0.0, 2.0)
     scorer = ClipScorer(encode, heads, length, heard, 0.0, device=CPU, gives="cues")
     for row in np.flatnonzero(dataset.entity == entity):
         scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
     logits, found = scorer.finish()
-    assert found.shape == (25, 4)
+    assert found.shape == (25, 5)
     difference = np.abs(found - expected) / np.ptp(expected, axis=0)
     assert np.median(difference) < 0.02
     assert difference.max() < 0.3
