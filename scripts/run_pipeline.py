@@ -150,6 +150,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=["ASC_Net", "residual"],
         help="the context network (default residual with --encoder-weights, else ASC_Net)",
     )
+    parser.add_argument(
+        "--no-shipped", action="store_true", help="leave the shipped context network out of the comparison"
+    )
     parser.add_argument("--clip-length", type=settings.odd, default=11, help="frames of a clip (default 11)")
     for name, default, text in (
         ("--skip-frames", 4, "rows from one time step to the next"),
@@ -224,6 +227,11 @@ def shipped_context(arguments: argparse.Namespace) -> Path | None:
     """The context network that is shipped for the given weights of the encoder, if there is one."""
     weights = arguments.encoder_weights
     return shipped_for(arguments.backbone, fingerprint(weights)) if weights else None
+
+
+def compared(arguments: argparse.Namespace) -> Path | None:
+    """The shipped context network where it is compared with the run's own."""
+    return None if arguments.no_shipped else shipped_context(arguments)
 
 
 class Stages:
@@ -449,7 +457,7 @@ def learning(
     yield Stage("ASC_train", command, asc["epochs"] * train, unit, models / "ASC")
     yield Stage("ASC_forward", ["ASC_forward.py", *context, *options], val, "faces", out / "logits")
     yield Stage("ASC_postprocessing", ["ASC_prediction_postprocessing.py", *options], val, "faces", predictions)
-    given, shipped = given_folder(arguments, out), shipped_context(arguments)
+    given, shipped = given_folder(arguments, out), compared(arguments)
     if given != out:
         weights = ["--set", f"STE_forward_params.weights={arguments.encoder_weights}"]
         apart = changes("STE_inputs", [f"features_out={given}/features", f"predictions_out={given}/predictions"])
@@ -497,7 +505,7 @@ def systems(arguments: argparse.Namespace, out: Path, config: settings.Settings)
         found = {f"{encoder}, audio alone": own / "STE_audio.csv"} | found
     if given != out:
         found = {name: given / "predictions" / "val" / "STE.csv"} | found
-    if shipped_context(arguments):
+    if compared(arguments):
         found[f"{name} + shipped context"] = out / "shipped" / "predictions" / "val" / "ASC.csv"
     residual = config["ASC_optimization_params"]["network"] == "residual"
     return found | {f"{encoder} + own context" if residual else "ASC": own / "ASC.csv"}

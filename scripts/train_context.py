@@ -1,6 +1,6 @@
 """The shipped context networks, from nothing: drawn scenes, published encoders' scores of them, a network for each.
 
-    python scripts/train_context.py work/context                 # an hour on two cores; then look at the table
+    python scripts/train_context.py work/context                 # 20 minutes on two cores; then look at the table
     python scripts/train_context.py /tmp/try --videos 4 --seconds 4 --encoders light_asd --to /tmp/try/shipped
 
 No recording of anybody is used: the scenes are those of `make_synthetic_ava.py --conditions varied`. Writes
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         run(
             *("scripts/run_pipeline.py", "--videos", work / "scenes/videos", "--out", out),
             *("--annotations", work / "scenes/annotations", "--backbone", encoder, "--encoder-weights", "ava"),
+            "--no-shipped",
             *("--jobs", arguments.jobs, "--set", "STE_forward_params.precision=bf16"),
             *("--set", f"ASC_optimization_params.seed={arguments.seed}"),
         )

@@ -171,6 +171,7 @@ def test_what_is_shipped_is_what_was_evaluated(tmp_path, commands):
     for encoder, (_, given) in zip(("light_asd", "lr_asd"), commands[1:], strict=True):
         arguments = run_pipeline.parse(given)
         assert (arguments.backbone, arguments.encoder_weights, arguments.network) == (encoder, "ava", "residual")
+        assert arguments.no_shipped
         assert (arguments.videos, arguments.annotations) == tuple(
             tmp_path / "work" / "scenes" / name for name in ("videos", "annotations")
         )
