@@ -74,7 +74,8 @@ class Part(nn.Module):
         super().__init__()
         self.network, self.given = ResidualContext(reach=variant.reach), variant.cues
         if variant.replaces:
-            self.network.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
+            for member in self.network.members:
+                member.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def forward(self, cues: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         given = torch.arange(cues.shape[-1], device=cues.device) < self.given

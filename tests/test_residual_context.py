@@ -48,8 +48,22 @@ def test_it_learns_from_the_first_step():
     torch.manual_seed(1)
     network, (cues, present) = ResidualContext().train(), shot(3, 40)
     (network(cues, present) * torch.randn(1, 3, 40)).sum().backward()
-    assert network.correction.weight.grad.abs().max() > 0
-    assert network.scale.grad.abs() > 0
+    for member in network.members:
+        assert member.correction.weight.grad.abs().max() > 0
+        assert member.scale.grad.abs() > 0
+
+
+def test_members_are_trained_each_for_itself_and_averaged():
+    torch.manual_seed(1)
+    network, (cues, present) = ResidualContext(members=2, dropout=0.0), shot(3, 40)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    each = network.train()(cues, present)
+    assert each.shape == (2, 1, 3, 40)
+    assert not torch.allclose(each[0], each[1])
+    torch.testing.assert_close(network.eval()(cues, present), each.mean(0))
+    each[0].sum().backward()
+    assert all(parameter.grad is None for parameter in network.members[1].parameters())
 
 
 def test_the_order_of_faces_is_of_no_matter(network):

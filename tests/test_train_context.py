@@ -134,7 +134,7 @@ def finished_run(folder: Path) -> None:
     write_json(run / "settings.json", {"ASC_optimization_params": {"network": "residual", "epochs": 2}})
     for epoch in (1, 2):
         network = ResidualContext()
-        torch.nn.init.constant_(network.scale, epoch)
+        torch.nn.init.constant_(network.members[0].scale, epoch)
         write_torch_file(run / f"{epoch}.pth", network.state_dict())
     (run / "best.pth").write_bytes((run / "1.pth").read_bytes())
     write_torch_file(run / "last.pt", {"epoch": 2})
@@ -177,7 +177,7 @@ def test_what_is_shipped_is_what_was_evaluated(tmp_path, commands):
         )
         weights = tmp_path / "to" / f"{encoder}.pth"
         record = json.loads(weights.with_suffix(".json").read_text())
-        assert torch.load(weights, weights_only=True)["scale"] == 2  # the last epoch, not the best
+        assert torch.load(weights, weights_only=True)["members.0.scale"] == 2  # the last epoch, not the best
         assert record["sha256"] == fingerprint(weights)
         assert record["encoder_sha256"] == fingerprint(tmp_path / "encoder.model")
         assert record["drawn_val_average_precision"] == {"encoder": 0.5, "with_context": 0.75}

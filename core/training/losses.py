@@ -135,7 +135,8 @@ class ShotLoss:
     criterion: Criterion
 
     def __call__(self, model: nn.Module, batch: ShotBatch, draws: Draws | None) -> BatchLoss:
-        odds = model(batch.cues, batch.present)[batch.present].float()
-        logits = torch.stack((-odds, odds), dim=1) / 2
-        labels = batch.labels[batch.present]
+        odds = model(batch.cues, batch.present).float()  # in training with the members of the network before the rest
+        present = batch.present.expand_as(odds)
+        labels = batch.labels.expand_as(odds)[present]
+        logits = torch.stack((-odds[present], odds[present]), dim=1) / 2
         return BatchLoss(self.criterion(logits, labels), {}, {"context": logits}, labels, len(batch.present))
