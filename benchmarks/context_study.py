@@ -1,9 +1,9 @@
-"""What each ingredient of the residual context network brings: trained without it, several seeds, judged on other data.
+"""What each ingredient of the residual context network brings: one of its members trained without it, several seeds.
 
     python benchmarks/context_study.py work/context/light_asd/features/train runs/real/features/train --seeds 3
 
-TRAIN and TEST are folders of features (STE_forward.py), of the same encoder. Prints a line a variant: average precision
-of each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 or more faces.
+TRAIN and TEST are folders of features (STE_forward.py) of the same encoder. Prints a line a variant: average precision of
+each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 or more faces.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from core.inference.residual_contexts import corrected, shots_of
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.shots import Shot, ShotDataset
 from core.models import ResidualContext
-from core.models.residual_context import AROUND, CUES
+from core.models.residual_context import AROUND, CUES, MEMBERS
 from core.optimization import Training, make_accelerator, make_criterion
 from core.runtime.errors import exits_cleanly
 from core.training.losses import ShotLoss
@@ -46,7 +46,8 @@ class Variant:
         alone: each face is a shot of its own.
         strength: see `ShotDataset`.
         replaces: the encoder's logit is not added.
-        reach: see `ResidualContext`.
+        reach: see `Corrector`.
+        members: see `ResidualContext`.
     """
 
     cues: int = len(CUES)
@@ -54,12 +55,15 @@ class Variant:
     strength: float = 1.0
     replaces: bool = False
     reach: int = AROUND
+    members: int = 1
 
 
 VARIANTS = {
-    "as shipped": Variant(),
+    "as shipped": Variant(members=MEMBERS),
+    "one network": Variant(),
     "logit alone": Variant(cues=1),
     "logit and that of the video": Variant(cues=2),
+    "without the correlation": Variant(cues=4),
     "without other faces": Variant(alone=True),
     "cues not varied in training": Variant(strength=0.0),
     "in place of the encoder's logit": Variant(replaces=True),
@@ -72,7 +76,7 @@ class Part(nn.Module):
 
     def __init__(self, variant: Variant):
         super().__init__()
-        self.network, self.given = ResidualContext(reach=variant.reach), variant.cues
+        self.network, self.given = ResidualContext(variant.members, reach=variant.reach), variant.cues
         if variant.replaces:
             for member in self.network.members:
                 member.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
