@@ -2,8 +2,8 @@
 
     python benchmarks/context_study.py work/context/light_asd/features/train runs/real/features/train --seeds 3
 
-TRAIN and TEST are folders of features (STE_forward.py) of the same encoder. Prints a line a variant: average precision of
-each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 or more faces.
+TRAIN and TEST are folders of features (STE_forward.py) of the same encoder. Prints a line a variant: average precision
+of each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 or more faces.
 """
 
 import argparse
