@@ -14,6 +14,7 @@ from core.evaluation import metrics
 from core.evaluation.official import evaluate_given, read_groundtruth
 from core.formats import ava
 from core.models import ResidualContext, light_asd
+from core.models.residual_context import CUES
 from core.runtime.errors import UserError
 from evaluate import read_frame_widths
 
@@ -39,7 +40,7 @@ def networks(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
     context = ResidualContext()
-    torch.nn.init.normal_(context.correction.weight)
+    torch.nn.init.normal_(context.members[0].correction.weight)
     for name, network in (("light_asd", light_asd()), ("context", context)):
         torch.save(network.state_dict(), folder / f"{name}.pth")
     return folder / "light_asd.pth", folder / "context.pth"
@@ -94,7 +95,7 @@ class FaceScorer:
     """Gives logits and cues that depend on the number of a face alone."""
 
     def __init__(self, number: int, length: int):
-        self.cues = np.random.default_rng(number).standard_normal((length, 4)).astype(np.float32)
+        self.cues = np.random.default_rng(number).standard_normal((length, len(CUES))).astype(np.float32)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([-self.cues[:, 0] / 2, self.cues[:, 0] / 2], axis=1), self.cues

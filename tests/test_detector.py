@@ -36,7 +36,7 @@ def weights(tmp_path_factory) -> Path:
     for size in (128, 1024):
         torch.save(ASC_Net(3, 2, feature_size=size).state_dict(), folder / f"context{size}.pth")
     context = ResidualContext()
-    torch.nn.init.normal_(context.correction.weight)
+    torch.nn.init.normal_(context.members[0].correction.weight)
     torch.save(context.state_dict(), folder / "residual.pth")
     return folder
 
