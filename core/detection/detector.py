@@ -19,6 +19,7 @@ from core.detection.shots import find_shots
 from core.download.cache import all_of
 from core.formats.ava import check_finite
 from core.inference.contexts import TrackFeatures
+from core.inference.engine import opencv_on_one_thread
 from core.media.container import MediaFile, VideoInfo
 from core.media.streams import StreamNumber
 from core.media.video import read_frames
@@ -150,12 +151,13 @@ class ActiveSpeakerDetector:
         """
         streams = {"video_stream": self.video_stream, "audio_stream": self.audio_stream}
         with (
+            opencv_on_one_thread(),
             MediaFile(path, tolerant=True, as_played=True, **streams) as media,
             audio_on_disk(media) as audio,
             contextlib.closing(self._seen_frames(media)) as seen_frames,
-            contextlib.closing(CallsBehind(CROPS_BEHIND)) as scoring,
+            contextlib.closing(CallsBehind(CROPS_BEHIND)) as calls,
         ):
-            run = _Run(self, media, audio, scoring)
+            run = _Run(self, media, audio, calls)
             try:
                 for seen in seen_frames:
                     run.add(seen)
@@ -182,17 +184,15 @@ class _Run:
     """Detection in one video: takes its frames in order, gathers shots and finished tracks.
 
     Attributes:
-        scoring: makes the calls of the encoder, and of what comes after it.
+        calls: makes those of the encoder, and of what comes after it.
         times_s: presentation time of each frame so far, seconds.
         failure: why the frames ended before the file's end; None where they did not.
         left_out: why faces were found and not kept -> how many.
     """
 
-    def __init__(
-        self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None, scoring: CallsBehind
-    ):
+    def __init__(self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None, calls: CallsBehind):
         self.detector, self.media, self.info, self.audio = detector, media, media.info, audio
-        self.scoring = scoring
+        self.calls = calls
         self.times_s: list[float] = []
         self.failure: str | None = None
         self.shots: list[Shot] = []
@@ -209,7 +209,7 @@ class _Run:
             encoder, embedder = self.detector.encoder, self.detector.embedder
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, embedder, self.scoring.add)
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, embedder, self.calls.add)
         self.times_s.append(seen.frame.time_s)
         self.follower.add(seen)
 
@@ -222,7 +222,7 @@ class _Run:
         if not self.times_s:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
         self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
-        self.scoring.finish()
+        self.calls.finish()
         faults = [printable(fault) for fault in self._faults()]
         return DetectedVideo(
             path=self.media.path,
@@ -302,7 +302,7 @@ class _Run:
     def _end_shot(self, end_s: float) -> None:
         if self.follower is None:
             return
-        self.scoring.add(self._score, self.follower.finish(), len(self.shots))
+        self.calls.add(self._score, self.follower.finish(), len(self.shots))
         self.follower = None
         self.shots.append(Shot(self.shot_start, len(self.times_s) - 1, self.times_s[self.shot_start], end_s))
 

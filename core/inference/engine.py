@@ -89,6 +89,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
+    """OpenCV works on one thread meanwhile, in the whole process: steps on small images are too short to be shared."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def onnx_network(path: str | Path, precision: str = "fp32") -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """An ONNX file of a small network of images as a function, on one thread of the CPU.
 

@@ -69,7 +69,7 @@ class VisualEncoder(nn.Module):
         """(batch, time, height, width), grey, 0 to 255, of any type -> (batch, time, 128)."""
         maps = ((faces.float() / 255 - FACE_MEAN) / FACE_STD).unsqueeze(1)
         maps = self.block3(self.pool(self.block2(self.pool(self.block1(maps)))))
-        return maps.permute(0, 2, 3, 4, 1).flatten(2, 3).amax(dim=2)
+        return maps.amax(dim=(3, 4)).transpose(1, 2)
 
 
 class AudioEncoder(nn.Module):
