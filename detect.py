@@ -345,7 +345,8 @@ def work_through(task: Task) -> None:
         with record.making(names):
             fault, impossible = write(video, task)
             kept = {name: why for name, why in record.notes.get("impossible", {}).items() if name not in names}
-            record.notes.update(fault=fault, impossible=kept | impossible)
+            where = printable(str(task.video.absolute()))
+            record.notes.update(fault=fault, impossible=kept | impossible, video=where)
             record.notes["persons"] = as_plain(persons_seen(video)) if video.persons is not None else None
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
     reasons = [record.notes["fault"], *map(record.notes["impossible"].get, names)]

@@ -15,7 +15,7 @@ from core.clip_utils import FACE_SIZE
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, crop_path, resize, write_packed
 from core.media.container import MediaFile
-from core.media.video import Frame, read_frames
+from core.media.video import Frame, read_frames, until_failure
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write
 
@@ -78,7 +78,7 @@ def nearest_frames(media: MediaFile, rows: pd.DataFrame) -> Iterator[tuple[int, 
 
     Args:
         media: the open video.
-        rows: with time_s, in seconds.
+        rows: with time_s, in seconds; for messages entity_id and frame_timestamp.
 
     Raises:
         MediaError: as `extract_crops`.
@@ -88,7 +88,8 @@ def nearest_frames(media: MediaFile, rows: pd.DataFrame) -> Iterator[tuple[int, 
     # A row may lie a little outside the video: annotation grids and frame grids are not the same.
     tolerance = 1.5 / media.info.fps
     next_row, before = 0, None
-    for frame in read_frames(media, float(times[order[0]]), float(times[order[-1]])):
+    frames = read_frames(media, float(times[order[0]]), float(times[order[-1]]))
+    for frame in until_failure(frames) if media.tolerant else frames:
         while next_row < len(order):
             row = order[next_row]
             time_s = times[row]
@@ -151,6 +152,29 @@ def thumbnail(frame: Frame, box: np.ndarray) -> bytes:
     centre = np.clip(centre, half, np.array([frame.width, frame.height]) - half)
     region = frame.bgr_region(*_edges(np.concatenate([centre - half, centre + half]), frame))
     return _jpeg(cv2.resize(region, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA), THUMBNAIL_QUALITY)
+
+
+def window_crop(frame: Frame, centre: np.ndarray, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """What a window over a frame shows, between whole pixels too; black where it reaches over the frame.
+
+    Args:
+        frame: displayed upright.
+        centre: ([x, y],) of the window, pixels.
+        shape: its width and height, pixels of the frame.
+        size: width and height to scale that to.
+
+    Returns:
+        (height, width, [r, g, b]) uint8.
+    """
+    left_top = centre - np.array(shape) / 2
+    reach = np.concatenate([np.floor(left_top), np.ceil(left_top + shape)])
+    x1, y1, x2, y2 = _edges(reach, frame)
+    region = cv2.cvtColor(frame.bgr_region(x1, y1, x2, y2), cv2.COLOR_BGR2RGB)
+    move = np.column_stack([np.eye(2), left_top - (x1, y1)])
+    window = cv2.warpAffine(region, move, shape, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    if shape == size:
+        return window
+    return cv2.resize(window, size, interpolation=cv2.INTER_AREA if size[0] < shape[0] else cv2.INTER_CUBIC)
 
 
 CROPS: dict[str, CropFunction] = {"box": box_crop, "lower_face": lower_face_crop, "colour": colour_crop}

@@ -3,12 +3,14 @@
 Times are seconds on the clock of `core.media.container`.
 """
 
+import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import cv2
@@ -27,6 +29,7 @@ SMPTE_170M, LIMITED_RANGE = 6, 1  # what OpenCV makes of RGB: BT.601, 16 to 235
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12")
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,12 @@ def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("in
             return
     if waiting is not None:
         yield waiting
+
+
+def until_failure(items: Iterable[Item]) -> Iterator[Item]:
+    """Frames or audio of a file that is read tolerantly, up to where it cannot be read on."""
+    with contextlib.suppress(MediaError):
+        yield from items
 
 
 def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:

@@ -12,12 +12,20 @@ import av
 import numpy as np
 
 from core.formats.wav import SAMPLE_RATE
+from core.media.streams import AudioInfo
 from core.media.video import yuv420_of
 
 CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
 KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before
 MP4_LIKE = (".mp4", ".m4v", ".mov")
 LAYOUTS = {1: "mono", 2: "stereo"}
+AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+OTHER_RATE = 48_000  # where AAC does not have the audio's own
+
+
+def audio_form(audio: AudioInfo) -> tuple[int, int]:
+    """Samples per second and channels as near to a file's own as AAC and `write_timed_video` have them."""
+    return audio.sample_rate if audio.sample_rate in AAC_RATES else OTHER_RATE, min(2, audio.channels)
 
 
 def write_video(

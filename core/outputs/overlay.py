@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import cv2
@@ -15,21 +14,18 @@ from core.clip_utils import SPEAKING_THRESHOLD
 from core.detection.results import DetectedVideo, Person
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
-from core.media.video import Frame, i420_planes, read_frames, region_of
-from core.media.video_writer import write_timed_video
-from core.runtime.errors import MediaError, UserError
+from core.media.video import Frame, i420_planes, read_frames, region_of, until_failure
+from core.media.video_writer import OTHER_RATE, audio_form, write_timed_video
+from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 from core.runtime.readahead import read_ahead
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
 SILENT_COLOUR = (215, 60, 50)
 NO_SCORE_COLOUR = (128, 128, 128)
-AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
-OTHER_RATE = 48_000  # where AAC does not have the audio's own
 FRAMES_AHEAD = 4
 # Half the work of the next slower preset, and files about as large as its with a factor of 20.
 PRESET, CRF = "superfast", 24
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -118,12 +114,12 @@ def write_marked_video(
     info = media.info
     sample_rate, audio = OTHER_RATE, iter(())
     if with_audio and info.audio is not None:
-        sample_rate = info.audio.sample_rate if info.audio.sample_rate in AAC_RATES else OTHER_RATE
-        blocks = decode_audio(media, sample_rate, channels=min(2, info.audio.channels))
+        sample_rate, channels = audio_form(info.audio)
+        blocks = decode_audio(media, sample_rate, channels)
         audio = _between(blocks, sample_rate, start_s - media.start_s, end_s - media.start_s)
     frames = _marked(read_frames(media, start_s, end_s), faces_at, start_s, end_s)
     if media.tolerant:
-        frames, audio = _until_failure(frames), _until_failure(audio)
+        frames, audio = until_failure(frames), until_failure(audio)
     with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
         write_timed_video(
             temporary,
@@ -216,11 +212,6 @@ def _between(blocks: Iterable[np.ndarray], sample_rate: int, start_s: float, end
         first, last = (round(min(max(time_s * sample_rate - at, 0), len(block))) for time_s in (start_s, end_s))
         at += len(block)
         yield block[first:last]
-
-
-def _until_failure(items: Iterable[Item]) -> Iterator[Item]:
-    with contextlib.suppress(MediaError):
-        yield from items
 
 
 def _colour(probability: float) -> tuple[int, int, int]:

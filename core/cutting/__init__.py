@@ -1,0 +1,1 @@
+"""The speaker cut out of a video, from what detection has written about it."""
