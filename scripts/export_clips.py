@@ -52,13 +52,13 @@ def main(argv: list[str] | None = None) -> None:
     min_s, size = least_seconds(arguments.min_seconds), side(arguments.size)
     shape = None if arguments.reframe is None else proportions(arguments.reframe)
     results = read_results(arguments.results, arguments.video)
+    check_persons(results, arguments.person)
+    if not results.has_audio and not arguments.all and shape is None:
+        raise UserError(f"{results.video} has no audio, so nobody is known to speak: --all cuts out whole face tracks")
     make_folder(arguments.out)
     if shape is not None:
         reframe(results, arguments.out, shape)
         return
-    check_persons(results, arguments.person)
-    if not results.has_audio and not arguments.all:
-        raise UserError(f"{results.video} has no audio, so nobody is known to speak: --all cuts out whole face tracks")
     options = {"persons": arguments.person, "min_s": min_s, "whole_tracks": arguments.all}
     export(results, arguments.out, options, size, None if arguments.fps == "own" else float(arguments.fps))
 

@@ -24,6 +24,7 @@ RANKS = [
     {"training", "inference"},
     {"optimization", "detection"},
     {"outputs"},
+    {"cutting"},
 ]
 RANK = {place: rank for rank, places in enumerate(RANKS) for place in places}
 ROOT_MODULES = {"config", "settings", "dataset", "track_dataset", "optimization", "clip_utils", "boxes"}

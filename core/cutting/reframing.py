@@ -97,7 +97,7 @@ def plan_views(faces: list[SeenFace], start_s: float, end_s: float) -> list[View
 
     Who speaks is shown; of several the one who speaks already, else the surest. In silences of up to `SILENCE_S` it is
     whoever spoke before, at the shot's beginning who speaks next; in longer ones all faces. Turns of less than `TURN_S`
-    change nothing.
+    change nothing, unless no one in the shot speaks for longer.
     """
     bounds = {time_s for face in faces for part in face.speech for time_s in (part.start_s, part.end_s)}
     edges = sorted({start_s, end_s, *(time_s for time_s in bounds if start_s < time_s < end_s)})
@@ -110,7 +110,7 @@ def plan_views(faces: list[SeenFace], start_s: float, end_s: float) -> list[View
             speaker = max(speaking, key=speaking.get, default=None)
         views.append(View(begin_s, until_s, speaker))
     views = _filled(views, lambda before, after: before if before is after else None)
-    least_s = min(TURN_S, (end_s - start_s) / 2)
+    least_s = min(TURN_S, max((view.end_s - view.start_s for view in views if view.face), default=TURN_S))
     views = [view if view.end_s - view.start_s >= least_s else replace(view, face=None) for view in views]
     return _filled(_joined(views), lambda before, after: before or after)
 
