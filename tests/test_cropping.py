@@ -21,6 +21,7 @@ from core.media.cropping import (
     extract_crops,
     lower_face_crop,
     thumbnail,
+    window_crop,
 )
 from core.media.video import Frame, read_frames
 from core.runtime.errors import MediaError, UserError
@@ -240,6 +241,22 @@ def ramp() -> Frame:
 def test_grey_is_stretched_to_the_full_range():
     frame = frame_of(np.tile([0.0, 255.0], (HEIGHT, WIDTH // 2)))
     assert frame.grey_region(10, 5, 14, 7).tolist() == [[0, 255, 0, 255]] * 2
+
+
+@pytest.mark.parametrize("x", [20.0, 20.5, 21.0])
+def test_a_window_lies_between_pixels_too(x):
+    """Of a ramp of half a value a pixel, whose value at the pixel that begins at x is x / 2; to a value."""
+    pixels = window_crop(ramp(), np.array([x + 8, 24.0]), (16, 8), (16, 8)).astype(float)
+    np.testing.assert_allclose(pixels.mean(axis=(0, 2)), (x + np.arange(16)) / 2, atol=1.1)
+
+
+def test_a_window_is_black_beside_the_frame_and_scaled():
+    frame = frame_of(np.full((HEIGHT, WIDTH), 200.0))
+    pixels = window_crop(frame, np.array([0.0, 0.0]), (20, 20), (40, 40))
+    assert pixels.shape == (40, 40, 3)
+    assert pixels[24:, 24:].min() > 190
+    assert pixels[:16].max() < 5
+    assert pixels[:, :16].max() < 5
 
 
 def test_a_box_is_cut_as_it_is_within_the_frame():

@@ -16,6 +16,7 @@ from videos import encode
 
 import detect
 import evaluate
+from core.cutting.results import read_results
 from core.download.cache import NotDownloadedError
 from core.download.fetch import DownloadError
 from core.download.weights_catalogue import SFACE, WEIGHTS, YUNET
@@ -104,6 +105,14 @@ def test_what_cannot_be_made_is_tried_once_and_no_fault_where_it_is_not_asked_fo
     table.unlink()
     assert run(mute, "--format", "csv,ava") == 1
     assert table.is_file()
+
+
+def test_the_video_is_found_from_outputs_that_lie_elsewhere(run, video, tmp_path):
+    assert run(video, "--out", tmp_path / "out", "--format", "json") == 0
+    results = read_results(tmp_path / "out" / "two faces.asd")
+    assert (results.video, [face.id for face in results.faces]) == (video, [1, 2])
+    moved = video.rename(tmp_path / "out" / video.name)
+    assert read_results(tmp_path / "out" / "two faces.asd").video == moved
 
 
 def test_interrupted_outputs_are_not_taken_for_those_of_other_settings(run, video, monkeypatch):

@@ -60,8 +60,18 @@ def test_audio_of_a_file_cut_off_is_kept_so_far(unusual):
         assert audio.end_s == pytest.approx(3.41, abs=0.01)
 
 
+def test_two_channels_at_a_rate_of_their_own(tmp_path):
+    stereo = np.stack([tone(1.0), np.zeros(SAMPLE_RATE, np.int16)])
+    with audio_on_disk(MediaFile(encode(tmp_path / "a.mkv", map(grey, range(25)), audio=stereo)), 8000, 2) as audio:
+        part = audio.part(audio.end_s - 50 / 8000, 100)
+        assert (audio.sample_rate, part.shape) == (8000, (100, 2))
+        assert not part[50:].any()
+        left, right = np.abs(audio.part(0.2, 4000).astype(int)).max(axis=0)
+        assert left > 4000 > 500 > right
+
+
 def test_audio_that_fails_midway_is_kept_so_far(media, monkeypatch):
-    def failing(media):
+    def failing(media, *form):
         yield tone(0.5)
         raise MediaError("the disk is away")
 
