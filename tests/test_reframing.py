@@ -1,10 +1,11 @@
 """Videos of another shape that follow who speaks: whom they show when, how the window moves, and what is written."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from detections import HEIGHT, SILENT, SPEAKS, steady
+from detections import HEIGHT, SILENT, SPEAKS, detected, steady
 from heads import GREEN, RED, disc, draw, head_track, results_of, shown
 from tiny import exit_status
 from videos import click_times, clicks, frame_times, heard
@@ -12,6 +13,7 @@ from videos import click_times, clicks, frame_times, heard
 from core.cutting.reframing import DRIFT, Take, plan_takes, plan_views, window_of
 from core.cutting.results import Results, SeenFace
 from core.media.container import MediaFile, VideoInfo
+from core.outputs.files import write_outputs
 from core.outputs.speech import Segment
 from scripts import export_clips
 
@@ -189,3 +191,14 @@ def test_a_video_without_audio_or_faces_is_reframed_to_its_middle(tmp_path):
     talk = results_of(tmp_path, frames, [], steady(25), audio=None)
     assert exit_status(export_clips.main, talk, "--reframe", "9:16", "--out", tmp_path / "out") == 0
     assert in_the_middle(tmp_path / "out" / "talk-9x16.mp4") == "r" * 25
+
+
+def test_of_a_video_that_is_cut_off_all_that_could_be_decoded_is_written(tmp_path, unusual):
+    video = shutil.copy(unusual / "truncated-middle.mp4", tmp_path / "talk.mp4")
+    times_s = frame_times(video, tolerant=True, as_played=True)
+    tracks = [head_track(1, times_s, 0, [SPEAKS] * len(times_s), (A, 120))]
+    write_outputs(tmp_path / "talk.asd", detected(tracks, times_s, video, complete=False), ["json"])
+    for options in (["--reframe", "9:16"], ["--all"]):
+        assert exit_status(export_clips.main, tmp_path / "talk.asd", "--out", tmp_path / "out", *options) == 0
+    for name in ("talk-9x16.mp4", "talk_track001_001.mp4"):
+        assert len(frame_times(tmp_path / "out" / name)) == len(times_s) == 104
