@@ -8,7 +8,7 @@ from detections import HEIGHT, SPEAKS, WIDTH, detected, steady, track
 
 from core.detection.results import DetectedVideo
 from core.media.video_writer import write_video
-from core.outputs.files import FORMATS, MissingOutputsError, write_outputs
+from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, write_outputs
 from core.runtime.errors import UserError
 
 FRAMES = 10
@@ -20,6 +20,7 @@ NAMES = {
     "overlay": "overlay.mp4",
     "report": "report.html",
     "ava": "my talk-predictions.csv",
+    "embeddings": "embeddings.csv",
 }
 
 
@@ -40,7 +41,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("formats", [FORMATS, ("json", "csv"), ("report", "overlay")])
+@pytest.mark.parametrize("formats", [set(FORMATS) - {BIOMETRIC}, ("json", "csv"), ("report", "overlay")])
 def test_what_is_asked_for_is_written_in_one_order(talk, tmp_path, formats):
     """The overlay before the report, which may show it."""
     paths = write_outputs(tmp_path / "out", talk, formats)
@@ -65,7 +66,12 @@ def test_an_unknown_format_is_refused_before_anything_is_written(talk, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("without", "missing", "reason"), [("file", ["overlay", "report"], "no file"), ("audio", ["ava"], "no audio")]
+    ("without", "missing", "reason"),
+    [
+        ("file", ["overlay", "report", "embeddings"], "no file"),
+        ("audio", ["ava", "embeddings"], "no audio"),
+        ("persons", ["embeddings"], "persons"),
+    ],
 )
 def test_all_that_can_be_made_is_written(tmp_path, without, missing, reason):
     found = video(tmp_path / "my talk.mp4", None if without == "audio" else (0.0, 0.4))

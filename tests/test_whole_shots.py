@@ -123,13 +123,14 @@ def test_every_row_is_of_one_shot_and_finds_its_time_there(tracks):
 
 def test_cues_are_differences_of_logits():
     logits, video_logits = np.array([[1.0, 3.0]]), np.array([[0.5, -1.0]])
-    found = cues(logits, video_logits, np.array([[-4.0, 1.5]]))
+    found = cues(logits, video_logits, np.array([[-4.0, 1.5, 0.25]]))
     assert found.dtype == np.float32
     assert dict(zip(CUES, found[0].tolist(), strict=True)) == {
         "logit": 2.0,
         "video_logit": -1.5,
         "mean_fall": 6.0,
         "least_fall": 0.5,
+        "correlation": 0.25,
     }
 
 
