@@ -55,7 +55,7 @@ from core.runtime import parallel
 from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
-from core.runtime.provenance import Files, Record, read_record
+from core.runtime.provenance import Files, Record, digest_of, read_record
 
 # What the command line calls them.
 OPTIONS = {
@@ -63,6 +63,9 @@ OPTIONS = {
     "detection_size": "--detection-size",
     "min_track_s": "--min-track",
     "min_face_px": "--min-face",
+    "crop": "--crop",
+    "ensemble": "--ensemble",
+    "context": "--context",
 }
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 
@@ -274,7 +277,9 @@ def given_videos(given: list[str], urls: bool, out: Path | None) -> dict[Path, s
             if not urls:
                 raise UserError(f"{text} is an address: give --urls to have it fetched, or the path of a file")
             parts = urlsplit(text)
-            videos[(out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"] = text
+            copy = (out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"
+            if videos.setdefault(copy, text) != text:
+                raise UserError(f"{videos[copy]} and {text} would both be fetched to {copy}: give one, then the other")
         elif Path(text).is_dir():
             videos |= dict.fromkeys(videos_in(Path(text)))
         elif Path(text).is_file():
@@ -330,8 +335,8 @@ def work_through(task: Task) -> None:
             of it is written.
     """
     detector = detector_of(task.options)
-    if task.address is not None and not task.video.is_file():
-        fetch_video(task.address, task.video)
+    if task.address is not None:
+        fetch(task.address, task.video)
     made_of = {"video": Files.one(task.video), "settings": detector.settings, "names": given(task.names)}
     record = Record(task.folder, "outputs", "detection", made_of)
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
@@ -353,6 +358,21 @@ def work_through(task: Task) -> None:
     if faults := list(dict.fromkeys(filter(None, reasons))):
         text = "; ".join(faults).removesuffix(".")
         raise MediaError(f"{text}. All other outputs are in {task.folder}; to try again delete that folder")
+
+
+def fetch(address: str, video: Path) -> None:
+    """Fetch a video to a file, unless it was fetched from this address before.
+
+    Raises:
+        MediaError: it cannot be fetched.
+        UserError: another file is there.
+    """
+    record = Record(
+        video.parent, video.name, "fetched video", {"address": digest_of([address])}
+    )  # it may hold a secret
+    if record.missing([video.name]):
+        with record.making([video.name]):
+            fetch_video(address, video)
 
 
 def complete_names(path: Path, names: Names, tasks: Iterable[Task]) -> None:

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import annotated
 from benchmarks.measure import plot_file
 from core.detection import ActiveSpeakerDetector
-from core.detection.encoders import NONE, SHIPPED, shipped_for
-from core.detection.options import PRECISIONS
+from core.detection.encoders import shipped_for
+from core.detection.options import NONE, PRECISIONS, SHIPPED
 from core.download.weights_catalogue import WEIGHTS, find_weights
 from core.evaluation import metrics
 from core.evaluation.detected import compare, evaluate_detected, read_detections

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import annotated, corruptions
 from benchmarks.measure import plot_file
 from core.clip_utils import GRID_FPS
-from core.detection.encoders import SHIPPED, Encoder
+from core.detection.encoders import Encoder
 from core.detection.face_tracks import TrackScorer
-from core.detection.options import DEFAULT_ENCODER, WHOLE_TRACK_ENCODERS
+from core.detection.options import DEFAULT_ENCODER, SHIPPED, WHOLE_TRACK_ENCODERS
 from core.evaluation import metrics
 from core.formats import ava
 from core.media.container import MediaFile

@@ -189,7 +189,28 @@ def test_addresses_are_fetched_once_where_they_are_allowed(run, server, video, t
     assert len(server.asked) == asked
     assert run(f"{server.url}/talks/absent.mp4", "--urls", "--out", tmp_path / "out", "--format", "csv") == 1
     assert "absent.mp4 cannot be fetched" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.asd", "one.mkv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".made", "one.asd", "one.mkv"]
+
+
+def test_no_other_file_is_taken_for_what_is_at_an_address(run, server, video, tmp_path, capsys):
+    """Neither a file that was there before, nor what another address gave."""
+    out, options = tmp_path / "out", ("--urls", "--out", tmp_path / "out", "--format", "csv")
+    for folder in ("a", "b"):
+        server.files[f"/{folder}/one.mp4"] = video.read_bytes()
+    first, second = (f"{server.url}/{folder}/one.mp4" for folder in ("a", "b"))
+    assert run(first, second, *options) == 2
+    assert re.search(f"{first} and {second}.*one.mkv", capsys.readouterr().err)
+    assert not out.exists()
+    out.mkdir()
+    (out / "one.mkv").write_bytes(b"mine")
+    assert run(first, *options) != 0
+    assert "one.mkv" in capsys.readouterr().err
+    assert (out / "one.mkv").read_bytes() == b"mine"
+    (out / "one.mkv").unlink()
+    assert run(first, *options) == 0
+    asked = len(server.asked)
+    assert run(second, *options) == 0
+    assert len(server.asked) > asked
 
 
 def test_where_persons_are_not_told_apart_it_is_said_unless_they_are_not_wanted(run, video, tmp_path, capsys):
@@ -289,6 +310,8 @@ def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
         (["VIDEO", "--detect-every", "0"], "--detect-every 0"),
         (["VIDEO", "--detection-size", "8"], "--detection-size 8.*32"),
         (["VIDEO", "--min-track", "-1"], "--min-track -1"),
+        (["VIDEO", "--encoder", "resnet18_two_streams", "--crop", "box", "--ensemble"], "--crop and --ensemble"),
+        (["VIDEO", "--ensemble", "--context", "a.pth"], "--context or --ensemble"),
         (["https://example.com/a.mp4"], "https://example.com/a.mp4.*--urls"),
         (["-absent.mp4"], "no such video: ./-absent.mp4"),
         (["VIDEO", "--jobs", "0"], "--jobs 0"),

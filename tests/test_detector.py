@@ -54,7 +54,9 @@ def video(tmp_path_factory) -> Path:
 
 def detector(weights: Path, name: str = "light_asd", faces: int = 2, **options) -> ActiveSpeakerDetector:
     return ActiveSpeakerDetector(
-        name, weights / f"{name}.pth", detector=Squares(faces), **{"min_face_px": 10, "precision": "fp32", **options}
+        name,
+        weights / f"{name}.pth",
+        **{"detector": Squares(faces), "min_face_px": 10, "precision": "fp32", **options},
     )
 
 
@@ -151,6 +153,22 @@ def test_persons_are_not_told_apart_where_nobody_asked_or_nothing_can_be_seen(we
     found = detector(weights, people=Brightness()).detect(video)  # a face detector without landmarks
     assert found.persons is None
     assert any("landmarks" in note for note in found.notes)
+
+
+class Profiles(SquaresWithLandmarks):
+    """The nose is far from midway between the eyes."""
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        faces = super().__call__(pixels)
+        faces[:, 9] += 5 * (faces[:, 7] - faces[:, 5])
+        return faces
+
+
+def test_a_face_that_no_frame_shows_well_is_a_person_of_its_own(weights, video):
+    found = detector(weights, detector=Profiles(), people=Brightness()).detect(video)
+    assert {track.embedding is None for track in found.tracks} == {True}
+    assert [person.tracks for person in found.persons] == [(track.id,) for track in found.tracks]
+    assert not any("landmarks" in note for note in found.notes)
 
 
 def test_progress_is_reported_in_seconds(weights, video):

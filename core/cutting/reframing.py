@@ -1,7 +1,6 @@
 """A video of another shape that shows who speaks: a window that cuts from speaker to speaker and rests between."""
 
 import bisect
-import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +15,9 @@ from core.formats.wav import SAMPLE_RATE
 from core.media.audio import decode_audio
 from core.media.container import MediaFile, VideoInfo
 from core.media.cropping import window_crop
-from core.media.video import Frame, read_frames, until_failure
-from core.media.video_writer import audio_form, write_timed_video
+from core.media.video import Frame, read_frames
+from core.media.video_writer import audio_form, write_part
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write
-from core.runtime.readahead import read_ahead
 
 TURN_S = 1.0  # who speaks for less is not cut to, as with a "yes" in between
 SILENCE_S = 2.0  # for which the speaker before stays in view
@@ -29,7 +26,6 @@ JUMP = 0.33  # of the window's side: a face that is nearer to its middle is not 
 DRIFT = 0.2  # of the window's side a second, the fastest that the camera moves
 EASING_S = 0.2  # over which a motion begins and ends
 SLACK_S = 1e-3  # times in speakers.json are rounded to less than that
-FRAMES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -140,18 +136,7 @@ def write_reframed(path: str | Path, media: MediaFile, window: tuple[int, int], 
     if info.audio is not None:
         rate, channels = audio_form(info.audio)
         audio = decode_audio(media, rate, channels)
-    if media.tolerant:
-        frames, audio = until_failure(frames), until_failure(audio)
-    with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
-        write_timed_video(
-            temporary,
-            ahead,
-            info.fps,
-            audio,
-            sample_rate=rate,
-            index_first=True,
-            pixel_aspect=info.pixel_aspect,
-        )
+    write_part(path, media, frames, audio, sample_rate=rate)
 
 
 def _joined(views: list[View]) -> list[View]:

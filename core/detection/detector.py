@@ -10,10 +10,10 @@ import torch
 
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
-from core.detection.encoders import SHIPPED, ContextShape, Encoder, open_encoder
+from core.detection.encoders import ContextShape, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
-from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, check_options
+from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
 from core.detection.shots import find_shots
 from core.download.cache import all_of
@@ -97,7 +97,6 @@ class ActiveSpeakerDetector:
         self.detection_size, self.detect_every = detection_size, detect_every
         self.min_track_s, self.min_face_px = min_track_s, min_face_px
         check_options(vars(self), {})
-        self.encoder: Encoder
         self.encoder, self.detector, (self.embedder, self.people_note) = all_of(
             lambda: open_encoder(
                 encoder,
@@ -188,6 +187,7 @@ class _Run:
         times_s: presentation time of each frame so far, seconds.
         failure: why the frames ended before the file's end; None where they did not.
         left_out: why faces were found and not kept -> how many.
+        landmarks: whether the face detector gives them.
     """
 
     def __init__(self, detector: ActiveSpeakerDetector, media: MediaFile, audio: VideoAudio | None, calls: CallsBehind):
@@ -199,7 +199,7 @@ class _Run:
         self.tracks: list[Track] = []
         self.follower: ShotFollower | None = None
         self.shot_start = 0
-        self.left_out: Counter[str] = Counter()
+        self.left_out, self.landmarks = Counter(), False
 
     def add(self, seen: SeenFrame) -> None:
         """Take the next frame."""
@@ -211,6 +211,7 @@ class _Run:
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
             self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, embedder, self.calls.add)
         self.times_s.append(seen.frame.time_s)
+        self.landmarks |= seen.faces is not None and seen.faces.shape[1] > 5
         self.follower.add(seen)
 
     def finish(self) -> DetectedVideo:
@@ -241,8 +242,7 @@ class _Run:
 
     @property
     def _can_tell_persons(self) -> bool:
-        seen = not self.tracks or any(track.embedding is not None for track in self.tracks)
-        return self.detector.embedder is not None and seen
+        return self.detector.embedder is not None and (self.landmarks or not self.tracks)
 
     def _persons(self) -> list[Person]:
         groups = group_tracks(

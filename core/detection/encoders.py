@@ -29,7 +29,6 @@ from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, read_json
 from core.training.runs import check_trained_with
 
-SHIPPED, NONE = "shipped", "none"  # instead of a path
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 Start = Callable[[VideoAudio, float], TrackScorer]  # from the video's audio and the time of a face's first crop
 Opened = tuple[int, Callable[[Gives], Start]]  # the encoder's feature size, and what makes its scorers' maker
@@ -90,15 +89,12 @@ def open_encoder(
         raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(options.ENCODERS)}")
     if precision not in options.PRECISIONS:
         raise UserError(f"unknown precision {precision!r}: choose one of {', '.join(options.PRECISIONS)}")
+    options.check_options({"encoder": name, "crop": crop, "ensemble": ensemble, "context": context}, {})
     whole_tracks = name in options.WHOLE_TRACK_ENCODERS
     if precision == "auto":
         precision = best_precision(device) if whole_tracks else "fp32"
     dtype = DTYPES[precision]
     if not whole_tracks:
-        faults = ["crop"] * (crop is not None) + ["ensemble"] * ensemble
-        if faults:
-            known = " and ".join(options.WHOLE_TRACK_ENCODERS)
-            raise UserError(f"the encoder {name} does not take {' and '.join(faults)}, which only {known} do: omit it")
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
         path, crop_name = Path(weights), "colour"
@@ -110,17 +106,16 @@ def open_encoder(
     sha256 = fingerprint(path)
     opener = _whole_track if whole_tracks else _two_stream
     feature_size, starting = opener(name, path, device, dtype, ensemble=ensemble)
-    if context == SHIPPED:
+    if context == options.SHIPPED:
         # With other crops or passes the scores are others than those that it was trained on.
         fits = whole_tracks and not ensemble and crop_name == protocol
-        context = shipped_for(name, sha256) if fits else NONE
+        context = shipped_for(name, sha256) if fits else options.NONE
     network = None
-    if context not in (None, NONE):
-        if ensemble:
-            raise UserError("a context network is trained on one pass of the encoder: give context or ensemble")
+    if context not in (None, options.NONE):
         if not Path(context).is_file():
             raise UserError(
-                f"context {context}: there is no such file; give {SHIPPED}, {NONE} or the path of a state dict"
+                f"context {context}: there is no such file; give {options.SHIPPED}, {options.NONE} or the path of a "
+                "state dict"
             )
         network = open_context(Path(context), context_shape, feature_size, sha256, device)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": sha256, "crop": crop_name}

@@ -3,6 +3,7 @@
 For mp4 that is 10 to 20 MB an hour of video, until the file is closed; for mkv nothing.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from fractions import Fraction
@@ -12,14 +13,18 @@ import av
 import numpy as np
 
 from core.formats.wav import SAMPLE_RATE
+from core.media.container import MediaFile
 from core.media.streams import AudioInfo
-from core.media.video import yuv420_of
+from core.media.video import until_failure, yuv420_of
+from core.runtime.files import atomic_write
+from core.runtime.readahead import read_ahead
 
 CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
 KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before
 MP4_LIKE = (".mp4", ".m4v", ".mov")
 LAYOUTS = {1: "mono", 2: "stereo"}
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+FRAMES_AHEAD = 8
 OTHER_RATE = 48_000  # where AAC does not have the audio's own
 
 
@@ -53,6 +58,33 @@ def write_video(
     timed = ((number / fps, pixels) for number, pixels in enumerate(frames))
     blocks = () if audio is None else (audio[at : at + sample_rate] for at in range(0, len(audio), sample_rate))
     write_timed_video(path, timed, fps, blocks, sample_rate=sample_rate, crf=crf, repeatable=repeatable)
+
+
+def write_part(
+    path: str | Path,
+    media: MediaFile,
+    frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]],
+    audio: Iterable[np.ndarray],
+    **options: object,
+) -> None:
+    """Encode what is made of an open video, whole or not at all; frames are made ahead by a thread.
+
+    Of a file that is read tolerantly it ends, quietly, where decoding fails; else that is an error.
+
+    Args:
+        path: file to write.
+        media: the video.
+        frames, audio: as `write_timed_video` takes them.
+        options: of `write_timed_video`.
+
+    Raises:
+        MediaError: the video cannot be decoded.
+    """
+    if media.tolerant:
+        frames, audio = until_failure(frames), until_failure(audio)
+    options |= {"index_first": True, "pixel_aspect": media.info.pixel_aspect}
+    with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
+        write_timed_video(temporary, ahead, media.info.fps, audio, **options)
 
 
 def write_timed_video(

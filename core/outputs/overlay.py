@@ -1,7 +1,6 @@
 """Draw who speaks: face boxes with their probability on frames, and whole videos of such frames."""
 
 import bisect
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +13,13 @@ from core.clip_utils import SPEAKING_THRESHOLD
 from core.detection.results import DetectedVideo, Person
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
-from core.media.video import Frame, i420_planes, read_frames, region_of, until_failure
-from core.media.video_writer import OTHER_RATE, audio_form, write_timed_video
+from core.media.video import Frame, i420_planes, read_frames, region_of
+from core.media.video_writer import OTHER_RATE, audio_form, write_part
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write
-from core.runtime.readahead import read_ahead
 
 SPEAKING_COLOUR = (40, 190, 70)  # r, g, b
 SILENT_COLOUR = (215, 60, 50)
 NO_SCORE_COLOUR = (128, 128, 128)
-FRAMES_AHEAD = 4
 # Half the work of the next slower preset, and files about as large as its with a factor of 20.
 PRESET, CRF = "superfast", 24
 
@@ -118,20 +114,7 @@ def write_marked_video(
         blocks = decode_audio(media, sample_rate, channels)
         audio = _between(blocks, sample_rate, start_s - media.start_s, end_s - media.start_s)
     frames = _marked(read_frames(media, start_s, end_s), faces_at, start_s, end_s)
-    if media.tolerant:
-        frames, audio = until_failure(frames), until_failure(audio)
-    with atomic_write(path) as temporary, contextlib.closing(read_ahead(frames, FRAMES_AHEAD)) as ahead:
-        write_timed_video(
-            temporary,
-            ahead,
-            info.fps,
-            audio,
-            sample_rate=sample_rate,
-            crf=CRF,
-            preset=PRESET,
-            index_first=True,
-            pixel_aspect=info.pixel_aspect,
-        )
+    write_part(path, media, frames, audio, sample_rate=sample_rate, crf=CRF, preset=PRESET)
 
 
 def check_within(media: MediaFile, time_s: float) -> None:
