@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from core import detection
+from core import detection, parallel
 from core.detection.options import (
     CROPS,
     DEFAULT_DETECTOR,
@@ -51,7 +51,6 @@ from core.outputs.names import (
     write_names,
 )
 from core.outputs.speech import speaking_time, speech_segments
-from core.runtime import parallel
 from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable

@@ -26,7 +26,7 @@ from ava_asd.extract_annotations import extract_samples
 from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import extract_video
 from ava_asd.layout import SPLITS, annotated_videos, video_folder
-from core.runtime import parallel
+from core import parallel
 from core.runtime.errors import UserError, exits_cleanly
 
 TITLES = {"videos": "frames, audio and faces", "mfccs": "MFCCs", "annotations": "windows"}

@@ -10,8 +10,8 @@ from ava_asd.layout import ANNOTATION_KEYS, VideoFolder
 from ava_asd.samples import FACES, SCHEMA, Samples, window_settings, write_samples
 from ava_asd.stores import checked_folder, faces_digest, read_faces
 from ava_asd.tracks import window_starts
+from core import parallel
 from core.formats.ava import annotation_files
-from core.runtime import parallel
 from core.runtime.errors import UserError
 
 

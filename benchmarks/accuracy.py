@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated
 from benchmarks.measure import plot_file
+from core import parallel
 from core.detection import ActiveSpeakerDetector
 from core.detection.encoders import shipped_for
 from core.detection.options import NONE, PRECISIONS, SHIPPED
@@ -41,7 +42,6 @@ from core.media.video_audio import audio_on_disk
 from core.media.video_files import find_video
 from core.models.shipped import FOLDER
 from core.outputs.tables import write_ava_predictions
-from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, fingerprint
 from evaluate import read_frame_widths

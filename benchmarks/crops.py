@@ -17,7 +17,7 @@ from core.formats import ava
 from core.media.container import MediaFile
 from core.media.cropping import extract_crops
 from core.media.video_files import find_video
-from core.runtime.parallel import one_thread_each
+from core.parallel import one_thread_each
 
 VIDEO_S = 30
 LONG_COPIES = 14  # of the video, one after the other: 31,500 rows

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated, corruptions
 from benchmarks.measure import plot_file
+from core import parallel
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder
 from core.detection.face_tracks import TrackScorer
@@ -33,7 +34,6 @@ from core.formats import ava
 from core.media.container import MediaFile
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import find_video
-from core.runtime import parallel
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import atomic_write
 

@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
+from core import parallel
 from core.formats import ava
 from core.media.audio import extract_audio
 from core.media.container import MediaFile
 from core.media.video_files import find_video, video_source
-from core.runtime import parallel
 from core.runtime.checks import as_stream
 from core.runtime.errors import exits_cleanly
 from core.runtime.provenance import Record

@@ -18,12 +18,12 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import pandas as pd
 
+from core import parallel
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
 from core.media.container import MediaFile
 from core.media.cropping import extract_crops
 from core.media.video_files import find_video, video_source
-from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.provenance import Record
 

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
+from core import parallel
 from core.formats import ava
 from core.media.video_writer import write_video
-from core.runtime import parallel
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
 from core.synthetic.conditions import PLAIN, PRESETS, Conditions

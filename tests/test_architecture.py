@@ -18,7 +18,7 @@ LIBRARY = [name for name in FILES if name.split(".")[0] in ("core", "ava_asd")]
 # A module of core/ imports from its own folder or from a strictly lower rank.
 RANKS = [
     {"runtime", "config", "clip_utils", "boxes"},
-    {"formats", "models"},
+    {"formats", "models", "parallel"},
     {"media", "download", "evaluation", "inputs", "synthetic", "settings"},
     {"dataset", "track_dataset", "distributions", "people"},
     {"training", "inference"},
@@ -35,12 +35,12 @@ MAX_LINES = 350
 PRINTS = {
     ("core.runtime.errors", "wrapper"),
     ("core.runtime.errors", "report_uncaught"),
-    ("core.runtime.parallel", "report"),
+    ("core.parallel.videos", "report"),
     ("core.settings", "device"),
     ("core.settings", "_note_batch_size"),
     ("core.download.many", "report_missing"),
 }
-READS_ARGUMENTS = {"core.runtime.parallel", "core.settings"}  # options that several scripts share
+READS_ARGUMENTS = {"core.parallel.videos", "core.settings"}  # options that several scripts share
 FILE_CALLS = {
     "open",
     "read_text",
@@ -96,7 +96,7 @@ def test_the_files_are_found():
     assert {"core.formats.ava", "core.models", "STE_train", "data.extract_audio_tracks", "ava_asd.train"} <= set(FILES)
     assert "core.runtime.files" in GRAPH["core.formats.ava"]
     assert "core.formats.ava" in GRAPH["data.augment_annotations"]
-    assert ("report", "print") in calls("core.runtime.parallel")
+    assert ("report", "print") in calls("core.parallel.videos")
 
 
 def test_imports_go_down_the_ranks():

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from core.runtime import parallel
+from core import parallel
 from core.runtime.errors import MediaError, UserError
 
 
@@ -71,7 +70,7 @@ def test_another_error_ends_the_map(function, jobs, error, fact):
 def at_work(tmp_path) -> Iterator[subprocess.Popen]:
     """A process with two workers, each of which has begun one of six videos in `tmp_path`."""
     script = (
-        "import pathlib; from core.runtime import parallel; import test_parallel\n"
+        "import pathlib; from core import parallel; import test_parallel\n"
         "if __name__ == '__main__':\n"
         f"    items = {{str(n): (pathlib.Path({str(tmp_path)!r}), n) for n in range(6)}}\n"
         "    parallel.map_videos(test_parallel.begin_and_wait, items, 2)\n"
@@ -135,21 +134,3 @@ def test_the_report_names_the_broken_videos(capsys):
     printed = capsys.readouterr()
     assert printed.out == "out: 3 of 5 videos done\n"
     assert [line.strip() for line in printed.err.splitlines()[1:]] == ["-a: has no audio", "b: is empty"]
-
-
-def test_a_cluster_without_its_library_is_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UserError, match=r"--cluster needs Dask: pip install .*\[cluster\]"):
-        parallel.map_videos(refuse, {"a": 1}, cluster="tcp://127.0.0.1:1")
-    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
-    assert "cluster" in project["optional-dependencies"]  # what the message asks for can be installed
-
-
-def test_a_dask_cluster_does_the_same(tmp_path):
-    distributed = pytest.importorskip("distributed", reason="Dask is an optional extra")
-    local = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**local, dashboard_address=None) as cluster:
-        items = {f"v{number}": (tmp_path, number) for number in range(5)}
-        broken = parallel.map_videos(write_number, items, cluster=cluster.scheduler_address)
-    assert sorted(broken) == ["v0", "v3"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "4"]

@@ -1,0 +1,229 @@
+"""A function over items on the nodes of a Ray cluster.
+
+Each worker is an actor with a CPU, or with a share of a GPU besides, that gets the function once and then item after
+item. There are as many as the nodes have room for, also while nodes come and go; an item whose worker is lost is given
+to another. Nodes see the same paths as this machine, and have the same version of Python, of Ray and of this project.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from core.parallel.processes import attempt, one_thread_each
+from core.runtime.errors import UserError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+try:
+    import ray
+except ImportError:
+    raise UserError("--cluster needs Ray: pip install 'active-speakers-in-context[cluster]'") from None
+
+Item = TypeVar("Item")
+Job = tuple[str, Any, int]  # an item's name, the item, and how many workers were lost over it
+MOST_LOST = 3  # workers, before it is the item that is taken for broken
+MOST_UNSTARTED = 3  # workers that end before they are ready, one after the other
+ANSWERS_S = 10  # within which there is a connection
+HEAD_SILENT_S = 30  # Ray itself ends the process after 60
+NO_NODE_S = 600  # waited for nodes to come back
+LOOK_S = 1.0  # how often nodes are counted
+STORE_BYTES = 256 << 20  # shared memory for items on their way, which are small; by default it is 30 % of the machine's
+EXPECTED = "Expected: auto (the cluster of this machine, or of RAY_ADDRESS), ray://HOST:PORT, or local"
+
+
+def outcomes(
+    function: Callable[[Item], object],
+    items: Mapping[str, Item],
+    address: str,
+    *,
+    gpus: float = 0,
+    paths: Iterable[Path] = (),
+) -> Iterator[tuple[str, str | None]]:
+    """Call a function for each item on a cluster.
+
+    An item is sent when a worker is free for it, so that this process holds no more of them than there are workers.
+
+    Args:
+        function, items: as of `map_videos`.
+        address: "auto", "ray://HOST:PORT" or "local": this machine alone.
+        gpus: what each worker takes of a GPU; 0 for a CPU alone.
+        paths: what each node has to hold.
+
+    Yields:
+        The item's name, and what is wrong with it or None, as soon as it is done.
+
+    Raises:
+        UserError: there is no such cluster, its versions are others, a node lacks a path or this project, no node has
+            a GPU where one is asked for, or the head or all nodes are lost. Another exception of the function than
+            MediaError is raised as it is.
+    """
+    if not items:
+        return
+    _connect(address)
+    nodes = _Nodes(gpus)
+    start = _Worker.options(num_cpus=1, num_gpus=gpus)
+    places = [str(path.absolute()) for path in paths]
+    rest, again = iter(items.items()), deque[Job]()
+    working: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, Job | None]] = {}  # the job is None until they are ready
+    idle: list[ray.actor.ActorHandle] = []
+    undone, unstarted = len(items), 0
+    try:
+        while undone:
+            for _ in range(min(nodes.room(), undone) - len(working) - len(idle)):
+                worker = start.remote(function)
+                working[worker.prepare.remote(os.getcwd(), places)] = worker, None
+            while idle:
+                worker = idle.pop()
+                if job := again.popleft() if again else _next(rest):
+                    working[worker.attempt.remote(job[1])] = worker, job
+                else:  # nothing is left: a worker that waited could be lost unseen
+                    ray.kill(worker)
+            if not working:
+                time.sleep(LOOK_S)
+                continue
+            for reference in ray.wait(list(working), timeout=LOOK_S)[0]:
+                worker, job = working.pop(reference)
+                try:
+                    outcome = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause if isinstance(error.cause, UserError) else error from None
+                except ray.exceptions.RayError as error:
+                    ray.kill(worker)
+                    if job is None:
+                        unstarted += 1
+                        if unstarted == MOST_UNSTARTED:
+                            raise _unstarted(error) from error
+                    elif job[2] + 1 < MOST_LOST:
+                        again.append((*job[:2], job[2] + 1))
+                    else:
+                        undone -= 1
+                        yield job[0], f"{MOST_LOST} workers ended in the middle of it, as when memory runs out"
+                else:
+                    idle.append(worker)
+                    unstarted = 0
+                    if job is not None:
+                        undone -= 1
+                        yield job[0], outcome
+    finally:
+        nodes.close()
+        if not nodes.head_lost:  # which would be waited for
+            for worker in [*idle, *(worker for worker, _ in working.values())]:
+                ray.kill(worker)
+
+
+@ray.remote
+class _Worker:
+    """A process of a node."""
+
+    def __init__(self, function: Callable[[Item], object]):
+        self.function = function
+
+    def prepare(self, folder: str, paths: list[str]) -> None:
+        """Go to the folder that the command was given in, as its paths may be relative to it.
+
+        Raises:
+            UserError: the node does not hold it, or one of the paths.
+        """
+        for path in (folder, *paths):
+            if not os.path.exists(path):
+                raise UserError(
+                    f"the node {socket.gethostname()} does not hold {path}: the nodes of a cluster need the disk that "
+                    "the command reads and writes, mounted at the same place"
+                )
+        os.chdir(folder)
+        one_thread_each()
+
+    def attempt(self, item: Item) -> str | None:
+        """What is wrong with an item, or None."""
+        return attempt(self.function, item)
+
+
+class _Nodes:
+    """How many workers the nodes of the cluster have room for, asked for in a thread: a lost head does not answer."""
+
+    def __init__(self, gpus: float):
+        self.gpus, self.count = gpus, 0
+        self.answered = self.there = time.monotonic()  # when the head answered, and when there was a node
+        self.count = self._count()
+        if gpus and not self.count:
+            raise UserError(f"--gpus-per-task {gpus:g}: no node has so much of a GPU; add one, or give cpu as device")
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="nodes").start()
+
+    @property
+    def head_lost(self) -> bool:
+        """Whether the head has not answered for long."""
+        return time.monotonic() - self.answered > HEAD_SILENT_S
+
+    def room(self) -> int:
+        """How many workers there is room for.
+
+        Raises:
+            UserError: the head is lost, or there has been no node for long.
+        """
+        self.there = time.monotonic() if self.count else self.there
+        again = "what was finished is kept; run the same command again to go on"
+        if self.head_lost:
+            raise UserError(f"the head of the cluster is lost: {again}")
+        if time.monotonic() - self.there > NO_NODE_S:
+            raise UserError(f"the cluster has had no node with a CPU for {NO_NODE_S} s: {again}")
+        return self.count
+
+    def close(self) -> None:
+        """Ask no longer."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LOOK_S):
+            with contextlib.suppress(Exception):  # of any kind, where the head is lost
+                self.count, self.answered = self._count(), time.monotonic()
+
+    def _count(self) -> int:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        limits = [node.get("GPU", 0) / self.gpus if self.gpus else float("inf") for node in nodes]
+        return sum(int(min(node.get("CPU", 0), limit)) for node, limit in zip(nodes, limits, strict=True))
+
+
+def _next(rest: Iterator[tuple[str, Item]]) -> Job | None:
+    """The next item that was not begun."""
+    pair = next(rest, None)
+    return None if pair is None else (*pair, 0)
+
+
+def _connect(address: str) -> None:
+    """Connect this process to a cluster, unless it is.
+
+    Raises:
+        UserError: there is none, or its versions are others.
+    """
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    elif address != "auto" and not address.startswith("ray://"):
+        raise UserError(f"--cluster {address}: this is no address of a cluster. {EXPECTED}")
+    meant = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    try:
+        if meant not in ("auto", "local"):  # Ray would try for a minute
+            place = urlsplit(meant if "://" in meant else f"//{meant}")
+            socket.create_connection((place.hostname or "", place.port or 0), ANSWERS_S).close()
+        ray.init(address, **options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--cluster {address}: {meant}: {reason}; here is Ray {ray.__version__}. {EXPECTED}") from error
+
+
+def _unstarted(error: Exception) -> UserError:
+    """Why workers cannot even be started."""
+    reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return UserError(
+        f"workers of the cluster end before they begin ({reason.strip()}): install this project on each node, of the "
+        "same version, with pip install 'active-speakers-in-context[cluster]'"
+    )

@@ -1,0 +1,155 @@
+"""Map a function over videos, wherever the command line asks for: options, progress, and what became of each."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tqdm import tqdm
+
+from core.parallel import processes
+from core.runtime.checks import as_number, as_whole
+from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError
+from core.runtime.files import printable
+
+Item = TypeVar("Item")
+Kept = TypeVar("Kept")
+
+
+class Opened(Generic[Kept, Item]):
+    """A function for `map_videos` of something that takes long to open, as networks do, and of an item.
+
+    Each process opens it once, with its first item, and keeps it.
+
+    Args:
+        function: of what is opened, and of the item.
+        open: opens it; picklable.
+    """
+
+    def __init__(self, function: Callable[[Kept, Item], object], open: Callable[[], Kept]):
+        self.function, self.open = function, open
+
+    @cached_property
+    def kept(self) -> Kept:
+        """What this process has opened."""
+        return self.open()
+
+    def __call__(self, item: Item) -> None:
+        self.function(self.kept, item)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.function, self.open)
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, gpus: bool = False) -> None:
+    """The options of every command that works video by video; `gpus`: of one that runs a network."""
+    parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
+    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N shares of the videos only")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="in place of --jobs a Ray cluster: auto, ray://HOST:PORT, or local"
+    )
+    if gpus:
+        parser.add_argument(
+            "--gpus-per-task",
+            type=gpu_share,
+            default=1.0,
+            metavar="G",
+            help="of --cluster: what a video takes of a GPU, such as 0.25 (default 1)",
+        )
+
+
+def gpu_share(text: str) -> float:
+    """An argparse type: a share of a GPU, or whole ones."""
+    share = as_number(text)
+    if not (0 < share <= 1 or (share.is_integer() and share > 0)):
+        raise argparse.ArgumentTypeError(f"{text}: expected a share of a GPU, such as 0.25, or a whole number of them")
+    return share
+
+
+def map_videos(
+    function: Callable[[Item], object],
+    items: Mapping[str, Item],
+    jobs: int = 1,
+    description: str = "",
+    cluster: str | None = None,
+    *,
+    gpus: float = 0,
+    paths: Iterable[Path] = (),
+) -> dict[str, str]:
+    """Call `function` once for each video, side by side; a broken video does not stop the others.
+
+    Args:
+        function: picklable; its item's output files are its result, and it may be called again for an item that was
+            interrupted. It raises MediaError for a broken video; any other exception ends the whole map. Each process
+            gets it once and calls it for many items.
+        items: video id -> argument.
+        jobs: local processes; 1 works in this process.
+        description: what the progress bar says.
+        cluster: address of a Ray cluster that does the work in place of `jobs`; see `core.parallel.ray_cluster`.
+        gpus: how much of a GPU each of its workers takes.
+        paths: what each of its nodes has to hold, as this machine does.
+
+    Returns:
+        Video id -> message, of the broken videos.
+
+    Raises:
+        UserError: `jobs` is below 1, there is no such cluster, or a node lacks a path.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: expected 1 or more")
+    if cluster is None:
+        outcomes = processes.outcomes(function, items, jobs)
+    else:
+        from core.parallel import ray_cluster  # Ray is an optional extra
+
+        outcomes = ray_cluster.outcomes(function, items, cluster, gpus=gpus, paths=paths)
+    broken = {}
+    with tqdm(total=len(items), desc=description, unit="video", disable=None) as bar:
+        for name, outcome in outcomes:
+            bar.update()
+            if outcome is not None:
+                broken[name] = outcome
+    return broken
+
+
+def shard(names: Sequence[str], spec: str | None) -> list[str]:
+    """The I-th of N shares of a list, for jobs spread over machines by hand or by a batch system.
+
+    Args:
+        names: all names, in an order that every machine agrees on.
+        spec: "I/N", 1 <= I <= N; None for all.
+
+    Raises:
+        UserError: the text is not of that form.
+    """
+    if spec is None:
+        return list(names)
+    try:
+        index, count = (as_whole(part) for part in spec.split("/"))
+        if not 1 <= index <= count:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--shard {spec}: expected I/N with 1 <= I <= N, for example 2/8") from None
+    return list(names)[index - 1 :: count]
+
+
+def report(broken: dict[str, str], total: int, out: str | Path) -> int:
+    """Print what became of `total` videos, the broken ones by name; return the exit status of the script."""
+    print(f"{out}: {total - len(broken):,} of {total:,} videos done")
+    if not broken:
+        return 0
+    print(f"{len(broken)} video(s) with faults; the others are finished:", file=sys.stderr)
+    for name, message in sorted(broken.items()):
+        named = message if message.startswith(name) else f"{name}: {message}"  # where names are paths many begin so
+        print(printable(f"  {named}"), file=sys.stderr)
+    return EXIT_BROKEN_ITEMS
+
+
+def run(function: Callable[[Item], object], items: dict[str, Item], arguments: argparse.Namespace, title: str) -> int:
+    """A preparation step: `map_videos` as the options of `add_arguments` ask for, then `report`; the exit status."""
+    mine = {name: items[name] for name in shard(list(items), arguments.shard)}
+    paths = [value for value in vars(arguments).values() if isinstance(value, Path) and value.exists()]
+    broken = map_videos(function, mine, arguments.jobs, title, arguments.cluster, paths=paths)
+    return report(broken, len(mine), arguments.out)
