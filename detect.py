@@ -101,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     addresses = given_videos(arguments.videos, arguments.urls, arguments.out)
     folders = output_folders(list(addresses), arguments.out)
     from core import settings  # PyTorch takes seconds to load: only once the command line is known to be right
+    from core.media.container import check_streams
 
     options = {
         "encoder": arguments.encoder,
@@ -122,6 +123,8 @@ def main(argv: list[str] | None = None) -> int:
         "cache": arguments.cache,
     }
     check_options(options, OPTIONS)
+    there = [video for video, address in addresses.items() if address is None]
+    check_streams(there, video_stream=arguments.video_stream, audio_stream=arguments.audio_stream)
     tasks = {
         str(video): Task(
             video,

@@ -17,8 +17,8 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 from core import parallel
 from core.formats import ava
 from core.media.audio import extract_audio
-from core.media.container import MediaFile
-from core.media.video_files import find_video, video_source
+from core.media.container import MediaFile, check_streams
+from core.media.video_files import find_video, present_videos, video_source
 from core.runtime.checks import as_stream
 from core.runtime.errors import exits_cleanly
 from core.runtime.provenance import Record
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     video_ids = ava.read_augmented(arguments.csv)["video_id"].unique()
+    check_streams(present_videos(arguments.videos, video_ids), audio_stream=arguments.audio_stream)
     tasks = {name: (arguments.videos, name, arguments.out, arguments.audio_stream) for name in video_ids}
     return parallel.run(extract, tasks, arguments, "audio of videos")
 

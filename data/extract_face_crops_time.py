@@ -21,9 +21,9 @@ import pandas as pd
 from core import parallel
 from core.formats import ava
 from core.formats.crop_store import CROP_SIZE, LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
-from core.media.container import MediaFile
+from core.media.container import MediaFile, check_streams
 from core.media.cropping import extract_crops
-from core.media.video_files import find_video, video_source
+from core.media.video_files import find_video, present_videos, video_source
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.provenance import Record
 
@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--size {arguments.size}: expected pixels, or 0 for the size in the video")
 
     of_video = ava.read_augmented(arguments.csv).groupby("video_id")
+    check_streams(present_videos(arguments.videos, of_video.groups), video_stream=arguments.video_stream)
     how = arguments.out, arguments.size, arguments.layout, arguments.video_stream
     return parallel.run(
         extract, {name: (arguments.videos, rows, *how) for name, rows in of_video}, arguments, "face crops"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from detections import Brightness, Squares, SquaresWithLandmarks
 from tiny import CLIPS, audio_of, exit_status, tiny_frame, write_annotations
-from videos import encode
+from videos import encode, of_streams, tone
 
 import detect
 import evaluate
@@ -285,6 +285,25 @@ def test_a_broken_video_does_not_stop_the_others(run, video, tmp_path, capsys):
     assert (tmp_path / "out" / "two faces.asd" / "tracks.csv").is_file()
     assert not (tmp_path / "out" / "broken.asd").exists()
     assert re.search(r"broken\.mp4.*0 bytes", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("option", "asked", "there"),
+    [
+        ("--video-stream", 1, "one, number 0"),
+        ("--video-stream", -1, "one, number 0"),
+        ("--audio-stream", 2, "2, numbers 0 to 1"),
+    ],
+)
+def test_a_stream_that_no_video_has_is_a_mistake(run, video, tmp_path, capsys, option, asked, there):
+    """One that some of the videos have is used there; the others are reported when their turn comes."""
+    two = of_streams(tmp_path / "two.mkv", [(64, 0, "")], [(tone(2000), ""), (tone(4000), "")])
+    assert run(two, f"{option}={asked}", "--format", "csv") == 2
+    assert re.search(rf"two\.mkv: .* stream {asked}: the file has {there}", capsys.readouterr().err)
+    assert not (tmp_path / "two.asd").exists()
+    assert run(two, video, "--audio-stream", 1, "--format", "csv") == 1
+    assert re.search(r"two faces\.mp4: audio stream 1: the file has one, number 0", capsys.readouterr().err)
+    assert (tmp_path / "two.asd" / "tracks.csv").is_file()
 
 
 def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):

@@ -503,6 +503,15 @@ def test_the_crops_of_a_stream(tmp_path, stream, number):
     assert number_of(Crops(tmp_path / "crops", ava.read_augmented(csv)).decode(0)) == number
 
 
+@pytest.mark.parametrize(("script", "kind"), [(extract_audio_tracks, "audio"), (extract_face_crops_time, "video")])
+def test_a_stream_that_no_video_has_is_a_mistake(tmp_path, capsys, script, kind):
+    of_streams(tmp_path / "a.mkv", [(64, 10, "")], [(tone(2000), "")])
+    csv = augmented(tmp_path, [*rows_of("a", 0, 5), *rows_of("absent", 0, 5)])
+    assert exit_status(script.main, tmp_path, csv, tmp_path / "out", f"--{kind}-stream", "1") == 2
+    assert f"a.mkv: {kind} stream 1: the file has one, number 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("stream", ["-1", "second", "1.0"])
 def test_a_stream_that_is_none_is_refused(tmp_path, stream, capsys):
     arguments = (tmp_path, tmp_path / "a.csv", tmp_path / "out", f"--audio-stream={stream}")

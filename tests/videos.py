@@ -43,6 +43,7 @@ def encode(
     gap: tuple[float, float] | None = None,
     aspect: Fraction | None = None,
     title: str = "",
+    movflags: str = "",
     **options: str,
 ) -> Path:
     """Write a video with frames, and audio, at any container times.
@@ -55,11 +56,12 @@ def encode(
         audio: (samples,) or (channel, samples) int16.
         gap: (second of the audio at which it stops, seconds for which nothing is stored).
         aspect: width of a pixel over its height.
+        movflags: of the muxer of mp4.
         options: of the video's codec.
     """
     scale = scale or (6000 if codec == "libx264" else FPS)
     packets = []
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
         container.metadata["title"] = title
         video = container.add_stream(codec, rate=FPS, options=options)
         video.pix_fmt = pixel_format

@@ -12,6 +12,7 @@ from core.media.streams import ALL
 
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
 TIMES_NAMED = 5  # in a note
+UNREAD_BYTES = 1 << 16  # at a file's end that are noted; less is no video
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
         times = ", ".join(f"{time_s:.2f}" for time_s in joins_s[:TIMES_NAMED])
         yield (
             f"The file is {len(joins_s) + 1} recordings joined byte by byte: the clock of the first goes on where"
-            f" its timestamps go back (at {times} s{', ...' if len(joins_s) > TIMES_NAMED else ''}); players may "
-            "show other times after that."
+            f" another begins (at {times} s{', ...' if len(joins_s) > TIMES_NAMED else ''}); players may show other "
+            "times after that, or nothing."
         )
+    if media.unread_bytes >= UNREAD_BYTES:
+        yield f"The last {media.unread_bytes:,} bytes of the file belong to no recording in it, and were not read."

@@ -7,7 +7,7 @@ asked for, it is the clock that players show: the container's own timestamps, fr
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from av.stream import Stream
 from core.media.streams import (
     AudioInfo,
     Damage,
+    NoStreamError,
     SharedClock,
     StreamNumber,
     audio_info,
@@ -28,7 +29,8 @@ from core.media.streams import (
     in_order,
     streams_of,
 )
-from core.runtime.errors import MediaError
+from core.media.video_files import contents_of
+from core.runtime.errors import MediaError, UserError
 
 AVI = "avi"  # FFmpeg's name
 MEND = {
@@ -53,6 +55,7 @@ class VideoInfo:
         pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
         stream: the number of its video among the file's video streams, from 0; cover art does not count.
         streams: how many video streams the file has.
+        recordings: how many were joined byte by byte to make the file, each with a header of its own.
     """
 
     width: int
@@ -67,6 +70,7 @@ class VideoInfo:
     pixel_aspect: Fraction | None = None
     stream: int = 0
     streams: int = 1
+    recordings: int = 1
 
 
 class MediaFile:
@@ -79,6 +83,7 @@ class MediaFile:
 
     A demuxer of FFmpeg is at one position of the file, and cannot be rewound where there is no index. So each stream is
     read through a demuxer of its own: the first goes on with the one that read the header, another is opened anew.
+    Where recordings with headers of their own were joined byte by byte, each has demuxers of its own.
 
     Args:
         path: the file.
@@ -89,8 +94,9 @@ class MediaFile:
 
     Attributes:
         damage: "video" and "audio" -> what of the stream has turned out to be damaged.
-        joins_s: "video" and "audio" -> times, seconds, at which the container's timestamps turned out to go back while
-            the stream was read; there the clock goes on.
+        joins_s: "video" and "audio" -> times, seconds, at which another recording turned out to begin, or the
+            container's timestamps to go back, while the stream was read; there the clock goes on.
+        unread_bytes: how many bytes at the file's end belong to no recording.
         cancelled_s: seconds of audio whose channels turned out to cancel each other when mixed.
         offset_s: a container's timestamp less the time that is given for it, seconds.
         start_s: the time at which the container begins, seconds, not negative; 0 unless `as_played`.
@@ -118,18 +124,23 @@ class MediaFile:
         self.damage = {"video": Damage(), "audio": Damage()}
         self.joins_s: dict[str, set[float]] = {"video": set(), "audio": set()}
         self.cancelled_s = 0.0
-        container = _open(self.path)
-        container_start_s = (container.start_time or 0) / av.time_base
+        self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
+        _check_there(self.path)
+        contents = contents_of(self.path)
+        self._recordings, self.unread_bytes = contents.recordings, contents.unread
+        container = self._open()
+        container_start_s = float(_start(container))
         self.offset_s = min(0.0, container_start_s) if as_played else container_start_s
         self.start_s = container_start_s - self.offset_s
-        self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
         videos, audios = streams_of(container, "video"), streams_of(container, "audio")
-        video, audio = choose(videos, video_stream, f"{path}: video"), choose(audios, audio_stream, f"{path}: audio")
-        self._indices = {"video": [stream.index for stream in video], "audio": [stream.index for stream in audio]}
+        video, audio = self._read_of(container, "video"), self._read_of(container, "audio")
+        self.audio_streams = len(audio)
         self._of_videos = {"stream": videos.index(video[0]) if video else 0, "streams": len(videos)}
         self.audio = audio_info(audios, audio, self.start_s, self.offset_s)
         self.declared_s = declared_length(container, [*video, *audio], container_start_s)
-        self.declared_audio_end_s = declared_end(audio[0]) if len(audio) == 1 else None
+        self.declared_audio_end_s = declared_end(audio[0]) if len(audio) == 1 and len(self._recordings) == 1 else None
+        self._duration_s = container.duration / av.time_base if container.duration else None
+        self._add_lengths()
         self._unread = [container]  # until a stream is read through it
         self._begun: tuple[av.VideoFrame, Iterator[av.VideoFrame]] | None = None  # the video after its first frame
 
@@ -149,7 +160,7 @@ class MediaFile:
             MediaError: the file has no video, or none of it can be decoded.
         """
         container, stream = self._demuxer("video", 0)
-        frames = self._frames(container, stream)
+        frames = self._frames(container, stream, 0.0, 0)
         try:
             first = next(frames)
         except (av.FFmpegError, StopIteration) as error:
@@ -171,7 +182,7 @@ class MediaFile:
             width=first.height if sideways else first.width,
             height=first.width if sideways else first.height,
             fps=float(rate),
-            duration_s=container.duration / av.time_base if container.duration else None,
+            duration_s=self._duration_s,
             audio=self.audio,
             rotation=rotation,
             declared_s=self.declared_s,
@@ -179,22 +190,19 @@ class MediaFile:
             pixel_format=stream.codec_context.pix_fmt or "",
             pixel_aspect=1 / aspect if aspect and sideways else aspect,
             **self._of_videos,
+            recordings=len(self._recordings),
         )
-
-    @property
-    def audio_streams(self) -> int:
-        """How many audio streams are read."""
-        return len(self._indices["audio"])
 
     def last_packet_end_s(self) -> float:
         """When the last packet of the streams that are read ends, in seconds; reads the file."""
-        end_s = self.start_s
-        with _open(self.path) as container:
-            for packet in container.demux(*self._read_of(container)):
-                time_s = self.time_of(packet)
-                if time_s is not None:
-                    end_s = max(end_s, time_s + float((packet.duration or 0) * packet.time_base))
-        return end_s
+        clock = SharedClock()
+        for recording in range(len(self._recordings)):
+            with self._open(recording) as container:
+                if recording > 0:
+                    clock.begin(_start(container))
+                for packet in container.demux(*self._all_read_of(container)):
+                    clock.carry(packet)
+        return self.start_s if clock.end is None else max(self.start_s, float(clock.end) - self.offset_s)
 
     def time_of(self, item: av.Packet | av.VideoFrame | av.AudioFrame) -> float | None:
         """When a frame or a packet is shown or heard, in seconds; None where it has no time."""
@@ -221,46 +229,84 @@ class MediaFile:
             yield first
             yield from frames
             return
-        yield from self._frames(*self._demuxer(kind, position), seek_s)
+        yield from self._frames(*self._demuxer(kind, position), seek_s, position)
 
-    def _demuxer(self, kind: str, position: int) -> tuple[av.container.InputContainer, Stream]:
-        """A container at the file's beginning, and a stream of it."""
+    def _open(self, recording: int = 0) -> av.container.InputContainer:
+        """A container at the beginning of one of the file's recordings."""
+        # "file:" keeps names that begin with "-" or hold a ":" from being read as options or protocols.
+        address = f"file:{self.path}"
+        start, end = self._recordings[recording]
+        if (start, end) != (0, self.path.stat().st_size):
+            address = f"subfile,,start,{start},end,{end},,:{address}"
         try:
-            container = self._unread.pop()  # atomic: streams may be read in threads of their own
-        except IndexError:
-            container = _open(self.path)
-        if not self._indices[kind]:
+            # Titles of old files are in the encoding of the machine they were made on; nothing here reads them.
+            return av.open(address, metadata_errors="replace")
+        except av.FFmpegError as error:
+            part = f": recording {recording + 1} of {len(self._recordings)} that were joined" if recording else ""
+            raise MediaError(
+                f"{self.path}{part} cannot be opened ({error}); the file is damaged, cut off or not a video"
+            ) from error
+
+    def _add_lengths(self) -> None:
+        """Add what recordings after the first say of their lengths."""
+        for recording in range(1, len(self._recordings)):
+            with contextlib.suppress(MediaError), self._open(recording) as container:  # else: reported when it is read
+                declared_s = declared_length(container, self._all_read_of(container), float(_start(container)))
+                self.declared_s = None if None in (self.declared_s, declared_s) else self.declared_s + declared_s
+                self._duration_s = (self._duration_s or 0) + (container.duration or 0) / av.time_base
+
+    def _demuxer(
+        self, kind: str, position: int, recording: int = 0
+    ) -> tuple[av.container.InputContainer, Stream | None]:
+        """A container at a recording's beginning, and a stream of it; None where a later recording has no such one."""
+        container = None
+        if recording == 0:
+            with contextlib.suppress(IndexError):
+                container = self._unread.pop()  # atomic: streams may be read in threads of their own
+        container = container or self._open(recording)
+        streams = self._read_of(container, kind)
+        if recording == 0 and not streams:
             raise MediaError(f"{self.path} has no {kind} stream")
-        stream = container.streams[self._indices[kind][position]]
-        if stream.codec_context is None:
+        stream = streams[position] if position < len(streams) else None
+        if stream is not None and stream.codec_context is None:
             raise MediaError(f"{self.path}: no decoder knows its {kind}; {MEND[kind]}")
         return container, stream
 
-    def _read_of(self, container: av.container.InputContainer) -> list[Stream]:
+    def _read_of(self, container: av.container.InputContainer, kind: str) -> list[Stream]:
+        """The streams of a kind that are read."""
+        return choose(streams_of(container, kind), self._options[f"{kind}_stream"], f"{self.path}: {kind}")
+
+    def _all_read_of(self, container: av.container.InputContainer) -> list[Stream]:
         """The streams that are read, of both kinds."""
-        return [container.streams[index] for indices in self._indices.values() for index in indices]
+        return [*self._read_of(container, "video"), *self._read_of(container, "audio")]
 
     def _frames(
-        self, container: av.container.InputContainer, stream: Stream, seek_s: float = 0.0
+        self, container: av.container.InputContainer, stream: Stream, seek_s: float, position: int
     ) -> Iterator[av.VideoFrame | av.AudioFrame]:
         """See `decoded`; closes the container."""
-        keeps_no_times = stream.type == "video" and container.format.name == AVI
-        # Several videos are decoded side by side; FFmpeg's frame threads can end a damaged file without a word.
-        stream.codec_context.thread_count = 1
-        with container:
-            # Where a file keeps no times, or they go back, a frame's time follows from all frames before it.
-            if seek_s > 0 and not keeps_no_times and not container.format.flags & Flags.ts_discont.value:
-                with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
-                    container.seek(int((seek_s + self.offset_s) * av.time_base), backward=True)
-            frames = self._decoded(container, stream, keeps_no_times)
-            yield from in_order(frames) if keeps_no_times else frames
+        kind, clock = stream.type, SharedClock()
+        keeps_no_times = kind == "video" and container.format.name == AVI
+        # Where a file keeps no times, or they go back, a frame's time follows from all frames before it.
+        if seek_s > 0 and not keeps_no_times and not container.format.flags & Flags.ts_discont.value:
+            with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
+                container.seek(int((seek_s + self.offset_s) * av.time_base), backward=True)
+        for recording in range(len(self._recordings)):
+            if recording > 0:
+                container, stream = self._demuxer(kind, position, recording)
+                self.joins_s[kind].add(clock.begin(_start(container)) - self.offset_s)
+            if stream is not None:
+                # Several videos are decoded side by side; FFmpeg's frame threads can end a damaged file without a word.
+                stream.codec_context.thread_count = 1
+            with container:
+                frames = self._decoded(self._packets(container, stream, clock, kind), kind, keeps_no_times)
+                yield from in_order(frames) if keeps_no_times else frames
 
     def _decoded(
-        self, container: av.container.InputContainer, stream: Stream, in_ticks: bool
+        self, packets: Iterator[av.Packet], kind: str, in_ticks: bool
     ) -> Iterator[av.VideoFrame | av.AudioFrame]:
-        damage = self.damage[stream.type]
+        damage = self.damage[kind]
         begun = False  # with a whole frame
-        for packet in self._packets(container, stream):
+        for packet in packets:
             if in_ticks:
                 packet.pts = packet.dts
             try:
@@ -276,20 +322,21 @@ class MediaFile:
                     damage.add_frame(self.time_of(frame))
                 yield frame
 
-    def _packets(self, container: av.container.InputContainer, stream: Stream) -> Iterator[av.Packet]:
+    def _packets(
+        self, container: av.container.InputContainer, stream: Stream | None, clock: SharedClock, kind: str
+    ) -> Iterator[av.Packet]:
         """The packets of a stream on a clock that goes on, and the empty one that makes its decoder give all.
 
         Packets of 0 bytes, which say "the same frame again" in Theora, VP8, AVI and others, are left out: a frame is
         shown until the next one, and a decoder would take them for the end.
         """
-        clock = SharedClock()
         last = None
-        for packet in container.demux(*self._read_of(container)):
-            ours = packet.stream.index == stream.index
+        for packet in container.demux(*self._all_read_of(container)):
+            ours = stream is not None and packet.stream.index == stream.index
             if packet.size:
                 joined_s = clock.carry(packet)
                 if joined_s is not None:
-                    self.joins_s[stream.type].add(joined_s - self.offset_s)
+                    self.joins_s[kind].add(joined_s - self.offset_s)
                 if ours:
                     yield packet
             elif ours:
@@ -298,14 +345,36 @@ class MediaFile:
             yield last
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def check_streams(paths: Iterable[Path], **numbers: StreamNumber) -> None:
+    """See that a stream that is asked for is in one of the files that can be opened, if there are such.
+
+    Args:
+        paths: the files; one that is without it among others is reported when it is worked on.
+        numbers: `video_stream`, `audio_stream` or both, as `MediaFile` takes them.
+
+    Raises:
+        UserError: none has it; the message says which there are.
+    """
+    faults = []
+    for path in paths if any(number is not None for number in numbers.values()) else ():
+        try:
+            with MediaFile(path, **numbers):
+                return
+        except NoStreamError as error:
+            faults.append(str(error))
+        except MediaError:
+            continue
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _start(container: av.container.InputContainer) -> Fraction:
+    """When a container's clock begins, seconds."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise MediaError(f"no file {path}")
     if path.stat().st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes)")
-    try:
-        # "file:" keeps names that begin with "-" or hold a ":" from being read as options or protocols. Titles of old
-        # files are in the encoding of the machine they were made on; nothing here reads them.
-        return av.open(f"file:{path}", metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise MediaError(f"{path} cannot be opened ({error}); the file is damaged, cut off or not a video") from error

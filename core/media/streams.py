@@ -19,6 +19,10 @@ BACK_S = {"video": 0.1, "audio": 1.0}  # that rounding, careless muxers and audi
 StreamNumber = int | str | None  # among the streams of a kind, from 0 as in FFmpeg's 0:V:1; or ALL; None: by default
 
 
+class NoStreamError(MediaError):
+    """A file has no stream of the number that was asked for."""
+
+
 class Damage:
     """What of a stream is damaged.
 
@@ -92,14 +96,14 @@ def choose(streams: Sequence[Stream], number: StreamNumber, name: str) -> list[S
         name: of file and kind, for the message.
 
     Raises:
-        MediaError: the number is none of theirs.
+        NoStreamError: the number is none of theirs.
     """
     if number == ALL:
         return [stream for stream in streams if stream.codec_context is not None] or list(streams[:1])
     if number is None:
         return [max(streams, key=_rank)] if streams else []
     if number not in range(len(streams)):
-        raise MediaError(f"{name} stream {number}: the file has {_numbers(len(streams))}")
+        raise NoStreamError(f"{name} stream {number}: the file has {_numbers(len(streams))}")
     return [streams[number]]
 
 
@@ -149,8 +153,16 @@ class SharedClock:
     """
 
     def __init__(self) -> None:
-        self._offset = self._end = Fraction(0)  # what is added to times; where the file ends so far
+        self.end: Fraction | None = None  # of the file so far
+        self._offset = Fraction(0)  # what is added to times
         self._latest: dict[int, Fraction] = {}  # of each stream, when its last packet is decoded
+
+    def begin(self, start: Fraction) -> float:
+        """Another recording begins, whose own clock begins at `start`; where that is on this one, seconds."""
+        self.end = start if self.end is None else self.end
+        self._offset = self.end - start
+        self._latest.clear()
+        return float(self.end)
 
     def carry(self, packet: av.Packet) -> float | None:
         """Put the next packet of the file, of any of the streams, on the clock.
@@ -165,15 +177,14 @@ class SharedClock:
         if packet.dts is not None:
             decoded = packet.dts * base + self._offset
             if decoded < self._latest.get(stream.index, decoded) - Fraction(BACK_S[stream.type]):
-                joined_s = float(self._end)
-                self._offset = self._end - stamp * base
-                self._latest.clear()
+                joined_s = self.begin(stamp * base)
             self._latest[stream.index] = packet.dts * base + self._offset
         if self._offset:
             ticks = round(self._offset / base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
-        self._end = max(self._end, (stamp + (packet.duration or 0)) * base + self._offset)
+        end = (stamp + (packet.duration or 0)) * base + self._offset
+        self.end = end if self.end is None else max(self.end, end)
         return joined_s
 
 

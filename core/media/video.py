@@ -136,6 +136,11 @@ class Frame:
             out[:] = pixels[: out.shape[0], : out.shape[1]]
         return self._turned(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420))
 
+    def scaled_to(self, width: int, height: int) -> "Frame":
+        """The same frame, displayed with another width and height in pixels."""
+        sides = (height, width) if self._quarter_turns % 2 else (width, height)
+        return Frame(self.time_s, self.raw.reformat(*sides))
+
     def yuv420(self) -> av.VideoFrame:
         """A copy of the displayed frame in yuv420p, with even sides: an odd last row or column is left out.
 
@@ -253,10 +258,11 @@ def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:
                 untimed += 1
                 continue
             time_s = _after(time_s, media.time_of(raw), media.path)
-            size = size or (raw.width, raw.height)
-            if (raw.width, raw.height) != size:  # as in recordings of broadcasts
-                raw = raw.reformat(*size)
-            yield Frame(time_s, raw)
+            frame = Frame(time_s, raw)
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:  # as in recordings of broadcasts
+                frame = frame.scaled_to(*size)
+            yield frame
     except av.FFmpegError as error:
         where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
         raise MediaError(f"{media.path}: decoding fails {where} ({error}); the file is damaged or cut off") from error

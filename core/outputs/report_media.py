@@ -76,6 +76,8 @@ def why_not_played(path: Path, info: VideoInfo) -> str:
         what = f"H.264 video of the pixel format {info.pixel_format}"
     elif info.audio is not None and info.audio.codec not in AUDIO_CODECS:
         what = f"{info.audio.codec or 'unknown'} audio"
+    elif info.recordings > 1:
+        what = "recordings joined byte by byte, but the first of them"
     # Browsers take the first stream of a kind, those of mp4 that are flagged as default before others.
     elif info.stream != 0:
         what = "the video stream that was used, but another"
