@@ -35,7 +35,7 @@ from core.detection.options import (
     PRECISIONS,
     check_options,
 )
-from core.detection.results import DetectedVideo
+from core.detection.results import DetectedVideo, read_detected, write_detected
 from core.media.video_files import fetch_video, is_video, videos_in
 from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.names import (
@@ -66,6 +66,8 @@ OPTIONS = {
     "ensemble": "--ensemble",
     "context": "--context",
 }
+ALL_FORMATS = {*FORMATS} - {BIOMETRIC}
+KEPT = ".made/tracks.npz"  # what was found, beside the record
 DEFAULT_FORMATS = ("csv", "json", "rttm", "vtt", "report", "overlay")
 
 
@@ -78,6 +80,7 @@ class Task:
         address: where it is fetched from if it is not there; None for a file of the user's.
         folder: for its outputs.
         formats: which of them.
+        all_formats: these are all, so that one that cannot be made of this video is no fault.
         names: what the file of --names says of its persons.
         options: arguments of `ActiveSpeakerDetector`.
         watched: show the progress; only where one video is processed at a time.
@@ -87,6 +90,7 @@ class Task:
     address: str | None
     folder: Path
     formats: tuple[str, ...]
+    all_formats: bool
     names: tuple[NamedPerson, ...]
     options: tuple[tuple[str, Any], ...]
     watched: bool
@@ -131,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             addresses[video],
             folder,
             formats,
+            set(formats) >= ALL_FORMATS,
             tuple(names.get(printable(video.name), ())),
             tuple(options.items()),
             watched=arguments.jobs == 1,
@@ -245,8 +250,7 @@ def chosen_formats(given: list[str] | None, embeddings: bool) -> tuple[str, ...]
     unknown = [name for name in names if name not in (*FORMATS, "all")]
     if unknown:
         raise UserError(f"--format {','.join(unknown)}: expected {', '.join(FORMATS)}, or all")
-    everything = [name for name in FORMATS if name != BIOMETRIC] if "all" in names else []
-    return tuple(name for name in FORMATS if name in names or name in everything)
+    return tuple(name for name in FORMATS if name in names or ("all" in names and name in ALL_FORMATS))
 
 
 def context_shape(text: str) -> tuple[int, int, int]:
@@ -339,14 +343,14 @@ def work_through(task: Task) -> None:
     detector = detector_of(task.options)
     if task.address is not None:
         fetch(task.address, task.video)
-    made_of = {"video": Files.one(task.video), "settings": detector.settings, "names": given(task.names)}
-    record = Record(task.folder, "outputs", "detection", made_of)
+    found_in = {"video": Files.one(task.video), "settings": detector.settings}
+    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)})
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
     if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
     else:
         started = time.perf_counter()
-        video = detect(detector, task)
+        video = detected(detector, task, found_in)
         if video.persons is not None:
             video = with_names(video, task.names)
         with record.making(names):
@@ -356,7 +360,8 @@ def work_through(task: Task) -> None:
             record.notes.update(fault=fault, impossible=kept | impossible, video=where)
             record.notes["persons"] = as_plain(persons_seen(video)) if video.persons is not None else None
         tqdm.write(printable(summary(video, task.folder, time.perf_counter() - started)))
-    reasons = [record.notes["fault"], *map(record.notes["impossible"].get, names)]
+    impossible = () if task.all_formats else map(record.notes["impossible"].get, names)
+    reasons = [record.notes["fault"], *impossible]
     if faults := list(dict.fromkeys(filter(None, reasons))):
         text = "; ".join(faults).removesuffix(".")
         raise MediaError(f"{text}. All other outputs are in {task.folder}; to try again delete that folder")
@@ -396,6 +401,19 @@ def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]
     except MissingOutputsError as error:
         return fault, error.reasons
     return fault, {}
+
+
+def detected(detector: "detection.ActiveSpeakerDetector", task: Task, found_in: dict[str, Any]) -> DetectedVideo:
+    """What is found in a video; from the run before, where only names or formats are others now."""
+    embeddings = BIOMETRIC in task.formats
+    kept = Record(task.folder, "tracks", "face tracks", {**found_in, "embeddings": embeddings})
+    if not kept.missing([KEPT]):
+        tqdm.write(printable(f"{task.video}: faces and scores are those of an earlier run"))
+        return read_detected(task.folder / KEPT, task.video)
+    video = detect(detector, task)
+    with kept.making([KEPT]):
+        write_detected(task.folder / KEPT, video, embeddings=embeddings)
+    return video
 
 
 def detect(detector: "detection.ActiveSpeakerDetector", task: Task) -> DetectedVideo:

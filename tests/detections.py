@@ -7,7 +7,7 @@ import numpy as np
 from tiny import BOXES
 
 from core.detection.results import DetectedVideo, Person, Shot, Track
-from core.media.container import AudioInfo, VideoInfo
+from core.media.streams import AudioInfo, VideoInfo
 
 WIDTH, HEIGHT = 320, 240
 SPEAKS, SILENT = 3.0, -3.0  # scores; probabilities 0.953 and 0.047

@@ -105,6 +105,7 @@ def test_what_cannot_be_made_is_tried_once_and_no_fault_where_it_is_not_asked_fo
     table.unlink()
     assert run(mute, "--format", "csv,ava") == 1
     assert table.is_file()
+    assert run(mute, "--format", "all") == 0  # all that can be made
 
 
 def test_the_video_is_found_from_outputs_that_lie_elsewhere(run, video, tmp_path):
@@ -262,10 +263,46 @@ def test_an_edited_file_of_names_is_kept_on_the_next_run(run_with_persons, video
         assert kept["another.mp4"][0]["name"] == "Ann"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_names_and_formats_need_no_new_detection(run_with_persons, video, tmp_path, monkeypatch):
+    """What is written of the tracks of an earlier run is what a run from the beginning writes, byte by byte."""
+    names, folder = tmp_path / "names.json", video.parent / "two faces.asd"
+    assert run_with_persons(video, "--format", "csv,json", "--names", names) == 0
+    written = json.loads(names.read_text())
+    for person, name in zip(written[video.name], ("Ann", "Zoë"), strict=True):
+        person["name"] = name
+    names.write_text(json.dumps(written))
+    options = ["--format", "all", "--names", names]
+    with monkeypatch.context() as patch:
+        patch.setattr(detect, "detect", lambda *_: pytest.fail("detected again"))
+        assert run_with_persons(video, *options) == 0
+    again = contents(folder)
+    assert "Zoë" in again["speakers.json"].decode()
+    assert run_with_persons(video, *options, "--out", tmp_path / "new") == 0
+    assert contents(tmp_path / "new" / folder.name) == again
+
+
+@pytest.mark.parametrize("change", [["--min-track", 0.3], ["--embeddings"], "damage"])
+def test_what_depends_on_more_than_names_is_detected_anew(run_with_persons, video, monkeypatch, change):
+    options = [video, "--format", "csv"]
+    assert run_with_persons(*options) == 0
+    if change == "damage":
+        (video.parent / "two faces.asd" / ".made" / "tracks.npz").write_bytes(b"damaged")
+        change = ["--format", "vtt"]
+    detected_anew, real = [], detect.detect
+    monkeypatch.setattr(detect, "detect", lambda *given: detected_anew.append(given) or real(*given))
+    assert run_with_persons(*options, *change) == 0
+    assert len(detected_anew) == 1
+
+
 def test_embeddings_are_written_only_where_they_are_asked_for(run_with_persons, video):
     table = video.parent / "two faces.asd" / "embeddings.csv"
     assert run_with_persons(video, "--format", "all") == 0
     assert not table.exists()
+    assert "embedding_1" not in np.load(table.parent / ".made" / "tracks.npz")
     assert run_with_persons(video, "--format", "csv", "--embeddings") == 0
     rows = pd.read_csv(table)
     assert rows.columns.tolist() == ["track_id", "person", "e0", "e1"]

@@ -1,14 +1,17 @@
-"""What detection finds in a video: shots, face tracks with scores, and notes on them."""
+"""What detection finds in a video: shots, face tracks with scores, notes on them; kept in a file, and read again."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.media.container import MediaFile, VideoInfo
-from core.media.streams import ALL
+from core.media.streams import ALL, AudioInfo
+from core.runtime.files import atomic_write
 
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
 TIMES_NAMED = 5  # in a note
@@ -143,6 +146,81 @@ class DetectedVideo:
         if frame + 1 < len(self.frame_times_s):
             return float(self.frame_times_s[frame + 1])
         return float(self.frame_times_s[frame]) + 1 / self.info.fps
+
+
+def write_detected(path: str | Path, video: DetectedVideo, *, embeddings: bool) -> None:
+    """Keep a video's results, with all their digits, for `read_detected`: NumPy's arrays, and JSON for the rest.
+
+    Args:
+        path: written, whole or not at all.
+        video: the results.
+        embeddings: keep those of the tracks, too, which are biometric data.
+    """
+    facts = {name: getattr(video, name) for name in ("audio_s", "notes", "complete", "settings", "start_s", "offset_s")}
+    aspect = video.info.pixel_aspect
+    facts["info"] = {**asdict(video.info), "pixel_aspect": aspect and str(aspect)}
+    facts["persons"] = None if video.persons is None else [asdict(person) for person in video.persons]
+    facts["shots"] = [asdict(shot) for shot in video.shots]
+    facts["tracks"] = [
+        [track.id, track.shot, int(track.frames[0]), len(track.frames), len(track.thumbnail)] for track in video.tracks
+    ]
+    arrays = {
+        "facts": np.array(json.dumps(facts)),
+        "frame_times_s": video.frame_times_s,
+        "boxes": np.concatenate([np.empty((0, 4), np.float32), *(track.boxes for track in video.tracks)]),
+        "scores": np.concatenate([np.empty(0, np.float32), *(track.scores for track in video.tracks)]),
+        "thumbnails": np.frombuffer(b"".join(track.thumbnail for track in video.tracks), np.uint8),
+    }
+    for track in video.tracks if embeddings else ():
+        if track.embedding is not None:
+            arrays[f"embedding_{track.id}"] = track.embedding
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_detected(path: str | Path, video: Path) -> DetectedVideo:
+    """What `write_detected` kept of a video; tracks have embeddings where these were kept.
+
+    Args:
+        path: as it was written.
+        video: the video file, wherever it is now.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    facts = json.loads(str(arrays["facts"]))
+    info = facts["info"]
+    audio, aspect = info.pop("audio"), info.pop("pixel_aspect")
+    tracks, row, byte = [], 0, 0
+    for number, shot, first, length, size in facts["tracks"]:
+        frames, rows = np.arange(first, first + length), slice(row, row + length)
+        tracks.append(
+            Track(
+                number,
+                shot,
+                frames,
+                arrays["frame_times_s"][frames],
+                arrays["boxes"][rows],
+                arrays["scores"][rows],
+                arrays["thumbnails"][byte : byte + size].tobytes(),
+                arrays.get(f"embedding_{number}"),
+            )
+        )
+        row, byte = row + length, byte + size
+    persons = facts["persons"]
+    return DetectedVideo(
+        path=video,
+        info=VideoInfo(**info, audio=audio and AudioInfo(**audio), pixel_aspect=aspect and Fraction(aspect)),
+        frame_times_s=arrays["frame_times_s"],
+        audio_s=facts["audio_s"] and tuple(facts["audio_s"]),
+        shots=[Shot(**shot) for shot in facts["shots"]],
+        tracks=tracks,
+        notes=facts["notes"],
+        complete=facts["complete"],
+        settings=facts["settings"],
+        persons=None if persons is None else [Person(one["id"], tuple(one["tracks"]), one["name"]) for one in persons],
+        start_s=facts["start_s"],
+        offset_s=facts["offset_s"],
+    )
 
 
 def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:

@@ -8,7 +8,6 @@ asked for, it is the clock that players show: the container's own timestamps, fr
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from av.format import Flags
 from av.stream import Stream
 
 from core.media.streams import (
-    AudioInfo,
     Damage,
     NoStreamError,
     SharedClock,
     StreamNumber,
+    VideoInfo,
     audio_info,
     choose,
     declared_end,
@@ -37,40 +36,6 @@ MEND = {
     "video": "re-encode it, for example to H.264 in mp4",
     "audio": "re-encode it, for example to AAC",
 }
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video file says of itself.
-
-    Attributes:
-        width, height: pixels, after the rotation in the metadata.
-        fps: average frames per second.
-        duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
-        audio: the audio that is read; None where there is none.
-        rotation: degrees counterclockwise that turn a stored frame into the displayed one: 0, 90, 180 or 270.
-        declared_s: seconds that the file should at least last by its own header; None where that does not say.
-        codec: FFmpeg's name of the video's decoder.
-        pixel_format: FFmpeg's name of it.
-        pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
-        stream: the number of its video among the file's video streams, from 0; cover art does not count.
-        streams: how many video streams the file has.
-        recordings: how many were joined byte by byte to make the file, each with a header of its own.
-    """
-
-    width: int
-    height: int
-    fps: float
-    duration_s: float | None
-    audio: AudioInfo | None
-    rotation: int
-    declared_s: float | None = None
-    codec: str = ""
-    pixel_format: str = ""
-    pixel_aspect: Fraction | None = None
-    stream: int = 0
-    streams: int = 1
-    recordings: int = 1
 
 
 class MediaFile:

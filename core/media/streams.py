@@ -1,4 +1,4 @@
-"""The streams of a file: which of them are read, the clock that they share, and what of them is damaged."""
+"""The streams of a file: what it says of them, which are read, the clock that they share, what of them is damaged."""
 
 import heapq
 from collections import deque
@@ -77,6 +77,40 @@ class AudioInfo:
     start_s: float
     stream: int | str = 0
     streams: int = 1
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        width, height: pixels, after the rotation in the metadata.
+        fps: average frames per second.
+        duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
+        audio: the audio that is read; None where there is none.
+        rotation: degrees counterclockwise that turn a stored frame into the displayed one: 0, 90, 180 or 270.
+        declared_s: seconds that the file should at least last by its own header; None where that does not say.
+        codec: FFmpeg's name of the video's decoder.
+        pixel_format: FFmpeg's name of it.
+        pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
+        stream: the number of its video among the file's video streams, from 0; cover art does not count.
+        streams: how many video streams the file has.
+        recordings: how many were joined byte by byte to make the file, each with a header of its own.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+    audio: AudioInfo | None
+    rotation: int
+    declared_s: float | None = None
+    codec: str = ""
+    pixel_format: str = ""
+    pixel_aspect: Fraction | None = None
+    stream: int = 0
+    streams: int = 1
+    recordings: int = 1
 
 
 def streams_of(container: av.container.InputContainer, kind: str) -> list[Stream]:
