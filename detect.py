@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -82,7 +81,6 @@ class Task:
         formats: which of them.
         all_formats: these are all, so that one that cannot be made of this video is no fault.
         names: what the file of --names says of its persons.
-        options: arguments of `ActiveSpeakerDetector`.
         watched: show the progress; only where one video is processed at a time.
     """
 
@@ -92,7 +90,6 @@ class Task:
     formats: tuple[str, ...]
     all_formats: bool
     names: tuple[NamedPerson, ...]
-    options: tuple[tuple[str, Any], ...]
     watched: bool
 
 
@@ -123,27 +120,24 @@ def main(argv: list[str] | None = None) -> int:
         "people": arguments.people,
         "video_stream": arguments.video_stream,
         "audio_stream": arguments.audio_stream,
-        "device": str(settings.device(arguments.device)),
+        "device": str(settings.device(arguments.device, arguments.cluster)),
         "cache": arguments.cache,
     }
     check_options(options, OPTIONS)
     there = [video for video, address in addresses.items() if address is None]
     check_streams(there, video_stream=arguments.video_stream, audio_stream=arguments.audio_stream)
-    tasks = {
-        str(video): Task(
-            video,
-            addresses[video],
-            folder,
-            formats,
-            set(formats) >= ALL_FORMATS,
-            tuple(names.get(printable(video.name), ())),
-            tuple(options.items()),
-            watched=arguments.jobs == 1,
-        )
-        for video, folder in folders.items()
-    }
+    watched, every = arguments.jobs == 1 and arguments.cluster is None, set(formats) >= ALL_FORMATS
+    tasks = {}
+    for video in parallel.shard(list(folders), arguments.shard):
+        known = tuple(names.get(printable(video.name), ()))
+        tasks[str(video)] = Task(video, addresses[video], folders[video], formats, every, known, watched)
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
-    detector = detector_of(tuple(options.items()))
+    work = parallel.Opened(work_through, functools.partial(detection.ActiveSpeakerDetector, **options))
+    if arguments.cluster is None:
+        detector = work.kept
+    else:  # whose nodes may have other devices and caches
+        detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
+        work.open.keywords["people"] = detector.embedder is not None
     for folder in folders.values():
         check_writable(folder)
     if arguments.names and len({video.name for video in folders}) < len(folders):
@@ -152,7 +146,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: {detector.people_note}", file=sys.stderr)
     if detector.embedder is None and (arguments.names or BIOMETRIC in formats):
         raise UserError(f"--names and --embeddings are of persons: {detector.people_note or 'omit --no-people'}")
-    broken = parallel.map_videos(work_through, tasks, arguments.jobs, "videos")
+    if arguments.names and arguments.shard:
+        raise UserError("--names is one file for all videos: give it in a last run without --shard")
+    paths = {path for task in tasks.values() for path in (task.video.parent, task.folder.parent)}
+    on_gpu = options["device"] != "cpu"
+    broken = parallel.spread(work, tasks, arguments, "videos", paths=paths, on_gpu=on_gpu)
     if arguments.names:
         complete_names(arguments.names, names, tasks.values())
     return parallel.report(broken, len(tasks), arguments.out or "beside the videos")
@@ -232,7 +230,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--embeddings", action="store_true", help="write the embeddings of faces, too (biometric data)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
-    parser.add_argument("--jobs", type=int, default=1, help="videos processed side by side (default 1)")
+    parallel.add_arguments(parser, gpus=True)
     parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
     # Names of videos may begin with a dash, and `*.mp4` puts them among the options.
     given = sys.argv[1:] if argv is None else argv
@@ -327,20 +325,13 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"cannot write into {where}: give a folder that can be written to, with --out")
 
 
-@functools.cache
-def detector_of(options: tuple[tuple[str, Any], ...]) -> "detection.ActiveSpeakerDetector":
-    """One detector a process."""
-    return detection.ActiveSpeakerDetector(**dict(options))
-
-
-def work_through(task: Task) -> None:
+def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> None:
     """Detect in one video and write its outputs, unless they are there.
 
     Raises:
         MediaError: the video cannot be used, or only in part, or it has no scores to write in a format; what there is
             of it is written.
     """
-    detector = detector_of(task.options)
     if task.address is not None:
         fetch(task.address, task.video)
     found_in = {"video": Files.one(task.video), "settings": detector.settings}

@@ -174,16 +174,18 @@ def at_least_one(text: str) -> int:
     return number
 
 
-def device(text: str) -> "torch.device":
-    """The device that `cuda_device` names: an index, or cpu. Without CUDA an index becomes the CPU, with a message.
+def device(text: str, cluster: str | None = None) -> "torch.device":
+    """The device that `cuda_device` names: an index, or cpu; on a cluster (`core.parallel`), what GPU a worker is given.
+
+    Without CUDA an index becomes the CPU, with a message.
 
     Raises:
         UserError: neither, or an index that this machine does not have.
     """
     import torch
 
-    if text == "cpu":
-        return torch.device("cpu")
+    if text == "cpu" or (cluster and text.isascii() and text.isdigit()):
+        return torch.device("cpu" if text == "cpu" else "cuda")
     if not (text.isascii() and text.isdigit()):
         raise UserError(f"cuda_device {text}: expected the index of a CUDA device, such as 0, or cpu")
     if not torch.cuda.is_available():

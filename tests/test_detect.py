@@ -35,11 +35,6 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def no_detector_from_before() -> None:
-    detect.detector_of.cache_clear()
-
-
 @pytest.fixture
 def run(weights, monkeypatch):
     """Run the command with the tiny set's own face detector; its exit status."""
@@ -135,7 +130,7 @@ def test_interrupted_outputs_are_not_taken_for_those_of_other_settings(run, vide
 
 
 def test_folders_that_cannot_be_written_to_are_reported_before_any_work(run, video, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(detect, "work_through", lambda task: pytest.fail("work began"))
+    monkeypatch.setattr(detect, "work_through", lambda *_: pytest.fail("work began"))
     (tmp_path / "out").mkdir()
     for file in (tmp_path / "file", tmp_path / "out" / "two faces.asd"):
         file.touch()

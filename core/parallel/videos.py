@@ -147,9 +147,22 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     return EXIT_BROKEN_ITEMS
 
 
+def spread(
+    function: Callable[[Item], object],
+    items: Mapping[str, Item],
+    arguments: argparse.Namespace,
+    description: str,
+    *,
+    paths: Iterable[Path],
+    on_gpu: bool = False,
+) -> dict[str, str]:
+    """`map_videos` as the options of `add_arguments` ask for; `on_gpu`: the work is that of a GPU."""
+    gpus = arguments.gpus_per_task if on_gpu else 0
+    return map_videos(function, items, arguments.jobs, description, arguments.cluster, gpus=gpus, paths=paths)
+
+
 def run(function: Callable[[Item], object], items: dict[str, Item], arguments: argparse.Namespace, title: str) -> int:
-    """A preparation step: `map_videos` as the options of `add_arguments` ask for, then `report`; the exit status."""
+    """A preparation step: `spread` over the share of the videos that is asked for, then `report`; the exit status."""
     mine = {name: items[name] for name in shard(list(items), arguments.shard)}
     paths = [value for value in vars(arguments).values() if isinstance(value, Path) and value.exists()]
-    broken = map_videos(function, mine, arguments.jobs, title, arguments.cluster, paths=paths)
-    return report(broken, len(mine), arguments.out)
+    return report(spread(function, mine, arguments, title, paths=paths), len(mine), arguments.out)
