@@ -12,12 +12,15 @@ skipped.
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
+import numpy as np
+import torch
 
-from core import settings
+from core import parallel, settings
 from core.dataset import ContextDataset, context_shape
 from core.formats.context_logits import STEP, write_logits
 from core.formats.feature_store import FeatureStore
@@ -35,12 +38,13 @@ from core.training.runs import check_trained_with, find_checkpoint
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     settings.add_context_arguments(parser)
     settings.add_split_argument(parser, default="val")
     settings.add_arguments(parser)
+    parallel.add_arguments(parser, gpus=True)
     arguments = parser.parse_intermixed_args(argv)
     reuse_freed_memory()
     splits = settings.splits(arguments.split)
@@ -48,57 +52,87 @@ def main(argv: list[str] | None = None) -> None:
     needed = {"ASC_inputs_forward": paths, "ASC_inputs": ["models_out"], "ASC_forward_params": []}
     config = settings.load(arguments.config, arguments.changes, needed)
     inputs, params = config["ASC_inputs_forward"], config["ASC_forward_params"]
-    device = settings.device(arguments.cuda_device)
+    device = settings.device(arguments.cuda_device, arguments.cluster)
     weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
     print(f"weights {weights}, {device}")
-    state_dict = read_state_dict(weights, "ASC checkpoint")
-    network = "residual" if is_residual(state_dict) else "ASC_Net"
-    shape = context_shape(arguments.shape, network)
+    kind = "residual" if is_residual(read_state_dict(weights, "ASC checkpoint")) else "ASC_Net"
+    shape = context_shape(arguments.shape, kind)
     made_by = {"weights": fingerprint(weights), "context": list(shape.values())}
-    trained_with = {"ASC_optimization_params.network": network, **shape}
+    trained_with = {"ASC_optimization_params.network": kind, **shape}
 
+    status = 0
     for split in splits:
-        # -------------------------------------------------------- network, of the size that the features have
-        store = FeatureStore(inputs[f"features_{split}_full"])
+        # -------------------------------------------------------- features, and what of them has its logits
+        source, folder = Path(inputs[f"features_{split}_full"]), Path(inputs["logits_out"]) / split
+        store = FeatureStore(source)
         encoder = {"made_of.encoder.weights": store.encoder["weights"]} if store.encoder else {}
         if note := check_trained_with(weights, "ASC", trained_with | encoder):
             print(note)
-        if shape:
-            model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=store.feature_size)
-            fill(model, state_dict, weights, "ASC checkpoint")
-            dataset = ContextDataset(
-                store.entities,
-                store.time_steps,
-                store.gather,
-                clip_length=shape["clip_length"],
-                stride=shape["skip_frames"],
-                speakers=shape["speakers"],
-                random_speakers=False,
-            )
-            options = {"batch_size": params["batch_size"], "device": device}
-            score = partial(score_contexts, ContextScorer(model.to(device)), dataset, **options)
-        else:
-            model = ResidualContext()
-            fill(model, state_dict, weights, "ASC checkpoint")
-            score = partial(score_rows, model.to(device).eval(), store, device=device)
+        network = weights, shape, store.feature_size, params["batch_size"]
+        open_network(*network, torch.device("cpu"))  # weights of another one are reported before any work
+        records = {
+            video_id: record_of(store, video_id, folder, made_by)
+            for video_id in parallel.shard(list(store.videos), arguments.shard)
+        }
+        remaining = [video_id for video_id, record in records.items() if record.missing([f"{video_id}.csv"])]
+        declare(folder, STEP, store.videos)
 
         # -------------------------------------------------------- forward
-        folder = Path(inputs["logits_out"]) / split
-        records = {}
-        for video_id in store.videos:
-            features = {"features": store.sources(video_id), "left_out": store.left_out[video_id]}
-            records[video_id] = Record(folder, video_id, STEP, made_by | features)
-        remaining = [video_id for video_id, record in records.items() if record.missing([f"{video_id}.csv"])]
-        declare(folder, STEP, records)
-        faces = sum(store.videos[video_id].stop - store.videos[video_id].start for video_id in remaining)
-        with tqdm(total=faces, desc=f"ASC {split}", unit=" faces", disable=None) as bar:
-            for video_id in remaining:
-                rows = store.videos[video_id]
-                with records[video_id].making([f"{video_id}.csv"]):
-                    logits = score(rows)
-                    write_logits(folder, video_id, store.entity_ids[rows], store.timestamps[rows], logits)
-                bar.update(len(logits))
+        score = parallel.Opened(partial(score_video, made_by=made_by), partial(open_network, *network, device))
+        tasks = {video_id: (source, video_id, folder) for video_id in remaining}
+        disk, on_gpu = [weights, store.folder], device.type != "cpu"
+        broken = parallel.spread(score, tasks, arguments, f"ASC {split}", paths=disk, on_gpu=on_gpu)
+        done = [store.videos[video_id] for video_id in remaining if video_id not in broken]
+        faces = sum(rows.stop - rows.start for rows in done)
         print(f"{folder}: {faces:,} faces scored, {len(records) - len(remaining)} videos were there already")
+        if broken:
+            status = parallel.report(broken, len(records), folder)
+    return status
+
+
+def record_of(store: FeatureStore, video_id: str, folder: Path, made_by: Mapping[str, Any]) -> Record:
+    """What the logits of a video are made of."""
+    features = {"features": store.sources(video_id), "left_out": store.left_out[video_id]}
+    return Record(folder, video_id, STEP, made_by | features)
+
+
+def open_network(
+    weights: Path, shape: Mapping[str, int], feature_size: int, batch_size: int, device: torch.device
+) -> Callable[[FeatureStore], np.ndarray]:
+    """The network with its weights: features of one video -> logits (row, [not speaking, speaking]) float32."""
+    state_dict = read_state_dict(weights, "ASC checkpoint")
+    model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=feature_size) if shape else ResidualContext()
+    fill(model, state_dict, weights, "ASC checkpoint")
+    if not shape:
+        model.to(device).eval()
+        return lambda store: score_rows(model, store, slice(0, len(store)), device=device)
+    scorer = ContextScorer(model.to(device))
+
+    def score(store: FeatureStore) -> np.ndarray:
+        dataset = ContextDataset(
+            store.entities,
+            store.time_steps,
+            store.gather,
+            clip_length=shape["clip_length"],
+            stride=shape["skip_frames"],
+            speakers=shape["speakers"],
+            random_speakers=False,
+        )
+        return score_contexts(scorer, dataset, slice(0, len(store)), batch_size=batch_size, device=device)
+
+    return score
+
+
+def score_video(
+    score: Callable[[FeatureStore], np.ndarray], task: tuple[Path, str, Path], *, made_by: Mapping[str, Any]
+) -> None:
+    """Write the logits of one video; `task` is (features of the split, video id, folder to write)."""
+    source, video_id, folder = task
+    store = FeatureStore(source, only=video_id)
+    record, outputs = record_of(store, video_id, folder, made_by), [f"{video_id}.csv"]
+    if record.missing(outputs):
+        with record.making(outputs):
+            write_logits(folder, video_id, store.entity_ids, store.timestamps, score(store))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,23 @@ features are there, made by the same weights of the same rows, crops and audio, 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 import argparse
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from core import settings
+import pandas as pd
+import torch
+from torch import nn
+
+from core import parallel, settings
 from core.dataset import ClipDataset
 from core.formats import ava
-from core.formats.feature_store import STEP, write_features
+from core.formats.feature_store import STEP, VideoFeatures, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.tracks import encode_tracks, track_encoder
+from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
@@ -34,73 +42,119 @@ PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip_length", type=settings.odd, help="frames of a clip, odd, as in training")
     parser.add_argument("cuda_device", help="index of a CUDA device, or cpu")
     settings.add_split_argument(parser, default="both")
     settings.add_arguments(parser)
+    parallel.add_arguments(parser, gpus=True)
     arguments = parser.parse_args(argv)
     splits = settings.splits(arguments.split)
     paths = [key for key in PATHS if not key.startswith("csv_") or key.split("_")[1] in splits]
     config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_forward_params": []})
     inputs, params = config["STE_inputs"], config["STE_forward_params"]
     reuse_freed_memory()
-    device = settings.device(arguments.cuda_device)
+    device = settings.device(arguments.cuda_device, arguments.cluster)
 
     # ------------------------------------------------------------ network
     weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")
-    dtype = DTYPES[params["precision"]]
-    encoder = {
+    made_by = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
         "feature_type": params["feature_type"],
         "format": params["format"],
     }
-    trained_with = {"STE_optimization_params.backbone": encoder["backbone"]}
-    loading = {"device": device, "threads": params["threads"], "feature_type": params["feature_type"]}
+    trained_with = {"STE_optimization_params.backbone": made_by["backbone"]}
     if reads_whole_tracks(params["backbone"]):
-        reading = f"{encoder['backbone']} on whole tracks"
-        model = TRACK_ENCODERS[params["backbone"]]()
-        load_weights(model, weights, "STE checkpoint")
-        open_split = partial(TrackDataset, augment=False)
-        forward = partial(encode_tracks, track_encoder(model, device, dtype), **loading)
+        reading = f"{made_by['backbone']} on whole tracks"
+        open_tracks = partial(TrackDataset, augment=False)
     else:
         clip = {"clip_length": arguments.clip_length}
-        encoder |= clip | {"crop_size": params["crop_size"]}
+        made_by |= clip | {"crop_size": params["crop_size"]}
         trained_with |= clip | {"STE_optimization_params.crop_size": params["crop_size"]}
         reading = f"clips of {arguments.clip_length} frames"
-        model = make_encoder(params["backbone"], False, arguments.clip_length)
-        load_weights(model, weights, "STE checkpoint")
-        open_split = partial(ClipDataset, **clip, size=params["crop_size"], random_centres=False)
-        encode = in_pytorch(model, device, dtype)
-        heads = model.to(device).eval().heads if isinstance(model, TwoStreamResNet) else None
-        forward = partial(encode_videos, encode, batch_size=params["batch_size"], heads=heads, **loading)
+        open_tracks = partial(ClipDataset, **clip, size=params["crop_size"], random_centres=False)
+    open_tracks = partial(open_tracks, rows_without_crops=inputs["rows_without_crops"])
+    load_network(params, weights, arguments.clip_length)  # weights of another one are reported before any work
     if note := check_trained_with(weights, "STE", trained_with):
         print(note)
-    print(f"weights {weights}, {reading}, {device}, {encoder['precision']}")
+    print(f"weights {weights}, {reading}, {device}, {made_by['precision']}")
 
     # ------------------------------------------------------------ forward
+    watched = arguments.jobs == 1 and arguments.cluster is None
+    forward = parallel.Opened(
+        partial(forward_video, made_by=made_by, open_tracks=open_tracks, watched=watched),
+        partial(open_encoder, arguments.config, arguments.changes, weights, arguments.clip_length, device),
+    )
+    status = 0
     for split in splits:
         folder, form = f"{inputs['features_out']}/{split}", params["format"]
-        dataset = open_split(
-            ava.read_augmented(inputs[f"csv_{split}_full"]),
-            f"{inputs['video_dir']}/{split}",
-            f"{inputs['audio_dir']}/{split}",
-            rows_without_crops=inputs["rows_without_crops"],
-        )
-        records = {name: Record(folder, name, STEP, encoder | of) for name, of in dataset.sources().items()}
+        places = f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}"
+        rows = ava.read_augmented(inputs[f"csv_{split}_full"])
+        dataset = open_tracks(rows, *places)
+        sources = dataset.sources()
+        records = {
+            name: Record(folder, name, STEP, made_by | sources[name])
+            for name in parallel.shard(list(sources), arguments.shard)
+        }
         missing = [name for name, record in records.items() if record.missing([f"{name}.{form}"])]
-        declare(folder, STEP, records)
-        faces = 0
-        for video in forward(dataset, missing, description=f"STE {split}"):
-            with records[video.video_id].making([f"{video.video_id}.{form}"]):
-                write_features(folder, video, form)
-            faces += len(video.rows)
+        declare(folder, STEP, sources)
+        mine = rows[rows["video_id"].isin(missing)].groupby("video_id")
+        tasks = {name: (own.reset_index(drop=True), *places, folder) for name, own in mine}
+        disk, on_gpu = [weights, *map(Path, places)], device.type != "cpu"
+        broken = parallel.spread(forward, tasks, arguments, f"STE {split}", paths=disk, on_gpu=on_gpu)
+        faces = dataset.rows["video_id"].isin(set(missing) - set(broken)).sum()
         there = len(records) - len(missing)
         print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{dataset.left_out_text()}")
+        if broken:
+            status = parallel.report(broken, len(records), folder)
+    return status
+
+
+def load_network(params: Mapping[str, Any], weights: Path, clip_length: int) -> nn.Module:
+    """The encoder that STE_forward_params name, with its weights."""
+    if reads_whole_tracks(params["backbone"]):
+        model = TRACK_ENCODERS[params["backbone"]]()
+    else:
+        model = make_encoder(params["backbone"], False, clip_length)
+    load_weights(model, weights, "STE checkpoint")
+    return model
+
+
+def open_encoder(
+    config: Path | None, changes: list[str], weights: Path, clip_length: int, device: torch.device
+) -> Callable[..., Iterator[VideoFeatures]]:
+    """What encodes videos of a data set; configuration and changes are those of `settings.load`."""
+    params = settings.load(config, changes, {"STE_forward_params": []})["STE_forward_params"]
+    model, dtype = load_network(params, weights, clip_length), DTYPES[params["precision"]]
+    loading = {"device": device, "threads": params["threads"], "feature_type": params["feature_type"]}
+    if reads_whole_tracks(params["backbone"]):
+        return partial(encode_tracks, track_encoder(model, device, dtype), **loading)
+    encode = in_pytorch(model, device, dtype)
+    heads = model.to(device).eval().heads if isinstance(model, TwoStreamResNet) else None
+    return partial(encode_videos, encode, batch_size=params["batch_size"], heads=heads, **loading)
+
+
+def forward_video(
+    encode: Callable[..., Iterator[VideoFeatures]],
+    task: tuple[pd.DataFrame, str, str, str],
+    *,
+    made_by: Mapping[str, Any],
+    open_tracks: Callable[..., AnnotatedTracks],
+    watched: bool,
+) -> None:
+    """Write the features of one video; `task` is (its rows, folders of crops and audio, folder to write)."""
+    rows, crops, audio, folder = task
+    dataset = open_tracks(rows, crops, audio)
+    ((name, sources),) = dataset.sources().items()
+    record, outputs = Record(folder, name, STEP, made_by | sources), [f"{name}.{made_by['format']}"]
+    if record.missing(outputs):
+        with record.making(outputs):
+            (features,) = encode(dataset, [name], description=name if watched else "")
+            write_features(folder, features, made_by["format"])
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def at_least_one(text: str) -> int:
 
 
 def device(text: str, cluster: str | None = None) -> "torch.device":
-    """The device that `cuda_device` names: an index, or cpu; on a cluster (`core.parallel`), what GPU a worker is given.
+    """The device that `cuda_device` names: an index, or cpu; on a cluster an index is what GPU a worker is given.
 
     Without CUDA an index becomes the CPU, with a message.
 

@@ -114,6 +114,7 @@ class FeatureStore:
     Args:
         folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory); or a
             pattern of such files in a folder, as the published configuration has it: "features/train/*.csv".
+        only: the one video that is wanted; None for all.
 
     Attributes:
         videos: video id -> its rows, a slice.
@@ -135,11 +136,11 @@ class FeatureStore:
             or settings were used.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, only: str | None = None):
         source = Path(folder)
         folder, pattern = (source, "*") if source.is_dir() else (source.parent, source.name)
         self.folder = folder
-        paths = self._find(pattern)
+        paths = self._find(pattern, only)
         if not paths:
             raise UserError(
                 f"no features {source}: expected a folder of <video_id>.arrow (or .csv) files or a pattern of such "
@@ -211,13 +212,16 @@ class FeatureStore:
         sums = {video_id: checksums(self.sources(video_id)) for video_id in self.videos}
         return digest_of(sums, [sum_ for one in sums.values() for sum_ in one.values()])
 
-    def _find(self, pattern: str) -> list[Path]:
+    def _find(self, pattern: str, only: str | None) -> list[Path]:
         """The files to read, in order of video id, checked against the records that STE_forward.py left."""
         videos = declared(self.folder, STEP)
         self.encoder: dict[str, Any] = {}
         if videos is None:
             paths = [
-                path for form in FORMATS for path in finished_files(self.folder, f".{form}") if path.match(pattern)
+                path
+                for form in FORMATS
+                for path in finished_files(self.folder, f".{form}")
+                if path.match(pattern) and only in (None, path.stem)
             ]
             self._paths = {path.stem: path for path in sorted(paths)}
             if len(self._paths) < len(paths):
@@ -225,7 +229,7 @@ class FeatureStore:
                 raise UserError(f"{twice} and {self._paths[twice.stem]} are features of one video: remove one of them")
             return list(self._paths.values())
         self._paths, encoders = {}, {}
-        for video_id in videos:
+        for video_id in videos if only is None else [only]:
             record = read_record(self.folder, video_id)
             names = list(record["outputs"]) if record else []
             if not names:

@@ -25,12 +25,13 @@ def by_video(
             audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures.in_step` holds
             or None, and features (row, feature); on any device.
         feature_type: NumPy's name of the type that features are kept in.
-        description: label of the progress bar.
+        description: label of the progress bar; "" for none.
     """
     outputs = iter(outputs)
     waiting: list[list[np.ndarray | None]] = []
     held = 0
-    with tqdm(total=len(rows), desc=description, unit=" faces", disable=None) as bar:
+    hidden = None if description else True  # None: shown where there is a terminal
+    with tqdm(total=len(rows), desc=description, unit=" faces", disable=hidden, leave=False) as bar:
         for start, length in zip(*run_lengths(rows["video_id"].to_numpy()), strict=True):
             while held < length:
                 waiting.append([None if part is None else part.float().cpu().numpy() for part in next(outputs)])
