@@ -336,7 +336,7 @@ def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> Non
     if task.address is not None:
         fetch(task.address, task.video)
     found_in = {"video": Files.one(task.video), "settings": detector.settings}
-    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)})
+    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)}, version=2)
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
     if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))

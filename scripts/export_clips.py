@@ -1,12 +1,12 @@
 """Cut the speakers out of videos: a clip of the face for each stretch of speech, or one video that follows who speaks.
 
     python scripts/export_clips.py interview.asd --speaking --min-seconds 2 --out clips/
-    python scripts/export_clips.py interview.asd --all --person "Person 2" --fps 25 --size 112
+    python scripts/export_clips.py interview.asd --all --persons "Person 2" --fps 25 --size 112
     python scripts/export_clips.py interview.asd --reframe 9:16
 
 Reads what detect.py has written (speakers.json) and the video. Clips are square and steady, have their audio, and are
-listed in <video>-clips.csv. What is there already, made of the same files with the same options, is not made again;
-what was made otherwise is removed first.
+listed in <video>-clips.csv; beside each is a csv of its frames. What is there already, made of the same files with the
+same options, is not made again; what was made otherwise is removed first.
 """
 
 import argparse
@@ -42,7 +42,11 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--reframe", metavar="W:H", help="one video of this shape, such as 9:16, that follows who speaks")
     parser.add_argument("--out", type=Path, default=Path("clips"), help="folder to write to (default clips)")
     parser.add_argument(
-        "--person", action="append", default=[], help="of the clips, such as 'Person 2'; may be repeated"
+        "--persons",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose clips, or whom to follow: a name, 'Person 2' or its number; may be repeated (default all)",
     )
     parser.add_argument("--min-seconds", default="1", metavar="S", help="of a clip (default 1)")
     parser.add_argument("--size", default="224", metavar="PX", help="side of a clip, even (default 224)")
@@ -51,33 +55,31 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     min_s, size = least_seconds(arguments.min_seconds), side(arguments.size)
     shape = None if arguments.reframe is None else proportions(arguments.reframe)
-    results = read_results(arguments.results, arguments.video)
-    check_persons(results, arguments.person)
+    results = read_results(arguments.results, arguments.video).of_persons(arguments.persons)
     if not results.has_audio and not arguments.all and shape is None:
         raise UserError(f"{results.video} has no audio, so nobody is known to speak: --all cuts out whole face tracks")
     make_folder(arguments.out)
     if shape is not None:
-        reframe(results, arguments.out, shape)
+        reframe(results, arguments.out, shape, arguments.persons)
         return
-    options = {"persons": arguments.person, "min_s": min_s, "whole_tracks": arguments.all}
+    options = {"persons": arguments.persons, "min_s": min_s, "whole_tracks": arguments.all}
     export(results, arguments.out, options, size, None if arguments.fps == "own" else float(arguments.fps))
 
 
 def export(results: Results, out: Path, options: dict, size: int, fps: float | None) -> None:
     """Write the clips of a video that are not there, and their table."""
-    clips = plan_clips(results, **options)
+    clips = plan_clips(results, options["min_s"], whole_tracks=options["whole_tracks"])
     table = f"{printable(results.video.stem)}-clips.csv"
     record = record_of(results, out, printable(results.video.name), {**options, "size": size, "fps": fps})
-    missing = record.missing([table, *(clip.name for clip in clips)])
+    missing = record.missing([table, *(name for clip in clips for name in clip.files)])
     with results.open() as media:
         if missing:
             rate, channels = audio_form(media.audio) if results.has_audio else (0, 0)
             with audio_on_disk(media, rate, channels) as audio:
-                for clip in tqdm(
-                    [clip for clip in clips if clip.name in missing], unit="clip", leave=False, disable=None
-                ):
-                    with record.making([clip.name]):
-                        write_clip(out / clip.name, clip, media, audio, size, fps)
+                to_cut = [clip for clip in clips if not {*clip.files}.isdisjoint(missing)]
+                for clip in tqdm(to_cut, unit="clip", leave=False, disable=None):
+                    with record.making(clip.files):
+                        write_clip(out, clip, media, audio, size, fps)
         if table in missing:
             with record.making([table]):
                 write_clips_csv(out / table, clips, results.video, media.info.pixel_aspect)
@@ -85,10 +87,15 @@ def export(results: Results, out: Path, options: dict, size: int, fps: float | N
     print(printable(f"{out / table}: {len(clips)} clip(s), {seconds:.1f} s, {len(missing)} file(s) written"))
 
 
-def reframe(results: Results, out: Path, shape: tuple[int, int]) -> None:
+def reframe(results: Results, out: Path, shape: tuple[int, int], persons: list[str]) -> None:
     """Write the video in another shape, unless it is there."""
     name = f"{printable(results.video.stem)}-{shape[0]}x{shape[1]}.mp4"
-    record = record_of(results, out, f"{printable(results.video.name)}-{shape[0]}x{shape[1]}", {"shape": list(shape)})
+    record = record_of(
+        results,
+        out,
+        f"{printable(results.video.name)}-{shape[0]}x{shape[1]}",
+        {"shape": list(shape), "persons": persons},
+    )
     if record.missing([name]):
         with results.open() as media, record.making([name]):
             window = window_of(media.info, shape)
@@ -136,13 +143,6 @@ def proportions(text: str) -> tuple[int, int]:
     except ValueError:
         raise UserError(f"--reframe {text}: expected width:height, such as 9:16") from None
     return width, height
-
-
-def check_persons(results: Results, persons: list[str]) -> None:
-    """See that persons are in a video; a UserError says who is."""
-    known = list(dict.fromkeys(face.person for face in results.faces))
-    if absent := [person for person in persons if person not in known]:
-        raise UserError(f"--person {absent[0]}: {results.path} has {', '.join(known) or 'nobody'}")
 
 
 if __name__ == "__main__":

@@ -61,9 +61,10 @@ def export(talk: Path, *options: object) -> dict[str, tuple[int, int]]:
         ([], {"talk_track001_001.mp4": (80, 240), "talk_track002_001.mp4": (0, 100)}),
         (["--speaking", "--min-seconds", 1.6], {"talk_track001_001.mp4": (80, 240)}),
         (
-            ["--min-seconds", 0, "--person", "Zoë"],
+            ["--min-seconds", 0, "--persons", "Zoë"],
             {"talk_track002_001.mp4": (0, 100), "talk_track002_002.mp4": (240, 280)},
         ),
+        (["--persons", "2", "--persons", "Zoë"], {"talk_track002_001.mp4": (0, 100)}),
         (["--all"], {"talk_track001_001.mp4": (0, 300), "talk_track002_001.mp4": (0, 300)}),
         (["--min-seconds", 9], {}),
     ],
@@ -78,6 +79,39 @@ def test_the_table_says_whose_face_it_is_and_where(talk):
     assert (row["track"], row["person"], row["source"]) == ("1", "Person 1", "talk.mp4")
     assert [float(row[side]) for side in ("x1", "y1", "x2", "y2")] == [50, 90, 110, 150]
     assert (int(row["square"]), float(row["probability"])) == (96, pytest.approx(0.9526))
+
+
+@pytest.mark.parametrize("fps", ["own", "25"])
+def test_a_table_beside_each_clip_says_where_the_face_is_in_every_frame(tmp_path, fps):
+    """A head that moves through 30 frames a second, found by its colour; it speaks in the last two thirds."""
+    times_s = steady(90, 30) + 5
+    middles = np.column_stack([np.interp(np.arange(90), [0, 90], [80, 240]), np.full(90, 100.0)])
+    frames = [draw(number % 70, {RED: middle}) for number, middle in enumerate(middles)]
+    scores = np.where(np.arange(90) < 30, -1.5, 2.25)
+    talk = results_of(
+        tmp_path,
+        frames,
+        [head_track(1, times_s, 0, scores, middles)],
+        times_s,
+        audio=clicks([], 3.0),
+        audio_start_s=5.0,
+    )
+    export(talk, "--all", "--fps", fps)
+    clip = tmp_path / "clips" / "talk_track001_001.mp4"
+    rows = table(clip.with_suffix(".csv"))
+    assert [int(row["frame"]) for row in rows] == list(range(90 if fps == "own" else 75))
+    column = lambda name: np.array([float(row[name]) for row in rows])  # noqa: E731
+    np.testing.assert_allclose(column("time_s"), frame_times(clip), atol=1e-3)
+    numbers = np.rint((column("source_s") - 5) * 30).astype(int)
+    np.testing.assert_allclose(column("source_s") - 5 - column("time_s"), 0, atol=0.017)
+    np.testing.assert_allclose((column("x1") + column("x2")) / 2, middles[numbers, 0], atol=0.06)
+    scale = 224 / 96
+    found = np.array([disc(pixels, RED)[:2] for pixels in shown(clip)]) + 0.5 - 0.5 * scale  # middles of pixels
+    np.testing.assert_allclose((column("clip_x1") + column("clip_x2")) / 2, found[:, 0], atol=1)
+    np.testing.assert_allclose((column("clip_y1") + column("clip_y2")) / 2, found[:, 1], atol=1)
+    np.testing.assert_allclose(column("clip_x2") - column("clip_x1"), 60 * scale, atol=0.2)
+    np.testing.assert_array_equal(column("score"), scores[numbers])
+    np.testing.assert_array_equal(column("speaking"), scores[numbers] > 0)
 
 
 def timing_case(folder: Path, times_s: np.ndarray, **options) -> Path:
@@ -181,9 +215,10 @@ def test_what_is_there_is_not_made_again(talk):
     assert states(talk.parent / "clips") == before
     (talk.parent / "clips" / "talk_track002_001.mp4").unlink()
     export(talk)
-    assert [name for name, state in states(talk.parent / "clips").items() if before[name] != state] == [
-        "talk_track002_001.mp4"
-    ]
+    assert {name for name, state in states(talk.parent / "clips").items() if before[name] != state} == {
+        "talk_track002_001.mp4",
+        "talk_track002_001.csv",
+    }
 
 
 @pytest.mark.parametrize("change", ["results", "video", "size"])
@@ -226,7 +261,7 @@ def test_a_file_of_somebody_else_is_not_replaced(talk, capsys):
 @pytest.mark.parametrize(
     ("options", "facts"),
     [
-        (["--person", "Bob"], ["Bob", "Person 1, Zoë"]),
+        (["--persons", "Bob"], ["Bob", "1 (Person 1), 2 (Zoë)"]),
         (["--size", "225"], ["225", "even"]),
         (["--size", "8"], ["8", "16"]),
         (["--min-seconds", "-1"], ["-1"]),
@@ -294,6 +329,8 @@ def test_a_video_without_audio_has_whole_tracks_only(tmp_path, capsys):
     assert export(talk, "--all") == {"talk_track001_001.mp4": (0, 300)}
     assert MediaFile(tmp_path / "clips" / "talk_track001_001.mp4").audio is None
     assert table(tmp_path / "clips" / "talk-clips.csv")[0]["probability"] == ""
+    frame = table(tmp_path / "clips" / "talk_track001_001.csv")[0]
+    assert (frame["score"], frame["speaking"]) == ("", "")
 
 
 def test_a_moved_video_is_named(talk):

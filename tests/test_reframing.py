@@ -12,7 +12,9 @@ from videos import click_times, clicks, frame_times, heard
 
 from core.cutting.reframing import DRIFT, Take, plan_takes, plan_views, window_of
 from core.cutting.results import Results, SeenFace
-from core.media.container import MediaFile, VideoInfo
+from core.detection.results import Person
+from core.media.container import MediaFile
+from core.media.streams import VideoInfo
 from core.outputs.files import write_outputs
 from core.outputs.speech import Segment
 from scripts import export_clips
@@ -24,14 +26,23 @@ A, B, C = 100.0, 320.0, 560.0  # where heads are
 
 
 def face(
-    id: int, x: float | np.ndarray, *spans: tuple[float, float], sure: float = 0.9, seconds: float = 12.0
+    id: int,
+    x: float | np.ndarray,
+    *spans: tuple[float, float],
+    sure: float = 0.9,
+    seconds: float = 12.0,
+    start_s: float = 0.0,
+    shot: int = 0,
+    person: int | None = None,
 ) -> SeenFace:
-    """A head of 60 pixels at x, all along, that speaks in some spans."""
-    times_s = np.arange(round(seconds * 25)) / 25
+    """A head of 60 pixels at x, from a start to an end, that speaks in some spans."""
+    times_s = np.arange(round(start_s * 25), round(seconds * 25)) / 25
     x = np.broadcast_to(x, len(times_s)).astype(float)
     boxes = np.stack([x - 30, np.full(len(x), 90.0), x + 30, np.full(len(x), 150.0)], axis=1)
     speech = [Segment(*span, sure) for span in spans]
-    return SeenFace(id, 0, f"Face {id}", times_s, boxes, np.full(len(x), sure), seconds, speech)
+    who = (f"Face {id}", id) if person is None else (f"Person {person}", person)
+    sures = np.full(len(x), sure)
+    return SeenFace(id, shot, *who, times_s, boxes, np.log(sures / (1 - sures)), sures, seconds, speech)
 
 
 def shows(*faces: SeenFace, seconds: float = 12.0) -> list[tuple[float, int | None]]:
@@ -125,9 +136,33 @@ def test_one_silent_face_is_followed():
 
 def test_a_shot_boundary_is_a_cut():
     before = face(1, A, (0, 6), seconds=6.0)
-    late = face(2, A + 5, (6, 12))
-    after = SeenFace(2, 1, "Face 2", late.times_s[150:], late.boxes[150:], late.probabilities[150:], 12.0, late.speech)
+    after = face(2, A + 5, (6, 12), start_s=6.0, shot=1)
     check(takes_of(before, after, shots_s=((0.0, 6.0), (6.0, 12.0))), [(0, A), (6, A + 5)])
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "second", "expected"),
+    [
+        (0.0, A + 8, [(0, A + 4)]),
+        (1.5, A + 8, [(0, A + 4)]),
+        (1.5, B, [(0, A), (6, B)]),  # cut to where she is seen again, when she is
+    ],
+)
+def test_a_person_whose_track_is_lost_for_a_while_is_one_face(gap_s, second, expected):
+    """Another person is there all along, and silent."""
+    tracks = [
+        face(1, A, (0, 6 - gap_s), seconds=6 - gap_s, person=1),
+        face(2, second, (6, 12), start_s=6.0, person=1),
+        face(3, C, person=2),
+    ]
+    check(takes_of(*tracks), expected)
+
+
+@pytest.mark.parametrize(("person", "x", "expected"), [(1, A + 8, 1), (1, B, 2), (2, A + 8, 2)])
+def test_over_a_boundary_of_shots_it_rests_on_the_same_person_at_the_same_place(person, x, expected):
+    before = face(1, A, (0, 6), seconds=6.0, person=1)
+    after = face(2, x, (6, 12), start_s=6.0, shot=1, person=person)
+    assert len(takes_of(before, after, shots_s=((0.0, 6.0), (6.0, 12.0)))) == expected
 
 
 def test_it_stays_inside_the_frame():
@@ -184,6 +219,19 @@ def test_a_video_shows_who_speaks_from_the_frame_on_at_which_they_begin(tmp_path
     assert path.stat().st_mtime_ns == before
     assert exit_status(export_clips.main, talk, "--out", tmp_path / "out", "--min-seconds", 0.5) == 0
     assert path.stat().st_mtime_ns == before  # clips beside it are another matter
+
+
+def test_it_follows_only_the_persons_that_are_named(tmp_path):
+    """The first speaks until frame 25, then the second."""
+    left, right, times_s = (A, 120), (C, 120), steady(50)
+    frames = [draw(0, {RED: left, GREEN: right}, WIDTH)] * 50
+    scores = np.where(np.arange(50) < 25, SPEAKS, SILENT)
+    tracks = [head_track(1, times_s, 0, scores, left), head_track(2, times_s, 0, -scores, right)]
+    persons = [Person(1, (1,)), Person(2, (2,), "Zoë")]
+    talk = results_of(tmp_path, frames, tracks, times_s, audio=clicks([], 2.0), persons=persons)
+    for chosen, expected in (([], "r" * 25 + "g" * 25), (["--persons", "Zoë"], "g" * 50), (["--persons", 1], "r" * 50)):
+        assert exit_status(export_clips.main, talk, "--reframe", "9:16", "--out", tmp_path / "out", *chosen) == 0
+        assert in_the_middle(tmp_path / "out" / "talk-9x16.mp4") == expected
 
 
 def test_a_video_without_audio_or_faces_is_reframed_to_its_middle(tmp_path):

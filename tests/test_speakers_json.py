@@ -66,6 +66,7 @@ def test_tracks_have_one_item_a_frame(tmp_path):
     assert (first["id"], first["shot"], first["person"]) == (1, 0, None)  # persons were not told apart
     assert (first["first_frame"], first["last_frame"]) == (3, 17)
     assert first["times_s"][:2] == [0.1, 0.1333]
+    assert first["scores"] == [3.0] * 12 + [-3.0] * 3
     assert first["probabilities"] == [0.9526] * 12 + [0.0474] * 3
     assert first["speech"] == [{"start_s": 0.1, "end_s": 0.5, "probability": 0.9526}]
     assert first["speaking_s"] == 0.4
@@ -92,6 +93,7 @@ def test_without_audio_there_are_boxes_only(tmp_path, validator):
     validator.validate(document)
     assert document["video"]["sound"] is None
     assert document["tracks"][0]["probabilities"] is None
+    assert document["tracks"][0]["scores"] is None
     assert document["tracks"][0]["speech"] == []
     assert len(document["tracks"][0]["boxes"]) == 10
 
@@ -132,3 +134,4 @@ def test_rounding_crosses_no_threshold(tmp_path):
     times_s = steady(3)
     [found] = written(tmp_path, detected([track(1, times_s, 0, scores)], times_s))["tracks"]
     assert found["probabilities"] == [0.4999, 0.5, 1.0]
+    assert found["scores"] == [-0.001, 0.0, 11.513]

@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,10 @@ LARGEST = 0.9  # the square holds the face with its margin in this share of the 
 SMOOTHING_S = 0.4
 SLACK_S = 1e-3  # times in speakers.json are rounded to less than that
 CRF = 16  # an encoder reads these faces again; at x264's 20 skin begins to smear
+FRAME_COLUMNS = (
+    *("frame", "time_s", "source_s", "x1", "y1", "x2", "y2", "clip_x1", "clip_y1", "clip_x2", "clip_y2"),
+    *("score", "speaking"),
+)
 COLUMNS = ("clip", "track", "person", "start_s", "end_s", "source", "x1", "y1", "x2", "y2", "square", "probability")
 
 
@@ -44,40 +48,47 @@ class Clip:
     end_s: float
 
     @property
+    def files(self) -> list[str]:
+        """The names of the clip's files: the video, and the table of its frames."""
+        return [self.name, str(Path(self.name).with_suffix(".csv"))]
+
+    @property
     def rows(self) -> slice:
         """Which frames of the track are in it."""
         first, last = np.searchsorted(self.face.times_s, [self.start_s - SLACK_S, self.end_s - SLACK_S])
         return slice(int(first), int(last))
 
 
-def plan_clips(results: Results, persons: Iterable[str], min_s: float, *, whole_tracks: bool) -> list[Clip]:
+def plan_clips(results: Results, min_s: float, *, whole_tracks: bool) -> list[Clip]:
     """The clips to cut of a video, by track, then by time.
 
     Args:
         results: of detection.
-        persons: whose; those of all where there is none.
         min_s: the least length, seconds.
         whole_tracks: each track is a clip; else each stretch of speech in one.
     """
-    persons, stem = set(persons), Path(printable(results.video.stem))
+    stem = Path(printable(results.video.stem))
     clips = []
     for face in results.faces:
         whole = [(float(face.times_s[0]), face.end_s)]
         spans = whole if whole_tracks else [(part.start_s, part.end_s) for part in face.speech]
-        if not persons or face.person in persons:
-            names = (f"{stem}_track{face.id:03d}_{number:03d}.mp4" for number in range(1, len(spans) + 1))
-            made = (Clip(name, face, *span) for name, span in zip(names, spans, strict=True))
-            clips += [clip for clip in made if clip.end_s - clip.start_s >= min_s - SLACK_S]
+        names = (f"{stem}_track{face.id:03d}_{number:03d}.mp4" for number in range(1, len(spans) + 1))
+        made = (Clip(name, face, *span) for name, span in zip(names, spans, strict=True))
+        clips += [clip for clip in made if clip.end_s - clip.start_s >= min_s - SLACK_S]
     return clips
 
 
 def write_clip(
-    path: str | Path, clip: Clip, media: MediaFile, audio: VideoAudio | None, size: int, fps: float | None
+    folder: Path, clip: Clip, media: MediaFile, audio: VideoAudio | None, size: int, fps: float | None
 ) -> None:
-    """Write a clip as mp4 (H.264, AAC); video and audio begin at 0 together.
+    """Write a clip as mp4 (H.264, AAC), video and audio beginning at 0 together, and a table with a row for each frame.
+
+    Columns of the table: frame (of the clip, from 0), time_s (in the clip), source_s (of the source's frame, as players
+    show it), x1, y1, x2, y2 (the face, pixels of the source), clip_x1 to clip_y2 (likewise, pixels of the clip), score
+    (log odds of speaking) and speaking (1 or 0), both empty without audio.
 
     Args:
-        path: written, whole or not at all.
+        folder: both are written into it, each whole or not at all.
         clip: what to cut.
         media: the open video.
         audio: all of its audio; None for a clip without.
@@ -98,15 +109,21 @@ def write_clip(
     found = nearest_frames(media, rows)
     first = next(found)
     begin_s = first[1].time_s  # all its digits, which speakers.json has not
-    cut = (
-        (frame.time_s - begin_s if fps is None else row / fps, window_crop(frame, centres[row], shape, (size, size)))
-        for row, frame in itertools.chain([first], found)
-    )
+    table: list[list[object]] = []
+
+    def shown() -> Iterator[tuple[float, np.ndarray]]:
+        for row, frame in itertools.chain([first], found):
+            time_s = frame.time_s - begin_s if fps is None else row / fps
+            table.append([row, f"{time_s:.6f}", *_row(clip, frame.time_s, centres[row], shape, size)])
+            yield time_s, window_crop(frame, centres[row], shape, (size, size))
+
     blocks, rate = (), SAMPLE_RATE
     if audio is not None:
         blocks, rate = _seconds_of(audio, begin_s, begin_s + clip.end_s - clip.start_s), audio.sample_rate
-    with atomic_write(path) as temporary:
-        write_timed_video(temporary, cut, fps or info.fps, blocks, sample_rate=rate, crf=CRF, index_first=True)
+    video, frames = (folder / name for name in clip.files)
+    with atomic_write(video) as temporary:
+        write_timed_video(temporary, shown(), fps or info.fps, blocks, sample_rate=rate, crf=CRF, index_first=True)
+    _write_csv(frames, FRAME_COLUMNS, table)
 
 
 def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path, pixel_aspect: Fraction | None) -> None:
@@ -116,17 +133,34 @@ def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path, pixel_
     name), x1, y1, x2, y2 (the mean box of the face) and square (height of what is shown) in pixels of the source,
     probability (the mean; empty without audio).
     """
+    table = []
+    for clip in clips:
+        face, rows = clip.face, clip.rows
+        _, (_, square) = _square(clip, face.times_s[rows], pixel_aspect or 1)
+        probability = face.probabilities[rows].mean()
+        box = [f"{side:.1f}" for side in face.boxes[rows].mean(axis=0)]
+        sure = "" if np.isnan(probability) else f"{probability:.4f}"
+        span = f"{clip.start_s:.4f}", f"{clip.end_s:.4f}"
+        table.append([clip.name, face.id, face.person, *span, printable(video.name), *box, square, sure])
+    _write_csv(path, COLUMNS, table)
+
+
+def _row(clip: Clip, time_s: float, centre: np.ndarray, shape: tuple[int, int], size: int) -> list[object]:
+    """What the table has of a frame of the source: its time, the face there and in the clip, whether it speaks."""
+    face = clip.face
+    at = int(np.abs(face.times_s - time_s).argmin())
+    box, score = face.boxes[at], face.scores[at]
+    corner, scale = np.tile(centre - np.array(shape) / 2, 2), np.tile(size / np.array(shape), 2)
+    boxes = [f"{side:.1f}" for side in (*box, *(box - corner) * scale)]
+    known = ["", ""] if np.isnan(score) else [f"{score:.3f}", int(score >= 0)]
+    return [f"{time_s:.6f}", *boxes, *known]
+
+
+def _write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for clip in clips:
-            face, rows = clip.face, clip.rows
-            _, (_, square) = _square(clip, face.times_s[rows], pixel_aspect or 1)
-            probability = face.probabilities[rows].mean()
-            box = [f"{side:.1f}" for side in face.boxes[rows].mean(axis=0)]
-            sure = "" if np.isnan(probability) else f"{probability:.4f}"
-            span = f"{clip.start_s:.4f}", f"{clip.end_s:.4f}"
-            table.writerow([clip.name, face.id, face.person, *span, printable(video.name), *box, square, sure])
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def _square(clip: Clip, times_s: np.ndarray, pixel_aspect: Fraction | int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -72,20 +72,51 @@ def window_of(info: VideoInfo, shape: tuple[int, int]) -> tuple[int, int]:
 def plan_takes(results: Results, info: VideoInfo, window: tuple[int, int]) -> list[Take]:
     """Where the window is throughout a video.
 
-    A take begins at each cut of the source, and where somebody is to be shown who is not in the middle of the window
-    already. Within a take the window moves slowly, and only where its face would leave the middle; a face that outruns
-    it is cut to again.
+    A take begins at each cut of the source, unless it shows the same person at about the same place, and where somebody
+    is to be shown who is not in the middle of the window already. The tracks of a person count as one face. Within a
+    take the window moves slowly, and only where its face would leave the middle; a face that outruns it is cut to.
 
     Args:
         results: of detection.
         info: the video's.
         window: width and height, pixels.
     """
-    takes = []
+    parts: list[list[tuple[np.ndarray, np.ndarray]]] = []  # times and positions, of each take
+    before = np.zeros(2), None
     for number, (start_s, end_s) in enumerate(results.shots_s):
-        faces = [face for face in results.faces if face.shot == number]
-        takes += _takes_of_shot(faces, plan_views(faces, start_s, end_s), info, window)
+        faces = by_person([face for face in results.faces if face.shot == number])
+        before = _add_shot(parts, faces, plan_views(faces, start_s, end_s), info, window, before)
+    takes = []
+    for part in parts:
+        times_s, path = (np.concatenate(values) for values in zip(*part, strict=True))
+        takes.append(Take(float(times_s[0]), times_s, smoothed(path, EASING_S)))
     return takes
+
+
+def by_person(faces: list[SeenFace]) -> list[SeenFace]:
+    """The tracks of each person in a shot as one face; until it is seen again it counts as where it was seen last."""
+    tracks: dict[int, list[SeenFace]] = {}
+    for face in sorted(faces, key=lambda face: face.times_s[0]):
+        tracks.setdefault(face.number, []).append(face)
+    return [_as_one(same) if len(same) > 1 else same[0] for same in tracks.values()]
+
+
+def _as_one(tracks: list[SeenFace]) -> SeenFace:
+    rows = [np.column_stack([face.times_s, face.boxes, face.scores, face.probabilities]) for face in tracks]
+    for before, after in itertools.pairwise(tracks):
+        if (time_s := after.times_s[0] - STEP_S) > before.times_s[-1]:
+            rows.append(np.array([[time_s, *before.boxes[-1], np.nan, np.nan]]))
+    every = np.concatenate(rows)
+    every = every[np.unique(every[:, 0], return_index=True)[1]]
+    return replace(
+        tracks[0],
+        times_s=every[:, 0],
+        boxes=every[:, 1:5],
+        scores=every[:, 5],
+        probabilities=every[:, 6],
+        end_s=max(face.end_s for face in tracks),
+        speech=sorted((part for face in tracks for part in face.speech), key=lambda part: part.start_s),
+    )
 
 
 def plan_views(faces: list[SeenFace], start_s: float, end_s: float) -> list[View]:
@@ -162,11 +193,28 @@ def _filled(views: list[View], choose: Callable[[SeenFace | None, SeenFace | Non
     )
 
 
-def _takes_of_shot(faces: list[SeenFace], views: list[View], info: VideoInfo, window: tuple[int, int]) -> list[Take]:
+def _add_shot(
+    parts: list[list[tuple[np.ndarray, np.ndarray]]],
+    faces: list[SeenFace],
+    views: list[View],
+    info: VideoInfo,
+    window: tuple[int, int],
+    before: tuple[np.ndarray, int | None],
+) -> tuple[np.ndarray, int | None]:
+    """Add a shot's times and positions to those of the takes so far.
+
+    The take goes on over a cut of the source where the same person is near the middle of the window after it.
+
+    Args:
+        before: where the camera was at the end of the shot before, and on whom.
+
+    Returns:
+        the same of this shot.
+    """
     size = np.array(window, np.float64)
-    parts: list[list[tuple[np.ndarray, np.ndarray]]] = []  # times and positions, of each take
     camera = shown = None
-    for view in views:
+    last, person = before
+    for number, view in enumerate(views):
         times_s = grid(view.start_s, view.end_s)
         what = view.face or _group(view, faces, info, size, camera)
         if isinstance(what, SeenFace):
@@ -175,19 +223,16 @@ def _takes_of_shot(faces: list[SeenFace], views: list[View], info: VideoInfo, wi
         else:
             targets, reach = np.tile(what, (len(times_s), 1)), size
         targets, reach = inside(targets, window, info), np.maximum(reach, JUMP * size)
-        near = camera is not None and bool((np.abs(targets[0] - camera) <= FREE * size).all())
-        stays = near or (shown is not None and what is shown)
-        begin = camera if stays else None
-        for first, path in follow(targets, reach, FREE * size, DRIFT * STEP_S * size, begin):
+        near = bool((np.abs(targets[0] - last) <= FREE * size).all())
+        who = what.number if isinstance(what, SeenFace) else None
+        stays = (near or what is shown) if number > 0 else (near and who is not None and who == person)
+        for first, path in follow(targets, reach, FREE * size, DRIFT * STEP_S * size, last if stays else None):
             if first > 0 or not stays:
                 parts.append([])
             parts[-1].append((times_s[first : first + len(path)], path))
-        camera, shown = path[-1], what
-    takes = []
-    for part in parts:
-        times_s, path = (np.concatenate(values) for values in zip(*part, strict=True))
-        takes.append(Take(float(times_s[0]), times_s, smoothed(path, EASING_S)))
-    return takes
+        camera = last = path[-1]
+        shown, person = what, who
+    return last, person
 
 
 def _group(

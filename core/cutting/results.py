@@ -1,6 +1,7 @@
 """What detect.py has written about a video, read again, together with the video."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ class SeenFace:
         id: the track's.
         shot: index into the video's shots.
         person: what readers call who it shows: a name, "Person 2", or "Face 2" where persons were not told apart.
+        number: the person's, or the track's where persons were not told apart.
         times_s: (n,) float64, seconds, as a player shows them.
         boxes: (n, [x1, y1, x2, y2]) float64, pixels of the displayed frame.
-        probabilities: (n,) float64, 0 to 1, of speaking; NaN where the video has no audio.
+        scores: (n,) float64, log odds of speaking; NaN where the video has no audio.
+        probabilities: (n,) float64, 0 to 1, of speaking; likewise.
         end_s: where the last frame gives way to the next.
         speech: in order.
     """
@@ -34,8 +37,10 @@ class SeenFace:
     id: int
     shot: int
     person: str
+    number: int
     times_s: np.ndarray
     boxes: np.ndarray
+    scores: np.ndarray
     probabilities: np.ndarray
     end_s: float
     speech: list[Segment]
@@ -62,6 +67,22 @@ class Results:
     faces: list[SeenFace]
     streams: dict[str, Any]
     complete: bool
+
+    def of_persons(self, chosen: Iterable[str]) -> "Results":
+        """The same with the faces of some persons only; of all where none is chosen.
+
+        Args:
+            chosen: names, such as "Zoë" or "Person 2", or numbers.
+
+        Raises:
+            UserError: there is no such person.
+        """
+        known = {key: face.person for face in self.faces for key in (str(face.number), face.person)}
+        if absent := [person for person in chosen if person not in known]:
+            people = dict.fromkeys(f"{face.number} ({face.person})" for face in self.faces)
+            raise UserError(f"--persons {absent[0]}: {self.path} has {', '.join(people) or 'nobody'}")
+        persons = {known[person] for person in chosen}
+        return replace(self, faces=[face for face in self.faces if not persons or face.person in persons])
 
     def open(self) -> MediaFile:
         """The video, on the clock of the results.
@@ -110,10 +131,13 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
     faces = []
     for track in document["tracks"]:
         times_s, boxes = np.array(track["times_s"], np.float64), np.array(track["boxes"], np.float64)
-        given = track["probabilities"]
-        probabilities = np.full(len(times_s), np.nan) if given is None else np.array(given, np.float64)
-        if not len(times_s) or boxes.shape != (len(times_s), 4) or probabilities.shape != times_s.shape:
-            raise ValueError(f"track {track['id']} has not as many boxes or probabilities as times")
+        scores, probabilities = (
+            np.full(len(times_s), np.nan) if track[name] is None else np.array(track[name], np.float64)
+            for name in ("scores", "probabilities")
+        )
+        shapes = boxes.shape, scores.shape, probabilities.shape
+        if not len(times_s) or shapes != ((len(times_s), 4), times_s.shape, times_s.shape):
+            raise ValueError(f"track {track['id']} has not as many boxes, scores or probabilities as times")
         shot = shots[track["shot"]]
         to_the_end = track["last_frame"] == shot["last_frame"]
         faces.append(
@@ -121,8 +145,10 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
                 track["id"],
                 track["shot"],
                 persons[track["person"]] if persons else f"Face {track['id']}",
+                track["person"] if persons else track["id"],
                 times_s,
                 boxes,
+                scores,
                 probabilities,
                 shot["end_s"] if to_the_end else float(times_s[-1]) + 1 / document["video"]["fps"],
                 [Segment(part["start_s"], part["end_s"], part["probability"]) for part in track["speech"]],

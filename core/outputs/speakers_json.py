@@ -24,6 +24,7 @@ MEANING = {
 }
 TIME_DECIMALS = 4
 BOX_DECIMALS = 1
+SCORE_DECIMALS = 3
 PROBABILITY_DECIMALS = 4
 
 
@@ -35,8 +36,8 @@ def schema() -> dict[str, Any]:
 def write_speakers_json(path: str | Path, video: DetectedVideo) -> None:
     """Write a video's results as JSON, as `core/outputs/speakers.schema.json` describes field by field.
 
-    Times are seconds with 4 decimals, boxes pixels of the displayed frame with 1, probabilities have 4. The file is
-    UTF-8; every shot, person and track has a line of its own.
+    Times are seconds with 4 decimals, boxes pixels of the displayed frame with 1, scores have 3, probabilities 4. The
+    file is UTF-8; every shot, person and track has a line of its own.
     """
     facts = {
         "schema": schema()["$id"],
@@ -122,16 +123,18 @@ def _track(track: Track, video: DetectedVideo, person: Person | None) -> dict[st
         "speech": _segments(segments),
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
         "boxes": _rounded(track.boxes, BOX_DECIMALS),
-        "probabilities": None if video.audio_s is None else _probabilities(track),
+        "scores": None if video.audio_s is None else _kept_apart(track.scores, 0.0, SCORE_DECIMALS),
+        "probabilities": None
+        if video.audio_s is None
+        else _kept_apart(track.probabilities, SPEAKING_THRESHOLD, PROBABILITY_DECIMALS),
     }
 
 
-def _probabilities(track: Track) -> list[float]:
-    """Rounded, but never across the threshold."""
-    step = 10.0**-PROBABILITY_DECIMALS
-    rounded = np.round(track.probabilities.astype(np.float64), PROBABILITY_DECIMALS)
-    highest = np.where(track.speaking, 1.0, SPEAKING_THRESHOLD - step)
-    return _rounded(np.minimum(rounded, highest), PROBABILITY_DECIMALS)
+def _kept_apart(values: np.ndarray, threshold: float, decimals: int) -> list[float]:
+    """Rounded, but those below a threshold never to it."""
+    rounded = np.round(values.astype(np.float64), decimals)
+    below = np.minimum(rounded, threshold - 10.0**-decimals)
+    return _rounded(np.where(values >= threshold, np.maximum(rounded, threshold), below), decimals)
 
 
 def _time(seconds: float) -> float:
