@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from core import parallel, settings
 from core.dataset import ContextDataset, context_shape
 from core.formats.context_logits import STEP, write_logits
 from core.formats.feature_store import FeatureStore
 from core.inference.contexts import score_contexts
-from core.inference.residual_contexts import score_rows
+from core.inference.residual_contexts import ResidualScorer
 from core.models import ASC_Net, ResidualContext
 from core.models.fast_context import ContextScorer
 from core.models.residual_context import is_residual
-from core.models.weights import fill, read_state_dict
+from core.models.weights import load_weights, read_state_dict
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         if note := check_trained_with(weights, "ASC", trained_with | encoder):
             print(note)
         network = weights, shape, store.feature_size, params["batch_size"]
-        open_network(*network, torch.device("cpu"))  # weights of another one are reported before any work
+        load_network(*network[:3])  # weights of another one are reported before any work
         records = {
             video_id: record_of(store, video_id, folder, made_by)
             for video_id in parallel.shard(list(store.videos), arguments.shard)
@@ -96,16 +97,21 @@ def record_of(store: FeatureStore, video_id: str, folder: Path, made_by: Mapping
     return Record(folder, video_id, STEP, made_by | features)
 
 
+def load_network(weights: Path, shape: Mapping[str, int], feature_size: int) -> nn.Module:
+    """The network with its weights; the residual one, which has no shape, reads no features."""
+    model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=feature_size) if shape else ResidualContext()
+    load_weights(model, weights, "ASC checkpoint")
+    return model
+
+
 def open_network(
     weights: Path, shape: Mapping[str, int], feature_size: int, batch_size: int, device: torch.device
 ) -> Callable[[FeatureStore], np.ndarray]:
-    """The network with its weights: features of one video -> logits (row, [not speaking, speaking]) float32."""
-    state_dict = read_state_dict(weights, "ASC checkpoint")
-    model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=feature_size) if shape else ResidualContext()
-    fill(model, state_dict, weights, "ASC checkpoint")
+    """The network in evaluation: features of one video -> logits (row, [not speaking, speaking]) float32."""
+    model = load_network(weights, shape, feature_size)
     if not shape:
-        model.to(device).eval()
-        return lambda store: score_rows(model, store, slice(0, len(store)), device=device)
+        residual = ResidualScorer.of(model, str(device))
+        return lambda store: residual.rows(store, slice(0, len(store)))
     scorer = ContextScorer(model.to(device))
 
     def score(store: FeatureStore) -> np.ndarray:

@@ -23,7 +23,7 @@ from core.formats import ava
 from core.formats.feature_store import FeatureStore
 from core.inference.residual_contexts import shots_of
 from core.inputs.sampling import ShuffledBatches
-from core.inputs.shots import ShotDataset
+from core.inputs.shot_batches import ShotDataset
 from core.models import ASC_Net, ResidualContext
 from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere

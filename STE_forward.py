@@ -26,7 +26,8 @@ from core.formats import ava
 from core.formats.feature_store import STEP, VideoFeatures, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
-from core.inference.tracks import encode_tracks, track_encoder
+from core.inference.track_embedding import TrackEmbedder
+from core.inference.videos import encode_tracks, track_encoder
 from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import TwoStreamResNet
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     made_by = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": str(DTYPES[params["precision"]]).removeprefix("torch."),
+        "precision": DTYPES[params["precision"]],
         "feature_type": params["feature_type"],
         "format": params["format"],
     }
@@ -129,13 +130,14 @@ def open_encoder(
 ) -> Callable[..., Iterator[VideoFeatures]]:
     """What encodes videos of a data set; configuration and changes are those of `settings.load`."""
     params = settings.load(config, changes, {"STE_forward_params": []})["STE_forward_params"]
-    model, dtype = load_network(params, weights, clip_length), DTYPES[params["precision"]]
-    loading = {"device": device, "threads": params["threads"], "feature_type": params["feature_type"]}
+    model, precision = load_network(params, weights, clip_length), params["precision"]
+    loading = {"threads": params["threads"], "feature_type": params["feature_type"]}
     if reads_whole_tracks(params["backbone"]):
-        return partial(encode_tracks, track_encoder(model, device, dtype), **loading)
-    encode = in_pytorch(model, device, dtype)
+        return partial(encode_tracks, track_encoder(TrackEmbedder.of(model, str(device), precision)), **loading)
+    loading |= {"device": device, "batch_size": params["batch_size"]}
+    encode = in_pytorch(model, device, precision)
     heads = model.to(device).eval().heads if isinstance(model, TwoStreamResNet) else None
-    return partial(encode_videos, encode, batch_size=params["batch_size"], heads=heads, **loading)
+    return partial(encode_videos, encode, heads=heads, **loading)
 
 
 def forward_video(

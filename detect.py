@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from core import detection, parallel
+from core import detection, parallel, settings
 from core.detection.options import (
     CROPS,
     DEFAULT_DETECTOR,
@@ -36,6 +36,7 @@ from core.detection.options import (
     check_options,
 )
 from core.detection.results import DetectedVideo, read_detected, write_detected
+from core.media.container import check_streams
 from core.media.video_files import fetch_video, is_video, videos_in
 from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, write_outputs
 from core.outputs.names import (
@@ -102,9 +103,6 @@ def main(argv: list[str] | None = None) -> int:
     names = read_names(arguments.names) if arguments.names else {}
     addresses = given_videos(arguments.videos, arguments.urls, arguments.out)
     folders = output_folders(list(addresses), arguments.out)
-    from core import settings  # PyTorch takes seconds to load: only once the command line is known to be right
-    from core.media.container import check_streams
-
     options = {
         "encoder": arguments.encoder,
         "weights": arguments.weights,
@@ -121,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         "people": arguments.people,
         "video_stream": arguments.video_stream,
         "audio_stream": arguments.audio_stream,
-        "device": str(settings.device(arguments.device, arguments.cluster)),
+        "device": settings.device_name(arguments.device, arguments.cluster),
         "cache": arguments.cache,
     }
     check_options(options, OPTIONS)

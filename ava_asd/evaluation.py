@@ -15,9 +15,9 @@ from ava_asd.models import StaticNetwork
 from ava_asd.windows import THREADS, Windows, scaled
 from core.evaluation import metrics
 from core.evaluation.official import Groundtruth
-from core.formats.ava import check_finite
 from core.inputs.loading import load_batches
 from core.inputs.sampling import ShuffledBatches
+from core.runtime.checks import check_finite
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write
 

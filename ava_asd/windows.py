@@ -14,8 +14,9 @@ from ava_asd.layout import ANNOTATION_KEYS
 from ava_asd.samples import FACES, Samples, read_samples, share, usable
 from ava_asd.stores import Store, faces_digest, open_stores
 from ava_asd.tracks import ROUNDING
-from core.formats.ava import ANNOTATION_SUFFIX, annotation_files, check_finite
+from core.formats.ava import ANNOTATION_SUFFIX, annotation_files
 from core.inputs.loading import Batch
+from core.runtime.checks import check_finite
 from core.runtime.errors import UserError
 
 SPLITS = ("train", "valid", "test")  # "valid" is a share of the test samples

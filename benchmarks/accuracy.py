@@ -31,7 +31,7 @@ from core import parallel
 from core.detection import ActiveSpeakerDetector
 from core.detection.encoders import shipped_for
 from core.detection.options import NONE, PRECISIONS, SHIPPED
-from core.download.weights_catalogue import WEIGHTS, find_weights
+from core.download.weights_catalogue import SHIPPED_CONTEXTS, WEIGHTS, find_weights
 from core.evaluation import metrics
 from core.evaluation.detected import compare, evaluate_detected, read_detections
 from core.evaluation.metrics import Calibration
@@ -40,7 +40,6 @@ from core.formats import ava
 from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.media.video_files import find_video
-from core.models.shipped import FOLDER
 from core.outputs.tables import write_ava_predictions
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, fingerprint
@@ -75,7 +74,7 @@ class System:
         if self.context == NONE:
             return self.published
         path = Path(self.context)
-        return f"{self.published} + {'shipped context' if path.parent == FOLDER else path.name}"
+        return f"{self.published} + {'shipped context' if path.parent == SHIPPED_CONTEXTS else path.name}"
 
     @property
     def folder(self) -> str:
@@ -114,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         "own (default none shipped)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the predictions here")
+    parser.add_argument("--out", type=Path, metavar="SHIPPED_CONTEXTS", help="keep the predictions here")
     parser.add_argument("--plot", type=plot_file, metavar="FILE", help="reliability diagrams of the annotated tracks")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the encoders (default auto)")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")

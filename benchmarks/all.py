@@ -71,11 +71,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _runtime(device: object | None) -> str:
-    import torch
-
     from core.inference.engine import runtime_name
 
-    return runtime_name(device or torch.device("cpu"))
+    return runtime_name(str(device or "cpu"))
 
 
 def _results(name: str, options: dict[str, Any]) -> list[measure.Result]:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder, open_encoder
 from core.detection.face_tracks import TrackScorer
 from core.evaluation.scores import speaking_probability
 from core.formats import ava
-from core.inference.contexts import TrackFeatures
-from core.inputs.shots import seen_together
+from core.inputs.shots import TrackFeatures, seen_together
 from core.media.container import MediaFile
 from core.media.cropping import CropFunction, nearest_frames
 from core.runtime.errors import UserError
@@ -31,7 +29,7 @@ def encoder_of(name: str, weights: str | None, context: str, precision: str, cac
         precision=precision,
         context=context,
         context_shape=(11, 4, 3),
-        device=torch.device("cpu"),
+        device="cpu",
         cache=cache,
     )
 

@@ -30,9 +30,9 @@ from ava_asd.windows import Windows, scaled
 from benchmarks import material, measure
 from benchmarks.evaluate import VAL_ROWS, write_files
 from benchmarks.measure import Result
+from core.clip_utils import SAMPLE_RATE
 from core.evaluation.official import read_groundtruth
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE
 from core.inputs.loading import load_batches
 from core.inputs.sampling import ShuffledBatches
 from core.media.container import MediaFile

@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import settings
 from core.evaluation.metrics import average_precision
 from core.formats.feature_store import FeatureStore
-from core.inference.residual_contexts import corrected, shots_of
+from core.inference.residual_contexts import ResidualScorer, shots_of
 from core.inputs.sampling import ShuffledBatches
-from core.inputs.shots import Shot, ShotDataset
+from core.inputs.shot_batches import ShotDataset
+from core.inputs.shots import Shot
 from core.models import ResidualContext
 from core.models.residual_context import AROUND, CUES, MEMBERS
 from core.optimization import Training, make_accelerator, make_criterion
@@ -107,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
 def scores(variant: Variant, recipe: dict, seed: int, train: list[Shot], test: list[Shot]) -> list[np.ndarray]:
     """Log odds (face, time) of the test shots by a network trained on the others."""
     network = trained(variant, recipe, seed, [part for shot in train for part in parts(variant, shot)])
-    return [np.concatenate([odds_of(network, part) for part in parts(variant, shot)]) for shot in test]
+    scorer = ResidualScorer.of(network)
+    return [np.concatenate([odds_of(scorer, part) for part in parts(variant, shot)]) for shot in test]
 
 
 def parts(variant: Variant, shot: Shot) -> list[Shot]:
@@ -118,9 +120,9 @@ def parts(variant: Variant, shot: Shot) -> list[Shot]:
     return [replace(shot, cues=shot.cues[n], present=shot.present[n], labels=shot.labels[n]) for n in faces]
 
 
-def odds_of(network: nn.Module, shot: Shot) -> np.ndarray:
+def odds_of(scorer: ResidualScorer, shot: Shot) -> np.ndarray:
     """(face, time) float32 log odds of a shot."""
-    return np.stack(corrected(network, [0] * len(shot.cues), shot.cues, shot.present, CPU))
+    return np.stack(scorer.odds([0] * len(shot.cues), shot.cues, shot.present))
 
 
 def trained(variant: Variant, recipe: dict, seed: int, train: list[Shot]) -> nn.Module:

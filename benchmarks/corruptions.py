@@ -12,8 +12,7 @@ import numpy as np
 import torch
 import torchaudio.functional
 
-from core.clip_utils import GRID_FPS
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.synthetic import audio as synthetic
 
 OnAudio = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # audio, another video's, random choices

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -71,8 +70,9 @@ def main(argv: list[str] | None = None) -> None:
         video = repeated(arguments.video, Path(folder) / "video.mp4", arguments.seconds)
         info = MediaFile(video).info
         print(f"{info.width}×{info.height}, {info.fps:g} frames per second, {info.duration_s:.0f} s")
-        device = settings.device(arguments.device)
+        device = settings.device_name(arguments.device)
         detecting = (Path(folder) / "out", arguments.encoder, arguments.weights, device, arguments.cache)
+        measure.in_child(detection, repeated(video, Path(folder) / "warm.mp4", 1), *detecting)  # converts the networks
         runs: list[Took] = []
         peaks: list[tuple[float, float]] = []
         for number in range(arguments.runs):
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
                 took |= clip(repeated(video, Path(folder) / f"clip{number}.mp4", CLIP_S), arguments)
             runs.append(took)
             peaks.append(peak_mb)
-    targets = REAL_TIME if device.type == "cpu" else REAL_TIME_GPU
+    targets = REAL_TIME if device == "cpu" else REAL_TIME_GPU
     measure.print_table([*times(runs, info.duration_s, targets), *memory(peaks, info.height)])
     if arguments.plot:
         plot(arguments.plot, runs, 60 / info.duration_s)
@@ -123,7 +123,7 @@ def stages(video: Path, cache: Path | None) -> Took:
 
 
 def detection(
-    video: Path, folder: Path, encoder: str, weights: str | None, device: torch.device, cache: Path | None
+    video: Path, folder: Path, encoder: str, weights: str | None, device: str, cache: Path | None
 ) -> tuple[Took, tuple[float, float]]:
     """Detection with all its outputs; the memory that it took at most, MB, before the overlay and in the end."""
     active = ActiveSpeakerDetector(encoder, weights, device=device, people=False, cache=cache)

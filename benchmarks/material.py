@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from core.clip_utils import GRID_FPS as FPS
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
 from core.formats.feature_store import VideoFeatures, write_features
-from core.formats.wav import SAMPLE_RATE, write_wav
+from core.formats.wav import write_wav
 from core.media.container import MediaFile
 from core.media.cropping import extract_crops
 from core.media.video_writer import write_video

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from benchmarks.measure import Result, repeated
-from core.inference.engine import PRECISIONS, in_pytorch
+from core.inference.engine import DTYPES, in_pytorch
 from core.models import ASC_Net, resnet18_two_streams
 from core.models.fast_context import ContextScorer
 
@@ -36,7 +36,7 @@ def encoder_lines(device: torch.device, seconds: float) -> list[Result]:
         channels_last = video.to(memory_format=torch.channels_last)  # as core.inputs.transforms.stack gives it
         calls = {"plain": partial(in_pytorch(model, device), audio, video)}
         calls |= {
-            str(dtype)[6:]: partial(in_pytorch(model, device, dtype), audio, channels_last) for dtype in PRECISIONS
+            dtype: partial(in_pytorch(model, device, name), audio, channels_last) for name, dtype in DTYPES.items()
         }
         for how, call in calls.items():
             what = f"encoder, batch {batch}, {how}, faces/s"

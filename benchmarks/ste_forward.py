@@ -15,7 +15,7 @@ from core.config import STE_forward_params
 from core.dataset import ClipDataset
 from core.formats.feature_store import write_features
 from core.inference.clips import Encode, encode_videos
-from core.inference.engine import in_pytorch
+from core.inference.engine import DTYPES, in_pytorch
 from core.models import resnet18_two_streams
 
 CPU = torch.device("cpu")
@@ -38,9 +38,9 @@ def results(folder: Path, repeats: int = 2, threads: int = 2) -> list[Result]:
     model = resnet18_two_streams(rgb_stack_size=CLIP_LENGTH)
 
     lines = []
-    for dtype, target in ((torch.float32, TARGET_FACES_PER_S), (torch.bfloat16, None)):
-        encode = in_pytorch(model, CPU, dtype)
-        name = f"crops to features, {str(dtype).removeprefix('torch.')}, {threads} threads, faces/s"
+    for precision, target in (("fp32", TARGET_FACES_PER_S), ("bf16", None)):
+        encode = in_pytorch(model, CPU, precision)
+        name = f"crops to features, {DTYPES[precision]}, {threads} threads, faces/s"
         runs = [_forward(encode, dataset, folder / "features") for _ in range(repeats)]
         lines.append(Result(name, runs, PUBLISHED_FACES_PER_S, target))
     size = (folder / "features" / "textured.arrow").stat().st_size / len(rows)

@@ -10,7 +10,9 @@ GRID_FPS = 25  # frames per second of AVA's annotations and of whatever the netw
 CLASSES = 2  # not speaking, speaking
 SPEAKING_THRESHOLD = 0.5  # a face counts as speaking from this probability on: of two classes the surer one
 FACE_SIZE = 112  # pixels, side of the grey faces that whole-track encoders take
-MFCC_PER_FRAME = 4  # windows of those encoders' MFCCs to a frame
+CROP_SIZE = 144  # pixels, side of the crops in colour that encoders of clips take
+MFCC_PER_FRAME = 4  # windows of the former's MFCCs to a frame
+SAMPLE_RATE = 16_000  # samples of audio per second, mono, 16 bit
 
 
 def clip_window(centre: np.ndarray, first: np.ndarray, last: np.ndarray, length: int, stride: int = 1) -> np.ndarray:

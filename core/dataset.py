@@ -16,11 +16,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from core.clip_utils import clip_window, run_lengths, speaker_slots, track_bounds
-from core.formats.crop_store import CROP_SIZE
+from core.clip_utils import CROP_SIZE, clip_window, run_lengths, speaker_slots, track_bounds
 from core.inputs.annotated_tracks import AnnotatedTracks
+from core.inputs.clip_mfcc import clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.loading import Batch
-from core.inputs.mfcc import clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.sampling import Key
 from core.runtime.errors import UserError
 

@@ -19,8 +19,9 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core import parallel
+from core.clip_utils import CROP_SIZE
 from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
+from core.formats.crop_store import LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
 from core.media.container import MediaFile, check_streams
 from core.media.cropping import extract_crops
 from core.media.video_files import find_video, present_videos, video_source

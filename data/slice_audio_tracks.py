@@ -16,8 +16,9 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import pandas as pd
 
 from core import parallel
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
-from core.formats.wav import MISSING_END_S, SAMPLE_RATE, read_wav, write_wav
+from core.formats.wav import MISSING_END_S, read_wav, write_wav
 from core.runtime.errors import MediaError, exits_cleanly
 from core.runtime.provenance import Files, Record, check_outputs
 

@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core import settings
-from core.download.weights_catalogue import WEIGHTS, find_weights
-from core.models.shipped import FOLDER
+from core.download.weights_catalogue import SHIPPED_CONTEXTS, WEIGHTS, find_weights
 from core.models.weights import read_state_dict, write_torch_file
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint, make_folder, read_json, write_json
@@ -37,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=settings.at_least_one, default=15, help="length of each (default 15)")
     parser.add_argument("--seed", type=int, default=1, help="of the scenes and of the training (default 1)")
     parser.add_argument("--jobs", type=settings.at_least_one, default=2, help="videos made side by side (default 2)")
-    parser.add_argument("--to", type=Path, default=FOLDER, help="folder of the weights (default: where they are used)")
+    parser.add_argument(
+        "--to", type=Path, default=SHIPPED_CONTEXTS, help="folder of the weights (default: where they are used)"
+    )
     arguments = parser.parse_args(argv)
     work = make_folder(arguments.work).resolve()
     scenes = {"videos": arguments.videos, "val-videos": max(1, arguments.videos // 10), "seconds": arguments.seconds}

@@ -1,5 +1,6 @@
 """Shared fixtures. The session's folders are for reading: a test that changes files copies them first."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -12,9 +13,18 @@ from faulty_server import FaultyServer
 from tiny import make_tiny_set, prepare
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
+os.environ["OMP_NUM_THREADS"] = "1"  # likewise, in OpenVINO and in programs that tests start
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts what runs in the background so, and the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of all tests, empty at the beginning."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["ASC_CACHE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import scipy.io.wavfile
 from tiny import FPS, tiny_frame
 from videos import click_times, clicks, encode, frame_times, heard
 
-from core.formats.wav import SAMPLE_RATE, read_wav
+from core.clip_utils import SAMPLE_RATE
+from core.formats.wav import read_wav
 from core.media.audio import decode_audio, extract_audio
 from core.media.container import MediaFile
 from core.runtime.errors import MediaError

@@ -9,7 +9,7 @@ from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.wav import read_wav
 from core.inference.clips import ClipScorer
-from core.inputs.mfcc import clip_mfcc
+from core.inputs.clip_mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
 

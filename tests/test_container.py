@@ -10,7 +10,7 @@ import pytest
 from tiny import FPS, WIDTH
 from videos import audio_file, audio_frames, encode, grey, heard, number_of, with_packets
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media import container
 from core.media.audio import decode_audio
 from core.media.container import MediaFile

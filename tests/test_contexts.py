@@ -6,7 +6,8 @@ import torch
 
 from core.clip_utils import clip_window
 from core.inference import contexts
-from core.inference.contexts import TrackFeatures, score_shot
+from core.inference.contexts import score_shot
+from core.inputs.shots import TrackFeatures
 from core.models import ASC_Net
 from core.models.fast_context import ContextScorer
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import corruptions
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.synthetic import audio as synthetic
 
 SAMPLES = 11 * SAMPLE_RATE  # more than a piece of drawn audio

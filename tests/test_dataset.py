@@ -14,8 +14,8 @@ from core.dataset import ClipDataset, ContextDataset
 from core.formats import ava
 from core.formats.feature_store import FeatureStore, VideoFeatures, write_features
 from core.formats.wav import write_wav
+from core.inputs.clip_mfcc import clip_mfcc, fitted_length
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import clip_mfcc, fitted_length
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.transforms import stack
 from core.runtime.errors import UserError

@@ -1,6 +1,7 @@
 """The command: outputs, many videos, resuming, and what it refuses. Weights are random, detectors local."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -433,3 +434,36 @@ def test_unusual_videos(shared, unusual, tmp_path, capsys, name, opens, noted):
     speakers = tmp_path / f"{Path(name).stem}.asd" / "speakers.json"
     assert speakers.parent.exists() == opens
     assert not opens or bool(json.loads(speakers.read_text())["notes"]) == noted
+
+
+WITHOUT_YUNET = """
+import sys
+import numpy as np
+import detect
+from core.detection import detector
+class Still:
+    name, least_face_px = "still", 1
+    def __call__(self, image):
+        return np.float32([[20, 20, 60, 60, 0.9], [80, 20, 120, 60, 0.9]])
+detector.find_detector = lambda *_: Still()
+try:
+    detect.main(sys.argv[1:])
+finally:
+    print("loaded:", *sorted({"torch", "pandas", "scipy"} & set(sys.modules)))
+"""
+
+
+def test_a_second_run_gives_the_same_bytes_without_pytorch(weights, video, tmp_path):
+    """Nor pandas and SciPy: all of these take long to load."""
+    loaded, files = [], []
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ASC_CACHE": str(tmp_path / "cache")}
+    for number in range(2):
+        options = [video, "--out", tmp_path / str(number), "--weights", weights, "--min-face", "10", "--no-people"]
+        command = [sys.executable, "-c", WITHOUT_YUNET, *map(str, options)]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        loaded.append(re.search("loaded:(.*)", ran.stdout)[1].split())
+        files.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).glob("*.asd/[!.]*")})
+    assert loaded == [["torch"], []]
+    assert files[0] == files[1]
+    assert len(files[0]) == 6
+    assert [path.name.partition("-")[0] for path in (tmp_path / "cache" / "networks").iterdir()] == ["light_asd"]

@@ -412,7 +412,7 @@ def ship(folder: Path, weights: Path, encoder: str, name: str) -> None:
 def shipped(weights, tmp_path, monkeypatch) -> Path:
     """A folder of shipped contexts, which has one for the test's light_asd as if its weights were published."""
     ship(tmp_path, weights, "light_asd", "light_asd")
-    monkeypatch.setattr(encoders, "FOLDER", tmp_path)
+    monkeypatch.setattr(encoders, "SHIPPED_CONTEXTS", tmp_path)
     monkeypatch.setattr(encoders, "find_weights", lambda name, path, cache: (path, "box"))
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""The networks in the engine give their own numbers, in OpenVINO and without it."""
+"""The networks in the engine give their own numbers, in OpenVINO and without it, and from the file that keeps them."""
 
 import subprocess
 import sys
@@ -10,10 +10,9 @@ import torch
 from track_models import track, used
 
 from core.inference import engine
+from core.inference.engine import Function, Parts, kept_file, open_networks
 from core.models import BACKBONES, light_asd, resnet18_two_streams
 from core.runtime.errors import UserError
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=["OpenVINO", "PyTorch"])
@@ -24,37 +23,124 @@ def runtime(request, monkeypatch) -> str:
 
 
 def test_the_runtime_has_a_name(runtime):
-    name, _, version = engine.runtime_name(CPU).partition(" ")
+    name, _, version = engine.runtime_name().partition(" ")
     assert name == runtime
     assert all(part.isdecimal() for part in version.split("."))
-    assert engine.runtime_name(torch.device("cuda:0")).startswith("PyTorch ")
+    assert engine.runtime_name("cuda:0").startswith("PyTorch ")
     assert not (runtime == "PyTorch" and engine.has_bfloat16())
 
 
-def test_a_compiled_network_gives_its_numbers_for_any_shape(runtime):
+def opened(network: torch.nn.Module, faces: torch.Tensor, precision: str = "fp32") -> Function:
+    return open_networks(lambda: Parts({"one": (network, (faces,))}, {})).function("one", precision)
+
+
+def test_an_opened_network_gives_its_numbers_for_any_shape(runtime):
     network = used(light_asd()).model.visualEncoder.train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    run = engine.compiled(network, track(1, 3)[1], CPU)
+    run = opened(network, track(1, 3)[1])
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     network.eval()
     for batch, time, side in ((1, 1, 16), (2, 9, 20), (1, 30, 112)):
         faces = track(batch, time, side)[1]
         with torch.no_grad():
-            expected = network(faces)
-        found = run(faces)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+            expected = network(faces).numpy()
+        [found] = run(faces.numpy())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     network.block1.requires_grad_(False).apply(lambda module: [weight.zero_() for weight in module.parameters()])
-    assert torch.equal(run(faces), found)  # a copy
+    np.testing.assert_array_equal(run(faces.numpy())[0], found)  # a copy
 
 
 def test_bfloat16_is_near_and_returns_float32(runtime):
     network, faces = used(light_asd()).model.visualEncoder, track(1, 20)[1]
     with torch.no_grad():
-        expected = network(faces)
-    found = engine.compiled(network, faces, CPU, torch.bfloat16)(faces)
-    assert found.dtype == torch.float32
+        expected = network(faces).numpy()
+    [found] = opened(network, faces, "bf16")(faces.numpy())
+    assert found.dtype == np.float32
     assert (found - expected).std() / expected.std() < 0.05
+
+
+# ---------------------------------------------------------------- kept networks
+
+
+class Counted:
+    """Makes the parts of a linear layer, and counts how often."""
+
+    def __init__(self) -> None:
+        self.layer, self.made = torch.nn.Linear(3, 2), 0
+
+    def __call__(self) -> Parts:
+        self.made += 1
+        return Parts({"linear": (self.layer, (torch.zeros(1, 3),))}, {"three": 3})
+
+    def through(self, kept: Path) -> np.ndarray:
+        """Its numbers, by networks opened with a file."""
+        networks = open_networks(self, kept=kept)
+        assert networks.numbers == {"three": 3}
+        return networks.function("linear")(np.arange(6, dtype=np.float32).reshape(2, 3))[0]
+
+
+def test_a_kept_network_is_not_made_again_and_gives_the_same_bits(tmp_path):
+    make, kept = Counted(), kept_file("linear", "0" * 64, tmp_path)
+    first = make.through(kept)
+    expected = make.layer(torch.arange(6.0).view(2, 3)).detach().numpy()
+    np.testing.assert_allclose(first, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(make.through(kept), first)
+    assert make.made == 1
+    assert [path.parent.parent for path in tmp_path.rglob("*.zip")] == [tmp_path]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "text", "another's", "removed"])
+def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, damage):
+    make, kept = Counted(), kept_file("linear", "0" * 64, tmp_path)
+    first = make.through(kept)
+    content = bytearray(kept.read_bytes())
+    weight = content.index(make.layer.weight.detach().numpy().tobytes())
+    flipped = bytes(content[:weight]) + bytes([content[weight] ^ 1]) + bytes(content[weight + 1 :])
+    other = kept_file("other", "1" * 64, tmp_path)
+    Counted().through(other)
+    kept.write_bytes(
+        {
+            "flipped": flipped,
+            "cut": content[: len(content) // 2],
+            "empty": b"",
+            "text": b"not an archive",
+            "another's": other.read_bytes(),
+            "removed": b"",
+        }[damage]
+    )
+    if damage == "removed":
+        kept.unlink()
+    for times_made in (2, 2):
+        np.testing.assert_array_equal(make.through(kept), first)
+        assert make.made == times_made
+
+
+def test_where_nothing_can_be_kept_networks_are_made_each_time(tmp_path):
+    make = Counted()
+    (tmp_path / "networks").write_text("a file where the folder would be")
+    kept = kept_file("linear", "0" * 64, tmp_path)
+    np.testing.assert_array_equal(make.through(kept), make.through(kept))
+    assert make.made == 2
+
+
+def test_the_name_of_a_kept_file_says_all_that_it_depends_on(tmp_path, monkeypatch):
+    code = tmp_path / "code.py"
+    code.write_text("a network")
+    monkeypatch.setattr(engine, "CODE", [code])
+    names = [kept_file("one", "0" * 64), kept_file("two", "0" * 64), kept_file("one", "1" * 64)]
+    code.write_text("another network")
+    names.append(kept_file("one", "0" * 64))
+    versions = {"torch": "2.0", "openvino": "2000.1"}
+    for package in versions:
+        monkeypatch.setattr(engine.importlib.metadata, "version", versions.__getitem__)
+        names.append(kept_file("one", "0" * 64))
+        versions[package] += ".1"
+    names.append(kept_file("one", "0" * 64))
+    assert len(set(names)) == 7
+
+
+# ---------------------------------------------------------------- others
 
 
 @pytest.mark.parametrize("name", ["resnet18_two_streams", "resnet50_two_streams"])
@@ -63,12 +149,12 @@ def test_two_streams_in_pytorch(name):
     audio, video = torch.randn(2, 1, 13, 12), torch.randn(2, 9, 64, 64)
     with torch.inference_mode():
         expected = model(audio, video)
-    run = engine.in_pytorch(model.train(), CPU)
+    run = engine.in_pytorch(model.train(), "cpu")
     assert model.training
     for layout in (video, video.to(memory_format=torch.channels_last)):
         for output, reference in zip(run(audio, layout), expected, strict=True):
             torch.testing.assert_close(output, reference, rtol=0, atol=1e-3 * max(1, reference.std().item()))
-    features = engine.in_pytorch(model, CPU, torch.bfloat16)(audio, video)[3]
+    features = engine.in_pytorch(model, "cpu", "bf16")(audio, video)[3]
     assert features.dtype == torch.float32
     assert 0 < (features - expected[3]).std() / expected[3].std() < 0.05
 
@@ -94,6 +180,6 @@ def test_on_a_gpu():
     audio, video = torch.randn(2, 1, 13, 8), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected = model(audio, video)[3].numpy()
-    for dtype, tolerance in ((torch.float32, 0.01), (torch.bfloat16, 0.05)):
-        features = engine.in_pytorch(model, device, dtype)(audio, video)[3].cpu().numpy()
+    for precision, tolerance in (("fp32", 0.01), ("bf16", 0.05)):
+        features = engine.in_pytorch(model, device, precision)(audio, video)[3].cpu().numpy()
         assert np.std(features - expected) / np.std(expected) < tolerance

@@ -11,8 +11,8 @@ from heads import GREEN, RADIUS, RED, disc, draw, head_track, results_of, shown
 from tiny import exit_status, refusal
 from videos import click_times, clicks, frame_times, heard, number_of
 
+from core.clip_utils import SAMPLE_RATE
 from core.detection.results import Person, Track
-from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.runtime.provenance import Files, Record
 from scripts import export_clips

@@ -39,8 +39,8 @@ import STE_forward
 import STE_postprocessing
 import STE_train
 from core import models
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE
 from core.media.video_writer import write_video
 from core.runtime import files
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks

@@ -9,17 +9,18 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 from tiny import CROP_SIZE
-from torch import Tensor
 from track_models import SIDE, hash_weights, track, used
 
+from core.clip_utils import SAMPLE_RATE
 from core.dataset import ClipDataset
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.formats.wav import read_wav, write_wav
 from core.inference import in_step as module
 from core.inference.clips import ClipScorer, encode_videos
 from core.inference.in_step import AROUND, SHIFTS, SMOOTHING, in_step
 from core.inference.track_embedding import TrackEmbedder
-from core.inference.tracks import OnePass, track_encoder
+from core.inference.tracks import OnePass
+from core.inference.videos import track_encoder
 from core.inputs.mfcc import track_mfcc, track_samples
 from core.inputs.shots import cues
 from core.media.video_audio import VideoAudio
@@ -29,20 +30,20 @@ from core.runtime import provenance
 CPU = torch.device("cpu")
 
 
-def agreement(audio: Tensor, visual: Tensor) -> Tensor:
+def agreement(audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     """Logits of a stand-in encoder whose log odds are the product of the two embeddings' first numbers."""
     odds = audio[..., 0] * visual[..., 0]
-    return torch.stack((torch.zeros_like(odds), odds), dim=-1)
+    return np.stack((np.zeros_like(odds), odds), axis=-1)
 
 
-def told(score: Callable[[Tensor, Tensor], Tensor], audio: Tensor, visual: Tensor) -> Tensor:
+def told(score: Callable[[np.ndarray, np.ndarray], np.ndarray], audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     """The scores of other times alone, (time, [mean, maximum])."""
-    return in_step(score, audio, visual, torch.zeros(len(audio), 2), torch.zeros(len(audio)))[:, :2]
+    return in_step(score, audio, visual, np.zeros((len(audio), 2)), np.zeros(len(audio)))[:, :2]
 
 
 def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
     """The audio is loud in the third and fourth second of six, the mouth open in the third and second."""
-    audio, visual = torch.zeros(150, 1), torch.zeros(150, 1)
+    audio, visual = np.zeros((2, 150, 1))
     audio[50:100], visual[25:75] = 1, 1
     found = told(agreement, audio, visual)
     # at 1.6 s: the audio of a quarter of the shifts, those that fetch it from 0.4 s later or more, is loud
@@ -55,18 +56,17 @@ def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
 @pytest.mark.parametrize("steps", [1, 100, 12_000])
 def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
     monkeypatch.setattr(module, "STEPS", steps)
-    source = torch.Generator().manual_seed(length)
-    audio, visual = (torch.randn(length, 3, generator=source) for _ in range(2))
+    audio, visual = np.random.default_rng(length).standard_normal((2, length, 3))
     shown = []
 
-    def score(audio: Tensor, visual: Tensor) -> Tensor:
+    def score(audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
         shown.append(audio.shape[:2])
         return agreement(audio, visual)
 
     found = told(score, audio, visual)
     for time in range(length):
-        odds = torch.tensor([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
-        torch.testing.assert_close(found[time], torch.stack((odds.mean(), odds.max())), rtol=0, atol=1e-5)
+        odds = np.array([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
+        np.testing.assert_allclose(found[time], [odds.mean(), odds.max()], rtol=0, atol=1e-5)
     assert all(shifts == 1 or shifts * time <= steps for shifts, time in shown)
 
 
@@ -83,9 +83,9 @@ def test_a_correlation_by_a_loop_over_time_steps(length):
         return (series - means)[around]
 
     one, other = deviations(smooth(video)), deviations(smooth(loudness))
-    logits = torch.from_numpy(np.stack((-video / 2, video / 2), axis=1))
-    nothing = torch.zeros(length, 1)
-    found = in_step(agreement, nothing, nothing, logits, torch.from_numpy(loudness))[:, 2].numpy()
+    logits = np.stack((-video / 2, video / 2), axis=1)
+    nothing = np.zeros((length, 1))
+    found = in_step(agreement, nothing, nothing, logits, loudness)[:, 2]
     for time in range(length):
         window = slice(time + AROUND, time + 3 * AROUND + 1)
         product, *squares = (np.mean(a[window] * b[window]) for a, b in ((one, other), (one, one), (other, other)))
@@ -94,12 +94,12 @@ def test_a_correlation_by_a_loop_over_time_steps(length):
 
 def test_a_mouth_that_follows_the_loudness_correlates_and_one_that_rests_does_not():
     times = np.arange(200) / 25
-    loudness = torch.from_numpy(10 + 4 * np.sin(9 * times))
-    nothing, resting = torch.zeros(200, 1), torch.full((200,), -3.0)
+    loudness = 10 + 4 * np.sin(9 * times)
+    nothing, resting = np.zeros((200, 1)), np.full(200, -3.0)
 
-    def correlation(video: Tensor) -> np.ndarray:
-        logits = torch.stack((-video / 2, video / 2), dim=1)
-        return in_step(agreement, nothing, nothing, logits, loudness)[50:-50, 2].numpy()
+    def correlation(video: np.ndarray) -> np.ndarray:
+        logits = np.stack((-video / 2, video / 2), axis=1)
+        return in_step(agreement, nothing, nothing, logits, loudness)[50:-50, 2]
 
     assert correlation(3 * (loudness - 10)).min() > 0.99
     assert correlation(10 - loudness).max() < -0.99
@@ -112,11 +112,12 @@ def test_whole_tracks_give_the_same_cues_crop_by_crop_as_at_once(name):
     model, frames = TRACK_ENCODERS[name]().eval(), 40
     hash_weights(model)
     samples = np.random.default_rng(0).integers(-3000, 3000, (frames + 2) * SAMPLE_RATE // 25).astype(np.int16)
-    faces = track(1, frames)[1]
-    mfcc = torch.from_numpy(track_mfcc(samples[: track_samples(frames)], np.arange(frames)))[None]
-    logits, video_logits, in_step, _ = (out[0].numpy() for out in track_encoder(model, CPU)(mfcc, faces))
-    scorer = OnePass(TrackEmbedder(model), VideoAudio(samples, 0.0, (frames + 2) / 25), 0.0, gives="cues")
-    for face in faces[0].numpy():
+    faces = track(1, frames)[1][0].numpy()
+    mfcc = track_mfcc(samples[: track_samples(frames)], np.arange(frames))
+    embedder = TrackEmbedder.of(model)
+    logits, video_logits, in_step, _ = track_encoder(embedder)(mfcc, faces)
+    scorer = OnePass(embedder, VideoAudio(samples, 0.0, (frames + 2) / 25), 0.0, gives="cues")
+    for face in faces:
         assert face.shape == (SIDE, SIDE)
         scorer.push(face)
     found_logits, found = scorer.finish()

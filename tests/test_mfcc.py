@@ -9,18 +9,9 @@ import pytest
 import python_speech_features as psf
 import torch
 
-from core.formats.wav import SAMPLE_RATE
-from core.inputs.mfcc import (
-    clip_mfcc,
-    clip_samples,
-    fit,
-    fitted_length,
-    frame_grid,
-    join_clips,
-    mfcc_windows,
-    track_mfcc,
-    track_samples,
-)
+from core.clip_utils import SAMPLE_RATE
+from core.inputs.clip_mfcc import clip_mfcc, clip_samples, fit, fitted_length, join_clips, mfcc_windows
+from core.inputs.mfcc import frame_grid, track_mfcc, track_samples
 
 FITS = json.loads((Path(__file__).parent / "fixtures" / "published_clips.json").read_text())["fits"]
 LENGTHS = (1, 160, 399, 400, 401, 559, 560, 561, 3000, 6517, 6518, 6519, 6520)

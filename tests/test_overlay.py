@@ -10,9 +10,9 @@ from detections import HEIGHT, SILENT, SPEAKS, WIDTH, detected, track
 from tiny import exit_status
 from videos import click_times, clicks, encode, frame_times, heard, joined, turn
 
+from core.clip_utils import SAMPLE_RATE
 from core.detection.results import DetectedVideo, Person, Track
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.outputs.overlay import NO_SCORE_COLOUR, SILENT_COLOUR, SPEAKING_COLOUR, Faces, draw_faces, write_overlay

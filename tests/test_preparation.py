@@ -33,9 +33,10 @@ from tiny import (
 )
 from videos import number_of, of_streams, strength, tone
 
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
 from core.formats.crop_store import Crops
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.formats.wav import read_wav, write_wav
 from core.media.video_writer import write_video
 from core.runtime.provenance import read_record
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks

@@ -24,10 +24,11 @@ import STE_forward
 import STE_postprocessing
 import STE_train
 from core import models, track_dataset
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
 from core.formats.crop_store import Crops
 from core.formats.feature_store import FeatureStore
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.formats.wav import read_wav, write_wav
 from core.inputs.annotated_tracks import AnnotatedTracks
 from data import extract_face_crops_time, slice_audio_tracks
 

@@ -1,13 +1,16 @@
 """The residual context network: what its scores depend on, and what they do not; long shots in pieces."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from core.inference import residual_contexts
-from core.inference.contexts import TrackFeatures
-from core.inference.residual_contexts import corrected, score_tracks
+from core.inference.engine import Function
+from core.inference.residual_contexts import ResidualScorer
+from core.inputs.shots import TrackFeatures
 from core.models import ASC_Net, ResidualContext
 from core.models.residual_context import ABSENT, AROUND, CUES, DILATIONS, REACH, around, is_residual, others
 
@@ -184,7 +187,7 @@ TRACKS = [track(7, 800, 0), track(60, 40, 1), track(805, 900, 2), track(807, 1, 
 @pytest.mark.parametrize("piece", [1500, 700, 200])
 def test_pieces_change_nothing(network, monkeypatch, piece):
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
-    for logits, expected in zip(score_tracks(network, TRACKS, CPU), at_once(network, TRACKS), strict=True):
+    for logits, expected in zip(ResidualScorer.of(network).tracks(TRACKS), at_once(network, TRACKS), strict=True):
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, np.stack((-expected, expected), axis=1) / 2, rtol=0, atol=1e-4)
 
@@ -194,7 +197,7 @@ def test_a_piece_in_which_nobody_is_seen(network, monkeypatch):
     gap, [cues] = slice(20, 20 + 3 * REACH), [track(0, 40 + 3 * REACH, 5).features]
     present = np.ones(len(cues), bool)
     present[gap] = False
-    [odds] = corrected(network, [0], [cues], [present], CPU)
+    [odds] = ResidualScorer.of(network).odds([0], [cues], [present])
     for part in (slice(gap.start), slice(gap.stop, None)):
         [expected] = at_once(network, [TrackFeatures(0, cues[part])])
         np.testing.assert_allclose(odds[part], expected, rtol=0, atol=1e-4)
@@ -206,12 +209,17 @@ def test_memory_does_not_grow_with_a_shot(network, monkeypatch):
     tracks = [track(0, 10_000, 0), *(track(100 * number, 30, number) for number in range(100))]
     shown = []
 
-    class Watched(torch.nn.Module):
-        def forward(self, cues: Tensor, present: Tensor) -> Tensor:
-            shown.append(present.shape)
-            return cues[..., 0]
+    class Watched:
+        numbers: ClassVar = {"reach": REACH}
 
-    for logits, one in zip(score_tracks(Watched(), tracks, CPU), tracks, strict=True):
+        def function(self, name: str) -> Function:
+            def first_cue(cues: np.ndarray, present: np.ndarray) -> tuple[np.ndarray]:
+                shown.append(present.shape)
+                return (cues[..., 0],)
+
+            return first_cue
+
+    for logits, one in zip(ResidualScorer(Watched()).tracks(tracks), tracks, strict=True):
         np.testing.assert_array_equal(logits[:, 1], one.features[:, 0] / 2)
     assert len(shown) == 50
     assert max(faces for _, faces, _ in shown) <= 1 + 2 + (200 + 2 * REACH) // 100

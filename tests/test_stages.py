@@ -29,7 +29,7 @@ from core.evaluation.scores import speaking_probability
 from core.formats import ava
 from core.formats.context_logits import read_logits
 from core.formats.feature_store import FeatureStore
-from core.inputs.mfcc import clip_mfcc
+from core.inputs.clip_mfcc import clip_mfcc
 from core.inputs.transforms import stack
 from core.models import ASC_Net, resnet18_two_streams
 

@@ -22,8 +22,9 @@ from videos import (
     with_empty_packets,
 )
 
+from core.clip_utils import SAMPLE_RATE
 from core.detection.results import stream_notes
-from core.formats.wav import SAMPLE_RATE, read_wav
+from core.formats.wav import read_wav
 from core.media.audio import extract_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames, until_failure

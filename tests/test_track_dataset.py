@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import FPS, annotated, annotated_tracks, write_crop
 
-from core.formats.wav import SAMPLE_RATE, read_wav, write_wav
+from core.clip_utils import SAMPLE_RATE
+from core.formats.wav import read_wav, write_wav
 from core.inputs.mfcc import track_mfcc
 from core.track_dataset import TrackDataset, augmented, mixed
 

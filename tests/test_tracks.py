@@ -21,7 +21,7 @@ def model(request) -> TrackEncoder:
 
 @pytest.fixture(scope="module")
 def embedder(model) -> TrackEmbedder:
-    return TrackEmbedder(model)
+    return TrackEmbedder.of(model)
 
 
 def material(frames: int) -> tuple[np.ndarray, VideoAudio]:

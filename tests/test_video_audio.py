@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from videos import encode, grey
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.runtime.errors import MediaError, UserError

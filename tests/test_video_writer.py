@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from videos import click_times, clicks, frame_times, grey, heard, number_of
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.video import read_frames, yuv420_of
 from core.media.video_writer import write_timed_video, write_video

@@ -8,8 +8,9 @@ import pytest
 import scipy.io.wavfile
 from tiny import annotated_tracks
 
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE, entity_audio, read_wav, write_wav
+from core.formats.wav import entity_audio, read_wav, write_wav
 from core.runtime.errors import UserError
 from core.runtime.provenance import Record
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.inputs import shots
-from core.inputs.shots import Shot, ShotBatch, ShotDataset, cues, shots_in, varied
+from core.inputs.shot_batches import ShotBatch, ShotDataset, varied
+from core.inputs.shots import Shot, cues, shots_in
 from core.models.residual_context import CUES
 from core.training.losses import ShotLoss
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from core.clip_utils import GRID_FPS as FPS
+from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
-from core.formats.wav import SAMPLE_RATE
 from core.media.video_writer import write_video
 from core.runtime import provenance
 

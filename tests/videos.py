@@ -10,7 +10,7 @@ import numpy as np
 from av.stream import Disposition
 from tiny import FPS, HEIGHT, WIDTH, tiny_frame
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames

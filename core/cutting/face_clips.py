@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from core.clip_utils import SAMPLE_RATE
 from core.cutting.camera import along, grid, inside, middles, smoothed
 from core.cutting.results import Results, SeenFace
-from core.formats.wav import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.cropping import nearest_frames, window_crop
 from core.media.video_audio import VideoAudio

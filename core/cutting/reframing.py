@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from core.boxes import area
+from core.clip_utils import SAMPLE_RATE
 from core.cutting.camera import STEP_S, along, follow, grid, inside, middles, smoothed
 from core.cutting.results import Results, SeenFace
-from core.formats.wav import SAMPLE_RATE
 from core.media.audio import decode_audio
 from core.media.container import MediaFile, VideoInfo
 from core.media.cropping import window_crop

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
@@ -17,15 +16,15 @@ from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_P
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
 from core.detection.shots import find_shots
 from core.download.cache import all_of
-from core.formats.ava import check_finite
-from core.inference.contexts import TrackFeatures
 from core.inference.engine import opencv_on_one_thread
+from core.inputs.shots import TrackFeatures
 from core.media.container import MediaFile, VideoInfo
 from core.media.streams import StreamNumber
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.people.clustering import group_tracks
 from core.people.embedding import FaceEmbedder, find_embedder
+from core.runtime.checks import check_finite
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
 from core.runtime.readahead import CallsBehind, read_ahead
@@ -91,7 +90,7 @@ class ActiveSpeakerDetector:
         min_track_s: float = MIN_TRACK_S,
         min_face_px: float = MIN_FACE_PX,
         people: bool | FaceEmbedder | None = None,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
         cache: str | Path | None = None,
     ):
         self.detection_size, self.detect_every = detection_size, detect_every
@@ -106,7 +105,7 @@ class ActiveSpeakerDetector:
                 precision=precision,
                 context=context,
                 context_shape=context_shape,
-                device=torch.device(device),
+                device=str(device),
                 cache=cache,
             ),
             lambda: find_detector(detector, cache, precision),

@@ -6,28 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from core import models
-from core.dataset import SHAPE
 from core.detection import options
 from core.detection.face_tracks import TrackScorer
-from core.download.weights_catalogue import find_weights
-from core.inference.clips import ClipScorer
-from core.inference.contexts import TrackFeatures, score_shot
-from core.inference.engine import DTYPES, best_precision, in_pytorch, runtime_name
-from core.inference.residual_contexts import score_tracks
+from core.download.weights_catalogue import SHIPPED_CONTEXTS, find_weights
+from core.inference import residual_contexts, track_embedding
+from core.inference.engine import Parts, best_precision, in_pytorch, kept_file, open_networks, runtime_name
+from core.inference.residual_contexts import ResidualScorer
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import Gives, OnePass, SixPasses
+from core.inputs.shots import TrackFeatures
 from core.media.cropping import CROPS, CropFunction
 from core.media.video_audio import VideoAudio
-from core.models.fast_context import ContextScorer
-from core.models.residual_context import is_residual
-from core.models.shipped import FOLDER
-from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, read_json
-from core.training.runs import check_trained_with
 
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 Start = Callable[[VideoAudio, float], TrackScorer]  # from the video's audio and the time of a face's first crop
@@ -77,7 +69,7 @@ def open_encoder(
     precision: str,
     context: str | Path | None,
     context_shape: ContextShape,
-    device: torch.device,
+    device: str,
     cache: str | Path | None,
 ) -> Encoder:
     """Load an encoder; arguments as `core.detection.ActiveSpeakerDetector` has them.
@@ -93,7 +85,6 @@ def open_encoder(
     whole_tracks = name in options.WHOLE_TRACK_ENCODERS
     if precision == "auto":
         precision = best_precision(device) if whole_tracks else "fp32"
-    dtype = DTYPES[precision]
     if not whole_tracks:
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
@@ -104,8 +95,10 @@ def open_encoder(
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
     sha256 = fingerprint(path)
-    opener = _whole_track if whole_tracks else _two_stream
-    feature_size, starting = opener(name, path, device, dtype, ensemble=ensemble)
+    if whole_tracks:
+        feature_size, starting = _whole_track(name, path, sha256, device, precision, cache, ensemble=ensemble)
+    else:
+        feature_size, starting = _two_stream(name, path, device, precision)
     if context == options.SHIPPED:
         # With other crops or passes the scores are others than those that it was trained on.
         fits = whole_tracks and not ensemble and crop_name == protocol
@@ -117,7 +110,7 @@ def open_encoder(
                 f"context {context}: there is no such file; give {options.SHIPPED}, {options.NONE} or the path of a "
                 "state dict"
             )
-        network = open_context(Path(context), context_shape, feature_size, sha256, device)
+        network = open_context(Path(context), context_shape, feature_size, sha256, device, cache)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": sha256, "crop": crop_name}
     settings |= {"ensemble": ensemble, "precision": precision}
     if whole_tracks:
@@ -126,25 +119,37 @@ def open_encoder(
     return Encoder(CROPS[crop_name], starting(None if network is None else network.reads), settings, network)
 
 
-def _whole_track(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, ensemble: bool) -> Opened:
-    model = models.TRACK_ENCODERS[name]()
-    load_weights(model, path, f"{name} weights")
-    encoder = TrackEmbedder(model, device, dtype)
+def _whole_track(
+    name: str, path: Path, sha256: str, device: str, precision: str, cache: str | Path | None, *, ensemble: bool
+) -> Opened:
+    def parts() -> Parts:
+        from core import models
+        from core.models.weights import load_weights
+
+        model = models.TRACK_ENCODERS[name]()
+        load_weights(model, path, f"{name} weights")
+        return track_embedding.parts_of(model)
+
+    encoder = TrackEmbedder(open_networks(parts, device, kept_file(name, sha256, cache)), precision)
 
     def starting(gives: Gives) -> Start:
         if ensemble:
             return lambda audio, first_s: SixPasses(encoder, audio, first_s)
         return lambda audio, first_s: OnePass(encoder, audio, first_s, gives=gives)
 
-    return model.feature_size, starting
+    return encoder.feature_size, starting
 
 
-def _two_stream(name: str, path: Path, device: torch.device, dtype: torch.dtype, *, ensemble: bool) -> Opened:
+def _two_stream(name: str, path: Path, device: str, precision: str) -> Opened:
+    from core import models
+    from core.inference.clips import ClipScorer
+    from core.models.weights import clip_length_of, fill, read_state_dict
+
     weights = read_state_dict(path, "STE checkpoint")
     length = clip_length_of(weights)
     model = models.make_encoder(name, False, length)
     fill(model, weights, path, "STE checkpoint")
-    encode, heads = in_pytorch(model, device, dtype), model.to(device).eval().heads
+    encode, heads = in_pytorch(model, device, precision), model.to(device).eval().heads
 
     def starting(gives: Gives) -> Start:
         return lambda audio, first_s: ClipScorer(encode, heads, length, audio, first_s, device=device, gives=gives)
@@ -158,10 +163,10 @@ def shipped_for(encoder: str, encoder_sha256: str) -> Path | None:
     Raises:
         UserError: it is not what its record tells of.
     """
-    path, record = FOLDER / f"{encoder}.pth", FOLDER / f"{encoder}.json"
+    path, record = SHIPPED_CONTEXTS / f"{encoder}.pth", SHIPPED_CONTEXTS / f"{encoder}.json"
     if not record.is_file():
         return None
-    made = read_json(record, f"restore {FOLDER}")
+    made = read_json(record, f"restore {SHIPPED_CONTEXTS}")
     if made.get("encoder_sha256", encoder_sha256) != encoder_sha256:
         return None
     if not path.is_file() or fingerprint(path) != made.get("sha256"):
@@ -170,7 +175,7 @@ def shipped_for(encoder: str, encoder_sha256: str) -> Path | None:
 
 
 def open_context(
-    path: Path, shape: ContextShape, feature_size: int, encoder_sha256: str, device: torch.device
+    path: Path, shape: ContextShape, feature_size: int, encoder_sha256: str, device: str, cache: str | Path | None
 ) -> Context:
     """Load a context network of either kind.
 
@@ -180,31 +185,61 @@ def open_context(
         feature_size: of the encoder.
         encoder_sha256: of the encoder's weights.
         device: where the network runs.
+        cache: folder for downloads.
 
     Raises:
         UserError: the file is wrong, or its network was trained with another shape or encoder.
     """
-    weights = read_state_dict(path, "ASC checkpoint")
-    residual = is_residual(weights)
+    sha256 = fingerprint(path)
+    settings = {"context": path.name, "context_sha256": sha256}
+    if path.resolve().parent == SHIPPED_CONTEXTS.resolve() and path.with_suffix(".json").is_file():
+        if shipped_for(path.stem, encoder_sha256) is None:
+            raise UserError(f"{path} was trained on other weights of an encoder: see {path.stem}.json beside it")
+        residual, note = True, None
+    else:
+        residual, note = _kind_of(path, shape, encoder_sha256)
+    if residual:
+
+        def parts() -> Parts:
+            from core import models
+            from core.models.weights import load_weights
+
+            model = models.ResidualContext()
+            load_weights(model, path, "ASC checkpoint")
+            return residual_contexts.parts_of(model)
+
+        scorer = ResidualScorer(open_networks(parts, device, kept_file(f"context-{path.stem}", sha256, cache)))
+        return Context("cues", scorer.tracks, settings, note)
+
+    from core import models
+    from core.inference.contexts import score_shot
+    from core.models.fast_context import ContextScorer
+    from core.models.weights import load_weights
+
+    network = models.ASC_Net(shape[0], shape[2], feature_size=feature_size)
+    load_weights(network, path, "ASC checkpoint")
+    scorer = ContextScorer(network.to(device))
+    settings["context_shape"] = list(shape)
+    return Context("features", lambda tracks: score_shot(scorer, tracks, shape, device), settings, note)
+
+
+def _kind_of(path: Path, shape: ContextShape, encoder_sha256: str) -> tuple[bool, str | None]:
+    """Whether a context network of the user's is residual, and what to note of it.
+
+    Raises:
+        UserError: as `open_context`.
+    """
+    from core.dataset import SHAPE
+    from core.models.residual_context import is_residual
+    from core.models.weights import read_state_dict
+    from core.training.runs import check_trained_with
+
+    residual = is_residual(read_state_dict(path, "ASC checkpoint"))
     now = {"ASC_optimization_params.network": "residual" if residual else "ASC_Net"}
     now["made_of.encoder.weights"] = encoder_sha256
     if not residual:
         now |= dict(zip(SHAPE, shape, strict=True))
-    note = None
-    if check_trained_with(path, "ASC", now) is not None:
-        note = f"Whether {path.name} was trained on this encoder is not known: no record of a training lies beside it."
-    if shipped := [one.stem for one in FOLDER.glob("*.json") if one.with_suffix(".pth").resolve() == path.resolve()]:
-        if shipped_for(shipped[0], encoder_sha256) is None:
-            raise UserError(f"{path} was trained on other weights of an encoder: see {shipped[0]}.json beside it")
-        note = None
-    settings = {"context": path.name, "context_sha256": fingerprint(path)}
-    if residual:
-        network = models.ResidualContext()
-        fill(network, weights, path, "ASC checkpoint")
-        network = network.to(device).eval()
-        return Context("cues", lambda tracks: score_tracks(network, tracks, device), settings, note)
-    network = models.ASC_Net(shape[0], shape[2], feature_size=feature_size)
-    fill(network, weights, path, "ASC checkpoint")
-    scorer = ContextScorer(network.to(device))
-    settings["context_shape"] = list(shape)
-    return Context("features", lambda tracks: score_shot(scorer, tracks, shape, device), settings, note)
+    if check_trained_with(path, "ASC", now) is None:
+        return residual, None
+    note = f"Whether {path.name} was trained on this encoder is not known: no record of a training lies beside it."
+    return residual, note

@@ -9,7 +9,6 @@ from typing import Protocol
 import av
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from core.boxes import intersection_over_union
 from core.detection.options import DEFAULT_DETECTOR
@@ -345,6 +344,5 @@ def _same(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether two frames show as many faces, each of them where one is in the other."""
     if len(before) != len(after):
         return False
-    overlaps = intersection_over_union(before[:, None, :4], after[None, :, :4])
-    pairs = linear_sum_assignment(overlaps, maximize=True)
-    return bool((overlaps[pairs] >= SAME_POSITION).all())
+    there = intersection_over_union(before[:, None, :4], after[None, :, :4]) >= SAME_POSITION
+    return bool((there.sum(0) == 1).all() and (there.sum(1) == 1).all())

@@ -8,7 +8,6 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from core.boxes import intersection_over_union
 
@@ -116,13 +115,10 @@ class FaceTracker:
         if self.open and len(faces):
             expected = np.array([track.expected(time_s) for track in self.open])
             overlaps = intersection_over_union(expected[:, None], faces[None, :, :4])
-            # As many faces as can be go on, and among these ways the one of greatest overlap.
-            worth = np.where(overlaps >= MIN_OVERLAP, overlaps, -1)
-            for track, face in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
-                if overlaps[track, face] >= MIN_OVERLAP:
-                    self.open[track].add(time_s, faces[face])
-                    found.add(track)
-                    taken.add(face)
+            for track, face in _pairs(overlaps):
+                self.open[track].add(time_s, faces[face])
+                found.add(track)
+                taken.add(face)
         for number, track in enumerate(self.open):
             track.misses += number not in found
         begun = [FaceTrack([time_s], [face]) for number, face in enumerate(faces) if number not in taken]
@@ -132,3 +128,19 @@ class FaceTracker:
     def is_final(self, time_s: float) -> bool:
         """Whether no face that is still to come can change a box at a time, or give one to it."""
         return all(track.first_s > time_s or track.last_s >= time_s + SMOOTHING_S for track in self.open)
+
+
+def _pairs(overlaps: np.ndarray) -> np.ndarray:
+    """Which tracks go on with which faces, (pair, [track, face]): as many as can, of such ways that of most overlap.
+
+    Args:
+        overlaps: (track, face) 0 to 1.
+    """
+    possible = overlaps >= MIN_OVERLAP
+    if possible.sum(0).max() > 1 or possible.sum(1).max() > 1:
+        from scipy.optimize import linear_sum_assignment  # slow to load, and in most videos no faces compete
+
+        chosen = np.zeros_like(possible)
+        chosen[linear_sum_assignment(np.where(possible, overlaps, -1), maximize=True)] = True
+        possible &= chosen
+    return np.argwhere(possible)

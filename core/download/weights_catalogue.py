@@ -17,6 +17,10 @@ LR_ASD = "Junhua-Liao/LR-ASD/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight"
 OPENCV_ZOO = "opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070"
 LIBFACEDETECTION = "ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx"
 
+# Of the context networks that come with this repository, by scripts/train_context.py: <encoder>.pth for its published
+# weights, and <encoder>.json: how it was made.
+SHIPPED_CONTEXTS = Path(__file__).parents[1] / "models" / "contexts"
+
 YUNET = RemoteFile(
     what="the YuNet face detector",
     name="yunet_n_640_640.onnx",

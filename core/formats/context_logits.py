@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from core.formats.ava import check_finite
 from core.formats.official_csv import Rows
+from core.runtime.checks import check_finite
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
 from core.runtime.provenance import check_outputs, declared

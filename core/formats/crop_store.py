@@ -28,7 +28,6 @@ from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, first_existing
 from core.runtime.provenance import Files, Record, check_outputs, read_record
 
-CROP_SIZE = 144  # pixels; what the published networks take
 LAYOUTS = ("packed", "folders")
 NAMINGS = (str, lambda text: str(float(text)), lambda text: f"{float(text):.2f}")  # of a crop, by its timestamp's text
 CROP_SUFFIX = ".jpg"

@@ -20,6 +20,7 @@ from core.formats import ava
 from core.formats.arrow_file import fixed_lists, is_pairs, is_text, is_triples, is_vectors, open_arrow
 from core.formats.feature_csv import read_feature_csv, write_feature_csv
 from core.formats.official_csv import key_text
+from core.runtime.checks import check_finite
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, finished_files
 from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record, recorded_left_out
@@ -79,7 +80,7 @@ def write_features(folder: str | Path, video: VideoFeatures, form: str = "arrow"
     """
     for name in (*HEADS, "features"):
         if (values := getattr(video, name)) is not None:
-            ava.check_finite(
+            check_finite(
                 values,
                 lambda row, name=name: f"{video.video_id}: the {name} of {key_text(video.rows.iloc[row])}",
                 "the weights are not finite or too large, as after a training that diverged; forward with others",
@@ -201,7 +202,7 @@ class FeatureStore:
             key = key_text({"entity_id": self.entity_ids[row], "frame_timestamp": self.timestamps[row]})
             return f"{self.folder}, video {video_id}: the {what} of {key}"
 
-        ava.check_finite(values, name, "the weights were those of a training that diverged; forward with others")
+        check_finite(values, name, "the weights were those of a training that diverged; forward with others")
 
     def sources(self, video_id: str) -> Files:
         """The features of a video, as something that scores are made of."""

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import scipy.io.wavfile
 
-from core.clip_utils import GRID_FPS
+from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.formats import ava
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write, first_existing
 from core.runtime.provenance import check_outputs
 
-SAMPLE_RATE = 16_000  # samples per second, mono, 16 bit
 # Encoders drop up to some tens of milliseconds at a video's end; beyond this the audio is truncated.
 MISSING_END_S = 1.0
 # A wav is cut at int(time * 16000) by ours, TaoRuijie/TalkNet-ASD utils/tools.py, which others took over, and

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.clip_utils import GRID_FPS, clip_window, run_lengths
+from core.clip_utils import GRID_FPS, SAMPLE_RATE, clip_window, run_lengths
 from core.dataset import ClipDataset
 from core.formats.feature_store import VideoFeatures
-from core.formats.wav import SAMPLE_RATE
 from core.inference.in_step import in_step
 from core.inference.tracks import Gives
 from core.inference.videos import Outputs, by_video
+from core.inputs.clip_mfcc import clip_loudness, clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import clip_loudness, clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.sampling import row_batches
 from core.inputs.shots import cues
 from core.inputs.transforms import stack
@@ -62,7 +61,8 @@ def encode_videos(
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
                 *logits, features = encode(audio, stack(batch.frames[batch.windows[clips]]))
-                yield *logits, clip_loudness(audio), features
+                outputs = (*logits, clip_loudness(audio), features)
+                yield tuple(part if part is None else part.float().cpu().numpy() for part in outputs)
 
     videos = by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
     for video in videos:
@@ -83,11 +83,13 @@ def _in_step_track(
 ) -> np.ndarray:
     """`in_step` of one track's features, (time, feature), whose first half is the audio stream's."""
 
-    def score(audio: Tensor, video: Tensor) -> Tensor:
-        return heads(audio.flatten(0, 1), video.flatten(0, 1))[0].unflatten(0, audio.shape[:2])
+    @torch.inference_mode()
+    def score(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+        embeddings = (torch.from_numpy(part).to(device).flatten(0, 1) for part in (audio, video))
+        return heads(*embeddings)[0].unflatten(0, audio.shape[:2]).float().cpu().numpy()
 
-    values = [torch.from_numpy(part).to(device, torch.float32) for part in (features, video_logits, loudness)]
-    return in_step(score, *values[0].chunk(2, dim=1), *values[1:]).cpu().numpy()
+    audio, video = np.split(features.astype(np.float32), 2, axis=1)
+    return in_step(score, audio, video, video_logits, loudness)
 
 
 class ClipScorer:

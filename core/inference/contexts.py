@@ -1,13 +1,13 @@
 """The context network on every row of a video, and on the tracks of one shot, in pieces of bounded memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from core.clip_utils import GRID_FPS
 from core.dataset import ContextDataset
+from core.inputs.shots import TrackFeatures
 from core.models.fast_context import ContextScorer
 
 PIECE = 600 * GRID_FPS  # time steps scored at once
@@ -35,23 +35,6 @@ def score_contexts(
         index = dataset.contexts(targets) - rows.start
         logits.append(scorer.logits(projections, torch.from_numpy(index).to(device)).float().cpu().numpy())
     return np.concatenate(logits)
-
-
-@dataclass(frozen=True)
-class TrackFeatures:
-    """An encoder's features of one face.
-
-    Attributes:
-        first: number of its first time step, on a grid of 25 a second that all faces of the shot share.
-        features: (time step, feature) float16 or float32.
-    """
-
-    first: int
-    features: np.ndarray
-
-    @property
-    def end(self) -> int:
-        return self.first + len(self.features)
 
 
 def score_shot(

@@ -1,92 +1,155 @@
-"""Networks in evaluation as plain functions, run by OpenVINO on a CPU and by PyTorch on a GPU.
+"""Networks in evaluation as plain functions of arrays: in OpenVINO on a CPU, in PyTorch on a GPU.
 
-Where OpenVINO cannot be imported PyTorch and OpenCV take its place: the same numbers, but slower.
+Where OpenVINO cannot be imported PyTorch and OpenCV take its place: the same numbers, but slower. What OpenVINO runs is
+kept as a file, so that PyTorch, which takes a second and 500 MB, is only loaded where it is needed.
 """
 
 import contextlib
-import copy
+import importlib.metadata
+import io
+import json
+import os
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from core.download.cache import cache_folder
 from core.runtime.errors import UserError
+from core.runtime.files import atomic_write, fingerprint
+from core.runtime.provenance import digest_of
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # the settings' name -> PyTorch's
-PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}  # PyTorch's name -> OpenVINO's
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorch's
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # the settings' name -> OpenVINO's
+RECORD = "record.json"  # in a file of converted networks, beside <name>.xml and <name>.bin
+# What converted networks depend on beside the weights and the versions of PyTorch and OpenVINO.
+CODE = [*(Path(__file__).parents[1] / "models").glob("*.py"), Path(__file__)]
+
+Function = Callable[..., tuple[np.ndarray, ...]]
 
 
-def runtime_name(device: torch.device) -> str:
-    """What `compiled` networks run in on a device, with its version, for the settings of results."""
-    openvino = import_openvino()
-    if device.type == "cpu" and openvino is not None:
-        return f"OpenVINO {openvino.__version__.partition('-')[0]}"
-    return f"PyTorch {torch.__version__.partition('+')[0]}"
+@dataclass(frozen=True)
+class Parts:
+    """Networks that belong together, in PyTorch.
+
+    Attributes:
+        networks: name -> a network, and an example of each of its inputs, of whose axes each may have another length
+            later. What it does must not depend on its inputs' values, and on their shapes only by PyTorch's own
+            operations: it is traced.
+        numbers: what else is to be known of them.
+    """
+
+    networks: "Mapping[str, tuple[nn.Module, tuple[Tensor, ...]]]"
+    numbers: Mapping[str, int]
 
 
-def compiled(
-    network: nn.Module, example: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Callable[[Tensor], Tensor]:
-    """A copy of a network of one input and one output as a function: what is fastest on the device.
+class Networks(Protocol):
+    """Networks that belong together, in evaluation.
+
+    Attributes:
+        numbers: what else is to be known of them.
+    """
+
+    numbers: Mapping[str, int]
+
+    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+        """One of them as a function of its inputs, arrays, to its outputs, float32 arrays.
+
+        Args:
+            name: of the network.
+            precision: of the products: "fp32", or "bf16", faster where the processor or GPU has it.
+            threads: on a CPU; by default as many as the variable OMP_NUM_THREADS says, or as there are cores.
+        """
+        ...
+
+
+def open_networks(make: Callable[[], Parts], device: str = "cpu", kept: Path | None = None) -> Networks:
+    """Make networks ready to run, in what is fastest on a device.
 
     Args:
-        network: not changed, and later changes to it have no effect. What it does must not depend on its input's
-            values, and on the input's shape only by PyTorch's own operations: it is traced.
-        example: an input, of the type of all inputs; each axis may have another length later.
-        device: where it runs, on as many threads as PyTorch uses now.
-        dtype: of the products: torch.float32, or torch.bfloat16, faster where the processor or GPU has it.
-
-    Returns:
-        A function of a tensor on any device; its result is float32, on `device`.
+        make: called where no file of them is kept, and for PyTorch. The networks are not changed, and later changes to
+            them have no effect.
+        device: where they run, as PyTorch names it.
+        kept: file that keeps what OpenVINO runs, see `kept_file`; None for none. One that is damaged is made anew, and
+            where it cannot be written nothing is kept.
     """
-    if device.type != "cpu" or import_openvino() is None:
-        return in_pytorch(network, device, dtype)
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    if not in_openvino(device):
+        return _InPyTorch(make(), device)
+    networks = None if kept is None else _read(kept)
+    if networks is None:
+        content = _converted(make(), "" if kept is None else kept.name)
+        if kept is not None:
+            with contextlib.suppress(UserError, OSError), atomic_write(kept) as temporary:
+                temporary.write_bytes(content)
+        networks = _read(io.BytesIO(content), "" if kept is None else kept.name)
+    return networks
 
-    with warnings.catch_warnings(), torch.no_grad():
-        # torch.export, which PyTorch recommends instead, takes seconds where tracing takes 0.04 s.
-        warnings.simplefilter("ignore", FutureWarning)
-        traced = torch.jit.trace(copy.deepcopy(network).eval(), example, check_trace=False)
-    decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
-    run = _in_openvino("pytorch", decoder, dtype)
-    return lambda x: torch.from_numpy(run(x.cpu().numpy())[0])
+
+def kept_file(name: str, weights_sha256: str, cache: str | Path | None = None) -> Path:
+    """Where converted networks are kept: named by all that they depend on.
+
+    Args:
+        name: of the networks.
+        weights_sha256: of the file of their weights.
+        cache: folder for downloads, as `core.download.cache.cache_folder` takes it.
+    """
+    versions = [importlib.metadata.version(package) for package in ("torch", "openvino")]
+    made_of = digest_of([weights_sha256, *versions, *map(fingerprint, sorted(CODE))])
+    return cache_folder(cache) / "networks" / f"{name}-{made_of}.zip"
+
+
+def in_openvino(device: str) -> bool:
+    """Whether networks run in OpenVINO on a device."""
+    return device == "cpu" and import_openvino() is not None
+
+
+def runtime_name(device: str = "cpu") -> str:
+    """What `open_networks` runs networks in on a device, with its version, for the settings of results."""
+    name = "OpenVINO" if in_openvino(device) else "PyTorch"
+    return f"{name} {importlib.metadata.version('openvino' if name == 'OpenVINO' else 'torch').partition('+')[0]}"
 
 
 def in_pytorch(
-    network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Callable[..., Tensor | tuple[Tensor, ...]]:
-    """A copy of a network as a function run by PyTorch; arguments as `compiled`.
+    network: "nn.Module", device: "str | torch.device", precision: str = "fp32"
+) -> "Callable[..., Tensor | tuple[Tensor, ...]]":
+    """A copy of a network as a function of tensors run by PyTorch; later changes to the network have no effect.
+
+    Args:
+        network: not changed.
+        device: where it runs.
+        precision: of the products, "fp32" or "bf16".
 
     Returns:
         A function of the network's tensors, on any device. Its results, as many as the network's, are float32.
     """
+    import copy
+
+    import torch
+
+    device, dtype = torch.device(device), getattr(torch, DTYPES[precision])
     network = copy.deepcopy(network).eval().to(device)
 
     @torch.inference_mode()
-    def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def run(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = network(*(x.to(device) for x in inputs))
-        return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)
+        single = isinstance(outputs, torch.Tensor)
+        return outputs.float() if single else tuple(output.float() for output in outputs)
 
     return run
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch works on one thread meanwhile: the steps of a GRU are too short to be shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -117,7 +180,9 @@ def onnx_network(path: str | Path, precision: str = "fp32") -> Callable[[np.ndar
     try:
         if import_openvino() is None:
             return _in_opencv(cv2.dnn.readNetFromONNX(str(path)))
-        run = _in_openvino("onnx", path, DTYPES[precision], [1, 3, -1, -1], threads=1)
+        model = _loaded("onnx", path)
+        model.reshape([1, 3, -1, -1])
+        run = _compiled(model, precision, threads=1)
     except Exception as error:  # whatever the bytes of a damaged or foreign file lead the libraries into
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(f"{path} is no network of images in ONNX format ({reason})") from error
@@ -135,9 +200,9 @@ def import_openvino() -> ModuleType | None:
     return openvino
 
 
-def best_precision(device: torch.device | str = "cpu") -> str:
+def best_precision(device: str = "cpu") -> str:
     """The precision of products that pays: "bf16" on a CPU that has it, else "fp32"."""
-    return "bf16" if torch.device(device).type == "cpu" and has_bfloat16() else "fp32"
+    return "bf16" if device == "cpu" and has_bfloat16() else "fp32"
 
 
 def has_bfloat16() -> bool:
@@ -146,23 +211,97 @@ def has_bfloat16() -> bool:
     return openvino is not None and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _in_openvino(
-    framework: str, source: Any, dtype: torch.dtype, shape: list[int] | None = None, threads: int | None = None
-) -> Callable[[np.ndarray], Any]:
-    """A framework's network as a function from its input to its outputs; `shape` of the input, -1 for any length.
+class _InPyTorch:
+    def __init__(self, parts: Parts, device: str):
+        self.numbers, self._parts, self._device = parts.numbers, parts, device
 
-    It runs on some threads, by default as many as PyTorch uses.
-    """
+    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+        """See `Networks`; on as many threads as PyTorch uses."""
+        import torch
+
+        run = in_pytorch(self._parts.networks[name][0], self._device, precision)
+
+        def of_arrays(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+            outputs = run(*(torch.from_numpy(np.array(x)) for x in inputs))
+            outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+            return tuple(output.cpu().numpy() for output in outputs)
+
+        return of_arrays
+
+
+@dataclass(frozen=True)
+class _InOpenVINO:
+    numbers: Mapping[str, int]
+    models: Mapping[str, tuple[bytes, bytes]]  # name -> structure and weights, in OpenVINO's format
+
+    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+        """See `Networks`."""
+        import openvino
+
+        run = _compiled(openvino.Core().read_model(*self.models[name]), precision, threads)
+        return lambda *inputs: tuple(run(inputs).values())
+
+
+def _converted(parts: Parts, name: str) -> bytes:
+    """Networks as a file that `_read` reads; `name` is the file's."""
     import openvino
+    import torch
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    content = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(content, "w") as archive:
+        for part, (network, example) in parts.networks.items():
+            with warnings.catch_warnings(), torch.no_grad():
+                # torch.export, which PyTorch recommends instead, takes seconds where tracing takes 0.04 s.
+                warnings.simplefilter("ignore")
+                traced = torch.jit.trace(_in_evaluation(network), example, check_trace=False)
+            decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
+            openvino.save_model(_loaded("pytorch", decoder), f"{folder}/{part}.xml", compress_to_fp16=False)
+            for file in (f"{part}.xml", f"{part}.bin"):
+                archive.write(f"{folder}/{file}", file)
+        record = {"name": name, "networks": list(parts.networks), "numbers": dict(parts.numbers)}
+        archive.writestr(RECORD, json.dumps(record))
+    return content.getvalue()
+
+
+def _read(file: Path | io.BytesIO, name: str | None = None) -> _InOpenVINO | None:
+    """The networks in a file; None where it is absent, damaged or not the one of this name, by default its own."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            record = json.loads(archive.read(RECORD))
+            if record["name"] != (file.name if name is None else name):
+                return None
+            models = {
+                one: (archive.read(f"{one}.xml"), archive.read(f"{one}.bin"))  # their checksums are compared
+                for one in record["networks"]
+            }
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError):
+        return None
+    return _InOpenVINO(record["numbers"], models)
+
+
+def _in_evaluation(network: "nn.Module") -> "nn.Module":
+    import copy
+
+    return copy.deepcopy(network).eval()
+
+
+def _loaded(framework: str, source: Any) -> Any:
+    """A framework's network as a model of OpenVINO's."""
     from openvino.frontend import FrontEndManager
 
     frontend = FrontEndManager().load_by_framework(framework)
-    model = frontend.convert(frontend.load(source))
-    if shape is not None:
-        model.reshape(shape)
+    return frontend.convert(frontend.load(source))
+
+
+def _compiled(model: Any, precision: str, threads: int | None) -> Callable[..., Any]:
+    """A model of OpenVINO's as a function from its inputs to its outputs."""
+    import openvino
+
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     options = {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "INFERENCE_NUM_THREADS": threads or (int(given) if given.isdecimal() else 0),  # 0: as there are cores
         "ENABLE_CPU_PINNING": False,  # several processes would share one core
     }
     return openvino.Core().compile_model(model, "CPU", options)

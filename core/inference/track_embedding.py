@@ -1,48 +1,76 @@
 """A whole-track encoder in evaluation: embeddings of faces and audio, and their scores, in bounded memory."""
 
-import copy
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from core.clip_utils import MFCC_PER_FRAME
-from core.inference.engine import compiled, one_thread
+from core.inference.engine import Function, Networks, Parts, open_networks
 from core.inputs.mfcc import COEFFICIENTS
-from core.models.track_encoder import TrackEncoder
+
+if TYPE_CHECKING:
+    from core.models.track_encoder import TrackEncoder
 
 BLOCK = 150  # faces in the visual encoder at a time, some 150 MB; half as many are 8 % slower, twice as many 4 % faster
 LONG_BLOCK = 2048  # frames of audio, or of embeddings, at a time: those are small
 
 
+def parts_of(model: "TrackEncoder") -> Parts:
+    """The networks of which a `TrackEmbedder` is made; `model` is `lr_asd()` or `light_asd()`."""
+    import torch
+
+    from core.models.track_encoder import Backward, Forward
+
+    size, inner = model.feature_size, model.model
+    embeddings, output, state = (
+        torch.zeros(2, 5, size),
+        torch.zeros(2, 5, inner.state_size),
+        torch.zeros(1, 2, inner.state_size),
+    )
+    networks = {
+        "visual": (inner.visualEncoder, (torch.zeros(1, 5, 16, 16, dtype=torch.uint8),)),
+        "audio": (inner.audioEncoder, (torch.zeros(1, 5 * MFCC_PER_FRAME, COEFFICIENTS),)),
+        "forward": (Forward(model), (embeddings, embeddings, state)),
+        "backward": (Backward(model), (embeddings, embeddings, output, state)),
+        "logits": (model.lossAV.FC, (embeddings[0],)),
+        "video_logits": (model.lossV.FC, (embeddings[0],)),
+    }
+    numbers = ("visual_context", "audio_context", "state_size")
+    return Parts(networks, {name: getattr(inner, name) for name in numbers} | {"feature_size": size})
+
+
 class TrackEmbedder:
-    """A copy of a whole-track encoder in evaluation; its results are the model's whatever the length of a track.
+    """A whole-track encoder in evaluation; its results are the model's whatever the length of a track.
 
     Tracks go through the convolutions in blocks that overlap by as many frames as an embedding depends on.
 
     Args:
-        model: `lr_asd()` or `light_asd()`; not changed, and later changes to it have no effect on the copy.
-        device: where the copy runs; on a CPU on as many threads as PyTorch uses now.
-        dtype: of the visual encoder, nearly all of the work: torch.float32 (logits within 1e-4 of the model's), or
-            torch.bfloat16, twice as fast on a CPU that has it (logits within 0.02 on the reference input).
+        networks: opened, of `parts_of`.
+        precision: of the visual encoder, nearly all of the work: "fp32" (logits within 1e-4 of the model's), or "bf16",
+            twice as fast on a CPU that has it (logits within 0.02 on the reference input).
 
     Attributes:
-        device: where results are.
+        feature_size: of the features.
         visual_context, audio_context: frames on either side that an embedding depends on.
     """
 
-    def __init__(self, model: TrackEncoder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
-        self.device = torch.device(device)
-        model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device)
-        self._model, self._classifier, self._video_classifier = model.model, model.lossAV.FC, model.lossV.FC
-        self.visual_context, self.audio_context = self._model.visual_context, self._model.audio_context
-        faces = torch.zeros(1, 5, 16, 16, dtype=torch.uint8, device=self.device)
-        mfcc = torch.zeros(1, 5 * MFCC_PER_FRAME, COEFFICIENTS, device=self.device)
-        self._visual = compiled(self._model.visualEncoder, faces, self.device, dtype)
-        self._audio = compiled(self._model.audioEncoder, mfcc, self.device)
+    def __init__(self, networks: Networks, precision: str = "fp32"):
+        numbers = networks.numbers
+        self.feature_size, self._state_size = numbers["feature_size"], numbers["state_size"]
+        self.visual_context, self.audio_context = numbers["visual_context"], numbers["audio_context"]
+        self._visual = networks.function("visual", precision)
+        # The steps of the others are too short to be shared.
+        others = ("audio", "forward", "backward", "logits", "video_logits")
+        self._audio, self._forward, self._backward, self._logits, self._video_logits = (
+            networks.function(name, threads=1) for name in others
+        )
 
-    def visual(self, faces: Tensor) -> Tensor:
+    @classmethod
+    def of(cls, model: "TrackEncoder", device: str = "cpu", precision: str = "fp32") -> Self:
+        """A copy of a network in memory, on a device; later changes to the network have no effect."""
+        return cls(open_networks(lambda: parts_of(model), device), precision)
+
+    def visual(self, faces: np.ndarray) -> np.ndarray:
         """Embed the faces of whole tracks.
 
         Args:
@@ -54,7 +82,7 @@ class TrackEmbedder:
         """
         return _in_blocks(self._visual, faces, BLOCK, self.visual_context)
 
-    def audio(self, mfcc: Tensor) -> Tensor:
+    def audio(self, mfcc: np.ndarray) -> np.ndarray:
         """Embed the audio of whole tracks: (batch, time, 128) float32.
 
         Args:
@@ -70,40 +98,37 @@ class TrackEmbedder:
         """The same for a track cut into windows of some frames, each embedded as a track of its own."""
         return FaceStream(self._visual, frames, 0)
 
-    @torch.inference_mode()
-    @one_thread()
-    def score(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, audio: np.ndarray, visual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score tracks by the embeddings of their audio and faces, (batch, time, 128) each.
 
         Returns:
             Logits, (batch, time, [not speaking, speaking]), and the features that they are made of,
             (batch, time, 128), float32.
         """
-        blocks = list(zip(audio.split(LONG_BLOCK, 1), visual.split(LONG_BLOCK, 1), strict=True))
-        forward, state = [], None
+        blocks = [slice(start, start + LONG_BLOCK) for start in range(0, audio.shape[1], LONG_BLOCK)]
+        start = np.zeros((1, len(audio), self._state_size), np.float32)
+        forward, state = [], start
         for block in blocks:
-            output, state = self._model.forward_gru(self._model.fuse(*block), state)
+            output, state = self._forward(audio[:, block], visual[:, block], state)
             forward.append(output)
-        features, state = [], None
+        scored, state = [], start
         for block in reversed(blocks):
-            output, state = self._model.backward_gru(self._model.fuse(*block), forward.pop(), state)
-            features.append(output)
-        together = torch.cat(features[::-1], dim=1)
-        return self.logits(together), together
+            *both, state = self._backward(audio[:, block], visual[:, block], forward.pop(), state)
+            scored.append(both)
+        logits, features = (np.concatenate(parts, axis=1) for parts in zip(*reversed(scored), strict=True))
+        return logits, features
 
-    def rescore(self, audio: Tensor, visual: Tensor) -> Tensor:
+    def rescore(self, audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
         """The logits alone that `score` gives."""
         return self.score(audio, visual)[0]
 
-    @torch.inference_mode()
-    def video_logits(self, visual: Tensor) -> Tensor:
-        """By the faces alone: embeddings (..., 128) -> logits (..., [not speaking, speaking]) float32."""
-        return self._video_classifier(visual)
+    def video_logits(self, visual: np.ndarray) -> np.ndarray:
+        """By the faces alone: embeddings (time, 128) -> logits (time, [not speaking, speaking]) float32."""
+        return self._video_logits(visual)[0]
 
-    @torch.inference_mode()
-    def logits(self, features: Tensor) -> Tensor:
-        """The score layer, which is linear: features (..., 128) -> logits (..., [not speaking, speaking])."""
-        return self._classifier(features)
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The score layer, which is linear: features (time, 128) -> logits (time, [not speaking, speaking])."""
+        return self._logits(features)[0]
 
 
 class FaceStream:
@@ -115,11 +140,11 @@ class FaceStream:
         context: faces on either side of them that it needs besides.
     """
 
-    def __init__(self, embed: Callable[[Tensor], Tensor], block: int, context: int):
+    def __init__(self, embed: Function, block: int, context: int):
         self.embed, self.block, self.context = embed, block, context
         self.faces: list[np.ndarray] = []  # those that embeddings to come depend on
         self.embedded = 0  # how many of these have their embeddings already
-        self.embeddings: list[Tensor] = []
+        self.embeddings: list[np.ndarray] = []
 
     def push(self, face: np.ndarray) -> None:
         """Take the next face, (112, 112) uint8, grey."""
@@ -127,15 +152,15 @@ class FaceStream:
         if len(self.faces) == self.embedded + self.block + self.context:
             self._embed(self.block)
 
-    def finish(self) -> Tensor:
+    def finish(self) -> np.ndarray:
         """The embeddings of all faces, (time, 128) float32. There must have been a face, and none may follow."""
         if rest := len(self.faces) - self.embedded:
             self._embed(rest)
-        return torch.cat(self.embeddings)
+        return np.concatenate(self.embeddings)
 
     def _embed(self, count: int) -> None:
         """Embed the next faces, and drop those that no later one needs."""
-        embeddings = self.embed(torch.from_numpy(np.stack(self.faces))[None])[0]
+        embeddings = self.embed(np.stack(self.faces)[None])[0][0]
         end = self.embedded + count
         self.embeddings.append(embeddings[self.embedded : end])
         needless = max(0, end - self.context)
@@ -143,13 +168,11 @@ class FaceStream:
         self.embedded = end - needless
 
 
-def _in_blocks(
-    embed: Callable[[Tensor], Tensor], values: Tensor, block: int, context: int, per_frame: int = 1
-) -> Tensor:
+def _in_blocks(embed: Function, values: np.ndarray, block: int, context: int, per_frame: int = 1) -> np.ndarray:
     """Embed (batch, time * per_frame, ...) in blocks of frames, with the context that these need on either side."""
     time, parts = values.shape[1] // per_frame, []
     for start in range(0, time, block):
         first, last = max(0, start - context), min(time, start + block + context)
-        embeddings = embed(values[:, per_frame * first : per_frame * last])
+        [embeddings] = embed(values[:, per_frame * first : per_frame * last])
         parts.append(embeddings[:, start - first :][:, :block])
-    return torch.cat(parts, dim=1)
+    return np.concatenate(parts, axis=1)

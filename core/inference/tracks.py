@@ -1,87 +1,22 @@
-"""A whole-track encoder on every track of a split, and on one face's crops as they arrive."""
+"""A whole-track encoder on one face's crops as they arrive."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
-from core.formats.feature_store import VideoFeatures
 from core.inference.in_step import in_step
 from core.inference.track_embedding import TrackEmbedder
-from core.inference.videos import Outputs, by_video
-from core.inputs.loading import load_batches
 from core.inputs.mfcc import track_loudness, track_mfcc, track_samples
 from core.inputs.shots import cues
 from core.media.video_audio import VideoAudio
-from core.models.track_encoder import TrackEncoder
-from core.track_dataset import TrackDataset
-
-EncodeTracks = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 Gives = Literal["features", "cues"] | None  # what a scorer gives of each crop besides its logits
 PASSES_S = (1, 2, 3, 4, 5, 6)  # windows of the published own-video protocol
 STRETCH = 240 * GRID_FPS  # frames whose windows are scored at a time: windows of all lengths end together there
 SMOOTHING = 2  # frames on either side over which that protocol averages scores
-
-
-def track_encoder(model: TrackEncoder, device: torch.device, dtype: torch.dtype = torch.float32) -> EncodeTracks:
-    """A network of whole tracks for evaluation: (mfcc, faces) of one -> (logits, video logits, in step, features).
-
-    Memory does not grow with the track but for the faces themselves, 12.5 kB each, and the results.
-
-    Args:
-        model: its weights are taken as they are now.
-        device: where it runs.
-        dtype: of the visual encoder, torch.float32 or torch.bfloat16.
-    """
-    embedder = TrackEmbedder(model, device, dtype)
-
-    @torch.inference_mode()
-    def encode(mfcc: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        audio, visual = embedder.audio(mfcc), embedder.visual(faces)
-        logits, features = embedder.score(audio, visual)
-        video_logits = embedder.video_logits(visual)
-        told = in_step(embedder.rescore, audio[0], visual[0], video_logits[0], track_loudness(mfcc[0]))
-        return logits, video_logits, told[None], features
-
-    return encode
-
-
-def encode_tracks(
-    encode: EncodeTracks,
-    dataset: TrackDataset,
-    videos: Collection[str],
-    *,
-    device: torch.device,
-    threads: int = 0,
-    feature_type: str = "float16",
-    description: str = "",
-) -> Iterator[VideoFeatures]:
-    """The encoder's output for every row of some videos of a split, video by video.
-
-    Args:
-        encode: the network in evaluation, see `track_encoder`; all four are (batch, time, ...).
-        dataset: tracks, not augmented.
-        videos: ids of those that are wanted.
-        device: where `encode` runs.
-        threads: loader threads.
-        feature_type: NumPy's name of the type that features are kept in.
-        description: label of the progress bar.
-    """
-    wanted = dataset.rows["video_id"].isin(videos).to_numpy()
-    tracks = np.flatnonzero(wanted[dataset.starts])
-
-    def outputs() -> Iterator[Outputs]:
-        batches = ([(0, track, int(dataset.lengths[track]))] for track in tracks.tolist())
-        for batch in load_batches(dataset, batches, threads, device):
-            logits, *others = (output[0] for output in encode(batch.mfcc, batch.faces))
-            yield logits, None, *others
-
-    return by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
 
 
 class OnePass:
@@ -110,11 +45,11 @@ class OnePass:
         visual = self.faces.finish()
         mfcc = _mfcc(self.audio, self.first_s, len(visual))
         audio = self.encoder.audio(mfcc[None])[0]
-        logits, features = (output[0].cpu().numpy() for output in self.encoder.score(audio[None], visual[None]))
+        logits, features = (output[0] for output in self.encoder.score(audio[None], visual[None]))
         if self.gives == "cues":
             video_logits = self.encoder.video_logits(visual)
             told = in_step(self.encoder.rescore, audio, visual, video_logits, track_loudness(mfcc))
-            return logits, cues(logits, video_logits.cpu().numpy(), told.cpu().numpy())
+            return logits, cues(logits, video_logits, told)
         return logits, features if self.gives else None
 
 
@@ -141,7 +76,6 @@ class SixPasses:
         self.faces.push(crop)
         self.seconds.push(crop)
 
-    @torch.inference_mode()
     def finish(self) -> tuple[np.ndarray, None]:
         """Averaged logits (crop, [not speaking, speaking]) float32, and nothing for a context network; ends the scorer.
 
@@ -154,19 +88,19 @@ class SixPasses:
         for start in range(0, len(visual), STRETCH):
             frames = slice(start, start + STRETCH)
             windows = slice(MFCC_PER_FRAME * frames.start, MFCC_PER_FRAME * frames.stop)
-            whole = torch.cat((audio[frames], visual[frames]), dim=1)
-            seconds = torch.cat((self._audio_seconds(mfcc[windows]), visual_seconds[frames]), dim=1)
+            whole = np.concatenate((audio[frames], visual[frames]), axis=1)
+            seconds = np.concatenate((self._audio_seconds(mfcc[windows]), visual_seconds[frames]), axis=1)
             parts.append(sum(self._pass(length * GRID_FPS, whole, seconds) for length in PASSES_S) / len(PASSES_S))
-        features = _running_mean(torch.cat(parts), SMOOTHING)
+        features = _running_mean(np.concatenate(parts), SMOOTHING)
         # The score layer is linear: the logits of averaged features are the averaged logits.
-        return self.encoder.logits(features).cpu().numpy(), None
+        return self.encoder.logits(features), None
 
-    def _audio_seconds(self, mfcc: Tensor) -> Tensor:
+    def _audio_seconds(self, mfcc: np.ndarray) -> np.ndarray:
         """Embeddings (time, 128) of audio that is cut into windows of 1 s."""
         windows = _windows(mfcc, MFCC_PER_FRAME * GRID_FPS)
-        return torch.cat([self.encoder.audio(part).flatten(0, 1) for part in windows])
+        return np.concatenate([_joined(self.encoder.audio(part)) for part in windows])
 
-    def _pass(self, length: int, whole: Tensor, seconds: Tensor) -> Tensor:
+    def _pass(self, length: int, whole: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """Features (time, 128) of a stretch of the track in windows of `length` frames.
 
         Args:
@@ -175,33 +109,41 @@ class SixPasses:
         """
         features = []
         for window, cut in zip(_windows(whole, length), _windows(seconds, length), strict=True):
-            audio, visual = self._edged(window, cut, ends=window.shape[1] < length).chunk(2, dim=2)
-            features.append(self.encoder.score(audio, visual)[1].flatten(0, 1))
-        return torch.cat(features)
+            audio, visual = np.split(self._edged(window, cut, ends=window.shape[1] < length), 2, axis=2)
+            features.append(_joined(self.encoder.score(audio, visual)[1]))
+        return np.concatenate(features)
 
-    def _edged(self, whole: Tensor, seconds: Tensor, ends: bool) -> Tensor:
+    def _edged(self, whole: np.ndarray, seconds: np.ndarray, ends: bool) -> np.ndarray:
         """Embeddings of windows cut from the track, (window, time, 256); `ends`: they end where the track does."""
-        edged = whole.clone()
+        edged = whole.copy()
         edged[:, : self.context] = seconds[:, : self.context]
         if not ends:
             edged[:, -self.context :] = seconds[:, -self.context :]
         return edged
 
 
-def _mfcc(audio: VideoAudio, first_s: float, frames: int) -> Tensor:
+def _mfcc(audio: VideoAudio, first_s: float, frames: int) -> np.ndarray:
     """(4 * frames, 13) float32, of a track that begins at `first_s`; beyond the ends of the audio, of silence."""
-    return torch.from_numpy(track_mfcc(audio.part(first_s, track_samples(frames)), np.arange(frames)))
+    return track_mfcc(audio.part(first_s, track_samples(frames)), np.arange(frames))
 
 
-def _windows(values: Tensor, length: int) -> Iterator[Tensor]:
+def _windows(values: np.ndarray, length: int) -> Iterator[np.ndarray]:
     """(row, ...) in windows: the full ones together, (window, length, ...), then the rows left over, (1, rest, ...)."""
     full = len(values) // length * length
     if full:
-        yield values[:full].unflatten(0, (-1, length))
+        yield values[:full].reshape(-1, length, *values.shape[1:])
     if full < len(values):
-        yield values[full:].unsqueeze(0)
+        yield values[full:][None]
 
 
-def _running_mean(values: Tensor, reach: int) -> Tensor:
+def _joined(windows: np.ndarray) -> np.ndarray:
+    """(window, length, ...) -> (window * length, ...)."""
+    return windows.reshape(-1, *windows.shape[2:])
+
+
+def _running_mean(values: np.ndarray, reach: int) -> np.ndarray:
     """(n, column) -> the mean over `reach` rows on either side, at the ends over those that there are."""
-    return F.avg_pool1d(values.T, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False).T
+    around = sliding_window_view(np.pad(values, ((reach, reach), (0, 0))), 2 * reach + 1, axis=0)
+    steps = np.arange(len(values))
+    there = np.minimum(steps, reach) + 1 + np.minimum(steps[::-1], reach)
+    return around.sum(-1) / there[:, None].astype(values.dtype)

@@ -1,23 +1,16 @@
-"""MFCCs and the samples they are computed from: of clips (two-stream encoders) and of face tracks (whole-track ones).
+"""MFCCs of face tracks, which whole-track encoders hear, and of single windows of audio.
 
 All numbers are those of the published code, whose weights depend on them; MFCCs are python_speech_features' defaults.
 """
 
 import functools
-from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-import python_speech_features as psf
-import scipy.fft
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from torch import Tensor
 
-from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
-from core.formats.wav import SAMPLE_RATE
-
-MIN_CLIP_SAMPLES = int(SAMPLE_RATE * (2 / GRID_FPS))  # 0.08 s: shorter clips count as silence
-FITTED_FRAMES_PER_S = 27.0  # a clip of n frames is made n/27 s long, as the published loader does
+from core.clip_utils import GRID_FPS, MFCC_PER_FRAME, SAMPLE_RATE
 
 # python_speech_features.mfcc's defaults at 16 kHz
 COEFFICIENTS = 13
@@ -29,97 +22,7 @@ LIFTER = 22
 PREEMPHASIS = 0.97
 
 WINDOWS_AT_ONCE = 500  # of a track, five seconds: their float64 values stay in a processor's cache
-
-
-# ---------------------------------------------------------------- clips
-
-
-def fitted_length(clip_length: int) -> int:
-    """Samples that the audio of `clip_length` frames is made to have: frames / 27 s (published loader)."""
-    return int((1 / FITTED_FRAMES_PER_S) * SAMPLE_RATE * clip_length)
-
-
-def clip_samples(track: np.ndarray, first_s: float, last_s: float, clip_length: int) -> np.ndarray:
-    """The audio of a clip, fitted to the length that the audio stream takes.
-
-    Args:
-        track: (sample,) int16 of the entity, from its first timestamp on.
-        first_s, last_s: times of the clip's first and last frame, in seconds after the entity's first timestamp.
-        clip_length: frames of the clip.
-
-    Returns:
-        (sample,) int16 of about `fitted_length`: the published loader's rounding leaves it up to one short or two
-        long. Below 0.08 s of audio (clips clamped at a track's end, tracks of one or two rows) it is silence.
-    """
-    samples = track[int(first_s * SAMPLE_RATE) : int(last_s * SAMPLE_RATE)]
-    if len(samples) < MIN_CLIP_SAMPLES:
-        samples = np.zeros(int(SAMPLE_RATE * (clip_length / GRID_FPS)), np.int16)
-    return fit(samples, fitted_length(clip_length))
-
-
-def fit(samples: np.ndarray, length: int) -> np.ndarray:
-    """Reflect-pad or trim both sides alike, with the published loader's rounding.
-
-    Args:
-        samples: (sample,), at least one.
-        length: samples to fit to.
-
-    Returns:
-        (sample,) of the same type: `length` of them, one fewer after padding by an odd number, one or two more after
-        trimming.
-    """
-    if len(samples) <= length:
-        pad = (length - len(samples)) // 2
-        return np.pad(samples, pad, mode="reflect")
-    trim = (len(samples) - length - 1) // 2
-    return samples[trim : len(samples) - trim]
-
-
-def join_clips(clips: Sequence[np.ndarray], clip_length: int) -> tuple[Tensor, Tensor]:
-    """The samples of clips (`clip_samples`) in one tensor.
-
-    Returns:
-        (clip, sample) int16, zero after each clip's end; and how many samples each clip has, (clip,) int64.
-    """
-    joined = torch.zeros(len(clips), fitted_length(clip_length) + 2, dtype=torch.int16)
-    for row, samples in zip(joined, clips, strict=True):
-        row[: len(samples)] = torch.from_numpy(samples)
-    return joined, torch.tensor([len(samples) for samples in clips])
-
-
-def mfcc_windows(samples: int) -> int:
-    """How many windows python_speech_features makes of a number of samples."""
-    return 1 if samples <= WINDOW else 1 + -(-(samples - WINDOW) // STEP)
-
-
-def clip_mfcc(clips: Tensor, lengths: Tensor, windows: int) -> Tensor:
-    """MFCCs of many clips at once, equal to python_speech_features' within float32 rounding, on any device.
-
-    Args:
-        clips: (clip, sample) int16; what follows each clip's own end is ignored.
-        lengths: (clip,) int64, each clip's own number of samples.
-        windows: analysis windows to return; where a clip has none left they are those of silence.
-
-    Returns:
-        (clip, 1, coefficient 13, window) float32.
-    """
-    needed = (windows - 1) * STEP + WINDOW
-    padded = torch.nn.functional.pad(clips, (1, max(0, needed - clips.shape[1])))[:, : 1 + needed]
-    starts = STEP * torch.arange(windows, device=clips.device)
-    return _mfcc(padded.unfold(1, 1 + WINDOW, STEP), lengths[:, None] - starts).transpose(1, 2).unsqueeze(1)
-
-
-def clip_loudness(mfcc: Tensor) -> Tensor:
-    """How loud it is in the middle of clips: the logarithm of the energy, (clip, 1), at least 0.
-
-    Args:
-        mfcc: (clip, 1, coefficient 13, window), see `clip_mfcc`.
-    """
-    first = (mfcc.shape[-1] - MFCC_PER_FRAME) // 2
-    return mfcc[:, 0, :1, first : first + MFCC_PER_FRAME].clamp(min=0).mean(-1)
-
-
-# ---------------------------------------------------------------- face tracks
+EPSILON = np.finfo(np.float64).eps  # replaces zero before a logarithm, as in python_speech_features
 
 
 def track_samples(frames: int) -> int:
@@ -176,54 +79,56 @@ def track_mfcc(samples: np.ndarray, frames: np.ndarray, fps: float = GRID_FPS) -
     out = np.empty((len(starts), COEFFICIENTS), np.float32)
     for begin in range(0, len(starts), WINDOWS_AT_ONCE):
         part = starts[begin : begin + WINDOWS_AT_ONCE]
-        out[begin : begin + len(part)] = _mfcc(
-            torch.from_numpy(windows[part]), torch.from_numpy(len(samples) - part), fft
-        )
+        out[begin : begin + len(part)] = cepstra(windows[part], len(samples) - part, np, fft)
     return out
 
 
-def track_loudness(mfcc: Tensor) -> Tensor:
+def track_loudness(mfcc: np.ndarray) -> np.ndarray:
     """How loud it is at each frame of a track: the logarithm of the energy, (n,), at least 0 (digital silence is -36).
 
     Args:
         mfcc: (4 * n, 13), see `track_mfcc`.
     """
-    return mfcc[:, 0].clamp(min=0).unflatten(0, (-1, MFCC_PER_FRAME)).mean(1)
+    return np.maximum(mfcc[:, 0], 0).reshape(-1, MFCC_PER_FRAME).mean(1)
 
 
-# ---------------------------------------------------------------- one window
-
-
-def _mfcc(windows: Tensor, own: Tensor, fft: int = FFT) -> Tensor:
+def cepstra(windows: Any, own: Any, namespace: ModuleType, fft: int = FFT) -> Any:
     """MFCCs of windows of one length: (..., 1 + sample) int16 -> (..., coefficient 13) float32.
 
     Computed in float64: in float32 the spectrum of quiet bands beside loud ones loses the digits that the logarithm
     then shows.
 
     Args:
-        windows: with the sample before each one, for the pre-emphasis.
+        windows: array or tensor, with the sample before each window, for the pre-emphasis.
         own: (...) int64, how many of a window's samples belong to the audio; those behind are padded with zeros after
             the pre-emphasis, as python_speech_features does.
+        namespace: NumPy or PyTorch, whose arrays these are.
         fft: points of the spectrum, at least as many as a window has samples.
     """
-    signal = windows.to(torch.float64)
-    emphasised = torch.sub(signal[..., 1:], signal[..., :-1], alpha=PREEMPHASIS)
-    emphasised.masked_fill_(torch.arange(emphasised.shape[-1], device=own.device) >= own[..., None], 0.0)
-    spectrum = torch.fft.rfft(emphasised, fft)
-    power = (spectrum.real.square() + spectrum.imag.square()) / fft  # (..., bin)
-    filters, cosines = _matrices(fft)
-    smallest = torch.finfo(torch.float64).eps  # replaces zero before a logarithm, as in python_speech_features
-    energy = power.sum(-1)
-    bands = power @ filters.to(windows.device)
-    bands = bands.masked_fill_(bands == 0, smallest).log_()
-    coefficients = bands @ cosines.to(windows.device)
-    coefficients[..., 0] = energy.masked_fill_(energy == 0, smallest).log_()
-    return coefficients.to(torch.float32)
+    xp = namespace
+    signal = xp.asarray(windows, dtype=xp.float64)
+    emphasised = signal[..., 1:] - PREEMPHASIS * signal[..., :-1]
+    emphasised[xp.arange(emphasised.shape[-1], device=own.device) >= own[..., None]] = 0.0
+    spectrum = xp.fft.rfft(emphasised, fft)
+    power = (spectrum.real**2 + spectrum.imag**2) / fft  # (..., bin)
+    filters, cosines = (xp.asarray(matrix, device=own.device) for matrix in _matrices(fft))
+    energy, bands = power.sum(-1), power @ filters
+    for values in (energy, bands):
+        values[values == 0] = EPSILON
+    coefficients = xp.log(bands) @ cosines
+    coefficients[..., 0] = xp.log(energy)
+    return xp.asarray(coefficients, dtype=xp.float32)
 
 
 @functools.cache
-def _matrices(fft: int) -> tuple[Tensor, Tensor]:
+def _matrices(fft: int) -> tuple[np.ndarray, np.ndarray]:
     """The mel filters (bin, filter) and the liftered cosine transform (filter, coefficient), float64."""
-    filters = psf.get_filterbanks(FILTERS, fft, SAMPLE_RATE)
-    cosines = scipy.fft.dct(np.eye(FILTERS), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS]
-    return torch.from_numpy(filters.T.copy()), torch.from_numpy(psf.lifter(np.ascontiguousarray(cosines), LIFTER))
+    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), FILTERS + 2)
+    edges = np.floor((fft + 1) * 700 * (10 ** (mel / 2595) - 1) / SAMPLE_RATE)  # bins where a filter begins and ends
+    bins, (low, middle, high) = np.arange(fft // 2 + 1)[:, None], (edges[:-2], edges[1:-1], edges[2:])
+    rises, falls = (low <= bins) & (bins < middle), (middle <= bins) & (bins < high)
+    filters = rises * (bins - low) / np.maximum(middle - low, 1) + falls * (high - bins) / np.maximum(high - middle, 1)
+    numbers = np.arange(COEFFICIENTS)
+    cosines = np.cos(np.pi * numbers * (np.arange(FILTERS)[:, None] + 0.5) / FILTERS) * np.sqrt(2 / FILTERS)
+    cosines[:, 0] /= np.sqrt(2)
+    return filters, cosines * (1 + LIFTER / 2 * np.sin(np.pi * numbers / LIFTER))

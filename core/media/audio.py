@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write

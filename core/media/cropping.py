@@ -5,19 +5,20 @@ A box is (x1, y1, x2, y2) in pixels of the displayed frame, which may reach over
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from core.boxes import pixel_edges
-from core.clip_utils import FACE_SIZE
-from core.formats import ava
-from core.formats.crop_store import CROP_SIZE, crop_path, resize, write_packed
+from core.clip_utils import CROP_SIZE, FACE_SIZE
 from core.media.container import MediaFile
 from core.media.video import Frame, read_frames, until_failure
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write
+
+if TYPE_CHECKING:  # it takes half a second to import
+    import pandas as pd
 
 JPEG_QUALITY = 90  # real faces of 144 x 144 take 4.3 kB on average
 
@@ -34,7 +35,7 @@ CropFunction = Callable[[Frame, np.ndarray], np.ndarray]
 
 
 def extract_crops(
-    media: MediaFile, rows: pd.DataFrame, out: str | Path, size: int = CROP_SIZE, layout: str = "packed"
+    media: MediaFile, rows: "pd.DataFrame", out: str | Path, size: int = CROP_SIZE, layout: str = "packed"
 ) -> None:
     """Cut all faces of one video and store them.
 
@@ -48,6 +49,8 @@ def extract_crops(
     Raises:
         MediaError: the video cannot be decoded or is truncated, or a row's time lies outside it.
     """
+    from core.formats.crop_store import crop_path, write_packed  # here, as below: it imports pandas
+
     video_id = rows["video_id"].iloc[0]
     crops = cut_crops(media, rows, size)
     if layout == "folders":
@@ -58,7 +61,7 @@ def extract_crops(
         write_packed(Path(out) / f"{video_id}.arrow", rows, crops)
 
 
-def cut_crops(media: MediaFile, rows: pd.DataFrame, size: int) -> Iterator[tuple[int, bytes]]:
+def cut_crops(media: MediaFile, rows: "pd.DataFrame", size: int) -> Iterator[tuple[int, bytes]]:
     """Decode a video once and give (row position, JPEG) for every row, in order of time.
 
     Boxes are clamped to the frame; pixel edges are truncated as in the published preparation.
@@ -66,6 +69,9 @@ def cut_crops(media: MediaFile, rows: pd.DataFrame, size: int) -> Iterator[tuple
     Raises:
         MediaError: as `extract_crops`.
     """
+    from core.formats import ava
+    from core.formats.crop_store import resize
+
     info = media.info
     edges = pixel_edges(ava.boxes(rows) * np.tile([info.width, info.height], 2), info.width, info.height)
     for row, frame in nearest_frames(media, rows):
@@ -73,7 +79,7 @@ def cut_crops(media: MediaFile, rows: pd.DataFrame, size: int) -> Iterator[tuple
         yield row, _jpeg(resize(crop, size) if size else crop, JPEG_QUALITY)
 
 
-def nearest_frames(media: MediaFile, rows: pd.DataFrame) -> Iterator[tuple[int, Frame]]:
+def nearest_frames(media: MediaFile, rows: "pd.DataFrame") -> Iterator[tuple[int, Frame]]:
     """Decode a video once and give (row position, the frame whose time is nearest the row's), in order of time.
 
     Args:
@@ -110,7 +116,7 @@ def nearest_frames(media: MediaFile, rows: pd.DataFrame) -> Iterator[tuple[int, 
         yield row, before
 
 
-def _row_text(rows: pd.DataFrame, row: int) -> str:
+def _row_text(rows: "pd.DataFrame", row: int) -> str:
     entity, timestamp = rows["entity_id"].iloc[row], rows["frame_timestamp"].iloc[row]
     return f"but entity {entity} is annotated at {timestamp} s"
 
@@ -141,6 +147,8 @@ def lower_face_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
 
 def colour_crop(frame: Frame, box: np.ndarray) -> np.ndarray:
     """The box itself, clamped to the frame: (144, 144, [r, g, b]) uint8 (the Short-Term Encoder's input)."""
+    from core.formats.crop_store import resize
+
     return resize(frame.bgr_region(*_edges(box, frame))[:, :, ::-1], CROP_SIZE)
 
 

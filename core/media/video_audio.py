@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.audio import decode_audio
 from core.media.container import MediaFile
 from core.runtime.errors import MediaError, UserError

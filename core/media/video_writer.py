@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.streams import AudioInfo
 from core.media.video import until_failure, yuv420_of

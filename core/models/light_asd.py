@@ -18,6 +18,7 @@ def light_asd() -> TrackEncoder:
 class _Model(nn.Module):
     visual_context = 6  # frames: three blocks, each reaching over 2 on either side
     audio_context = 5  # frames, rounded up: 2 steps in each block and 1 in each pool, a step being 1/4, 1/2 and 1 frame
+    state_size = FEATURE_SIZE
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ def lr_asd() -> TrackEncoder:
 class _Model(nn.Module):
     visual_context = 9  # frames: three blocks, each reaching over 2 + 1 on either side
     audio_context = 6  # frames: 3 steps in each block and 1 in each pool, a step being 1/4, 1/2 and 1 frame
+    state_size = STATE_SIZE
 
     def __init__(self) -> None:
         super().__init__()

@@ -160,9 +160,8 @@ def others(values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     present = values * weight
     count = weight.sum(1, keepdim=True) - weight
     mean = (present.sum(1, keepdim=True) - present) / count.clamp(min=1)
-    if values.shape[1] == 1:
-        return mean, torch.full_like(values, ABSENT)
     candidates = torch.where(there, values, ABSENT)
-    first, second = candidates.topk(2, dim=1).values.unbind(1)
+    nobody = torch.full_like(values[:, :1], ABSENT)  # so that there is another face always
+    first, second = torch.cat((candidates, nobody), dim=1).topk(2, dim=1).values.unbind(1)
     highest = torch.where(candidates == first.unsqueeze(1), second.unsqueeze(1), first.unsqueeze(1))
     return mean, highest.clamp(min=ABSENT)

@@ -25,7 +25,8 @@ class TrackEncoder(nn.Module):
             `backward_gru(fused, forward, state)`, the features (batch, time, 128) by the GRU that runs from last to
             first, and its state at the beginning. `forward` is the output of the other one; states begin as None, and
             connect the blocks of a long track.
-            `visual_context`, `audio_context`: frames on either side that an embedding depends on.
+            `visual_context`, `audio_context`: frames on either side that an embedding depends on;
+            `state_size`: of a GRU.
     """
 
     feature_size = FEATURE_SIZE
@@ -53,6 +54,32 @@ class TrackEncoder(nn.Module):
         forward, _ = self.model.forward_gru(fused, None)
         features, _ = self.model.backward_gru(fused, forward, None)
         return self.lossAV.FC(features), self.lossV.FC(visual), features
+
+
+class Forward(nn.Module):
+    """The first half of what follows the embeddings: (audio, visual, state) -> (output, state).
+
+    Embeddings and output are (batch, time, ...), states (1, batch, `state_size`), zeros at the beginning.
+    """
+
+    def __init__(self, encoder: TrackEncoder):
+        super().__init__()
+        self.model = encoder.model
+
+    def forward(self, audio: Tensor, visual: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.forward_gru(self.model.fuse(audio, visual), state)
+
+
+class Backward(nn.Module):
+    """The second half: (audio, visual, output of the first, state) -> (logits, features, state), shapes likewise."""
+
+    def __init__(self, encoder: TrackEncoder):
+        super().__init__()
+        self.model, self.classifier = encoder.model, encoder.lossAV.FC
+
+    def forward(self, audio: Tensor, visual: Tensor, forward: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, state = self.model.backward_gru(self.model.fuse(audio, visual), forward, state)
+        return self.classifier(features), features, state
 
 
 class VisualEncoder(nn.Module):

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
 from core.detection.results import DetectedVideo
-from core.formats import ava
-from core.formats.official_csv import FORBIDDEN
 from core.runtime.errors import MediaError
 from core.runtime.files import atomic_write, printable
 
@@ -75,17 +72,18 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
     context = pa.scalar(printable(video.settings["context"] or "none"))
     unheard = np.isnan(rows.scores)
     person_of = video.person_of
-    persons = np.array([person_of[track.id].id if person_of else None for track in video.tracks], object)
+    persons = np.array([person_of[track.id].id if person_of else 0 for track in video.tracks], np.int64)
+    persons, scores = np.repeat(persons, _lengths(video)), _array(rows.scores, unheard)
     columns = {
-        "frame": pa.array(rows.frames),
+        "frame": _array(rows.frames),
         "time_s": _fixed(rows.times_s, TIME_DECIMALS),
-        "track_id": pa.array(rows.track_ids),
+        "track_id": _array(rows.track_ids),
         **{name: _fixed(rows.boxes[:, side], PIXEL_DECIMALS) for side, name in enumerate(("x1", "y1", "x2", "y2"))},
-        "score": pa.array(rows.scores, mask=unheard),
-        "probability": pa.array(rows.probabilities, mask=unheard),
-        "speaking": pa.array(rows.speaking.astype(np.int8), mask=unheard),
-        "context": pa.compute.if_else(unheard, None, context),
-        "person": pa.array(np.repeat(persons, _lengths(video)), pa.int64()),
+        "score": scores,
+        "probability": _array(rows.probabilities, unheard),
+        "speaking": _array(rows.speaking.astype(np.int8), unheard),
+        "context": pa.compute.if_else(pa.compute.is_null(scores), None, context),
+        "person": _array(persons, persons == 0),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(quoting_header="none"))
@@ -103,6 +101,11 @@ def write_ava_predictions(path: str | Path, video: DetectedVideo) -> None:
     Raises:
         MediaError: the video has no audio, so that there are no scores.
     """
+    import pandas as pd  # here: it takes half a second to import
+
+    from core.formats import ava
+    from core.formats.official_csv import FORBIDDEN
+
     if video.audio_s is None:
         raise MediaError(f"{video.path} has no audio, so its faces have no scores to predict with: omit the format ava")
     rows, decimals = face_frames(video), _timestamp_decimals(video.frame_times_s - video.start_s)
@@ -156,7 +159,14 @@ def _timestamp_decimals(frame_times_s: np.ndarray) -> int:
 
 def _fixed(values: np.ndarray, decimals: int) -> pa.Array:
     """Numbers as decimals, which Arrow writes with all their digits: 1.5 as 1.50."""
-    return pa.array(values.astype(np.float64)).cast(pa.decimal128(18, decimals))
+    return _array(values.astype(np.float64)).cast(pa.decimal128(18, decimals))
+
+
+def _array(values: np.ndarray, unknown: np.ndarray | None = None) -> pa.Array:
+    """Numbers (n,) in Arrow, null where they are unknown, (n,) bool. `pa.array` would load pandas for it."""
+    known = None if unknown is None else pa.py_buffer(np.packbits(~unknown, bitorder="little"))
+    buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
 def _fixed_text(values: np.ndarray, decimals: int) -> np.ndarray:

@@ -75,10 +75,9 @@ def one_thread_each() -> None:
 
     reuse_freed_memory()
     cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # the engine goes by it, and PyTorch when it is loaded
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    else:  # not all steps need it, and it takes seconds and half a gigabyte to load; it reads this when it is loaded
-        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _start_worker(function: Callable[..., object], stopping: multiprocessing.synchronize.Event) -> None:

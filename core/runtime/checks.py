@@ -8,12 +8,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from core.runtime.errors import UserError
 
 Check = Callable[[Any], str | None]
 # Python's float and int take more than any table means: 1_000, the digits of all scripts, nan.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 MOST_DIGITS = 300  # of a whole number
+FLOAT16_EXPONENT = 0x7C00  # all bits of the exponent: infinity or not a number
 
 
 def whole(least: int, at_most: float = float("inf")) -> Check:
@@ -133,3 +136,25 @@ def as_text(value: Any) -> Any:
         options = {key: option for key, option in vars(value).items() if key[0] != "_" and key != "training"}
         options |= {key: option.tolist() for key, option in value.state_dict().items()}
     return f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})"
+
+
+def check_finite(values: np.ndarray, name: Callable[[int], str], remedy: str) -> None:
+    """Refuse numbers that are not finite: no stage takes or writes one.
+
+    Args:
+        values: (row, ...) float16, float32 or float64.
+        name: of a row: what the numbers are, of which entity and time, and where they are from.
+        remedy: what to do about them.
+
+    Raises:
+        UserError: there is one; the message names the first row.
+    """
+    if values.dtype == np.float16:  # of which NumPy's own test is sixteen times as slow
+        finite = (np.ascontiguousarray(values).view(np.int16) & FLOAT16_EXPONENT).max(initial=0) < FLOAT16_EXPONENT
+    else:
+        finite = np.isfinite(values).all()
+    if not finite:
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        count = int(np.count_nonzero(bad))
+        more = f" ({count:,} such rows)" if count > 1 else ""
+        raise UserError(f"{name(int(bad.argmax()))} are not finite numbers{more}: {remedy}")

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from core.formats.wav import SAMPLE_RATE
+from core.clip_utils import SAMPLE_RATE
 
 CONTROL_RATE = 200  # values per second of loudness and vowel: syllables need far less
 CLOSED_PAUSE_S = 0.3  # shorter pauses between syllables still count as speaking

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from core.dataset import ClipBatch, ContextBatch
+from core.inputs.clip_mfcc import clip_mfcc
 from core.inputs.loading import Batch
-from core.inputs.mfcc import clip_mfcc
-from core.inputs.shots import ShotBatch
+from core.inputs.shot_batches import ShotBatch
 from core.inputs.transforms import Draws, augment, stack
 from core.track_dataset import TrackBatch
 
