@@ -69,20 +69,20 @@ def write_tracks_csv(path: str | Path, video: DetectedVideo) -> None:
     empty where the video has no audio.
     """
     rows = face_frames(video)
-    context = pa.scalar(printable(video.settings["context"] or "none"))
+    context = printable(video.settings["context"] or "none")
     unheard = np.isnan(rows.scores)
     person_of = video.person_of
     persons = np.array([person_of[track.id].id if person_of else 0 for track in video.tracks], np.int64)
-    persons, scores = np.repeat(persons, _lengths(video)), _array(rows.scores, unheard)
+    persons = np.repeat(persons, _lengths(video))
     columns = {
         "frame": _array(rows.frames),
         "time_s": _fixed(rows.times_s, TIME_DECIMALS),
         "track_id": _array(rows.track_ids),
         **{name: _fixed(rows.boxes[:, side], PIXEL_DECIMALS) for side, name in enumerate(("x1", "y1", "x2", "y2"))},
-        "score": scores,
+        "score": _array(rows.scores, unheard),
         "probability": _array(rows.probabilities, unheard),
         "speaking": _array(rows.speaking.astype(np.int8), unheard),
-        "context": pa.compute.if_else(pa.compute.is_null(scores), None, context),
+        "context": _repeated(context, unheard),
         "person": _array(persons, persons == 0),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -163,10 +163,22 @@ def _fixed(values: np.ndarray, decimals: int) -> pa.Array:
 
 
 def _array(values: np.ndarray, unknown: np.ndarray | None = None) -> pa.Array:
-    """Numbers (n,) in Arrow, null where they are unknown, (n,) bool. `pa.array` would load pandas for it."""
-    known = None if unknown is None else pa.py_buffer(np.packbits(~unknown, bitorder="little"))
+    """Numbers (n,) in Arrow, null where they are unknown, (n,) bool. `pa.array` would load pandas."""
+    known = None if unknown is None else _bits(~unknown)
     buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _repeated(text: str, unknown: np.ndarray) -> pa.Array:
+    """A text in each of n rows in Arrow, null where it is unknown, (n,) bool."""
+    encoded = text.encode()
+    ends = len(encoded) * np.arange(len(unknown) + 1, dtype=np.int32)
+    buffers = [_bits(~unknown), pa.py_buffer(ends), pa.py_buffer(encoded * len(unknown))]
+    return pa.Array.from_buffers(pa.string(), len(unknown), buffers)
+
+
+def _bits(known: np.ndarray) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(known, bitorder="little"))
 
 
 def _fixed_text(values: np.ndarray, decimals: int) -> np.ndarray:
