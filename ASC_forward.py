@@ -31,6 +31,7 @@ from core.models import ASC_Net, ResidualContext
 from core.models.fast_context import ContextScorer
 from core.models.residual_context import is_residual
 from core.models.weights import load_weights, read_state_dict
+from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     needed = {"ASC_inputs_forward": paths, "ASC_inputs": ["models_out"], "ASC_forward_params": []}
     config = settings.load(arguments.config, arguments.changes, needed)
     inputs, params = config["ASC_inputs_forward"], config["ASC_forward_params"]
-    device = settings.device(arguments.cuda_device, arguments.cluster)
+    device = devices.device(arguments.cuda_device, arguments.cluster)
     weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
     print(f"weights {weights}, {device}")
     kind = "residual" if is_residual(read_state_dict(weights, "ASC checkpoint")) else "ASC_Net"

@@ -27,6 +27,7 @@ from core.inputs.shot_batches import ShotDataset
 from core.models import ASC_Net, ResidualContext
 from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
+from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, params = config["ASC_inputs"], config["ASC_optimization_params"]
     shape = context_shape(arguments.shape, params["network"])
     reuse_freed_memory()
-    accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
+    accelerator = make_accelerator(devices.device(arguments.cuda_device), params["precision"])
     name = same_everywhere(settings.run_name(arguments, "_".join(["ASC", *map(str, shape.values())])))
 
     # ------------------------------------------------------------ data

@@ -32,6 +32,7 @@ from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
+from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_forward_params": []})
     inputs, params = config["STE_inputs"], config["STE_forward_params"]
     reuse_freed_memory()
-    device = settings.device(arguments.cuda_device, arguments.cluster)
+    device = devices.device(arguments.cuda_device, arguments.cluster)
 
     # ------------------------------------------------------------ network
     weights = find_checkpoint(params["weights"], inputs["models_out"], "STE")

@@ -27,6 +27,7 @@ from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
 from core.models.weights import load_weights
 from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
+from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     backbone = config.plain()["STE_optimization_params"]["backbone"]
     kind = f"STE_{backbone}" if whole_tracks else f"STE_clip{clip_length}"
     reuse_freed_memory()
-    accelerator = make_accelerator(settings.device(arguments.cuda_device), params["precision"])
+    accelerator = make_accelerator(devices.device(arguments.cuda_device), params["precision"])
     name = same_everywhere(settings.run_name(arguments, kind))
 
     # ------------------------------------------------------------ data, network, loss

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from core import detection, parallel, settings
+from core import detection, parallel
 from core.detection.options import (
     CROPS,
     DEFAULT_DETECTOR,
@@ -52,6 +52,7 @@ from core.outputs.names import (
     write_names,
 )
 from core.outputs.speech import speaking_time, speech_segments
+from core.runtime import devices
 from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         "people": arguments.people,
         "video_stream": arguments.video_stream,
         "audio_stream": arguments.audio_stream,
-        "device": settings.device_name(arguments.device, arguments.cluster),
+        "device": devices.device_name(arguments.device, arguments.cluster),
         "cache": arguments.cache,
     }
     check_options(options, OPTIONS)

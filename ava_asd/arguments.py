@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ava_asd.config import Config, read_config
-from core import settings
+from core.runtime import devices
 from core.runtime.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -58,4 +58,4 @@ def device(arguments: argparse.Namespace) -> torch.device:
     Raises:
         UserError: this machine has no such device.
     """
-    return settings.device(arguments.device or ("0" if torch.cuda.is_available() else "cpu"))
+    return devices.device(arguments.device or ("0" if torch.cuda.is_available() else "cpu"))

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from benchmarks.measure import Result
-from core import settings
 from core.detection import ActiveSpeakerDetector
 from core.detection.faces import FaceFinder, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_ENCODER, ENCODERS, MIN_FACE_PX
@@ -36,6 +35,7 @@ from core.inference.engine import opencv_on_one_thread
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.outputs.files import write_outputs
+from core.runtime import devices
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import atomic_write
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
         video = repeated(arguments.video, Path(folder) / "video.mp4", arguments.seconds)
         info = MediaFile(video).info
         print(f"{info.width}×{info.height}, {info.fps:g} frames per second, {info.duration_s:.0f} s")
-        device = settings.device_name(arguments.device)
+        device = devices.device_name(arguments.device)
         detecting = (Path(folder) / "out", arguments.encoder, arguments.weights, device, arguments.cache)
         measure.in_child(detection, repeated(video, Path(folder) / "warm.mp4", 1), *detecting)  # converts the networks
         runs: list[Took] = []

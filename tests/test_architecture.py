@@ -36,7 +36,7 @@ PRINTS = {
     ("core.runtime.errors", "wrapper"),
     ("core.runtime.errors", "report_uncaught"),
     ("core.parallel.videos", "report"),
-    ("core.settings", "device_name"),
+    ("core.runtime.devices", "device_name"),
     ("core.settings", "_note_batch_size"),
     ("core.download.many", "report_missing"),
 }

@@ -12,6 +12,7 @@ from core import config as default_config
 from core import settings
 from core.dataset import context_shape
 from core.models import BACKBONES, TRACK_ENCODERS, lr_asd
+from core.runtime import devices
 from core.runtime.errors import UserError
 
 STE = {"STE_inputs": ["csv_train_full", "models_out"], "STE_optimization_params": []}
@@ -314,18 +315,18 @@ def test_splits():
 
 def test_cuda_devices(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert settings.device("cpu") == torch.device("cpu")
+    assert devices.device("cpu") == torch.device("cpu")
     assert capsys.readouterr().out == ""
-    assert settings.device("0") == torch.device("cpu")
+    assert devices.device("0") == torch.device("cpu")
     assert "cuda_device 0 becomes the CPU" in capsys.readouterr().out
     for word in ("cuda", "-1", "0,1", "gpu0", ""):
         with pytest.raises(UserError, match=f"cuda_device {word}: .*or cpu"):
-            settings.device(word)
+            devices.device(word)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert settings.device("1") == torch.device("cuda", 1)
+    assert devices.device("1") == torch.device("cuda", 1)
     with pytest.raises(UserError, match=r"cuda_device 2: .*0 to 1"):
-        settings.device("2")
+        devices.device("2")
 
 
 def test_run_names():
