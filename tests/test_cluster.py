@@ -1,21 +1,33 @@
 """A Ray cluster: two nodes do what local processes do, also where a worker, a node or the head is lost."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from test_parallel import refuse, write_number
+from tiny import as_options, exit_status, tree
 
+import ASC_forward
+import detect
+import STE_forward
 from core import parallel
+from core.models import ResidualContext, light_asd
+from core.runtime import provenance
 from core.runtime.errors import UserError
+from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
+from scripts import make_synthetic_ava
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra")
 ROOT = Path(__file__).resolve().parents[1]
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 
 
 # At module level: a node has to find them.
@@ -38,6 +50,16 @@ def where(item: Path) -> None:
     time.sleep(0.2)
 
 
+def begin_and_wait(item: tuple[Path, str, str]) -> None:
+    """Say on which node an item is begun; end when there is a file "go", on the node that will be lost never."""
+    folder, name, doomed = item
+    here = ray.get_runtime_context().get_node_id()
+    (folder / f"{name}.{here}").touch()
+    while here == doomed or not (folder / "go").exists():
+        time.sleep(0.05)
+    (folder / f"{name}.done").touch()
+
+
 def with_number(kept: str, item: Path) -> None:
     item.write_text(kept)
 
@@ -54,11 +76,9 @@ def nodes(tmp_path_factory) -> Iterator["ray.cluster_utils.Cluster"]:
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_MODE")}
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     os.environ["RAY_AUTH_MODE"] = "disabled"  # or Ray leaves a token in the home folder
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20},
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    cluster = Cluster(True, head_node_args=NODE | {"include_dashboard": False, "_system_config": soon})
+    cluster.add_node(**NODE)
     os.environ["RAY_ADDRESS"] = cluster.address
     yield cluster
     ray.shutdown()
@@ -117,6 +137,124 @@ def test_a_node_without_a_path_is_named(nodes, tmp_path):
 def test_gpus_that_no_node_has_are_refused(nodes):
     with pytest.raises(UserError, match=r"--gpus-per-task 0\.25"):
         parallel.map_videos(refuse, {"a": 1}, cluster="auto", gpus=0.25)
+
+
+def test_what_a_lost_node_had_begun_is_done_by_others(nodes, tmp_path):
+    node = nodes.add_node(**NODE)
+
+    def lose_the_node() -> None:
+        while not list(tmp_path.glob(f"*.{node.node_id}")):
+            time.sleep(0.05)
+        nodes.remove_node(node, allow_graceful=False)
+        (tmp_path / "go").touch()
+
+    thread = threading.Thread(target=lose_the_node)
+    thread.start()
+    items = {str(number): (tmp_path, str(number), node.node_id) for number in range(6)}
+    assert parallel.map_videos(begin_and_wait, items, cluster="auto") == {}
+    thread.join()
+    assert len(list(tmp_path.glob("*.done"))) == 6
+    (lost,) = tmp_path.glob(f"*.{node.node_id}")
+    assert len(list(tmp_path.glob(f"{lost.stem}.*"))) == 3  # begun twice
+
+
+# ---------------------------------------------------------------- commands
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """Drawn heads in AVA layout, weights, and the augmented csv."""
+    folder = tmp_path_factory.mktemp("drawn")
+    size = ["--videos", 3, "--val-videos", 1, "--seconds", 3, "--size", "480x270"]
+    assert exit_status(make_synthetic_ava.main, folder, *size) == 0
+    assert exit_status(augment_annotations.main, folder / "annotations" / "train", folder / "train.csv") == 0
+    torch.manual_seed(0)
+    torch.save(light_asd().state_dict(), folder / "light.pth")
+    torch.save(ResidualContext().state_dict(), folder / "context.pth")
+    return folder
+
+
+def commands(drawn: Path, out: Path) -> dict[str, list[object]]:
+    """Preparation, forwarding and detection, in order: main function and arguments."""
+    videos, csv = drawn / "videos" / "train", drawn / "train.csv"
+    encoder = {
+        "csv_train_full": csv,
+        "video_dir": out / "crops",
+        "audio_dir": out / "audio",
+        "features_out": out / "features",
+    }
+    context = {"features_train_full": out / "features" / "train", "logits_out": out / "logits"}
+    light, residual = drawn / "light.pth", drawn / "context.pth"
+    forward = [
+        *as_options("STE_inputs", **encoder),
+        *as_options("STE_forward_params", backbone="light_asd", weights=light, threads=0),
+    ]
+    score = [*as_options("ASC_inputs_forward", **context), *as_options("ASC_forward_params", weights=residual)]
+    found = [
+        "--weights",
+        light,
+        "--detector",
+        "haar",
+        "--no-people",
+        "--format",
+        "csv,json,ava",
+        "--out",
+        out / "found",
+    ]
+    return {
+        "tracks": [extract_audio_tracks.main, videos, csv, out / "tracks" / "train"],
+        "audio": [slice_audio_tracks.main, out / "tracks" / "train", csv, out / "audio" / "train"],
+        "crops": [extract_face_crops_time.main, videos, csv, out / "crops" / "train"],
+        "features": [STE_forward.main, 11, "cpu", "--split", "train", *forward],
+        "logits": [ASC_forward.main, "cpu", "--split", "train", *score],
+        "found": [detect.main, videos, *found],
+    }
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """What each record says of contents, without the times of files."""
+
+    def plain(value: object) -> object:
+        return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
+
+    found = {}
+    for path in folder.rglob(f"{provenance.FOLDER}/*.json"):
+        record = json.loads(path.read_text())
+        if "outputs" in record:
+            record["made_of"] = {name: plain(value) for name, value in record["made_of"].items()}
+            record["outputs"] = {name: state[:2] for name, state in record["outputs"].items()}
+        found[str(path.relative_to(folder))] = record
+    return found
+
+
+def test_preparation_forwarding_and_detection_give_what_local_processes_give(nodes, drawn, tmp_path):
+    """One of three nodes is lost in the middle."""
+    node = nodes.add_node(**NODE)
+
+    def lose_the_node() -> None:
+        while not list((tmp_path / "cluster" / "crops").rglob("*.json")):
+            time.sleep(0.05)
+        nodes.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=lose_the_node)
+    thread.start()
+    for command in commands(drawn, tmp_path / "cluster").values():
+        assert exit_status(*command, "--cluster", "auto") == 0
+    thread.join()
+    for command in commands(drawn, tmp_path / "local").values():
+        assert exit_status(*command, "--jobs", 2) == 0
+    assert tree(tmp_path / "cluster") == tree(tmp_path / "local")
+    assert records(tmp_path / "cluster") == records(tmp_path / "local")
+    assert any(len(path.read_text().splitlines()) > 1 for path in tmp_path.rglob("tracks.csv"))
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cluster").rglob("*")}
+    again = commands(drawn, tmp_path / "cluster")
+    for step in ("tracks", "features"):  # is looked for on the nodes, and here
+        assert exit_status(*again[step], "--cluster", "auto") == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cluster").rglob("*")} == before
+
+
+# ---------------------------------------------------------------- what cannot be
 
 
 def in_another_process(code: str, **environment: str) -> subprocess.CompletedProcess:
