@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from core import settings
+from core.runtime import devices
 from core.runtime.errors import exits_cleanly
 
 # In this order, since those that need the textured video share its folder.
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, help="for each line of the networks")
     parser.add_argument("--threads", type=settings.at_least_one, help="CPU threads of the networks")
     parser.add_argument("--rows", type=settings.at_least_one, help="of the feature stores and the evaluated csvs")
-    parser.add_argument("--device", type=settings.device, help="of the networks: cpu, or the index of a CUDA device")
+    parser.add_argument("--device", type=devices.device, help="of the networks: cpu, or the index of a CUDA device")
     parser.add_argument("--mini-ava", type=Path, metavar="DIR", help="a data set in AVA layout, for the bytes per crop")
     parser.add_argument("--long", action="store_true", default=None, help="also cut a long video, for the memory")
     parser.add_argument("--tensorflow", type=Path, metavar="PYTHON", help="of an environment with tensorflow-cpu")

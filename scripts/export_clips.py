@@ -3,6 +3,7 @@
     python scripts/export_clips.py interview.asd --speaking --min-seconds 2 --out clips/
     python scripts/export_clips.py interview.asd --all --persons "Person 2" --fps 25 --size 112
     python scripts/export_clips.py interview.asd --reframe 9:16
+    python scripts/export_clips.py found/*.asd --jobs 4
 
 Reads what detect.py has written (speakers.json) and the video. Clips are square and steady, have their audio, and are
 listed in <video>-clips.csv; beside each is a csv of its frames. What is there already, made of the same files with the
@@ -11,6 +12,8 @@ same options, is not made again; what was made otherwise is removed first.
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,13 +22,14 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from tqdm import tqdm
 
+from core import parallel
 from core.cutting.face_clips import plan_clips, write_clip, write_clips_csv
 from core.cutting.reframing import plan_takes, window_of, write_reframed
 from core.cutting.results import Results, read_results
 from core.media.video_audio import audio_on_disk
 from core.media.video_writer import audio_form
 from core.runtime.checks import as_number, as_whole
-from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
 from core.runtime.provenance import Files, Record
 
@@ -33,9 +37,11 @@ LEAST_SIZE, LARGEST_SIZE = 16, 4096
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="folder that detect.py has written, such as interview.asd")
+    parser.add_argument(
+        "results", type=Path, nargs="+", help="folders that detect.py has written, such as interview.asd"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--speaking", action="store_true", help="a clip for each stretch of speech (default)")
     what.add_argument("--all", action="store_true", help="a clip for each face track, whether it speaks or not")
@@ -52,18 +58,60 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", default="224", metavar="PX", help="side of a clip, even (default 224)")
     parser.add_argument("--fps", default="own", choices=("own", "25"), help="frames a second of clips (default own)")
     parser.add_argument("--video", type=Path, help="where the video is, if it is not where it was")
+    parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)
-    min_s, size = least_seconds(arguments.min_seconds), side(arguments.size)
-    shape = None if arguments.reframe is None else proportions(arguments.reframe)
-    results = read_results(arguments.results, arguments.video).of_persons(arguments.persons)
-    if not results.has_audio and not arguments.all and shape is None:
-        raise UserError(f"{results.video} has no audio, so nobody is known to speak: --all cuts out whole face tracks")
+    options = {
+        "persons": arguments.persons,
+        "min_s": least_seconds(arguments.min_seconds),
+        "whole_tracks": arguments.all,
+        "size": side(arguments.size),
+        "fps": None if arguments.fps == "own" else float(arguments.fps),
+        "shape": None if arguments.reframe is None else proportions(arguments.reframe),
+    }
+    cut = partial(cut_out, out=arguments.out, video=arguments.video, **options)
+    if len(arguments.results) == 1 and arguments.cluster is None:
+        cut(arguments.results[0])
+        return 0
+    if arguments.video is not None:
+        raise UserError("--video says where one video is: give one folder of results with it")
+    folders = {folder.resolve().name: folder for folder in arguments.results}
+    if len(folders) < len(arguments.results):
+        raise UserError(
+            "two folders of results have one name, and would share the names of their clips: give one --out each"
+        )
     make_folder(arguments.out)
+    return parallel.run(partial(one_of_many, cut), folders, arguments, "videos")
+
+
+def one_of_many(cut: Callable[[Path], None], folder: Path) -> None:
+    """Cut the speakers out of one video; what is wrong with it does not stop the others."""
+    try:
+        cut(folder)
+    except UserError as error:
+        raise MediaError(str(error)) from error
+
+
+def cut_out(
+    folder: Path,
+    *,
+    out: Path,
+    video: Path | None,
+    persons: list[str],
+    min_s: float,
+    whole_tracks: bool,
+    size: int,
+    fps: float | None,
+    shape: tuple[int, int] | None,
+) -> None:
+    """Write what is asked for of one video."""
+    results = read_results(folder, video).of_persons(persons)
+    if not results.has_audio and not whole_tracks and shape is None:
+        raise UserError(f"{results.video} has no audio, so nobody is known to speak: --all cuts out whole face tracks")
+    make_folder(out)
     if shape is not None:
-        reframe(results, arguments.out, shape, arguments.persons)
-        return
-    options = {"persons": arguments.persons, "min_s": min_s, "whole_tracks": arguments.all}
-    export(results, arguments.out, options, size, None if arguments.fps == "own" else float(arguments.fps))
+        reframe(results, out, shape, persons)
+    else:
+        export(results, out, {"persons": persons, "min_s": min_s, "whole_tracks": whole_tracks}, size, fps)
 
 
 def export(results: Results, out: Path, options: dict, size: int, fps: float | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from detections import HEIGHT, SILENT, SPEAKS, WIDTH, steady
 from heads import GREEN, RADIUS, RED, disc, draw, head_track, results_of, shown
-from tiny import exit_status, refusal
+from tiny import exit_status, refusal, tree
 from videos import click_times, clicks, frame_times, heard, number_of
 
 from core.clip_utils import SAMPLE_RATE
@@ -337,3 +337,23 @@ def test_a_moved_video_is_named(talk):
     moved = (talk.parent / "talk.mp4").rename(talk.parent / "other.mp4")
     assert exit_status(export_clips.main, talk, "--video", moved, "--out", talk.parent / "clips") == 0
     assert (talk.parent / "clips" / "other_track001_001.mp4").is_file()
+
+
+# ---------------------------------------------------------------- several videos
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_video_that_cannot_be_used_does_not_stop_the_others(talk, tmp_path, capsys, jobs):
+    broken, out = tmp_path / "broken.asd", tmp_path / "out"
+    broken.mkdir()
+    assert exit_status(export_clips.main, broken, talk, "--out", out, "--jobs", jobs) == 1
+    assert "broken.asd" in capsys.readouterr().err
+    assert exit_status(export_clips.main, talk, "--out", tmp_path / "alone") == 0
+    ours, alone = tree(out), tree(tmp_path / "alone")
+    assert ours.keys() == alone.keys() != set()
+    assert all(ours[name] == alone[name] for name in ours if name.endswith(".csv"))
+
+
+def test_two_folders_of_one_name_are_refused(talk, tmp_path, capsys):
+    assert "--out" in refusal(capsys, export_clips.main, talk, tmp_path / talk.name, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
