@@ -130,7 +130,7 @@ def export(results: Results, out: Path, options: dict, size: int, fps: float | N
                         write_clip(out, clip, media, audio, size, fps)
         if table in missing:
             with record.making([table]):
-                write_clips_csv(out / table, clips, results.video, media.info.pixel_aspect)
+                write_clips_csv(out / table, clips, results.video)
     seconds = sum(clip.end_s - clip.start_s for clip in clips)
     print(printable(f"{out / table}: {len(clips)} clip(s), {seconds:.1f} s, {len(missing)} file(s) written"))
 

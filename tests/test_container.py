@@ -254,3 +254,13 @@ def test_a_video_that_no_decoder_knows(tmp_path):
     for read in (lambda media: media.info, lambda media: list(read_frames(media))):
         with pytest.raises(MediaError, match=r"a\.mp4.*no decoder knows its video"):
             read(MediaFile(path))
+
+
+def test_bare_dv_has_a_frame_rate(tmp_path):
+    """FFmpeg gives the ticks of its clock for it, 60,000 a second."""
+    frames = [grey(number, 720, 576) for number in range(5)]
+    audio = np.zeros((2, 9600), np.int16)
+    path = encode(
+        tmp_path / "a.dv", frames, codec="dvvideo", scale=FPS, audio=audio, rate=48_000, audio_codec="pcm_s16le"
+    )
+    assert MediaFile(path).info.fps == 25

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ def weights(tmp_path_factory) -> Path:
 
 
 def tiny_video(path: Path, times_s: list[float] | np.ndarray, faces: int = 1, **options) -> Path:
-    """The tiny frames at given times, with their audio."""
-    frames = (tiny_frame(number % FRAMES, faces) for number in range(len(times_s)))
+    """The tiny frames at given times, the last again and again where there are more, with their audio."""
+    frames = (tiny_frame(min(number, FRAMES - 1), faces) for number in range(len(times_s)))
     return encode(path, frames, times_s, crf="8", **{"audio": audio_of(CLIP), **options})
 
 
@@ -235,7 +236,7 @@ def test_audio_that_covers_a_part_of_the_video_is_noted(weights, tmp_path, start
     found = detector(weights, faces=1).detect(path)
     assert found.audio_s == pytest.approx((start_s, end_s), abs=0.1)
     [note] = found.notes
-    assert "outside it counts as silence" in note
+    assert f"to {found.audio_s[1]:.2f} s" in note
     assert len(found.tracks[0].scores) == 75
     assert np.isfinite(found.tracks[0].scores).all()
 
@@ -274,6 +275,25 @@ def test_recordings_joined_byte_by_byte_are_one_video(weights, tmp_path):
     assert len(found.frame_times_s) == 50
     assert "2 recordings joined byte by byte" in found.notes[-1]
     assert f"{found.frame_times_s[25]:.2f} s" in found.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds", "noted"), [(25, 2.0, []), (25, 3.0, ["The audio lasts"]), (5, 2.0, ["At 5"])]
+)
+def test_what_little_can_be_said_of_is_noted(weights, tmp_path, fps, seconds, noted):
+    """Audio that goes on after the last frame; frames that are too few for mouths."""
+    path = tiny_video(
+        tmp_path / "a.mp4", np.arange(2 * fps) / fps, audio=np.resize(audio_of(CLIP), round(seconds * SAMPLE_RATE))
+    )
+    notes = detector(weights, faces=1, context="none").detect(path).notes
+    assert [note[: len(start)] for note, start in zip(notes, noted, strict=True)] == noted
+
+
+def test_faces_in_pixels_that_are_not_square_are_found_as_players_show_them(weights, tmp_path):
+    frames = [tiny_frame(number, 1)[:, ::2] for number in range(20)]
+    found = detector(weights, faces=1).detect(encode(tmp_path / "a.mp4", frames, aspect=Fraction(2), crf="8"))
+    assert (found.info.width, found.info.height) == tiny_frame(0, 1).shape[1::-1]
+    assert found.tracks[0].boxes == pytest.approx(np.tile(BOXES[0], (20, 1)), abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["late.mp4", "late.mkv"])

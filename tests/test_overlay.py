@@ -148,13 +148,19 @@ def test_an_overlay_is_upright(tmp_path, unusual):
     assert np.abs(pixels - expected).mean() < 4
 
 
-@pytest.mark.parametrize(("turned", "expected"), [(False, Fraction(64, 45)), (True, Fraction(45, 64))])
-def test_pixels_keep_their_shape(tmp_path, turned, expected):
-    path = encode(tmp_path / "wide.mp4", [plain(58, 72)], aspect=Fraction(64, 45))
+@pytest.mark.parametrize(
+    ("aspect", "turned", "size"),
+    [(Fraction(64, 45), False, (102, 58)), (Fraction(64, 45), True, (58, 102)), (Fraction(3, 4), False, (72, 76))],
+)
+def test_pixels_become_square_as_players_show_them(tmp_path, aspect, turned, size):
+    path = encode(tmp_path / "wide.mp4", [plain(58, 72)], aspect=aspect)
     if turned:
         turn(path, clockwise_quarter_turns=1)
-    written = overlaid(tmp_path, detected([], np.array([0.0]), path, audio_s=None))
-    assert MediaFile(written).info.pixel_aspect == expected
+    info = MediaFile(overlaid(tmp_path, detected([], np.array([0.0]), path, audio_s=None))).info
+    assert (info.width, info.height) == size
+    assert info.pixel_aspect in (None, 1)
+    as_stored = MediaFile(path).info
+    assert sorted((as_stored.width, as_stored.height)) == [58, 72]
 
 
 def test_an_overlay_of_joined_recordings_begins_at_0_and_goes_on(tmp_path):

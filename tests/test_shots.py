@@ -26,6 +26,11 @@ def begins(folder, frames: list[np.ndarray]) -> list[int]:
     return [frame.number for frame in found if frame.begins_shot]
 
 
+def grey_scene(seed: int) -> np.ndarray:
+    """Grey blocks of 90 to 150, as in an old film."""
+    return np.repeat(scene(seed)[:, :, :1] // 4 + 90, 3, axis=2)
+
+
 WIDE = np.concatenate([scene(0), scene(0)], axis=1)
 WHITE = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
 
@@ -35,10 +40,11 @@ WHITE = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     [
         ([scene(0)] * 20 + [scene(1)] * 15 + [scene(2)] * 25, [0, 20, 35]),
         ([WIDE[:, 4 * step % WIDTH :][:, :WIDTH] for step in range(23)], [0]),  # a moving camera
+        ([grey_scene(0)] * 20 + [grey_scene(1)] * 15 + [grey_scene(2)] * 25, [0, 20, 35]),
         ([scene(0)] * 20 + [WHITE] + [scene(0)] * 20, [0, 20]),  # a flash and what follows it are one shot
         ([scene(0)], [0]),
     ],
-    ids=["cuts", "pan", "flash", "one frame"],
+    ids=["cuts", "pan", "grey", "flash", "one frame"],
 )
 def test_shots_begin_at_cuts(tmp_path, frames, expected):
     assert begins(tmp_path, frames) == expected

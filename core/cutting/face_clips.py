@@ -4,7 +4,6 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,8 @@ def write_clip(
         frames = max(1, round((clip.end_s - clip.start_s) * fps))
         times_s = np.minimum(clip.start_s + np.arange(frames) / fps, times_s[-1])  # nothing of the shot after
     info = media.info
-    centres, shape = _square(clip, times_s, info.pixel_aspect or 1)
+    centres, side = _square(clip, times_s)
+    shape = (side, side)
     rows = pd.DataFrame({"time_s": times_s, "frame_timestamp": times_s, "entity_id": f"track {clip.face.id}"})
     centres = inside(centres, shape, info)
     found = nearest_frames(media, rows)
@@ -114,7 +114,7 @@ def write_clip(
     def shown() -> Iterator[tuple[float, np.ndarray]]:
         for row, frame in itertools.chain([first], found):
             time_s = frame.time_s - begin_s if fps is None else row / fps
-            table.append([row, f"{time_s:.6f}", *_row(clip, frame.time_s, centres[row], shape, size)])
+            table.append([row, f"{time_s:.6f}", *_row(clip, frame.time_s, centres[row], side, size)])
             yield time_s, window_crop(frame, centres[row], shape, (size, size))
 
     blocks, rate = (), SAMPLE_RATE
@@ -126,7 +126,7 @@ def write_clip(
     _write_csv(frames, FRAME_COLUMNS, table)
 
 
-def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path, pixel_aspect: Fraction | None) -> None:
+def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path) -> None:
     """Write a table with a row for each clip.
 
     Columns: clip (file name), track, person, start_s and end_s (in the source, as a player shows it), source (file
@@ -136,7 +136,7 @@ def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path, pixel_
     table = []
     for clip in clips:
         face, rows = clip.face, clip.rows
-        _, (_, square) = _square(clip, face.times_s[rows], pixel_aspect or 1)
+        _, square = _square(clip, face.times_s[rows])
         probability = face.probabilities[rows].mean()
         box = [f"{side:.1f}" for side in face.boxes[rows].mean(axis=0)]
         sure = "" if np.isnan(probability) else f"{probability:.4f}"
@@ -145,13 +145,13 @@ def write_clips_csv(path: str | Path, clips: Iterable[Clip], video: Path, pixel_
     _write_csv(path, COLUMNS, table)
 
 
-def _row(clip: Clip, time_s: float, centre: np.ndarray, shape: tuple[int, int], size: int) -> list[object]:
+def _row(clip: Clip, time_s: float, centre: np.ndarray, side: int, size: int) -> list[object]:
     """What the table has of a frame of the source: its time, the face there and in the clip, whether it speaks."""
     face = clip.face
     at = int(np.abs(face.times_s - time_s).argmin())
     box, score = face.boxes[at], face.scores[at]
-    corner, scale = np.tile(centre - np.array(shape) / 2, 2), np.tile(size / np.array(shape), 2)
-    boxes = [f"{side:.1f}" for side in (*box, *(box - corner) * scale)]
+    in_clip = (box - np.tile(centre - side / 2, 2)) * size / side
+    boxes = [f"{edge:.1f}" for edge in (*box, *in_clip)]
     known = ["", ""] if np.isnan(score) else [f"{score:.3f}", int(score >= 0)]
     return [f"{time_s:.6f}", *boxes, *known]
 
@@ -163,14 +163,13 @@ def _write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence
         table.writerows(rows)
 
 
-def _square(clip: Clip, times_s: np.ndarray, pixel_aspect: Fraction | int) -> tuple[np.ndarray, tuple[int, int]]:
-    """The middle of the square at some times, (n, [x, y]), and its width and height, which stay; all in pixels."""
+def _square(clip: Clip, times_s: np.ndarray) -> tuple[np.ndarray, int]:
+    """The middle of the square at some times, (n, [x, y]), and its side, which stays; all in pixels."""
     known_s, boxes = clip.face.times_s[clip.rows], clip.face.boxes[clip.rows]
-    width, height = (boxes[:, 2:] - boxes[:, :2]).T
-    side = (1 + 2 * MARGIN) * np.quantile(np.maximum(width * float(pixel_aspect), height), LARGEST)
+    side = (1 + 2 * MARGIN) * np.quantile((boxes[:, 2:] - boxes[:, :2]).max(axis=1), LARGEST)
     steps_s = grid(known_s[0], known_s[-1])
     path = smoothed(along(middles(boxes), known_s, steps_s), SMOOTHING_S)
-    return along(path, steps_s, times_s), (max(2, round(side / float(pixel_aspect))), max(2, round(side)))
+    return along(path, steps_s, times_s), max(2, round(side))
 
 
 def _seconds_of(audio: VideoAudio, start_s: float, end_s: float) -> Iterator[np.ndarray]:

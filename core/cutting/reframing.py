@@ -57,12 +57,12 @@ def window_of(info: VideoInfo, shape: tuple[int, int]) -> tuple[int, int]:
 
     Args:
         info: the video's.
-        shape: width and height in proportion, such as (9, 16), as displayed.
+        shape: width and height in proportion, such as (9, 16).
 
     Raises:
         UserError: nothing would be left of the frame.
     """
-    aspect = shape[0] / shape[1] / float(info.pixel_aspect or 1)
+    aspect = shape[0] / shape[1]
     width, height = min(info.width, info.height * aspect), min(info.height, info.width / aspect)
     if width < 2 or height < 2:
         raise UserError(f"--reframe {shape[0]}:{shape[1]}: nothing is left of {info.width} x {info.height} pixels")

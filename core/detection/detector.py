@@ -33,7 +33,7 @@ MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
 CROPS_BEHIND = 1024  # of 12.5 or 62 kB, which wait for the encoder
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
-AUDIO_SLACK_S = 0.5  # audio that begins later, or ends earlier than the video, by more than this is noted
+AUDIO_SLACK_S = 0.5  # audio that begins or ends earlier or later than the video by more than this is noted
 
 
 class ActiveSpeakerDetector:
@@ -276,10 +276,10 @@ class _Run:
         if self.audio is None:
             reason = "its audio stream cannot be decoded" if self.info.audio else "it has no audio stream"
             yield f"Nobody can be heard in this video: {reason}. Faces were tracked, but have no scores."
-        elif self.audio.start_s > first_s + AUDIO_SLACK_S or self.audio.end_s < last_s - AUDIO_SLACK_S:
+        elif max(abs(self.audio.start_s - first_s), abs(self.audio.end_s - last_s)) > AUDIO_SLACK_S:
             yield (
-                f"The audio covers {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s of a video from "
-                f"{first_s:.2f} to {last_s:.2f} s; outside it counts as silence."
+                f"The audio lasts from {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s, the video from "
+                f"{first_s:.2f} to {last_s:.2f} s: where one is absent, silence or nobody is assumed."
             )
         yield from stream_notes(self.media, silent=self.audio is not None and self.audio.silent)
         if self.detector.embedder is not None and not self._can_tell_persons:

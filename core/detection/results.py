@@ -14,6 +14,7 @@ from core.media.streams import ALL, AudioInfo
 from core.runtime.files import atomic_write
 
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
+LEAST_FPS = 10  # less is noted; encoders are trained on 25, and mouths open and close up to five times a second
 TIMES_NAMED = 5  # in a note
 UNREAD_BYTES = 1 << 16  # at a file's end that are noted; less is no video
 
@@ -236,6 +237,8 @@ def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
             f"The file has {media.audio.streams} audio streams; {used} used (--audio-stream takes another, or all of "
             "them)."
         )
+    if media.audio is not None and media.info.fps < LEAST_FPS:
+        yield f"At {media.info.fps:.3g} frames a second mouths can hardly be followed: who speaks is little sure."
     if silent:
         yield "The audio is digital silence throughout: nobody can be heard in it."
     if media.cancelled_s >= CANCELLED_S:

@@ -32,6 +32,7 @@ from core.media.video_files import contents_of
 from core.runtime.errors import MediaError, UserError
 
 AVI = "avi"  # FFmpeg's name
+MOST_FPS = 1000
 MEND = {
     "video": "re-encode it, for example to H.264 in mp4",
     "audio": "re-encode it, for example to AAC",
@@ -53,7 +54,8 @@ class MediaFile:
     Args:
         path: the file.
         tolerant: packets that cannot be decoded are left out and noted in `damage`; else they are an error.
-        as_played: times are those that players show; else they count from the container's start.
+        as_played: times are those that players show, and so are frames whose pixels are not square; else times count
+            from the container's start, and frames have the pixels that are stored.
         video_stream: the number of the video stream to read, from 0; by default as FFmpeg and players choose.
         audio_stream: likewise; or "all", mixed.
 
@@ -89,8 +91,8 @@ class MediaFile:
         self.damage = {"video": Damage(), "audio": Damage()}
         self.joins_s: dict[str, set[float]] = {"video": set(), "audio": set()}
         self.cancelled_s = 0.0
+        self.as_played = as_played
         self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
-        _check_there(self.path)
         contents = contents_of(self.path)
         self._recordings, self.unread_bytes = contents.recordings, contents.unread
         container = self._open()
@@ -138,14 +140,20 @@ class MediaFile:
             ) from error
         self._begun = first, frames
         rate = stream.average_rate or stream.guessed_rate
+        if rate and rate > MOST_FPS:  # as of bare DV: the ticks of its clock
+            rate = stream.guessed_rate
         if not rate:
             raise MediaError(f"{self.path}: the file has no frame rate; {MEND['video']}")
         rotation = round(first.rotation / 90) * 90 % 360
         sideways = rotation in (90, 270)
+        width, height = (first.height, first.width) if sideways else (first.width, first.height)
         aspect = stream.sample_aspect_ratio or None
+        aspect = 1 / aspect if aspect and sideways else aspect
+        if aspect and self.as_played:  # the shorter side of a pixel is drawn out
+            width, height, aspect = round(width * max(aspect, 1)), round(height / min(aspect, 1)), None
         return VideoInfo(
-            width=first.height if sideways else first.width,
-            height=first.width if sideways else first.height,
+            width=width,
+            height=height,
             fps=float(rate),
             duration_s=self._duration_s,
             audio=self.audio,
@@ -153,7 +161,7 @@ class MediaFile:
             declared_s=self.declared_s,
             codec=stream.codec_context.name,
             pixel_format=stream.codec_context.pix_fmt or "",
-            pixel_aspect=1 / aspect if aspect and sideways else aspect,
+            pixel_aspect=aspect,
             **self._of_videos,
             recordings=len(self._recordings),
         )
@@ -336,10 +344,3 @@ def check_streams(paths: Iterable[Path], **numbers: StreamNumber) -> None:
 def _start(container: av.container.InputContainer) -> Fraction:
     """When a container's clock begins, seconds."""
     return Fraction(container.start_time or 0, av.time_base)
-
-
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise MediaError(f"no file {path}")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes)")

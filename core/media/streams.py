@@ -92,7 +92,7 @@ class VideoInfo:
         declared_s: seconds that the file should at least last by its own header; None where that does not say.
         codec: FFmpeg's name of the video's decoder.
         pixel_format: FFmpeg's name of it.
-        pixel_aspect: width of a displayed pixel over its height; None where the file does not say.
+        pixel_aspect: width of a displayed pixel over its height; None where they are square, or the file does not say.
         stream: the number of its video among the file's video streams, from 0; cover art does not count.
         streams: how many video streams the file has.
         recordings: how many were joined byte by byte to make the file, each with a header of its own.

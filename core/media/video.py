@@ -210,7 +210,8 @@ def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
 def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[Frame]:
     """Decode a video once, in order, from the last frame at or before `start_s` to the first after `end_s`.
 
-    Times rise from frame to frame. A frame whose size differs from that of the first is scaled to it.
+    Times rise from frame to frame. All have one size: that of the first, or where the file is read as played, that in
+    which players show it.
 
     Args:
         media: the open file; damaged packets are left out where it is read tolerantly, else they are an error.
@@ -250,7 +251,8 @@ def until_failure(items: Iterable[Item]) -> Iterator[Item]:
 
 def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:
     """All frames from about the last key frame before `seek_s` (from the first frame on, where that is not > 0)."""
-    time_s = size = None
+    time_s = None
+    size = (media.info.width, media.info.height) if media.as_played else None
     untimed = 0
     try:
         for raw in media.decoded("video", seek_s):

@@ -65,14 +65,18 @@ def contents_of(path: str | Path) -> Contents:
     """Which recordings a file holds, by the headers of the chunks that it is made of: ISO media, Matroska, or FLV.
 
     Raises:
-        MediaError: it cannot be read.
+        MediaError: it is absent or empty, or cannot be read.
     """
+    if not Path(path).is_file():
+        raise MediaError(f"no file {path}")
     try:
         with Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             starts, end = _recordings(file, size)
     except OSError as error:
         raise MediaError(f"{path} cannot be opened ({error.strerror})") from error
+    if size == 0:
+        raise MediaError(f"{path} is empty (0 bytes)")
     if not starts:
         return Contents(((0, size),), 0)
     return Contents(tuple(zip(starts, [*starts[1:], end], strict=True)), size - end)
