@@ -22,7 +22,7 @@ RANKS = [
     {"media", "download", "evaluation", "inputs", "synthetic", "settings"},
     {"dataset", "track_dataset", "distributions", "people"},
     {"training", "inference"},
-    {"optimization", "detection"},
+    {"optimization", "detection", "export"},
     {"outputs"},
     {"cutting"},
 ]
