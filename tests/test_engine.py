@@ -10,7 +10,7 @@ import torch
 from track_models import track, used
 
 from core.inference import engine
-from core.inference.engine import Function, Parts, kept_file, open_networks
+from core.inference.engine import Function, Kept, Parts, open_networks
 from core.models import BACKBONES, light_asd, resnet18_two_streams
 from core.runtime.errors import UserError
 
@@ -31,7 +31,7 @@ def test_the_runtime_has_a_name(runtime):
 
 
 def opened(network: torch.nn.Module, faces: torch.Tensor, precision: str = "fp32") -> Function:
-    return open_networks(lambda: Parts({"one": (network, (faces,))}, {})).function("one", precision)
+    return open_networks(lambda: Parts({"one": (network, (faces,))}, {}), precisions={"one": precision}).function("one")
 
 
 def test_an_opened_network_gives_its_numbers_for_any_shape(runtime):
@@ -73,7 +73,7 @@ class Counted:
         self.made += 1
         return Parts({"linear": (self.layer, (torch.zeros(1, 3),))}, {"three": 3})
 
-    def through(self, kept: Path) -> np.ndarray:
+    def through(self, kept: Kept) -> np.ndarray:
         """Its numbers, by networks opened with a file."""
         networks = open_networks(self, kept=kept)
         assert networks.numbers == {"three": 3}
@@ -81,7 +81,7 @@ class Counted:
 
 
 def test_a_kept_network_is_not_made_again_and_gives_the_same_bits(tmp_path):
-    make, kept = Counted(), kept_file("linear", "0" * 64, tmp_path)
+    make, kept = Counted(), Kept("linear", "0" * 64, tmp_path)
     first = make.through(kept)
     expected = make.layer(torch.arange(6.0).view(2, 3)).detach().numpy()
     np.testing.assert_allclose(first, expected, rtol=0, atol=1e-5)
@@ -92,25 +92,23 @@ def test_a_kept_network_is_not_made_again_and_gives_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "text", "another's", "removed"])
 def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, damage):
-    make, kept = Counted(), kept_file("linear", "0" * 64, tmp_path)
+    make, kept = Counted(), Kept("linear", "0" * 64, tmp_path)
     first = make.through(kept)
-    content = bytearray(kept.read_bytes())
-    weight = content.index(make.layer.weight.detach().numpy().tobytes())
-    flipped = bytes(content[:weight]) + bytes([content[weight] ^ 1]) + bytes(content[weight + 1 :])
-    other = kept_file("other", "1" * 64, tmp_path)
+    path, other = kept.file({}), Kept("other", "1" * 64, tmp_path)
     Counted().through(other)
-    kept.write_bytes(
+    content = path.read_bytes()
+    weight = content.index(make.layer.weight.detach().numpy().tobytes())
+    path.write_bytes(
         {
-            "flipped": flipped,
+            "flipped": content[:weight] + bytes([content[weight] ^ 1]) + content[weight + 1 :],
             "cut": content[: len(content) // 2],
             "empty": b"",
             "text": b"not an archive",
-            "another's": other.read_bytes(),
-            "removed": b"",
-        }[damage]
+            "another's": other.file({}).read_bytes(),
+        }.get(damage, b"")
     )
     if damage == "removed":
-        kept.unlink()
+        path.unlink()
     for times_made in (2, 2):
         np.testing.assert_array_equal(make.through(kept), first)
         assert make.made == times_made
@@ -119,7 +117,7 @@ def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, damage):
 def test_where_nothing_can_be_kept_networks_are_made_each_time(tmp_path):
     make = Counted()
     (tmp_path / "networks").write_text("a file where the folder would be")
-    kept = kept_file("linear", "0" * 64, tmp_path)
+    kept = Kept("linear", "0" * 64, tmp_path)
     np.testing.assert_array_equal(make.through(kept), make.through(kept))
     assert make.made == 2
 
@@ -128,16 +126,20 @@ def test_the_name_of_a_kept_file_says_all_that_it_depends_on(tmp_path, monkeypat
     code = tmp_path / "code.py"
     code.write_text("a network")
     monkeypatch.setattr(engine, "CODE", [code])
-    names = [kept_file("one", "0" * 64), kept_file("two", "0" * 64), kept_file("one", "1" * 64)]
+    one = Kept("one", "0" * 64, tmp_path)
+    names = [one.file({}), one.file({"linear": "bf16"}), one.file({"linear": "fp32"})]
+    names += [Kept("two", "0" * 64, tmp_path).file({}), Kept("one", "1" * 64, tmp_path).file({})]
     code.write_text("another network")
-    names.append(kept_file("one", "0" * 64))
+    names.append(one.file({}))
+    monkeypatch.setattr(engine, "_processor", lambda: ["another one"])
+    names.append(one.file({}))
     versions = {"torch": "2.0", "openvino": "2000.1"}
+    monkeypatch.setattr(engine.importlib.metadata, "version", versions.__getitem__)
     for package in versions:
-        monkeypatch.setattr(engine.importlib.metadata, "version", versions.__getitem__)
-        names.append(kept_file("one", "0" * 64))
+        names.append(one.file({}))
         versions[package] += ".1"
-    names.append(kept_file("one", "0" * 64))
-    assert len(set(names)) == 7
+    names.append(one.file({}))
+    assert len(set(names)) == 10
 
 
 # ---------------------------------------------------------------- others

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.inputs import shots
+from core.inputs import shot_batches
 from core.inputs.shot_batches import ShotBatch, ShotDataset, varied
 from core.inputs.shots import Shot, cues, shots_in
 from core.models.residual_context import CUES
@@ -165,7 +165,7 @@ def test_pieces_are_as_long_as_told_and_hold_a_face_at_least():
     dataset = ShotDataset([shot(1, 300), shot(5, 40), shot(3, 251)], augment=True)
     batches = [dataset.__getitems__([(epoch, number) for number in range(3)]) for epoch in range(40)]
     for batch in batches:
-        assert batch.present.shape[2] == shots.PIECE
+        assert batch.present.shape[2] == shot_batches.PIECE
         assert batch.present.any(2).sum(1).min() >= 1
         assert batch.present[1, :, 40:].sum() == 0
         assert batch.cues.shape == (*batch.present.shape, len(CUES))
@@ -175,7 +175,7 @@ def test_pieces_are_as_long_as_told_and_hold_a_face_at_least():
 
 
 def test_a_piece_is_never_of_a_gap_alone(monkeypatch):
-    monkeypatch.setattr(shots, "PIECE", 10)
+    monkeypatch.setattr(shot_batches, "PIECE", 10)
     dataset = ShotDataset([shot(2, 500, gap=slice(3, 497))], augment=True)
     for epoch in range(50):
         assert dataset.__getitems__([(epoch, 0)]).present.any()
@@ -206,10 +206,10 @@ def test_cues_vary_by_film_face_and_time(size):
     given = np.zeros((*size, len(CUES)), np.float32)
     found = np.stack([varied(given, np.random.default_rng(seed)) for seed in range(300)])
     assert (found.dtype, found.shape[1:]) == (np.float32, given.shape)
-    expected = np.sqrt(shots.FILM_OFFSET**2 + shots.FACE_OFFSET**2 + shots.NOISE**2)
+    expected = np.sqrt(shot_batches.FILM_OFFSET**2 + shot_batches.FACE_OFFSET**2 + shot_batches.NOISE**2)
     # Between its knots the noise is less.
     assert 0.85 * expected < found[..., 0].std(0).mean() < 1.1 * expected
-    assert found[:, 0, 0, 2].std() == pytest.approx(2 / 3 * shots.NOISE, rel=0.15)
+    assert found[:, 0, 0, 2].std() == pytest.approx(2 / 3 * shot_batches.NOISE, rel=0.15)
 
 
 # ---------------------------------------------------------------- loss

@@ -11,7 +11,7 @@ from core.detection import options
 from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import SHIPPED_CONTEXTS, find_weights
 from core.inference import residual_contexts, track_embedding
-from core.inference.engine import Parts, best_precision, in_pytorch, kept_file, open_networks, runtime_name
+from core.inference.engine import Kept, Parts, best_precision, in_pytorch, open_networks, runtime_name
 from core.inference.residual_contexts import ResidualScorer
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import Gives, OnePass, SixPasses
@@ -130,7 +130,7 @@ def _whole_track(
         load_weights(model, path, f"{name} weights")
         return track_embedding.parts_of(model)
 
-    encoder = TrackEmbedder(open_networks(parts, device, kept_file(name, sha256, cache)), precision)
+    encoder = TrackEmbedder(open_networks(parts, device, Kept(name, sha256, cache), {"visual": precision}))
 
     def starting(gives: Gives) -> Start:
         if ensemble:
@@ -208,7 +208,7 @@ def open_context(
             load_weights(model, path, "ASC checkpoint")
             return residual_contexts.parts_of(model)
 
-        scorer = ResidualScorer(open_networks(parts, device, kept_file(f"context-{path.stem}", sha256, cache)))
+        scorer = ResidualScorer(open_networks(parts, device, Kept(f"context-{path.stem}", sha256, cache)))
         return Context("cues", scorer.tracks, settings, note)
 
     from core import models

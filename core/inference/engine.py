@@ -10,14 +10,13 @@ import io
 import json
 import os
 import sys
-import tempfile
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorch's
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # the settings' name -> OpenVINO's
-RECORD = "record.json"  # in a file of converted networks, beside <name>.xml and <name>.bin
-# What converted networks depend on beside the weights and the versions of PyTorch and OpenVINO.
+RECORD = "record.json"  # in a file of kept networks, beside each of them
+# What kept networks depend on beside weights, precisions, processor and the versions of PyTorch and OpenVINO.
 CODE = [*(Path(__file__).parents[1] / "models").glob("*.py"), Path(__file__)]
 
 Function = Callable[..., tuple[np.ndarray, ...]]
@@ -65,50 +64,67 @@ class Networks(Protocol):
 
     numbers: Mapping[str, int]
 
-    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+    def function(self, name: str, threads: int | None = None) -> Function:
         """One of them as a function of its inputs, arrays, to its outputs, float32 arrays.
 
         Args:
             name: of the network.
-            precision: of the products: "fp32", or "bf16", faster where the processor or GPU has it.
             threads: on a CPU; by default as many as the variable OMP_NUM_THREADS says, or as there are cores.
         """
         ...
 
 
-def open_networks(make: Callable[[], Parts], device: str = "cpu", kept: Path | None = None) -> Networks:
+@dataclass(frozen=True)
+class Kept:
+    """What the file is named by that keeps networks as OpenVINO has compiled them.
+
+    Attributes:
+        name: of the networks.
+        weights_sha256: of the file of their weights.
+        cache: folder for downloads, as `core.download.cache.cache_folder` takes it.
+    """
+
+    name: str
+    weights_sha256: str
+    cache: str | Path | None = None
+
+    def file(self, precisions: Mapping[str, str]) -> Path:
+        """Its path: named by all that compiled networks depend on."""
+        versions = [importlib.metadata.version(package) for package in ("torch", "openvino")]
+        code, processor = map(fingerprint, sorted(CODE)), _processor()
+        made_of = digest_of([self.weights_sha256, sorted(precisions.items()), *processor, *versions, *code])
+        return cache_folder(self.cache) / "networks" / f"{self.name}-{made_of}.zip"
+
+
+def open_networks(
+    make: Callable[[], Parts],
+    device: str = "cpu",
+    kept: Kept | None = None,
+    precisions: Mapping[str, str] = MappingProxyType({}),
+) -> Networks:
     """Make networks ready to run, in what is fastest on a device.
 
     Args:
         make: called where no file of them is kept, and for PyTorch. The networks are not changed, and later changes to
             them have no effect.
         device: where they run, as PyTorch names it.
-        kept: file that keeps what OpenVINO runs, see `kept_file`; None for none. One that is damaged is made anew, and
-            where it cannot be written nothing is kept.
+        kept: names the file that keeps what OpenVINO runs; None for none. One that is damaged is made anew, and where
+            it cannot be written nothing is kept.
+        precisions: name of a network -> of its products: "bf16", faster where the processor or GPU has it; "fp32" for
+            those without.
     """
     if not in_openvino(device):
-        return _InPyTorch(make(), device)
-    networks = None if kept is None else _read(kept)
+        return _InPyTorch(make(), device, precisions)
+    if kept is None:
+        return _read(io.BytesIO(_compiled(make(), precisions)))
+    path = kept.file(precisions)
+    networks = _read(path, path.name)
     if networks is None:
-        content = _converted(make(), "" if kept is None else kept.name)
-        if kept is not None:
-            with contextlib.suppress(UserError, OSError), atomic_write(kept) as temporary:
-                temporary.write_bytes(content)
-        networks = _read(io.BytesIO(content), "" if kept is None else kept.name)
+        content = _compiled(make(), precisions, path.name)
+        with contextlib.suppress(UserError, OSError), atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+        networks = _read(io.BytesIO(content), path.name)
     return networks
-
-
-def kept_file(name: str, weights_sha256: str, cache: str | Path | None = None) -> Path:
-    """Where converted networks are kept: named by all that they depend on.
-
-    Args:
-        name: of the networks.
-        weights_sha256: of the file of their weights.
-        cache: folder for downloads, as `core.download.cache.cache_folder` takes it.
-    """
-    versions = [importlib.metadata.version(package) for package in ("torch", "openvino")]
-    made_of = digest_of([weights_sha256, *versions, *map(fingerprint, sorted(CODE))])
-    return cache_folder(cache) / "networks" / f"{name}-{made_of}.zip"
 
 
 def in_openvino(device: str) -> bool:
@@ -182,7 +198,7 @@ def onnx_network(path: str | Path, precision: str = "fp32") -> Callable[[np.ndar
             return _in_opencv(cv2.dnn.readNetFromONNX(str(path)))
         model = _loaded("onnx", path)
         model.reshape([1, 3, -1, -1])
-        run = _compiled(model, precision, threads=1)
+        run = import_openvino().Core().compile_model(model, "CPU", _options(precision, threads=1))
     except Exception as error:  # whatever the bytes of a damaged or foreign file lead the libraries into
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(f"{path} is no network of images in ONNX format ({reason})") from error
@@ -211,15 +227,27 @@ def has_bfloat16() -> bool:
     return openvino is not None and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-class _InPyTorch:
-    def __init__(self, parts: Parts, device: str):
-        self.numbers, self._parts, self._device = parts.numbers, parts, device
+def _processor() -> list[str]:
+    """What compiled networks depend on of the processor."""
+    core = import_openvino().Core()
+    return [core.get_property("CPU", "FULL_DEVICE_NAME"), *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
-    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+
+@dataclass(frozen=True)
+class _InPyTorch:
+    parts: Parts
+    device: str
+    precisions: Mapping[str, str]
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        return self.parts.numbers
+
+    def function(self, name: str, threads: int | None = None) -> Function:
         """See `Networks`; on as many threads as PyTorch uses."""
         import torch
 
-        run = in_pytorch(self._parts.networks[name][0], self._device, precision)
+        run = in_pytorch(self.parts.networks[name][0], self.device, self.precisions.get(name, "fp32"))
 
         def of_arrays(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
             outputs = run(*(torch.from_numpy(np.array(x)) for x in inputs))
@@ -232,52 +260,47 @@ class _InPyTorch:
 @dataclass(frozen=True)
 class _InOpenVINO:
     numbers: Mapping[str, int]
-    models: Mapping[str, tuple[bytes, bytes]]  # name -> structure and weights, in OpenVINO's format
+    precisions: Mapping[str, str]
+    compiled: Mapping[str, bytes]  # by name, in OpenVINO's format
 
-    def function(self, name: str, precision: str = "fp32", threads: int | None = None) -> Function:
+    def function(self, name: str, threads: int | None = None) -> Function:
         """See `Networks`."""
-        import openvino
-
-        run = _compiled(openvino.Core().read_model(*self.models[name]), precision, threads)
+        core = import_openvino().Core()
+        run = core.import_model(io.BytesIO(self.compiled[name]), "CPU", _options(self.precisions[name], threads))
         return lambda *inputs: tuple(run(inputs).values())
 
 
-def _converted(parts: Parts, name: str) -> bytes:
+def _compiled(parts: Parts, precisions: Mapping[str, str], name: str = "") -> bytes:
     """Networks as a file that `_read` reads; `name` is the file's."""
-    import openvino
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    content = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(content, "w") as archive:
+    core, content = import_openvino().Core(), io.BytesIO()
+    precisions = {part: precisions.get(part, "fp32") for part in parts.networks}
+    with zipfile.ZipFile(content, "w") as archive:
         for part, (network, example) in parts.networks.items():
             with warnings.catch_warnings(), torch.no_grad():
                 # torch.export, which PyTorch recommends instead, takes seconds where tracing takes 0.04 s.
                 warnings.simplefilter("ignore")
                 traced = torch.jit.trace(_in_evaluation(network), example, check_trace=False)
             decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
-            openvino.save_model(_loaded("pytorch", decoder), f"{folder}/{part}.xml", compress_to_fp16=False)
-            for file in (f"{part}.xml", f"{part}.bin"):
-                archive.write(f"{folder}/{file}", file)
-        record = {"name": name, "networks": list(parts.networks), "numbers": dict(parts.numbers)}
-        archive.writestr(RECORD, json.dumps(record))
+            compiled = core.compile_model(_loaded("pytorch", decoder), "CPU", _options(precisions[part]))
+            archive.writestr(part, compiled.export_model().getvalue())
+        archive.writestr(RECORD, json.dumps({"name": name, "precisions": precisions, "numbers": dict(parts.numbers)}))
     return content.getvalue()
 
 
-def _read(file: Path | io.BytesIO, name: str | None = None) -> _InOpenVINO | None:
-    """The networks in a file; None where it is absent, damaged or not the one of this name, by default its own."""
+def _read(file: Path | io.BytesIO, name: str = "") -> _InOpenVINO | None:
+    """The networks in a file; None where it is absent, damaged or not the one of this name."""
     try:
         with zipfile.ZipFile(file) as archive:
             record = json.loads(archive.read(RECORD))
-            if record["name"] != (file.name if name is None else name):
+            if record["name"] != name:
                 return None
-            models = {
-                one: (archive.read(f"{one}.xml"), archive.read(f"{one}.bin"))  # their checksums are compared
-                for one in record["networks"]
-            }
+            compiled = {part: archive.read(part) for part in record["precisions"]}  # their checksums are compared
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError):
         return None
-    return _InOpenVINO(record["numbers"], models)
+    return _InOpenVINO(record["numbers"], record["precisions"], compiled)
 
 
 def _in_evaluation(network: "nn.Module") -> "nn.Module":
@@ -294,17 +317,14 @@ def _loaded(framework: str, source: Any) -> Any:
     return frontend.convert(frontend.load(source))
 
 
-def _compiled(model: Any, precision: str, threads: int | None) -> Callable[..., Any]:
-    """A model of OpenVINO's as a function from its inputs to its outputs."""
-    import openvino
-
+def _options(precision: str, threads: int | None = None) -> dict[str, Any]:
+    """Of compiling and importing."""
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    options = {
+    return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": threads or (int(given) if given.isdecimal() else 0),  # 0: as there are cores
         "ENABLE_CPU_PINNING": False,  # several processes would share one core
     }
-    return openvino.Core().compile_model(model, "CPU", options)
 
 
 def _in_opencv(network: cv2.dnn.Net) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -46,19 +46,17 @@ class TrackEmbedder:
 
     Args:
         networks: opened, of `parts_of`.
-        precision: of the visual encoder, nearly all of the work: "fp32" (logits within 1e-4 of the model's), or "bf16",
-            twice as fast on a CPU that has it (logits within 0.02 on the reference input).
 
     Attributes:
         feature_size: of the features.
         visual_context, audio_context: frames on either side that an embedding depends on.
     """
 
-    def __init__(self, networks: Networks, precision: str = "fp32"):
+    def __init__(self, networks: Networks):
         numbers = networks.numbers
         self.feature_size, self._state_size = numbers["feature_size"], numbers["state_size"]
         self.visual_context, self.audio_context = numbers["visual_context"], numbers["audio_context"]
-        self._visual = networks.function("visual", precision)
+        self._visual = networks.function("visual")
         # The steps of the others are too short to be shared.
         others = ("audio", "forward", "backward", "logits", "video_logits")
         self._audio, self._forward, self._backward, self._logits, self._video_logits = (
@@ -67,8 +65,15 @@ class TrackEmbedder:
 
     @classmethod
     def of(cls, model: "TrackEncoder", device: str = "cpu", precision: str = "fp32") -> Self:
-        """A copy of a network in memory, on a device; later changes to the network have no effect."""
-        return cls(open_networks(lambda: parts_of(model), device), precision)
+        """A copy of a network in memory; later changes to the network have no effect.
+
+        Args:
+            model: `lr_asd()` or `light_asd()`.
+            device: where the copy runs.
+            precision: of the visual encoder, nearly all of the work: "fp32" (logits within 1e-4 of the model's), or
+                "bf16", twice as fast on a CPU that has it (logits within 0.02 on the reference input).
+        """
+        return cls(open_networks(lambda: parts_of(model), device, precisions={"visual": precision}))
 
     def visual(self, faces: np.ndarray) -> np.ndarray:
         """Embed the faces of whole tracks.
