@@ -290,6 +290,24 @@ def test_what_follows_a_recording_is_counted(tmp_path, name, rest):
         assert [str(len(rest)) in note.replace(",", "") for note in stream_notes(media, silent=False)] == [True]
 
 
+def test_frames_without_a_time_are_noted(tmp_path):
+    """FFmpeg loses the times before 0 of H.264 in Matroska."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(grey(number, 64, 64), format="rgb24")
+            frame.pts, frame.time_base = (number - 10) * 40, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with MediaFile(path) as media:
+        assert len(list(read_frames(media))) < FRAMES
+        [note] = stream_notes(media, silent=False)
+        assert note.startswith("10 frame(s)")
+
+
 def test_headers_alone_are_no_recording(tmp_path):
     """As where each segment of a stream was fetched with its header."""
     path = tmp_path / "a.mp4"

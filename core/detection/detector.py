@@ -269,7 +269,7 @@ class _Run:
 
     def _notes(self) -> Iterator[str]:
         """Sentences on what else the user should know."""
-        first_s, last_s = self.times_s[0], self.times_s[-1]
+        first_s, last_s = self.times_s[0], self.times_s[-1] + 1 / self.info.fps
         context = self.detector.encoder.context
         if context is not None and context.note is not None:
             yield context.note

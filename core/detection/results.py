@@ -253,5 +253,7 @@ def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
             f" another begins (at {times} s{', ...' if len(joins_s) > TIMES_NAMED else ''}); players may show other "
             "times after that, or nothing."
         )
+    if media.untimed:
+        yield f"{media.untimed:,} frame(s) have no time in the file, and were left out."
     if media.unread_bytes >= UNREAD_BYTES:
         yield f"The last {media.unread_bytes:,} bytes of the file belong to no recording in it, and were not read."

@@ -65,6 +65,7 @@ class MediaFile:
             container's timestamps to go back, while the stream was read; there the clock goes on.
         unread_bytes: how many bytes at the file's end belong to no recording.
         cancelled_s: seconds of audio whose channels turned out to cancel each other when mixed.
+        untimed: how many frames turned out to have no time, and were left out.
         offset_s: a container's timestamp less the time that is given for it, seconds.
         start_s: the time at which the container begins, seconds, not negative; 0 unless `as_played`.
         audio: what the file says of the audio that is read; None where there is none.
@@ -91,6 +92,7 @@ class MediaFile:
         self.damage = {"video": Damage(), "audio": Damage()}
         self.joins_s: dict[str, set[float]] = {"video": set(), "audio": set()}
         self.cancelled_s = 0.0
+        self.untimed = 0
         self.as_played = as_played
         self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
         contents = contents_of(self.path)

@@ -253,11 +253,10 @@ def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:
     """All frames from about the last key frame before `seek_s` (from the first frame on, where that is not > 0)."""
     time_s = None
     size = (media.info.width, media.info.height) if media.as_played else None
-    untimed = 0
     try:
         for raw in media.decoded("video", seek_s):
             if raw.pts is None:
-                untimed += 1
+                media.untimed += 1
                 continue
             time_s = _after(time_s, media.time_of(raw), media.path)
             frame = Frame(time_s, raw)
@@ -268,7 +267,7 @@ def _decode(media: MediaFile, seek_s: float) -> Iterator[Frame]:
     except av.FFmpegError as error:
         where = "at its first frame" if time_s is None else f"after {time_s:.2f} s"
         raise MediaError(f"{media.path}: decoding fails {where} ({error}); the file is damaged or cut off") from error
-    if untimed and time_s is None:
+    if media.untimed and time_s is None:
         raise MediaError(
             f"{media.path}: its frames have no times, as in a bare stream of H.264; "
             "make an mp4 of it, for example with FFmpeg: ffmpeg -r FRAMES_PER_SECOND -i IN -crf 18 OUT.mp4"
