@@ -26,18 +26,20 @@ from core.inputs.sampling import ShuffledBatches
 from core.inputs.shot_batches import ShotDataset
 from core.models import ASC_Net, ResidualContext
 from core.models.weights import load_weights
-from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
+from core.optimization import Training, make_accelerator, make_criterion, process_share
 from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint
 from core.training.losses import ContextLoss, ShotLoss
+from core.training.peers import ends_together, same_everywhere
 from core.training.runs import Run
 
 PATHS = ["features_train_full", "features_val_full", "models_out"]
 
 
 @exits_cleanly
+@ends_together
 def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

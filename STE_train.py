@@ -26,19 +26,21 @@ from core.inputs.sampling import EqualLengthBatches, ShuffledBatches, WholeTrack
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import start_from_motion
 from core.models.weights import load_weights
-from core.optimization import Training, make_accelerator, make_criterion, process_share, same_everywhere
+from core.optimization import Training, make_accelerator, make_criterion, process_share
 from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint
 from core.track_dataset import TrackDataset
 from core.training.losses import EncoderLoss, TrackLoss
+from core.training.peers import ends_together, same_everywhere
 from core.training.runs import Run
 
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out"]
 
 
 @exits_cleanly
+@ends_together
 def main(argv: list[str] | None = None) -> None:
     # ------------------------------------------------------------ settings
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -30,10 +30,11 @@ from ava_asd.telegram import read_bot
 from ava_asd.training import PRECISIONS, StaticLoss, TrainingSet
 from ava_asd.windows import THREADS, Windows
 from core.inputs.sampling import ShuffledBatches
-from core.optimization import Training, make_accelerator, process_share, same_everywhere
+from core.optimization import Training, make_accelerator, process_share
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.checks import is_file_name
 from core.runtime.errors import UserError, exits_cleanly
+from core.training.peers import ends_together, same_everywhere
 from core.training.runs import has_state
 
 
@@ -49,6 +50,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @exits_cleanly
+@ends_together
 def main(argv: Sequence[str] | None = None) -> None:
     # ------------------------------------------------------------ settings
     arguments = parse_arguments(argv)
@@ -110,11 +112,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     started = time.perf_counter()
     training.fit(run, events=f"{config.tb_logdir}/{name}", ends_before=ends_before)
-    epochs, accuracies = run.logged("epoch"), run.logged("val_accuracy")
-    accelerator.print(
-        f"{run.folder}: {len(epochs)} epochs, validation accuracy {accuracies[-1]:.4f} (best {max(accuracies):.4f}), "
-        f"{time.perf_counter() - started:.0f} s"
-    )
+    if accelerator.is_main_process:  # which alone has the log
+        epochs, accuracies = run.logged("epoch"), run.logged("val_accuracy")
+        print(
+            f"{run.folder}: {len(epochs)} epochs, validation accuracy {accuracies[-1]:.4f} "
+            f"(best {max(accuracies):.4f}), {time.perf_counter() - started:.0f} s"
+        )
 
 
 def experiment_name(arguments: argparse.Namespace) -> str:

@@ -1,9 +1,9 @@
 """The training loop of both stages: a stage passes its network, its data and the loss of a batch.
 
 Everything drawn at random depends on the seed, the epoch and the batch, so that a run resumed after an interrupt takes
-the same steps as one that was never interrupted. Several processes take the same batches and the mean of their
-gradients, as one process does, with two exceptions: dropout, and on the CPU batch norm, whose statistics are then those
-of each process's share (on CUDA they are those of the whole batch, through SyncBatchNorm).
+the same steps as one that was never interrupted, with another number of processes perhaps. Several processes take the
+same batches, batch norms' statistics and the mean of their gradients, as one process does; but for what networks draw
+themselves (dropout), which depends on the process.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -27,13 +27,15 @@ from core.inputs.sampling import Batches
 from core.inputs.transforms import Draws
 from core.runtime.errors import UserError
 from core.runtime.files import make_folder
+from core.training.batch_norm import share_batch_norms
 from core.training.losses import BatchLoss, Criterion, LossFunction
+from core.training.peers import check_same, same_everywhere
 from core.training.runs import STATE_REMEDY, Run, check_alike
 
 
 @dataclass
 class EpochTotals:
-    """Sums over the items of an epoch, of this process."""
+    """Sums over what is labelled in an epoch's batches, of this process."""
 
     items: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class EpochTotals:
         return float(result.loss.detach())
 
     def summary(self) -> dict[str, float]:
-        """Means over the items of all processes; average precision and accuracy of each head."""
+        """Means over what is labelled in all processes' batches; average precision and accuracy of each head."""
         parts = gather_object([self])
         items = sum(part.items for part in parts)
         values = {name: sum(part.sums.get(name, 0.0) for part in parts) / items for name in parts[0].sums}
@@ -90,11 +92,6 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 def process_share(accelerator: Accelerator) -> dict[str, int]:
     """The keyword arguments by which `core.inputs.sampling` gives this process its share of each batch."""
     return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
-
-
-def same_everywhere(value: str) -> str:
-    """The main process's value, in every process of a training."""
-    return broadcast_object_list([value])[0]
 
 
 def make_optimizer(
@@ -137,7 +134,7 @@ class Training:
         item: what a batch's labels belong to, in the progress bar and the log.
 
     Raises:
-        UserError: there are not enough items to give every process one.
+        UserError: there are not enough items to give every process one, or processes differ in how many there are.
     """
 
     def __init__(
@@ -165,12 +162,14 @@ class Training:
                     f"too few {item} to {purpose} on: not one batch has a share for each of "
                     f"{accelerator.num_processes} process(es); give more data, or start fewer processes"
                 )
+        sizes = {f"{name} batches": part[1].global_sizes() for name, part in (("train", train), ("val", val))}
+        check_same("data", {name: (len(each), sum(each)) for name, each in sizes.items()})
         self.train, self.val = train, val
         self.accelerator, self.loss_function, self.item = accelerator, loss_function, item
         self.epochs, self.threads, self.seed = epochs, threads, seed
+        if accelerator.num_processes > 1:
+            model = share_batch_norms(model, accelerator.device)
         if accelerator.device.type == "cuda":
-            if accelerator.num_processes > 1:
-                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             _use_channels_last(model)
         self.weights = model.to(accelerator.device)
         self._make_optimizer = lambda parameters: make_optimizer(optimizer, parameters, learning_rate, weight_decay)
@@ -202,7 +201,8 @@ class Training:
         trains = first <= self.epochs and self.accelerator.is_main_process
         board = _summary_writer(events or run.folder) if trains else None
         for epoch in range(first, self.epochs + 1):
-            if ends_before is not None and ends_before(epoch):
+            # Asked of the main process, which alone has the log.
+            if ends_before is not None and same_everywhere(self.accelerator.is_main_process and ends_before(epoch)):
                 break
             started = time.perf_counter()
             train = self._epoch(epoch, training=True)
@@ -245,7 +245,7 @@ class Training:
         Raises:
             UserError: it is not the state of this network, optimizer and scheduler.
         """
-        state = run.load_state()
+        state = same_everywhere(run.load_state() if self.accelerator.is_main_process else None)
         if state is None:
             return 1, -1.0, {}
         expected = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}
@@ -294,8 +294,9 @@ class Training:
                 with self.accelerator.autocast():
                     result = self.loss_function(model, batch, draws)
                 if training:
-                    # Processes may hold one item more or less: each item weighs the same in the global mean.
-                    share = len(result) * self.accelerator.num_processes / size
+                    # Processes hold more of a batch or less: each label weighs the same in the global mean.
+                    labels = torch.tensor(len(result), device=self.accelerator.device)
+                    share = labels * self.accelerator.num_processes / self.accelerator.reduce(labels)
                     self.optimizer.zero_grad(set_to_none=True)
                     self.accelerator.backward(result.loss * share)
                     self.optimizer.step()

@@ -36,6 +36,8 @@ PRINTS = {
     ("core.runtime.errors", "wrapper"),
     ("core.runtime.errors", "report_uncaught"),
     ("core.parallel.videos", "report"),
+    ("core.training.peers", "end"),
+    ("core.training.peers", "_end_without_store"),
     ("core.runtime.devices", "device_name"),
     ("core.settings", "_note_batch_size"),
     ("core.download.many", "report_missing"),

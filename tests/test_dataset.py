@@ -228,7 +228,7 @@ def make_features(folder: Path, tracks: list[Track], size: int = 4) -> FeatureSt
     features[:, 0] = np.arange(len(rows))
     for _, part in rows.groupby("video_id"):
         logits = rng.standard_normal((3, len(part), 2))
-        video = VideoFeatures(part, *logits, features[part.index])
+        video = VideoFeatures(part, *logits, features[part.index], in_step=np.hstack(logits)[:, :3])
         write_features(folder, video, {"weights": "any"})
     return FeatureStore(folder)
 

@@ -1,4 +1,4 @@
-"""The training loop: it learns, goes on after an interrupt bit for bit, and is the same for two processes."""
+"""The training loop: it learns, goes on after an interrupt bit for bit, and is the same on two machines."""
 
 import functools
 import itertools
@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from ava_asd_set import write_config
 from test_dataset import contexts, make_features
 from tiny import CROP_SIZE, as_options, encoder_paths, exit_status
 from torch import nn
@@ -23,6 +25,8 @@ from torchvision.models.resnet import BasicBlock
 
 import ASC_train
 import STE_train
+from ava_asd import models as static_models
+from ava_asd import train as ava_train
 from core import models, track_dataset
 from core.dataset import ClipDataset, ContextBatch
 from core.formats import ava
@@ -55,19 +59,13 @@ def narrow_two_streams(pretrained: bool, rgb_stack_size: int) -> TwoStreamResNet
     return model
 
 
-class GroupNorm(nn.GroupNorm):
-    """Instead of a batch norm: on the CPU each process has batch statistics of its own, which would differ."""
-
-    def __init__(self, channels: int, **_):
-        super().__init__(1, channels)
-
-
-def make_small(patch: pytest.MonkeyPatch, batch_norms: bool = True) -> None:
-    """Narrow encoders of clips, and small faces for those of whole tracks; without batch norms if asked for."""
+def make_small(patch: pytest.MonkeyPatch, dropout: bool = True) -> None:
+    """Narrow encoders of clips, and small faces for those of whole tracks; without dropout if asked for."""
     patch.setitem(models.BACKBONES, "resnet18_two_streams", narrow_two_streams)
     patch.setattr(track_dataset, "FACE_SIZE", 32)
-    for axes in () if batch_norms else (1, 2, 3):
-        patch.setattr(nn, f"BatchNorm{axes}d", GroupNorm)
+    if not dropout:  # which each process draws for itself
+        patch.setattr(nn.Dropout, "forward", lambda self, x: x)
+        patch.setattr(static_models, "DROPOUT", 0.0)
 
 
 def encoder_options(prepared: Path, models_out: Path, **params: object) -> list[str]:
@@ -314,75 +312,150 @@ def test_a_resumed_fp16_training_goes_on_with_its_loss_scale(tmp_path):
         assert training.accelerator.scaler.get_scale() == goes_on_with
 
 
-# ---------------------------------------------------------------- several processes
+# ---------------------------------------------------------------- several machines
 
 RUNNER = """
-import importlib, json, os, sys, time
+import importlib, json, os, signal, sys, time
 import pytest
+from core.optimization import EpochTotals
 from test_optimization import make_small
 from tiny import exit_status
 
-make_small(pytest.MonkeyPatch(), batch_norms=False)
+make_small(pytest.MonkeyPatch(), dropout=False)
 time.strftime = lambda *arguments: os.environ["RANK"]  # of two processes, one sees the next second
-for module, options in json.loads(sys.argv[1]):
-    assert exit_status(importlib.import_module(module).main, *options) == 0
+trainings, last_batch = json.loads(sys.argv[1])
+add, seen = EpochTotals.add, []
+
+def killed(self, result):
+    seen.append(result)
+    if len(seen) == last_batch:
+        open("killed", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return add(self, result)
+
+EpochTotals.add = killed
+for module, options in trainings:
+    if status := exit_status(importlib.import_module(module).main, *options):
+        sys.exit(status)
 """
+Trainings = list[tuple[ModuleType, list[str]]]
 
 
-def in_two_processes(folder: Path, trainings: list[tuple[ModuleType, list[str]]]) -> None:
-    """Run trainings one after the other under torchrun, once in each of two processes."""
+def on_two_machines(folder: Path, machines: list[Trainings], last_batch: int | None = None) -> list[tuple[int, str]]:
+    """Run trainings one after the other by two torchruns, one process each; their exit statuses and messages.
+
+    Args:
+        folder: for the program that they run.
+        machines: what either does.
+        last_batch: of the second process, which is killed then.
+    """
     (folder / "runner.py").write_text(RUNNER)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    commands = json.dumps([(script.__name__, options) for script, options in trainings])
+        port = str(probe.getsockname()[1])
     environment = {
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "--master-port", str(port), folder / "runner.py", commands],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched = []
+    for rank, trainings in enumerate(machines):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank)]
+        commands = json.dumps([[(script.__name__, options) for script, options in trainings], rank and last_batch])
+        launched.append(
+            subprocess.Popen(
+                [*launcher, "--master-addr", "127.0.0.1", "--master-port", port, folder / "runner.py", commands],
+                cwd=folder,
+                env=os.environ | environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        messages = [process.communicate(timeout=300)[1] for process in launched]
+    finally:
+        for process in launched:
+            process.kill()
+    return [(process.returncode, message) for process, message in zip(launched, messages, strict=True)]
 
 
-def test_two_processes_train_as_one_does(prepared, tmp_path, monkeypatch):
-    """Batches of odd sizes: a process has one item more. Runs without a name get one, that of the main process."""
+def assert_trained_alike(one: Path, other: Path, last: int, numbers: str = "_.*loss|^val_.*ap$") -> None:
+    """Two runs' numbers agree to five digits, and their last weights to four."""
+    first, second = (log(run).filter(regex=numbers) for run in (one, other))
+    assert len(first) == last
+    assert len(first.columns) >= 3
+    pd.testing.assert_frame_equal(second, first, rtol=1e-5, atol=0)
+    states = [saved(run / "last.pt") for run in (other, one)]
+    assert [state["epoch"] for state in states] == [last, last]
+    torch.testing.assert_close(*(state["model"] for state in states), rtol=1e-4, atol=1e-5)
+
+
+def test_two_machines_train_as_one_process_does(prepared, static_set, tmp_path, monkeypatch):
+    """Batches of odd sizes: a process has one item more. Runs without a name get one, that of the main process, which
+    goes on with one that a single process has begun. The second machine writes nothing, and need not see the runs."""
     # More faces than a context has speakers, so that they are drawn.
     for split in ava.SPLITS:
-        make_features(tmp_path / split, [("v", f"v:{n}", n, 13, LABELS[n % 3 :] + LABELS[: n % 3]) for n in range(5)])
+        tracks = [("v", f"v:{n}", n, 13, LABELS[n % 3 :] + LABELS[: n % 3]) for n in range(5)]
+        make_features(tmp_path / split, tracks + [("w", f"w:{n}", 30 * n, 9 + n, LABELS) for n in range(4)])
     # SGD: Adam would blow the rounding of a gradient that is nearly zero up to a whole step.
     both = {"epochs": 2, "optimizer": "SGD"}
     clips = {"batch_size": 5, "clips_per_entity": 3, "mismatched_sounds": 1}
     tracks = {**TRACKS, "backbone": "light_asd", "frames_per_batch": 100}  # 2 x 35 and 2 x 25 frames
+    static = write_config(tmp_path / "static.yaml", mode="s_a", epochs=2, optimiser="SGD", batch_size=7)
 
-    def trainings(out: Path) -> list[tuple[ModuleType, list[str]]]:
+    def trainings(out: Path, **changes: object) -> Trainings:
+        shots = context_options(tmp_path, out / "shots", (), network="residual", batch_size=3, **both)
         return [
             (STE_train, encoder_options(prepared, out / "clips", **clips, **both)),
             (STE_train, encoder_options(prepared, out / "tracks", **(tracks | both))),
-            (ASC_train, context_options(tmp_path, out / "contexts", (3, 2, 3), batch_size=13, **both)),
+            (ASC_train, context_options(tmp_path, out / "contexts", (3, 2, 3), batch_size=13, **(both | changes))),
+            (ASC_train, shots),
+            (ava_train, [str(static), str(out / "static"), "--name", "a", "--device", "cpu"]),
         ]
 
-    make_small(monkeypatch, batch_norms=False)
-    for script, options in trainings(tmp_path / "alone"):
+    make_small(monkeypatch, dropout=False)
+    alone, together, elsewhere = (tmp_path / name for name in ("alone", "together", "elsewhere"))
+    for out in (alone, together, elsewhere):
+        (out / "static").mkdir(parents=True)
+        for part in ("download", "extracted"):
+            (out / "static" / part).symlink_to(static_set / "data" / part)
+    for script, options in trainings(alone):
         assert exit_status(script.main, *options) == 0
-    unnamed = [
-        (script, [word for word in options if word not in ("--name", "a")])
-        for script, options in trainings(tmp_path / "together")
-    ]
-    in_two_processes(tmp_path, unnamed)
-    for kind in ("clips", "tracks", "contexts"):
-        alone, (together,) = tmp_path / "alone" / kind / "a", (tmp_path / "together" / kind).iterdir()
-        assert together.name.endswith("_0")
-        one, other = (log(run).filter(regex="_.*loss|^val_.*ap$") for run in (alone, together))
-        assert len(one) == 2
-        assert len(one.columns) >= 3
-        pd.testing.assert_frame_equal(other, one, rtol=1e-4, atol=0)
-        torch.testing.assert_close(saved(together / "2.pth"), saved(alone / "2.pth"), rtol=1e-4, atol=1e-5)
+    begun, options = trainings(together, epochs=1)[2]
+    assert exit_status(begun.main, *options) == 0
+    machines = [trainings(out) for out in (together, elsewhere)]
+    for (_, unnamed), _, (_, resumed), *_ in machines:
+        del unnamed[2:4]
+        resumed.append("--resume")
+    assert [status for status, _ in on_two_machines(tmp_path, machines)] == [0, 0]
+    [clips] = (together / "clips").iterdir()
+    assert clips.name.endswith("_0")
+    assert_trained_alike(alone / "clips" / "a", clips, 2)
+    for run in ("tracks/a", "contexts/a", "shots/a"):
+        assert_trained_alike(alone / run, together / run, 2)
+    run = "static/experiments/a"  # whose scores are tied, so that average precision depends on the order of samples
+    assert_trained_alike(alone / run, together / run, 2, numbers="_.*loss")
+    assert [path.name for path in elsewhere.rglob("*")] == ["static", "download", "extracted"]
+
+
+def test_a_lost_process_ends_all_and_one_alone_goes_on(tmp_path):
+    for split in ava.SPLITS:
+        make_features(tmp_path / split, FACES)  # 60 contexts: 3 batches
+
+    def training(name: str) -> Trainings:
+        options = context_options(tmp_path, tmp_path / name, (3, 2, 2), batch_size=24, epochs=3, optimizer="SGD")
+        return [(ASC_train, options)]
+
+    kept, lost = on_two_machines(tmp_path, [training("parts")] * 2, last_batch=2 * 6 + 2)  # in the last epoch
+    assert time.time() - (tmp_path / "killed").stat().st_mtime < 60
+    assert kept[0] == lost[0] == 1  # of torchrun
+    assert kept[1].count("error: ") == 1
+    assert "process 1 of 2" in kept[1]
+    assert socket.gethostname() in kept[1]
+    assert "RuntimeError" not in kept[1]
+    assert "SIGKILL" in lost[1]
+    assert saved(tmp_path / "parts" / "a" / "last.pt")["epoch"] == 2
+    for name, more in (("parts", ["--resume"]), ("whole", [])):
+        [(script, options)] = training(name)
+        assert exit_status(script.main, *options, *more) == 0
+    assert_trained_alike(tmp_path / "whole" / "a", tmp_path / "parts" / "a", 3)

@@ -1,11 +1,13 @@
 """One way to fail: a message that says what was found, what is accepted and how to mend it; and how processes end."""
 
+import contextlib
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import NoReturn
 
 EXIT_BROKEN_ITEMS = 1  # some videos of many could not be used; the others are finished
 EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
@@ -34,18 +36,26 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
         try:
             status = main(*args, **kwargs)
             sys.stdout.flush()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
-        except KeyboardInterrupt:
-            print("\ninterrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
+        except (UserError, KeyboardInterrupt) as error:
+            message, status = ending(error)
+            print(message, file=sys.stderr)
+            sys.exit(status)
         except BrokenPipeError:  # whoever read the output, as `| head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
             sys.exit(EXIT_UNREAD)
         sys.exit(status or 0)
 
     return wrapper
+
+
+def ending(error: UserError | KeyboardInterrupt, where: str = "") -> tuple[str, int]:
+    """The message and the exit status of a script that ends by a user error or an interrupt.
+
+    `where` comes before an error's own message.
+    """
+    if isinstance(error, UserError):
+        return f"error: {where}{error}", EXIT_USER_ERROR
+    return "\ninterrupted: what was finished is kept; run the same command again to go on", EXIT_INTERRUPTED
 
 
 def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -69,6 +79,14 @@ def end_after(wait: Callable[[], object]) -> None:
         os._exit(EXIT_ORPHANED)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End this process whatever its threads do or wait for; what it has printed is seen."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 class MediaError(UserError):

@@ -21,21 +21,19 @@ class BatchLoss:
     """The loss of a batch, and what is logged of it.
 
     Attributes:
-        loss: what is minimised, a scalar: a mean over the batch's items.
+        loss: what is minimised, a scalar: a mean over what is labelled.
         parts: further scalars to log.
         logits: head -> (B, 2), for average precision and accuracy; the first head is the main one.
         labels: (B,) int64.
-        items: of the batch, where they are not what is labelled.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
     logits: dict[str, Tensor]
     labels: Tensor
-    items: int | None = None
 
     def __len__(self) -> int:
-        return len(self.labels) if self.items is None else self.items
+        return len(self.labels)
 
 
 LossFunction = Callable[[nn.Module, Batch, Draws | None], BatchLoss]
@@ -130,7 +128,7 @@ class ContextLoss:
 
 @dataclass(frozen=True)
 class ShotLoss:
-    """The residual context network's loss: cross-entropy of all faces at all times; an item is a piece of a shot."""
+    """The residual context network's loss: cross-entropy of all faces at all times."""
 
     criterion: Criterion
 
@@ -139,4 +137,4 @@ class ShotLoss:
         present = batch.present.expand_as(odds)
         labels = batch.labels.expand_as(odds)[present]
         logits = torch.stack((-odds[present], odds[present]), dim=1) / 2
-        return BatchLoss(self.criterion(logits, labels), {}, {"context": logits}, labels, len(batch.present))
+        return BatchLoss(self.criterion(logits, labels), {}, {"context": logits}, labels)

@@ -21,12 +21,14 @@ from core.models.weights import read_torch_file, write_torch_file
 from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
+from core.training.peers import check_same, same_everywhere
 
 SETTINGS = "settings.json"
 STATE = "last.pt"
 STATE_REMEDY = "restore it, or delete it and start anew without --resume"
 # Settings that a resumed run may change: they alter no step, or say where things are ("made_of" says what they are).
 MAY_CHANGE = re.compile(r".*\.(epochs|threads|tb_logdir)|\w+_inputs\..*")
+MAY_DIFFER = re.compile(r".*\.(threads|tb_logdir)|\w+_inputs\..*")  # between the processes of a training
 
 
 def has_state(folder: Path) -> bool:
@@ -74,7 +76,7 @@ class Run:
         *,
         update: bool = False,
     ) -> Self:
-        """The run, opened by every process of a training: the main one makes it, the others wait for that.
+        """The run, in every process of a training; the main one alone reads and writes its folder.
 
         Args:
             folder, settings, resume: as `Run`.
@@ -83,15 +85,14 @@ class Run:
                 most; otherwise remove it and begin anew.
 
         Raises:
-            UserError: as `Run`.
+            UserError: as `Run`, or the processes differ in settings or data.
         """
-        if not accelerator.is_main_process:
-            accelerator.wait_for_everyone()
-            return cls(folder, settings, resume=True)
-        try:
-            return cls(folder, settings, _keep_or_remove(Path(folder), settings) if update else resume)
-        finally:
-            accelerator.wait_for_everyone()
+        alike = {key: value for key, value in _flat(settings).items() if not MAY_DIFFER.fullmatch(key)}
+        check_same("settings or data", alike)
+        run = None
+        if accelerator.is_main_process:
+            run = cls(folder, settings, _keep_or_remove(Path(folder), settings) if update else resume)
+        return same_everywhere(run)
 
     def load_state(self) -> dict[str, Any] | None:
         """The last state that was saved, on the CPU; None where no epoch was finished.
