@@ -1,6 +1,6 @@
 """A Ray cluster of this machine beside local processes: throughput, what a task costs, and this process's memory.
 
-    python benchmarks/cluster.py                     # five minutes on two quiet cores
+    python benchmarks/cluster.py                     # ten minutes on two quiet cores
     python benchmarks/cluster.py --videos 4 --tasks 5000 --repeats 1    # to see that it works
 
 The work is that of preparation: cutting the crops of copies of one drawn video. Every figure of the cluster is taken
@@ -37,9 +37,9 @@ TARGET_MB = 500
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, text in (
-        ("--videos", 12, "to cut crops from, each time"),
+        ("--videos", 40, "to cut crops from, each time; starting workers counts"),
         ("--tasks", 100_000, "that do nothing"),
-        ("--repeats", 3, "of each measurement of throughput"),
+        ("--repeats", 2, "of each measurement of throughput"),
     ):
         parser.add_argument(name, type=settings.at_least_one, default=default, help=f"{text} (default {default:,})")
     arguments = parser.parse_args(argv)

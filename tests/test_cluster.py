@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cluster_work import begin_and_wait, divide, end_the_worker, own_number, where, with_number
 from test_parallel import refuse, write_number
 from tiny import as_options, exit_status, tree
 
@@ -28,44 +30,6 @@ from scripts import make_synthetic_ava
 ray = pytest.importorskip("ray", reason="Ray is an optional extra")
 ROOT = Path(__file__).resolve().parents[1]
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
-
-
-# At module level: a node has to find them.
-def end_the_worker(item: tuple[Path, int]) -> None:
-    """End the worker at the first attempt; with number 2 at every attempt, with number 3 not."""
-    folder, number = item
-    begun = folder / f"{number}.begun"
-    if number == 2 or (number != 3 and not begun.exists()):
-        begun.touch()
-        os._exit(1)
-    (folder / str(number)).touch()
-
-
-def divide(item: int) -> float:
-    return 1 / item
-
-
-def where(item: Path) -> None:
-    item.write_text(ray.get_runtime_context().get_node_id())
-    time.sleep(0.2)
-
-
-def begin_and_wait(item: tuple[Path, str, str]) -> None:
-    """Say on which node an item is begun; end when there is a file "go", on the node that will be lost never."""
-    folder, name, doomed = item
-    here = ray.get_runtime_context().get_node_id()
-    (folder / f"{name}.{here}").touch()
-    while here == doomed or not (folder / "go").exists():
-        time.sleep(0.05)
-    (folder / f"{name}.done").touch()
-
-
-def with_number(kept: str, item: Path) -> None:
-    item.write_text(kept)
-
-
-def own_number() -> str:
-    return f"{os.getpid()} {time.monotonic_ns()}"
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +120,30 @@ def test_what_a_lost_node_had_begun_is_done_by_others(nodes, tmp_path):
     assert len(list(tmp_path.glob("*.done"))) == 6
     (lost,) = tmp_path.glob(f"*.{node.node_id}")
     assert len(list(tmp_path.glob(f"{lost.stem}.*"))) == 3  # begun twice
+
+
+def test_after_ctrl_c_nothing_goes_on(nodes, tmp_path):
+    code = (
+        "import pathlib, cluster_work\n"
+        "from core import parallel\n"
+        "from core.runtime.errors import exits_cleanly\n"
+        f"items = {{str(n): (pathlib.Path({str(tmp_path)!r}), str(n), None) for n in range(6)}}\n"
+        "exits_cleanly(lambda: parallel.map_videos(cluster_work.begin_and_wait, items, cluster='auto') and 0)()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    (tmp_path / "go").touch()
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not list(tmp_path.glob("*.done"))
 
 
 # ---------------------------------------------------------------- commands
