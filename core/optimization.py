@@ -163,7 +163,10 @@ class Training:
                     f"{accelerator.num_processes} process(es); give more data, or start fewer processes"
                 )
         sizes = {f"{name} batches": part[1].global_sizes() for name, part in (("train", train), ("val", val))}
-        check_same("data", {name: (len(each), sum(each)) for name, each in sizes.items()})
+        found = {name: f"{len(each)}, of {sum(each)} {item}" for name, each in sizes.items()}
+        check_same(
+            "data or devices", {**found, "device": accelerator.device.type, "precision": accelerator.mixed_precision}
+        )
         self.train, self.val = train, val
         self.accelerator, self.loss_function, self.item = accelerator, loss_function, item
         self.epochs, self.threads, self.seed = epochs, threads, seed

@@ -199,7 +199,7 @@ class Peers:
     def _end_without_store(self) -> NoReturn:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(
-                f"error: {self.name}: {self.address} does not answer any more, the machine of process 0; {REMEDY}",
+                f"error: {self.name}: {self.address}, where process 0 is, does not answer any more; {REMEDY}",
                 file=sys.stderr,
             )
         else:
