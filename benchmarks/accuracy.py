@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         "own (default none shipped)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="videos worked on side by side (default 1)")
-    parser.add_argument("--out", type=Path, metavar="SHIPPED_CONTEXTS", help="keep the predictions here")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the predictions here")
     parser.add_argument("--plot", type=plot_file, metavar="FILE", help="reliability diagrams of the annotated tracks")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the encoders (default auto)")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
