@@ -41,10 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     from core.export.files import export  # here: without the extra it is a mistake of the user's
 
+    if arguments.int8 and arguments.network not in WHOLE_TRACK_ENCODERS:
+        raise UserError(f"--int8 is for {' and '.join(WHOLE_TRACK_ENCODERS)}: leave it out for {arguments.network}")
     for network in chosen(arguments):
-        path, differences = export(network, arguments.out, arguments.format)
+        int8 = arguments.int8 and any(array.name == "faces" for array in network.inputs)
+        path, differences = export(network, arguments.out, arguments.format, int8=int8)
         within = ", ".join(f"{worst:.1e} in {runtime}" for runtime, worst in differences.items())
-        print(f"{path}: greatest difference from PyTorch {within}", flush=True)
+        print(f"{path}: {'mean' if int8 else 'greatest'} difference from PyTorch {within}", flush=True)
 
 
 def chosen(arguments: argparse.Namespace) -> list[Network]:
@@ -109,6 +112,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "(default) or talkset for whole-track encoders, light_asd (default) or lr_asd for the context network",
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="embed faces with 8 bit integers (whole-track encoders): those files are named *_int8",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--crop", choices=CROPS, help="how faces were cut for own weights of a whole-track encoder")
     parser.add_argument(

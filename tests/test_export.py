@@ -22,7 +22,7 @@ from core.runtime.files import fingerprint
 from scripts import export as script
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
-from core.export import files  # noqa: E402
+from core.export import files, quantized  # noqa: E402
 
 PARTS = ("", "_audio", "_visual", "_forward", "_backward")
 LENGTHS = {"batch": 2, "time": 33, "face": 4, "height": 70, "width": 90}  # neither traced nor checked by the command
@@ -37,6 +37,13 @@ class Fickle(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.added * torch.compiler.is_exporting()
+
+
+class Mean(nn.Module):
+    """The brightness of faces, (batch, time)."""
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        return faces.float().mean(dim=(2, 3))
 
 
 def opened(path: Path) -> files.Run:
@@ -165,6 +172,34 @@ def test_a_file_that_does_not_agree_is_not_written(form, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_in_8_bit_integers_a_file_is_small_and_nearly_the_same(model, written, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantized, "SCENES", 2)
+    [_, _, visual, *_] = networks.track_encoder("light_asd", model, "box", {"weights": "12.pth"})
+    path, differences = files.export(visual, tmp_path, "onnx", int8=True)
+    assert path.name == "light_asd_visual_int8.onnx"
+    assert path.stat().st_size < 0.35 * (written / "light_asd_visual.onnx").stat().st_size
+    assert metadata(path)["weights"] == "12.pth"
+    assert 0 < min(differences.values()) <= max(differences.values()) <= 0.1
+
+
+@pytest.mark.parametrize(("error", "refused"), [(0.05, False), (0.2, True)])
+def test_8_bit_integers_must_give_nearly_the_same(error, refused, monkeypatch):
+    monkeypatch.setattr(quantized, "SCENES", 1)
+    arrays = (Array("faces", ("batch", "time", 112, 112), "", "uint8"),), (Array("y", ("batch", "time"), ""),)
+    network = Network("mean", Mean(), *arrays)
+    means = torch.cat([network.module(inputs["faces"]) for inputs in quantized.with_drawn_faces(network, "val")], dim=1)
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        [values] = network.run({"faces": torch.from_numpy(inputs["faces"])})
+        return [values + error * means.std(correction=0).item()]
+
+    if refused:
+        with pytest.raises(UserError, match="--int8"):
+            files.nearly(network, run, "onnxruntime")
+    else:
+        assert files.nearly(network, run, "onnxruntime") == pytest.approx(error, rel=1e-3)
+
+
 def test_the_shipped_context_network_is_known_by_the_name_of_its_encoder():
     [network] = script.context("lr_asd", (11, 4, 3))
     record = json.loads((SHIPPED_CONTEXTS / "lr_asd.json").read_text())
@@ -190,6 +225,7 @@ def test_a_checkpoint_of_the_published_context_network_has_its_own_feature_size(
         ("light_asd", "--weights", "absent.pth"),
         ("light_asd", "--weights", str(SHIPPED_CONTEXTS / "lr_asd.pth")),
         ("context", "--weights", "absent.pth"),
+        ("context", "--int8"),
     ],
 )
 def test_wrong_weights_are_refused_before_anything_is_written(arguments, tmp_path, capsys):
