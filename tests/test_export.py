@@ -1,6 +1,7 @@
 """Networks as files: what onnxruntime and OpenVINO compute is what PyTorch does, and what is not so is not written."""
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from scripts import export as script
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
 from core.export import files, quantized  # noqa: E402
 
+EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "score_as_it_comes.py"
 PARTS = ("", "_audio", "_visual", "_forward", "_backward")
 LENGTHS = {"batch": 2, "time": 33, "face": 4, "height": 70, "width": 90}  # neither traced nor checked by the command
 
@@ -129,6 +131,23 @@ def test_the_parts_give_the_scores_of_the_whole_block_by_block(written, model):
     expected_logits, expected_video_logits, _ = run[""](inputs)
     np.testing.assert_allclose(np.concatenate(logits, axis=1), expected_logits, atol=1e-4)
     np.testing.assert_allclose(video_logits, expected_video_logits, atol=1e-4)
+
+
+def test_the_example_scores_a_track_that_goes_on_as_one_that_ends_there(written):
+    live = runpy.run_path(str(EXAMPLE))["LiveTrack"](written, "light_asd", delay=4)
+    whole = opened(written / "light_asd.onnx")
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (40, 112, 112), dtype=np.uint8)
+    mfcc = 5 * rng.standard_normal((160, 13)).astype(np.float32)
+    scores = []
+    for end in (3, 4, 9, 20, 24, 40):  # few, one, and more than are kept
+        begin = live.count
+        scores += live.push(faces[begin:end], mfcc[4 * begin : 4 * end]).tolist()
+        assert len(scores) == max(0, end - 4)
+        logits = whole({"faces": faces[None, :end], "mfcc": mfcc[None, : 4 * end]})[0][0]
+        due = slice(max(0, begin - 4), max(0, end - 4))
+        np.testing.assert_allclose(scores[due], (logits[:, 1] - logits[:, 0])[due], atol=1e-4)
+    assert len(live.faces) <= 12  # what an embedding depends on
 
 
 @pytest.mark.parametrize(

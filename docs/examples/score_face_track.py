@@ -1,7 +1,7 @@
 """Who speaks, without PyTorch: the scores of one face track by an exported network.
 
     python scripts/export.py light_asd --out exported
-    python detect.py talk.mp4 --context none --format csv           # or boxes of any other origin in such a csv
+    python detect.py talk.mp4 --context none --precision fp32 --format csv   # or boxes of another origin in such a csv
     python docs/examples/score_face_track.py exported/light_asd.onnx talk.mp4 talk.asd/tracks.csv 1
 
 Needs numpy, av, opencv-python and onnxruntime, and nothing of this repository: copy what you need. Prints the time and
