@@ -52,7 +52,7 @@ from core.outputs.names import (
     write_names,
 )
 from core.outputs.speech import speaking_time, speech_segments
-from core.runtime import devices
+from core.runtime import devices, elsewhere
 from core.runtime.checks import as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     formats = chosen_formats(arguments.format, arguments.embeddings)
     shape = context_shape(arguments.context_shape)
     names = read_names(arguments.names) if arguments.names else {}
-    addresses = given_videos(arguments.videos, arguments.urls, arguments.out)
+    addresses = given_videos(arguments.videos, arguments.out)
     folders = output_folders(list(addresses), arguments.out)
     options = {
         "encoder": arguments.encoder,
@@ -158,13 +158,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder: all videos in it")
     parser.add_argument(
-        "--urls",
-        action="store_true",
-        help="VIDEO may be an address that FFmpeg reads: a copy is put beside the outputs",
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="a file, or a folder: all videos in it, here or in a bucket (s3://…); or an address that FFmpeg reads, of "
+        "which a copy is put beside the outputs",
     )
-    parser.add_argument("--out", type=Path, help="folder for the <video>.asd folders; by default beside each video")
+    parser.add_argument(
+        "--out",
+        type=elsewhere.place,
+        help="folder for the <video>.asd folders, here or in a bucket; by default beside each video",
+    )
     parser.add_argument(
         "--format",
         action="append",
@@ -268,30 +273,30 @@ def context_shape(text: str) -> tuple[int, int, int]:
     return clip_length, stride, speakers
 
 
-def given_videos(given: list[str], urls: bool, out: Path | None) -> dict[Path, str | None]:
+def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     """The videos that the command line names -> the address to fetch each from, None for those that are there.
 
     Raises:
-        UserError: there is no such file, a folder has no videos, or addresses are not allowed.
+        UserError: there is no such file, a folder has no videos, or two addresses would be fetched to one file.
     """
     videos: dict[Path, str | None] = {}
     absent = []
     for text in given:
-        if "://" in text:
-            if not urls:
-                raise UserError(f"{text} is an address: give --urls to have it fetched, or the path of a file")
-            parts = urlsplit(text)
+        parts = urlsplit(text)
+        if "://" in text and parts.scheme not in elsewhere.SCHEMES:
             copy = (out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"
             if videos.setdefault(copy, text) != text:
                 raise UserError(f"{videos[copy]} and {text} would both be fetched to {copy}: give one, then the other")
-        elif Path(text).is_dir():
-            videos |= dict.fromkeys(videos_in(Path(text)))
-        elif Path(text).is_file():
-            videos[Path(text)] = None
+            continue
+        path = elsewhere.place(text)
+        if elsewhere.is_file(path):
+            videos[path] = None
+        elif elsewhere.is_folder(path):
+            videos |= dict.fromkeys(videos_in(path))
         else:
             absent.append(text)
     if absent:
-        raise UserError(f"no such video: {', '.join(absent)}; give the paths of video files, or of folders")
+        raise UserError(f"no such video: {', '.join(absent)}; give video files, folders of them, or addresses")
     return videos
 
 
@@ -320,6 +325,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: they cannot.
     """
+    if elsewhere.url_of(folder):
+        return  # seen when something is put there
     where = folder if folder.exists() else make_folder(folder.parent)
     if not where.is_dir() or not os.access(where, os.W_OK | os.X_OK):
         raise UserError(f"cannot write into {where}: give a folder that can be written to, with --out")
@@ -400,7 +407,8 @@ def detected(detector: "detection.ActiveSpeakerDetector", task: Task, found_in: 
     kept = Record(task.folder, "tracks", "face tracks", {**found_in, "embeddings": embeddings})
     if not kept.missing([KEPT]):
         tqdm.write(printable(f"{task.video}: faces and scores are those of an earlier run"))
-        return read_detected(task.folder / KEPT, task.video)
+        return read_detected(elsewhere.bring(task.folder / KEPT), task.video)
+    elsewhere.bring(task.video)
     video = detect(detector, task)
     with kept.making([KEPT]):
         write_detected(task.folder / KEPT, video, embeddings=embeddings)

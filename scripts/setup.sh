@@ -26,5 +26,5 @@ fi
 
 echo "setting up .venv with $("$python" --version); the download is about 3 GB on Linux, 0.3 GB on macOS"
 "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster,export]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster,cloud,export]'
 touch "$stamp"

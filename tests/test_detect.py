@@ -174,24 +174,24 @@ def test_names_may_begin_with_a_dash(run, video, tmp_path, monkeypatch):
     assert (tmp_path / "-1-r.asd" / "tracks.csv").is_file()
 
 
-def test_addresses_are_fetched_once_where_they_are_allowed(run, server, video, tmp_path, capsys):
+def test_addresses_are_fetched_once(run, server, video, tmp_path, capsys):
     server.files["/talks/one.mp4"] = video.read_bytes()
     for _ in range(2):
-        assert run(f"{server.url}/talks/one.mp4", "--urls", "--out", tmp_path / "out", "--format", "csv") == 0
+        assert run(f"{server.url}/talks/one.mp4", "--out", tmp_path / "out", "--format", "csv") == 0
         asked = len(server.asked)
         assert pd.read_csv(tmp_path / "out" / "one.asd" / "tracks.csv")["track_id"].value_counts().to_dict() == {
             1: 40,
             2: 40,
         }
     assert len(server.asked) == asked
-    assert run(f"{server.url}/talks/absent.mp4", "--urls", "--out", tmp_path / "out", "--format", "csv") == 1
+    assert run(f"{server.url}/talks/absent.mp4", "--out", tmp_path / "out", "--format", "csv") == 1
     assert "absent.mp4 cannot be fetched" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".made", "one.asd", "one.mkv"]
 
 
 def test_no_other_file_is_taken_for_what_is_at_an_address(run, server, video, tmp_path, capsys):
     """Neither a file that was there before, nor what another address gave."""
-    out, options = tmp_path / "out", ("--urls", "--out", tmp_path / "out", "--format", "csv")
+    out, options = tmp_path / "out", ("--out", tmp_path / "out", "--format", "csv")
     for folder in ("a", "b"):
         server.files[f"/{folder}/one.mp4"] = video.read_bytes()
     first, second = (f"{server.url}/{folder}/one.mp4" for folder in ("a", "b"))
@@ -364,7 +364,6 @@ def test_ava_predictions_are_fit_for_the_evaluation(run, video, tmp_path):
         (["VIDEO", "--min-track", "-1"], "--min-track -1"),
         (["VIDEO", "--encoder", "resnet18_two_streams", "--crop", "box", "--ensemble"], "--crop and --ensemble"),
         (["VIDEO", "--ensemble", "--context", "a.pth"], "--context or --ensemble"),
-        (["https://example.com/a.mp4"], "https://example.com/a.mp4.*--urls"),
         (["-absent.mp4"], "no such video: ./-absent.mp4"),
         (["VIDEO", "--jobs", "0"], "--jobs 0"),
         (["VIDEO", "--device", "gpu"], "gpu"),

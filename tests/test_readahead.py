@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from core.runtime.readahead import CallsBehind, read_ahead
+from core.parallel.readahead import CallsBehind, read_ahead
 
 
 @pytest.mark.parametrize(("count", "depth"), [(100, 3), (1, 3), (0, 1)])

@@ -22,12 +22,12 @@ from core.media.container import MediaFile, VideoInfo
 from core.media.streams import StreamNumber
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
+from core.parallel.readahead import CallsBehind, read_ahead
 from core.people.clustering import group_tracks
 from core.people.embedding import FaceEmbedder, find_embedder
 from core.runtime.checks import check_finite
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
-from core.runtime.readahead import CallsBehind, read_ahead
 
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8

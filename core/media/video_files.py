@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from core.runtime import elsewhere
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write
 from core.runtime.provenance import Files
@@ -40,7 +41,7 @@ def videos_in(folder: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    found = sorted(path for path in folder.iterdir() if is_video(path) and path.is_file())
+    found = sorted(filter(is_video, elsewhere.files_in(folder)))
     if not found:
         raise UserError(f"no video in the folder {folder}: expected files that end in {', '.join(VIDEO_EXTENSIONS)}")
     return found
@@ -167,7 +168,8 @@ def fetch_video(address: str, path: Path) -> None:
                     packet.stream = copies[packet.stream.index]
                     out.mux(packet)
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"{address} cannot be fetched ({error}); download it by other means") from error
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"{address} cannot be fetched ({reason}); download it by other means") from error
 
 
 def find_video(folder: str | Path, video_id: str) -> Path:
@@ -178,9 +180,11 @@ def find_video(folder: str | Path, video_id: str) -> Path:
     Raises:
         MediaError: there is none.
     """
+    if elsewhere.url_of(folder):
+        elsewhere.list_folder(folder)
     for extension in VIDEO_EXTENSIONS:
         for path in (Path(folder) / f"{video_id}{spelt}" for spelt in (extension, extension.upper())):
-            if path.is_file():
+            if elsewhere.is_file(path):
                 return path
     raise MediaError(f"no video {video_id} in {folder}: expected {video_id}{{{','.join(VIDEO_EXTENSIONS)}}}")
 

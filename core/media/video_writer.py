@@ -16,8 +16,8 @@ from core.clip_utils import SAMPLE_RATE
 from core.media.container import MediaFile
 from core.media.streams import AudioInfo
 from core.media.video import until_failure, yuv420_of
+from core.parallel.readahead import read_ahead
 from core.runtime.files import atomic_write
-from core.runtime.readahead import read_ahead
 
 CLOCK = 90_000  # ticks per second, MPEG's own: whole for 25, 29.97 and 30 frames per second
 KEY_FRAME_S = 2.0  # a player that jumps decodes from the key frame before

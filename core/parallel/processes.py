@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
+from core.runtime import elsewhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import MediaError, UserError, end_after
 
@@ -66,6 +67,8 @@ def attempt(function: Callable[[Item], object], item: Item) -> str | None:
         function(item)
     except MediaError as error:
         return str(error)
+    finally:
+        elsewhere.forget()
     return None
 
 

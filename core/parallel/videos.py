@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from tqdm import tqdm
 
 from core.parallel import processes
+from core.runtime import elsewhere
 from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError
 from core.runtime.files import printable
@@ -137,13 +138,13 @@ def shard(names: Sequence[str], spec: str | None) -> list[str]:
 
 def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     """Print what became of `total` videos, the broken ones by name; return the exit status of the script."""
-    print(f"{out}: {total - len(broken):,} of {total:,} videos done")
+    print(printable(f"{out}: {total - len(broken):,} of {total:,} videos done"))
     if not broken:
         return 0
     print(f"{len(broken)} video(s) with faults; the others are finished:", file=sys.stderr)
-    for name, message in sorted(broken.items()):
+    for name, message in sorted((printable(name), printable(message)) for name, message in broken.items()):
         named = message if message.startswith(name) else f"{name}: {message}"  # where names are paths many begin so
-        print(printable(f"  {named}"), file=sys.stderr)
+        print(f"  {named}", file=sys.stderr)
     return EXIT_BROKEN_ITEMS
 
 
@@ -158,6 +159,7 @@ def spread(
 ) -> dict[str, str]:
     """`map_videos` as the options of `add_arguments` ask for; `on_gpu`: the work is that of a GPU."""
     gpus = arguments.gpus_per_task if on_gpu else 0
+    paths = [path for path in paths if not elsewhere.url_of(path)]
     return map_videos(function, items, arguments.jobs, description, arguments.cluster, gpus=gpus, paths=paths)
 
 

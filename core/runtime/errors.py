@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 EXIT_UNREAD = 141  # and for a reader that went away
 EXIT_ORPHANED = 143  # and for a process that was terminated
+COPIES = ".elsewhere"  # the folder of copies of `core.runtime.elsewhere`
 PARENT = "PROCESS_PARENT_PIPE"  # environment variable: a file descriptor that ends when the parent process does
 
 
@@ -54,8 +56,15 @@ def ending(error: UserError | KeyboardInterrupt, where: str = "") -> tuple[str, 
     `where` comes before an error's own message.
     """
     if isinstance(error, UserError):
-        return f"error: {where}{error}", EXIT_USER_ERROR
+        return as_given(f"error: {where}{error}"), EXIT_USER_ERROR
     return "\ninterrupted: what was finished is kept; run the same command again to go on", EXIT_INTERRUPTED
+
+
+def as_given(text: str) -> str:
+    """A message with the URLs of what copies are of in place of their paths, and without what may be secret in URLs."""
+    text = re.sub(rf"/\S*?/{re.escape(COPIES)}/(\w+)/", r"\1://", text)
+    text = re.sub(r"(?<=://)[^\s/@]+@", "", text)  # user and password
+    return re.sub(r"(://[^\s?]*)\?[^\s'\")]+", r"\1?…", text)  # a signature, among others
 
 
 def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

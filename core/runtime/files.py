@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.runtime.errors import UserError
+from core.runtime.errors import UserError, as_given
 
 PART = ".part-"  # how names of unfinished files begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -151,8 +151,8 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
 
 
 def printable(name: str) -> str:
-    """A file's name as text that can be written: bytes that are no UTF-8 become "�"."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file's name, or a message, as text that can be written: `as_given`, and bytes that are no UTF-8 become "�"."""
+    return as_given(os.fsencode(name).decode("utf-8", "replace"))
 
 
 def _umask() -> int:

@@ -4,6 +4,9 @@ A step keeps one record for each item (a video, mostly) in its output folder, `.
 made the outputs of, and the outputs, all by the SHA-256 of their contents. Sizes and times are kept beside each
 checksum; only where they differ is a file read again. Files without a record are not the step's: it neither replaces
 nor deletes them.
+
+Files may be elsewhere (`core.runtime.elsewhere`): what outputs are made of is fetched when they begin to be made, and
+they are put where they belong, with their record, when they are finished.
 """
 
 import contextlib
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Self
 
+from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, read_json, write_json
 
@@ -62,6 +66,9 @@ class Record:
     def __init__(self, folder: str | Path, item: str, step: str, made_of: Mapping[str, Any], *, version: int = 1):
         self.folder, self.step, self.version, self.made_of = Path(folder), step, version, made_of
         self.path = record_path(folder, item)
+        if elsewhere.url_of(self.folder):
+            elsewhere.list_folder(self.folder)
+            elsewhere.list_folder(self.path.parent)
         before = read_record(folder, item) or {"step": step, "version": None, "made_of": {}, "outputs": {}, "begun": []}
         if before["step"] != step:
             raise UserError(
@@ -116,20 +123,25 @@ class Record:
             UserError: a file of that name is there, and this step did not write it.
         """
         outputs = list(outputs)
+        for files in self.made_of.values():
+            for name in files.names if isinstance(files, Files) else ():
+                elsewhere.bring(files.folder / name)
         kept = {} if self.differences() else dict(self._before["outputs"])
         mine = self.written
         self._refuse_foreign(outputs)
         kept = {name: state for name, state in kept.items() if name not in outputs}
         self._write(kept, sorted({*mine - set(kept), *outputs}))
         for name in mine - set(kept):
-            (self.folder / name).unlink(missing_ok=True)
+            elsewhere.remove(self.folder / name)
         yield
         written = [name for name in outputs if (self.folder / name).is_file()]
+        for name in written:
+            elsewhere.put(self.folder / name)
         self._write(kept | {name: _observed(self.folder / name) for name in written}, [])
 
     def _refuse_foreign(self, outputs: Iterable[str]) -> None:
         for name in outputs:
-            if name not in self.written and (self.folder / name).exists():
+            if name not in self.written and _state(self.folder / name) is not None:
                 raise UserError(
                     f"{self.folder / name} is there, but {self.path} does not list it among the {self.step} written "
                     "there: move it away, or choose another folder to write to"
@@ -150,7 +162,7 @@ class Record:
             "begun": begun,
             "notes": self.notes,
         }
-        write_json(self.path, self._before)
+        _save(self.path, self._before)
 
 
 def record_path(folder: str | Path, item: str) -> Path:
@@ -165,8 +177,9 @@ def read_record(folder: str | Path, item: str) -> dict[str, Any] | None:
         UserError: it is damaged.
     """
     path = record_path(folder, item)
-    if not path.exists():
+    if _state(path) is None:
         return None
+    elsewhere.bring(path)
     remedy = f"delete this record together with the outputs of {item} in {folder}, and run the step that writes them"
     record = read_json(path, remedy)
     shapes = {"step": str, "version": int, "made_of": dict, "outputs": dict, "begun": list, "notes": dict}
@@ -188,7 +201,7 @@ def checksums(files: Files) -> dict[str, str]:
     for name in files.names:
         path = files.folder / name
         known = record["outputs"].get(name)
-        sums[name] = known[0] if known and known[1:] == _state(path) else fingerprint(path)
+        sums[name] = known[0] if known and known[1:] == _state(path) else fingerprint(elsewhere.bring(path))
     return sums
 
 
@@ -291,10 +304,17 @@ def _refresh(path: Path, record: dict[str, Any], now: Mapping[str, Any]) -> None
     if any(record[key] != value for key, value in now.items()):
         record.update(now)
         with contextlib.suppress(OSError, UserError):  # a folder that may only be read
-            write_json(path, record)
+            _save(path, record)
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
+    write_json(path, record)
+    elsewhere.put(path)
 
 
 def _state(path: Path) -> State | None:
+    if elsewhere.url_of(path):
+        return elsewhere.state(path)
     try:
         state = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -312,6 +332,6 @@ def _checked(path: Path, known: list) -> list | None:
     state = _state(path)
     if state == known[1:]:
         return known
-    if state is None or state[0] != known[1] or fingerprint(path) != known[0]:
+    if state is None or state[0] != known[1] or fingerprint(elsewhere.bring(path)) != known[0]:
         return None
     return [known[0], *state]

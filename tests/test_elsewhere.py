@@ -1,0 +1,309 @@
+"""Files of a bucket: moto's S3 server on this machine, which also fails on order."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+import torch
+from detections import Squares
+from moto.server import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
+from tiny import CLIPS, audio_of, exit_status, tiny_frame
+from videos import encode
+from werkzeug.serving import make_server
+
+import detect
+from core.models import light_asd
+from core.runtime import elsewhere
+from core.runtime.errors import UserError
+from core.runtime.provenance import Files, Record
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAOFATEST", "AWS_SECRET_ACCESS_KEY": "secretofatest"}
+
+SETTINGS = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+class Bucket:
+    """S3 on 127.0.0.1.
+
+    `faults` says what comes in place of answers: (method, part of the key) -> "500", "cut", "short" or "silent".
+    """
+
+    def __init__(self) -> None:
+        self.app = DomainDispatcherApplication(create_backend_app)
+        self.faults: dict[tuple[str, str], str] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.go_on = threading.Event()  # ends the silence of a fault
+        self.server = make_server("127.0.0.1", 0, self.answer, threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def answer(self, environ, start):
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.asked.append((method, path))
+        for (of, part), fault in self.faults.items():
+            if method == of and part in path and fault == "silent":
+                self.go_on.wait(60)
+            elif method == of and part in path:
+                length = 1000 if fault == "cut" else 100
+                status = "500 Internal Server Error" if fault == "500" else "200 OK"
+                start(status, [("Content-Length", str(length)), ("ETag", '"x"')])
+                return iter([b"x" * 100])
+        return self.app(environ, start)
+
+    def __enter__(self) -> "Bucket":
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.go_on.set()
+        self.server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    with Bucket() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server, monkeypatch) -> Iterator[S3FileSystem]:
+    """The file system of an empty bucket, `s3://bucket`."""
+    settings = {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in (KEYS | settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(elsewhere, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(S3FileSystem, "retries", 1)
+    S3FileSystem.clear_instance_cache()
+    files = S3FileSystem(use_listings_cache=False)
+    files.mkdir("bucket")
+    server.faults.clear()
+    server.asked.clear()
+    yield files
+    server.faults.clear()
+    files.rm("bucket", recursive=True)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "light.pth"
+    torch.save(light_asd().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def run(weights, monkeypatch):
+    monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: Squares())
+    options = "--weights", weights, "--min-face", 10, "--no-people"
+    return lambda *arguments: exit_status(detect.main, *arguments, *options)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "faces.mp4"
+    return encode(path, [tiny_frame(n, 2) for n in range(40)], audio=audio_of(CLIPS[0])[: 40 * 640], crf="8")
+
+
+def test_videos_of_a_bucket_are_detected_into_one_as_here(run, bucket, server, video, tmp_path, capsys):
+    for name in ("a.mp4", "b.mp4"):
+        bucket.put_file(str(video), f"bucket/videos/{name}")
+        (tmp_path / name).write_bytes(video.read_bytes())
+    formats = ("--format", "csv,json,rttm,overlay,report")
+    assert run("s3://bucket/videos", "--out", "s3://bucket/found", *formats) == 0
+    assert run(tmp_path, "--out", tmp_path / "found", *formats) == 0
+    here = {path.relative_to(tmp_path / "found").as_posix(): path for path in (tmp_path / "found").rglob("*")}
+    there = bucket.find("bucket/found")
+    assert sorted(there) == sorted(f"bucket/found/{name}" for name, path in here.items() if path.is_file())
+    for name in there:
+        if "/.made/" not in name:
+            assert bucket.cat(name) == here[name.removeprefix("bucket/found/")].read_bytes(), name
+    record = json.loads(bucket.cat("bucket/found/a.asd/.made/outputs.json"))
+    assert record["notes"]["video"] == "s3://bucket/videos/a.mp4"
+
+    server.asked.clear()
+    before = {name: bucket.info(name)["LastModified"] for name in there}
+    assert run("s3://bucket/videos", "--out", "s3://bucket/found", *formats) == 0
+    assert {name: bucket.info(name)["LastModified"] for name in there} == before
+    assert not [path for method, path in server.asked if method == "PUT" or (method, path[-1]) == ("GET", "4")]
+    out = "".join(capsys.readouterr())
+    assert "s3://bucket/videos/a.mp4: done before, s3://bucket/found/a.asd" in out
+    assert not any(value in out or ".elsewhere" in out for value in KEYS.values())
+
+
+@pytest.mark.parametrize("fault", ["500", "cut", "short"])
+def test_a_video_that_does_not_arrive_is_reported_and_the_others_are_done(run, bucket, server, video, capsys, fault):
+    for name in ("a.mp4", "b.mp4"):
+        bucket.put_file(str(video), f"bucket/videos/{name}")
+    server.faults["GET", "videos/a.mp4"] = fault
+    command = "s3://bucket/videos", "--out", "s3://bucket/found", "--format", "csv"
+    assert run(*command) == 1
+    err = capsys.readouterr().err
+    assert err.count("s3://bucket/videos/a.mp4") == 1
+    assert f"tried {elsewhere.TRIES} times" in err
+    assert bucket.exists("bucket/found/b.asd/tracks.csv")
+    assert not bucket.exists("bucket/found/a.asd")
+    assert len([path for method, path in server.asked if (method, path[-5:]) == ("GET", "a.mp4")]) == elsewhere.TRIES
+
+    server.faults.clear()
+    assert run(*command) == 0
+    assert bucket.exists("bucket/found/a.asd/tracks.csv")
+
+
+def test_outputs_that_do_not_arrive_are_made_again(run, bucket, server, video, capsys):
+    for name in ("a.mp4", "b.mp4"):
+        bucket.put_file(str(video), f"bucket/{name}")
+    server.faults["PUT", "a.asd/speakers.json"] = "500"
+    command = "s3://bucket/a.mp4", "s3://bucket/b.mp4", "--format", "csv,json"
+    assert run(*command) == 1
+    assert re.search(r"s3://bucket/a\.asd/speakers\.json.*tried", capsys.readouterr().err)
+    record = json.loads(bucket.cat("bucket/a.asd/.made/outputs.json"))
+    assert (record["outputs"], record["begun"]) == ({}, ["speakers.json", "tracks.csv"])
+
+    server.faults.clear()
+    assert run(*command) == 0
+    assert "b.mp4: done before" in (printed := "".join(capsys.readouterr()))
+    assert "a.mp4: done before" not in printed
+    assert bucket.cat("bucket/a.asd/speakers.json").replace(b"a.mp4", b"b.mp4") == bucket.cat(
+        "bucket/b.asd/speakers.json"
+    )
+
+
+WRITER = """
+from pathlib import Path
+from core.runtime import elsewhere
+from core.runtime.provenance import Record
+folder = elsewhere.place("s3://bucket/out")
+with Record(folder, "a", "writing", {}).making(["a.bin"]):
+    (folder / "a.bin").write_bytes(b"x" * 1000)
+"""
+
+
+def test_a_process_that_is_killed_while_it_puts_leaves_nothing_that_counts(bucket, server):
+    server.faults["PUT", "a.bin"] = "silent"
+    with subprocess.Popen([sys.executable, "-c", WRITER], cwd=ROOT) as process:
+        while ("PUT", "/bucket/out/a.bin") not in server.asked:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    server.go_on.set()
+    record = Record(elsewhere.place("s3://bucket/out"), "a", "writing", {})
+    assert record.missing(["a.bin"]) == ["a.bin"]
+    assert "a.bin" in record.written  # so that the next run may write it
+
+
+def test_what_changes_in_the_bucket_is_noticed(bucket, tmp_path):
+    folder, source = elsewhere.place("s3://bucket/out"), elsewhere.place("s3://bucket/in/a.txt")
+
+    def record() -> Record:
+        elsewhere.place("s3://bucket")  # as another command
+        return Record(folder, "a", "copying", {"source": Files.one(source)})
+
+    def copy() -> None:
+        with record().making(["a.txt"]):
+            (folder / "a.txt").write_bytes(source.read_bytes())
+        elsewhere.forget()
+
+    bucket.pipe("bucket/in/a.txt", b"one")
+    copy()
+    assert record().missing(["a.txt"]) == []
+    bucket.pipe("bucket/in/a.txt", b"two")
+    assert record().missing(["a.txt"]) == ["a.txt"]
+    copy()
+    assert bucket.cat("bucket/out/a.txt") == b"two"
+    bucket.pipe("bucket/out/a.txt", b"six")
+    assert record().missing(["a.txt"]) == ["a.txt"]
+    bucket.rm_file("bucket/out/a.txt")
+    assert record().missing(["a.txt"]) == ["a.txt"]
+    bucket.pipe("bucket/out/b.txt", b"a user's")
+    with pytest.raises(UserError, match=r"b\.txt is there"):
+        record().missing(["b.txt"])
+
+
+def test_folders_are_asked_for_once_and_not_file_by_file(bucket, server):
+    folder = elsewhere.place("s3://bucket/out")
+    names = [f"{n}.txt" for n in range(5)]
+    with Record(folder, "a", "writing", {}).making(names):
+        for name in names:
+            (folder / name).write_text(name)
+    elsewhere.forget()
+    elsewhere.place("s3://bucket")
+    server.asked.clear()
+    assert Record(folder, "a", "writing", {}).missing(names) == []
+    assert sorted(server.asked) == [("GET", "/bucket"), ("GET", "/bucket"), ("GET", "/bucket/out/.made/a.json")]
+
+
+@pytest.mark.parametrize(
+    ("url", "facts"),
+    [
+        ("s3://AKIA:secret@bucket/key", "s3://BUCKET/KEY"),
+        ("s3://bucket/a.mp4?X-Amz-Signature=secret", "s3://BUCKET/KEY"),
+        ("s3:///a.mp4", "s3://BUCKET/KEY"),
+        ("s3://bucket/../a.mp4", "s3://BUCKET/KEY"),
+        ("https://example.com/found?token=secret", r"https://example.com/found.*s3://"),
+    ],
+)
+def test_urls_of_other_forms_are_refused_without_what_may_be_secret(url, facts):
+    with pytest.raises(UserError, match=facts) as raised:
+        elsewhere.place(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_urls_of_files_here_are_paths(tmp_path):
+    assert elsewhere.place(tmp_path.as_uri()) == tmp_path
+    assert elsewhere.url_of(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "facts"),
+    [
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "s3://bucket/videos.*credentials"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://bucket/videos.*connect"),
+        ({}, "no such video: s3://bucket/videos"),
+    ],
+)
+def test_a_bucket_that_cannot_be_read_is_one_message(run, bucket, capsys, monkeypatch, broken, facts):
+    for name, value in broken.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    assert run("s3://bucket/videos", "--out", "s3://bucket/found") == 2
+    err = capsys.readouterr().err
+    assert re.search(facts, err)
+    assert len(err.splitlines()) == 1
+
+
+def test_a_missing_package_is_named(run, bucket, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    assert run("gs://bucket/videos") == 2
+    assert "pip install gcsfs" in capsys.readouterr().err
+
+
+def test_no_credential_and_no_signature_is_in_any_output(run, bucket, server, video, tmp_path, capsys):
+    bucket.put_file(str(video), "bucket/videos/a.mp4")
+    signed = bucket.sign("bucket/videos/a.mp4")
+    secrets = [*KEYS.values(), parse_qs(urlsplit(signed).query)["Signature"][0]]
+    command = signed, "--out", "s3://bucket/found", "--format", "csv,json,report"
+    server.faults["GET", "videos/a.mp4"] = "500"
+    assert run(*command) == 1
+    server.faults.clear()
+    assert run(*command) == 0
+    assert run(*command, "--jobs", 0) == 2
+    server.faults["PUT", "found"] = "500"
+    assert run(*command, "--min-track", 0.5) == 1
+    text = "".join(capsys.readouterr()).encode() + b"".join(bucket.cat(name) for name in bucket.find("bucket/found"))
+    assert b"a.mkv" in text
+    assert [secret for secret in secrets if secret.encode() in text or quote(secret, "").encode() in text] == []
