@@ -27,7 +27,7 @@ from core.export.networks import Network
 from core.models import TRACK_ENCODERS, ASC_Net, ResidualContext, make_encoder
 from core.models.residual_context import is_residual
 from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
-from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
 from core.runtime.files import fingerprint, read_json
 from core.training.runs import check_trained_with
 
@@ -37,17 +37,24 @@ UNKNOWN_LICENCE = "not known: these weights are of the user's own"
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    from core.export.files import export  # here: without the extra it is a mistake of the user's
+    from core.export.files import DisagreementError, export  # here: without the extra it is a mistake of the user's
 
     if arguments.int8 and arguments.network not in WHOLE_TRACK_ENCODERS:
         raise UserError(f"--int8 is for {' and '.join(WHOLE_TRACK_ENCODERS)}: leave it out for {arguments.network}")
+    status = 0
     for network in chosen(arguments):
         int8 = arguments.int8 and any(array.name == "faces" for array in network.inputs)
-        path, differences = export(network, arguments.out, arguments.format, int8=int8)
+        try:
+            path, differences = export(network, arguments.out, arguments.format, int8=int8)
+        except DisagreementError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            status = EXIT_BROKEN_ITEMS
+            continue
         within = ", ".join(f"{worst:.1e} in {runtime}" for runtime, worst in differences.items())
         print(f"{path}: {'mean' if int8 else 'greatest'} difference from PyTorch {within}", flush=True)
+    return status
 
 
 def chosen(arguments: argparse.Namespace) -> list[Network]:

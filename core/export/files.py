@@ -35,6 +35,11 @@ CHECKED = (
 )
 FORMATS = ("onnx", "openvino")
 
+
+class DisagreementError(UserError):
+    """A runtime computes something else than PyTorch."""
+
+
 Run = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 
 
@@ -53,7 +58,7 @@ def export(network: Network, folder: Path, form: str, *, int8: bool = False) -> 
         `nearly`.
 
     Raises:
-        UserError: a runtime's outputs differ from PyTorch's by more than `AGREES` (or `NEARLY`): it is not written.
+        DisagreementError: a runtime's outputs differ by more than `AGREES` (`NEARLY`): it is not written.
     """
     openvino = import_openvino()
     if openvino is None:
@@ -130,7 +135,7 @@ def checked(network: Network, run: Run, runtime: str) -> float:
     """The greatest difference between a runtime's outputs and PyTorch's, on random inputs of several lengths.
 
     Raises:
-        UserError: it is more than `AGREES`.
+        DisagreementError: it is more than `AGREES`.
     """
     worst = 0.0
     for sizes in CHECKED:
@@ -139,7 +144,7 @@ def checked(network: Network, run: Run, runtime: str) -> float:
         for array, one, expected in zip(network.outputs, found, network.run(inputs), strict=True):
             difference = np.abs(one - expected).max() if one.shape == expected.shape else np.inf
             if not difference <= AGREES * max(1, np.abs(expected).max()):
-                raise UserError(
+                raise DisagreementError(
                     f"{network.name}: {array.name} of {runtime} differ from PyTorch's by {difference:.2g}, more than "
                     f"{AGREES}, with {sizes}: it was not written. Use the versions that pyproject.toml names"
                 )
@@ -153,7 +158,7 @@ def nearly(network: Network, run: Run, runtime: str) -> float:
     the output where it is greatest.
 
     Raises:
-        UserError: it is more than `NEARLY`.
+        DisagreementError: it is more than `NEARLY`.
     """
     from core.export.quantized import with_drawn_faces
 
@@ -167,7 +172,7 @@ def nearly(network: Network, run: Run, runtime: str) -> float:
         shares[array.name] = float(np.sqrt(np.mean((own - others) ** 2)) / others.std())
     worst = max(shares, key=shares.get)
     if not shares[worst] <= NEARLY:
-        raise UserError(
+        raise DisagreementError(
             f"{network.name}: with 8 bit integers {worst} of {runtime} differ from PyTorch's by {shares[worst]:.2f} of "
             f"their deviation, more than {NEARLY}: it was not written. Leave out --int8"
         )
