@@ -121,6 +121,15 @@ def test_voices_belong_to_visible_heads_as_often_as_said():
     assert share(SPEAKING, heard_on_screen=(1, 1), **only) > share(SPEAKING, heard_on_screen=(0.5, 0.5), **only) > 0.1
 
 
+def test_monologues_are_of_one_voice_without_long_silences():
+    talking = {"monologues": 1.0, "still": (1, 1)}
+    assert share(SPEAKING, heads=(1.0,), heard_on_screen=(1, 1), **talking) > 0.85
+    assert share(SPEAKING, heads=(1.0,), heard_on_screen=(0, 0), **talking) == 0
+    for number in range(4):
+        for shot in scene(number, heads=TWO, **talking).shots:
+            assert sum((track.labels == SPEAKING).any() for track in shot.tracks) <= 1
+
+
 def freeze(changes: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
 
@@ -177,6 +186,24 @@ def test_dubbed_mouths_are_out_of_step_by_what_is_said():
         apart = [np.abs(np.roll(before.opening, lag) - after.opening)[12:-12].mean() for lag in lags]
         found.append(lags[np.argmin(apart)])
     assert set(found) == {-5, 5}
+
+
+def test_mouths_move_ahead_of_what_is_heard_of_them():
+    base, ahead = ({"still": (1, 1), "lead_s": (value, value)} for value in (0.0, 0.08))
+    assert np.array_equal(scene(0, **base).audio, scene(0, **ahead).audio)
+    for before, after in zip(tracks(**base), tracks(**ahead), strict=True):
+        assert np.array_equal(before.labels, after.labels)
+        if (before.labels == SPEAKING).sum() < 40:
+            continue
+        lags = np.arange(-5, 6)
+        apart = [np.abs(np.roll(before.opening, lag) - after.opening)[5:-5].mean() for lag in lags]
+        assert lags[np.argmin(apart)] == -2
+
+
+def test_plain_videos_among_others_have_the_lead_too():
+    changes = {"plain": 1.0, "lead_s": (0.08, 0.08), "gestures": 1.0}
+    both = zip(tracks(lead_s=(0.08, 0.08)), tracks(**changes), strict=True)
+    assert all(np.array_equal(one.opening, other.opening) for one, other in both)
 
 
 def test_gestures_move_mouths_that_say_nothing():

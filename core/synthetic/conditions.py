@@ -14,11 +14,14 @@ class Conditions:
     """How a set's scenes are composed. "Share" is a probability; a pair is a range drawn from evenly, once a shot.
 
     Attributes:
+        lead_s: by how much a mouth moves ahead of what is heard of it, seconds. For syllables in sequence Schwartz and
+            Savariaux (2014, doi.org/10.1371/journal.pcbi.1003743) measured -0.02 to 0.07.
         plain: share of videos that have plain turns throughout, and nothing of what follows.
         shot_s: length of a shot, seconds.
         heads: shares of shots with 1, 2, 3, ... heads; they are made to sum to 1.
         heard_on_screen: share of turns that belong to a visible head where there is one head; with more of them fewer
             turns are off screen (`turns.OFF_SCREEN_FACTORS`).
+        monologues: share of shots in which one voice, of a head or off screen, goes on throughout.
         still: share of heads that never mime.
         mimed_silence: share of silences in which another head mimes.
         mimed_turn: share of somebody else's turns throughout which a head mimes.
@@ -39,10 +42,12 @@ class Conditions:
         rate_fps: how many of them a second differ.
     """
 
+    lead_s: Range = (0.0, 0.0)
     plain: float = 0.0
     shot_s: Range = (3.0, 7.0)
     heads: tuple[float, ...] = (0.34, 0.4, 0.17, 0.09)
     heard_on_screen: Range = (0.8, 0.8)
+    monologues: float = 0.0
     still: Range = (0.1, 0.1)
     mimed_silence: Range = (0.95, 0.95)
     mimed_turn: Range = (0.06, 0.06)
@@ -96,10 +101,12 @@ class Conditions:
 PLAIN = Conditions()  # one voice at a time, mouths that mime
 # What films, talk shows and calls have: nothing of it in most shots, each in some.
 VARIED = Conditions(
+    lead_s=(0.0, 0.08),
     plain=0.5,
     shot_s=(2.0, 12.0),
     heads=(0.25, 0.33, 0.2, 0.1, 0.05, 0.03, 0.02, 0.02),
     heard_on_screen=(0.4, 1.0),
+    monologues=0.2,
     still=(0.0, 0.6),
     mimed_silence=(0.2, 1.0),
     mimed_turn=(0.0, 0.6),

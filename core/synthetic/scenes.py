@@ -27,7 +27,7 @@ from core.synthetic.audio import (
 from core.synthetic.conditions import PLAIN, Conditions, drawn
 from core.synthetic.faces import FACE_BOTTOM, FACE_TOP, Look, draw_look
 from core.synthetic.motion import bumps, drift, gestures, random_times, resting_mouth
-from core.synthetic.turns import OFF_SCREEN, added_turns, heard_turns, mimed_turns
+from core.synthetic.turns import OFF_SCREEN, added_turns, heard_turns, mimed_turns, monologue
 
 PEOPLE_PER_VIDEO = 6  # at least; one more than there are heads
 BACKGROUNDS = {"music": music, "noise": noise, "babble": babble}  # by their names in `Conditions`
@@ -120,7 +120,7 @@ def compose_scene(
     # What is harder is drawn apart, so that plain scenes are the same whatever else can be drawn.
     extra = np.random.default_rng((*key, 2))
     if conditions.plain and extra.random() < conditions.plain:
-        conditions = PLAIN
+        conditions = dataclasses.replace(PLAIN, lead_s=conditions.lead_s)
     people = max(PEOPLE_PER_VIDEO, 1 + len(conditions.heads))
     people = [(draw_look(rng), draw_voice(rng)) for _ in range(people)]
     shots, audios, first = [], [], 0
@@ -184,9 +184,14 @@ def _compose_shot(
     shares = np.array(conditions.heads)
     heads = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
     cast = [people[number] for number in rng.permutation(len(people))[: heads + 1]]  # the last one is off screen
-    turns = heard_turns(rng, seconds, heads, drawn(extra, conditions.heard_on_screen))
+    on_screen = drawn(extra, conditions.heard_on_screen)
+    if conditions.monologues and extra.random() < conditions.monologues:
+        turns = monologue(extra, seconds, heads, on_screen)
+    else:
+        turns = heard_turns(rng, seconds, heads, on_screen)
     turns = sorted([*turns, *added_turns(extra, turns, heads, conditions)])
     late_s = drawn(extra, conditions.dubbed_s) * extra.choice([-1, 1]) if extra.random() < conditions.dubbed else 0.0
+    lead_s = drawn(extra, conditions.lead_s)
     rate_fps = drawn(extra, conditions.rate_fps) if extra.random() < conditions.low_rate else fps
     audio = np.zeros(samples)
     tracks = []
@@ -200,7 +205,7 @@ def _compose_shot(
         if head < heads:
             unheard = mimed_turns(rng, seconds, [turn[:2] for turn in turns], own, conditions)
             mimed = Syllables.joined([utter(rng, voice, *turn) for turn in unheard])
-            seen = Syllables.joined([heard.later(late_s), mimed])
+            seen = Syllables.joined([heard.later(late_s), mimed]).later(-lead_s)
             labels = _labels(heard, mimed, frames, fps)
             track = _track(rng, look, seen, labels, seats[head], frames, fps, size)
             tracks.append(_harder(extra, track, heads, fps, rate_fps, conditions))

@@ -20,6 +20,7 @@ from core.synthetic.conditions import Conditions, drawn
 OFF_SCREEN = -1
 OFF_SCREEN_FACTORS = (1.0, 0.4, 0.25, 0.15)  # share of turns off screen with 1, 2, 3, 4 or more heads, of that with one
 TURN_S = (1.0, 4.0)
+SENTENCES_S = (2.0, 8.0)  # of a monologue
 SILENCE_S, PAUSE_S = (0.8, 2.6), (0.1, 0.5)  # between two heard turns
 SILENCES = 0.65  # probability of the former
 SPILL_S = (0.0, 0.7)  # how far a mimed turn reaches into the audio before and after
@@ -46,6 +47,17 @@ def heard_turns(rng: np.random.Generator, seconds: float, heads: int, on_screen:
         end_s = time_s + rng.uniform(*TURN_S)
         turns.append((time_s, end_s, int(rng.integers(heads)) if seen else OFF_SCREEN))
         time_s = end_s + rng.uniform(*(SILENCE_S if rng.random() < SILENCES else PAUSE_S))
+    return turns
+
+
+def monologue(rng: np.random.Generator, seconds: float, heads: int, on_screen: float) -> list[Turn]:
+    """One voice from before the shot to its end, with pauses between its sentences; arguments as of `heard_turns`."""
+    visible = 1 - (1 - on_screen) * OFF_SCREEN_FACTORS[min(heads, len(OFF_SCREEN_FACTORS)) - 1]
+    head = int(rng.integers(heads)) if rng.random() < visible else OFF_SCREEN
+    turns, time_s = [], -rng.uniform(0, 2.5)
+    while time_s < seconds:
+        turns.append((time_s, time_s + rng.uniform(*SENTENCES_S), head))
+        time_s = turns[-1][1] + rng.uniform(*PAUSE_S)
     return turns
 
 
