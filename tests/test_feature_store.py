@@ -262,7 +262,7 @@ def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, monk
         write_features(tmp_path, video)
     assert not (tmp_path / "v.arrow").exists()
     with monkeypatch.context() as patch:  # written by others
-        patch.setattr(ava, "check_finite", lambda *_: None)
+        patch.setattr(feature_store, "check_finite", lambda *_: None)
         write_features(tmp_path, video)
     with pytest.raises(UserError, match=f"{tmp_path}, video v: the {head} of entity v:2 at {time} s"):
         FeatureStore(tmp_path).gather(np.arange(2, 6))
