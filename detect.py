@@ -53,7 +53,7 @@ from core.outputs.names import (
 )
 from core.outputs.speech import speaking_time, speech_segments
 from core.runtime import devices, elsewhere
-from core.runtime.checks import as_stream
+from core.runtime.checks import as_path, as_stream
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
 from core.runtime.provenance import Files, Record, digest_of, read_record
@@ -231,12 +231,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--audio-stream", type=as_stream, metavar="N|all", help="likewise; all are mixed")
     parser.add_argument(
-        "--names", type=Path, metavar="JSON", help="names of persons, for you to edit; written where it is absent"
+        "--names", type=as_path, metavar="JSON", help="names of persons, for you to edit; written where it is absent"
     )
     parser.add_argument("--embeddings", action="store_true", help="write the embeddings of faces, too (biometric data)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or the index of a CUDA device")
     parallel.add_arguments(parser, gpus=True)
-    parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
+    parser.add_argument("--cache", type=as_path, help="folder for downloaded weights; by default the user's own")
     # Names of videos may begin with a dash, and `*.mp4` puts them among the options.
     given = sys.argv[1:] if argv is None else argv
     return parser.parse_args([f"./{text}" if text.startswith("-") and is_video(text) else text for text in given])

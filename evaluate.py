@@ -100,6 +100,7 @@ from core.evaluation.official import (
 )
 from core.formats.ava import SPLITS
 from core.people.evaluation import evaluate_people, read_outputs, read_people
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, write_json
 
@@ -130,8 +131,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     size.add_argument("--videos", metavar="DIR", help="take it from DIR/[train|val/]<video_id>.<extension> instead")
     parser.add_argument("--fps", type=float, help=f"of the frame numbers in the Columbia labels ({columbia.FPS})")
-    parser.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them in place of the text")
-    parser.add_argument("--plot", metavar="FILE", help=f"draw precision against recall ({', '.join(PLOT_SUFFIXES)})")
+    parser.add_argument(
+        "--json", type=as_path, metavar="FILE", help="write the results as JSON; - prints them in place of the text"
+    )
+    parser.add_argument(
+        "--plot", type=as_path, metavar="FILE", help=f"draw precision against recall ({', '.join(PLOT_SUFFIXES)})"
+    )
     return parser.parse_args(argv)
 
 
@@ -227,10 +232,10 @@ def on_columbia(arguments: argparse.Namespace, frame_size: tuple[int, int] | Non
     ]
 
 
-def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mapping, json_file: str | None) -> None:
+def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mapping, json_file: Path | None) -> None:
     """Print the results, as text or JSON, and write the JSON file."""
     document = {**results[0], **source, "files": results}
-    if json_file == "-":
+    if json_file == Path("-"):
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
     print("\n\n".join(map(as_text, results)))

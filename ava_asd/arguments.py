@@ -7,6 +7,7 @@ import torch
 
 from ava_asd.config import Config, read_config
 from core.runtime import devices
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -15,7 +16,7 @@ GREATEST_SEED = 2**63 - 1  # PyTorch's generators take no greater one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The positional arguments of every command."""
-    parser.add_argument("config", type=Path, help="settings, such as configs/config.yaml")
+    parser.add_argument("config", type=as_path, help="settings, such as configs/config.yaml")
     parser.add_argument("data", type=data_folder, help="folder of the settings' relative paths, such as ava_data")
 
 
@@ -26,7 +27,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 def data_folder(text: str) -> Path:
     """An argparse type: a folder for data, not one of this repository's code."""
-    path = Path(text)
+    path = as_path(text)
     if path.resolve().is_relative_to(REPOSITORY) and any(path.glob("*.py")):
         raise argparse.ArgumentTypeError(f"{text} holds this repository's code: give another folder, such as ava_data")
     return path

@@ -35,6 +35,7 @@ from ava_asd.models import StaticNetwork, load_weights
 from ava_asd.windows import Windows
 from core.evaluation.official import read_groundtruth
 from core.runtime.allocation import reuse_freed_memory
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import make_folder
 from core.training.runs import SETTINGS, STATE
@@ -49,11 +50,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--weights-file", type=Path, help="weights to evaluate")
-    weights.add_argument("--weights-path", type=Path, help="folder of weights files, evaluated in natural order")
+    weights.add_argument("--weights-file", type=as_path, help="weights to evaluate")
+    weights.add_argument("--weights-path", type=as_path, help="folder of weights files, evaluated in natural order")
     parser.add_argument("--legacy", action="store_true", help="the numbers of Keras' evaluation, for --weights-file")
     parser.add_argument("--show", action="store_true", help="show the confusion matrices, too, of --weights-file")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for csv and images (default: the current one)")
+    parser.add_argument("--out", type=as_path, default=Path(), help="folder for csv and images (default: this one)")
     add_device_argument(parser)
     arguments = parser.parse_args(argv)
     if arguments.legacy and arguments.weights_path:

@@ -32,7 +32,7 @@ from ava_asd.windows import THREADS, Windows
 from core.inputs.sampling import ShuffledBatches
 from core.optimization import Training, make_accelerator, process_share
 from core.runtime.allocation import reuse_freed_memory
-from core.runtime.checks import is_file_name
+from core.runtime.checks import as_path, is_file_name
 from core.runtime.errors import UserError, exits_cleanly
 from core.training.peers import ends_together, same_everywhere
 from core.training.runs import has_state
@@ -41,7 +41,7 @@ from core.training.runs import has_state
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--bot-config", type=Path, help="YAML of a Telegram bot that reports each epoch")
+    parser.add_argument("--bot-config", type=as_path, help="YAML of a Telegram bot that reports each epoch")
     parser.add_argument("--name", help="of the experiment; by default drawn at random")
     parser.add_argument("--resume", action="store_true", help="go on with --name after its last finished epoch")
     parser.add_argument("--seed", type=seed, default=0, help="of all that is random (default 0)")

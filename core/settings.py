@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from core import config as default_config
-from core.runtime.checks import Check, as_text, as_whole, flag, interval, name_of, number, one_of, whole
+from core.runtime.checks import Check, as_path, as_text, as_whole, flag, interval, name_of, number, one_of, whole
 from core.runtime.errors import UserError
 
 UNSET = "..."  # what a path to fill in begins with
@@ -50,7 +50,7 @@ class Settings:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options by which every stage script is configured."""
     parser.add_argument(
-        "--config", type=Path, help="Python file with dictionaries that replace those of core/config.py"
+        "--config", type=as_path, help="Python file with dictionaries that replace those of core/config.py"
     )
     parser.add_argument(
         "--set",
@@ -221,11 +221,11 @@ def _note_batch_size(given: list[tuple[Any, str, str, Any]]) -> None:
 def _path(value: Any) -> str | None:
     if str(value).startswith(UNSET):
         return "fill in a path, in core/config.py, in a file given with --config, or with --set"
-    return None if _is_path(value) else "expected a path"
+    return None if _is_path(value) else "expected a path of this machine"
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str | Path) and str(value) != ""
+    return isinstance(value, str | Path) and str(value) != "" and "://" not in str(value)
 
 
 def _odd(value: Any) -> str | None:

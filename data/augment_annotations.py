@@ -13,14 +13,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core.formats import ava
+from core.runtime.checks import as_path
 from core.runtime.errors import exits_cleanly
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("annotations", type=Path, help="folder of <video_id>-activespeaker.csv files")
-    parser.add_argument("out", type=Path, help="augmented csv to write")
+    parser.add_argument("annotations", type=as_path, help="folder of <video_id>-activespeaker.csv files")
+    parser.add_argument("out", type=as_path, help="augmented csv to write")
     arguments = parser.parse_args(argv)
 
     rows = ava.augment(ava.read_split(arguments.annotations))

@@ -30,6 +30,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 from core.download.ava_release import AVA, Sources, at_mirror, fetch_annotations, find_videos, name_of
 from core.download.many import Downloader, report_missing
 from core.formats.ava import SPLITS, annotation_files
+from core.runtime.checks import as_path
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import make_folder
 
@@ -68,7 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         return int(text)
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("destination", type=Path, help="folder to write to")
+    common.add_argument("destination", type=as_path, help="folder to write to")
     common.add_argument("--split", choices=[*SPLITS, "both"], default="both")
     common.add_argument("--jobs", type=count, default=4, help="files at a time (default 4)")
     common.add_argument("--mirror", metavar="URL", help="takes the place of scheme and host of every address")
@@ -78,7 +79,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     videos = commands.add_parser("videos", parents=[common], help="the annotated videos")
     videos.add_argument(
         "--annotations",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="folder with {train,val}/<video_id>-activespeaker.csv (default: annotations beside the destination, or "
         "else the archives, fetched for the purpose)",

@@ -19,6 +19,7 @@ from core.formats import ava
 from core.media.audio import extract_audio
 from core.media.container import MediaFile, check_streams
 from core.media.video_files import find_video, present_videos, video_source
+from core.runtime import elsewhere
 from core.runtime.checks import as_stream
 from core.runtime.errors import exits_cleanly
 from core.runtime.provenance import Record
@@ -38,9 +39,9 @@ def extract(task: tuple[Path, str, Path, int | str | None]) -> None:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path, help="folder of the split's videos")
-    parser.add_argument("csv", type=Path, help="augmented csv of the split")
-    parser.add_argument("out", type=Path, help="folder for the wavs")
+    parser.add_argument("videos", type=elsewhere.place, help="folder of the split's videos")
+    parser.add_argument("csv", type=elsewhere.fetched, help="augmented csv of the split")
+    parser.add_argument("out", type=elsewhere.place, help="folder for the wavs")
     parser.add_argument("--audio-stream", type=as_stream, metavar="N|all", help="of several, from 0; all are mixed")
     parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)

@@ -25,6 +25,7 @@ from core.formats.crop_store import LAYOUTS, STEP, fingerprint_of_boxes, rows_to
 from core.media.container import MediaFile, check_streams
 from core.media.cropping import extract_crops
 from core.media.video_files import find_video, present_videos, video_source
+from core.runtime import elsewhere
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.provenance import Record
 
@@ -51,9 +52,9 @@ def extract(task: tuple[Path, pd.DataFrame, Path, int, str, int | None]) -> None
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path, help="folder of the split's videos")
-    parser.add_argument("csv", type=Path, help="augmented csv of the split")
-    parser.add_argument("out", type=Path, help="folder for the crops")
+    parser.add_argument("videos", type=elsewhere.place, help="folder of the split's videos")
+    parser.add_argument("csv", type=elsewhere.fetched, help="augmented csv of the split")
+    parser.add_argument("out", type=elsewhere.place, help="folder for the crops")
     parser.add_argument("--size", type=int, default=CROP_SIZE, help="side in pixels; 0: as in the video (default 144)")
     parser.add_argument("--layout", choices=LAYOUTS, default="packed", help="one file a video, or published folders")
     parser.add_argument("--video-stream", type=int, metavar="N", help="of several, from 0")
@@ -61,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.size < 0:
         raise UserError(f"--size {arguments.size}: expected pixels, or 0 for the size in the video")
+    if arguments.layout != "packed" and elsewhere.url_of(arguments.out):
+        raise UserError(f"--layout {arguments.layout} needs a folder of this machine: in a bucket crops are packed")
 
     of_video = ava.read_augmented(arguments.csv).groupby("video_id")
     check_streams(present_videos(arguments.videos, of_video.groups), video_stream=arguments.video_stream)

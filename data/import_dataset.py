@@ -23,6 +23,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core.distributions import READERS
 from core.distributions.importing import write_layout
+from core.runtime.checks import as_path
 from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
 
 
@@ -30,9 +31,9 @@ from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=READERS)
-    parser.add_argument("source", type=Path, help="folder of the data set as it is distributed")
-    parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="folder of <video_id>.<extension>, if elsewhere")
+    parser.add_argument("source", type=as_path, help="folder of the data set as it is distributed")
+    parser.add_argument("out", type=as_path, help="folder to write to")
+    parser.add_argument("--videos", type=as_path, metavar="DIR", help="folder of <video_id>.<extension>, if elsewhere")
     arguments = parser.parse_args(argv)
     for folder in filter(None, (arguments.source, arguments.videos)):
         if not folder.is_dir():

@@ -19,6 +19,7 @@ from core import parallel
 from core.clip_utils import SAMPLE_RATE
 from core.formats import ava
 from core.formats.wav import MISSING_END_S, read_wav, write_wav
+from core.runtime import elsewhere
 from core.runtime.errors import MediaError, exits_cleanly
 from core.runtime.provenance import Files, Record, check_outputs
 
@@ -54,9 +55,9 @@ def slice_video(task: tuple[Path, str, pd.DataFrame, Path]) -> None:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tracks", type=Path, help="folder of <video_id>.wav")
-    parser.add_argument("csv", type=Path, help="augmented csv of the split")
-    parser.add_argument("out", type=Path, help="folder for the entities' wavs")
+    parser.add_argument("tracks", type=elsewhere.place, help="folder of <video_id>.wav")
+    parser.add_argument("csv", type=elsewhere.fetched, help="augmented csv of the split")
+    parser.add_argument("out", type=elsewhere.place, help="folder for the entities' wavs")
     parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)
 

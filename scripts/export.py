@@ -27,6 +27,7 @@ from core.export.networks import Network
 from core.models import TRACK_ENCODERS, ASC_Net, ResidualContext, make_encoder
 from core.models.residual_context import is_residual
 from core.models.weights import clip_length_of, fill, load_weights, read_state_dict
+from core.runtime.checks import as_path
 from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError, exits_cleanly
 from core.runtime.files import fingerprint, read_json
 from core.training.runs import check_trained_with
@@ -124,7 +125,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="embed faces with 8 bit integers (whole-track encoders): those files are named *_int8",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--out", type=as_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--crop", choices=CROPS, help="how faces were cut for own weights of a whole-track encoder")
     parser.add_argument(
         "--context-shape",
@@ -134,7 +135,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar=("L", "STRIDE", "S"),
         help="of an ASC_Net's contexts, as ASC_train.py has them (default 11 4 3)",
     )
-    parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
+    parser.add_argument("--cache", type=as_path, help="folder for downloaded weights; by default the user's own")
     return parser.parse_args(argv)
 
 

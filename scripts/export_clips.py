@@ -28,6 +28,7 @@ from core.cutting.reframing import plan_takes, window_of, write_reframed
 from core.cutting.results import Results, read_results
 from core.media.video_audio import audio_on_disk
 from core.media.video_writer import audio_form
+from core.runtime import elsewhere
 from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import MediaError, UserError, exits_cleanly
 from core.runtime.files import make_folder, printable
@@ -40,13 +41,13 @@ LEAST_SIZE, LARGEST_SIZE = 16, 4096
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "results", type=Path, nargs="+", help="folders that detect.py has written, such as interview.asd"
+        "results", type=elsewhere.place, nargs="+", help="folders that detect.py has written, such as interview.asd"
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--speaking", action="store_true", help="a clip for each stretch of speech (default)")
     what.add_argument("--all", action="store_true", help="a clip for each face track, whether it speaks or not")
     what.add_argument("--reframe", metavar="W:H", help="one video of this shape, such as 9:16, that follows who speaks")
-    parser.add_argument("--out", type=Path, default=Path("clips"), help="folder to write to (default clips)")
+    parser.add_argument("--out", type=elsewhere.place, default=Path("clips"), help="folder to write to (default clips)")
     parser.add_argument(
         "--persons",
         action="append",
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-seconds", default="1", metavar="S", help="of a clip (default 1)")
     parser.add_argument("--size", default="224", metavar="PX", help="side of a clip, even (default 224)")
     parser.add_argument("--fps", default="own", choices=("own", "25"), help="frames a second of clips (default own)")
-    parser.add_argument("--video", type=Path, help="where the video is, if it is not where it was")
+    parser.add_argument("--video", type=elsewhere.place, help="where the video is, if it is not where it was")
     parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)
     options = {

@@ -25,6 +25,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 from core import parallel
 from core.formats import ava
 from core.media.video_writer import write_video
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, make_folder, read_json, write_json
 from core.synthetic.conditions import PLAIN, PRESETS, Conditions
@@ -136,7 +137,7 @@ def condition(text: str) -> tuple[str, object]:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder to make the set in")
+    parser.add_argument("out", type=as_path, help="folder to make the set in")
     parser.add_argument("--videos", type=number(int, 1), default=24, help="videos in train (default 24)")
     parser.add_argument("--val-videos", type=number(int, 1), help="videos in val (default a third of --videos)")
     parser.add_argument("--seconds", type=number(float, 1, 3600), default=12.0, help="length of each (default 12)")

@@ -22,6 +22,7 @@ from core.formats import ava
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.outputs.overlay import Faces, FacesAt, check_within, draw_faces, write_marked_video
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write
 
@@ -32,9 +33,9 @@ VIDEOS = (".mp4", ".mkv", ".mov")
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("predictions", type=Path, help="csv in the official format, of this video and maybe others")
-    parser.add_argument("out", type=Path, help=f"{', '.join(VIDEOS)} for a video, {', '.join(IMAGES)} for one frame")
+    parser.add_argument("video", type=as_path)
+    parser.add_argument("predictions", type=as_path, help="csv in the official format, of this video and maybe others")
+    parser.add_argument("out", type=as_path, help=f"{', '.join(VIDEOS)} for a video, {', '.join(IMAGES)} for one frame")
     parser.add_argument("--time", type=float, help="seconds, for one frame; by default the first annotated one")
     parser.add_argument("--start", type=float, default=0.0, help="seconds, where the video begins")
     parser.add_argument("--end", type=float, default=float("inf"), help="seconds, where it ends")

@@ -39,7 +39,7 @@ from core.download.weights_catalogue import WEIGHTS, find_weights
 from core.evaluation.metrics import FACE_COUNT_GROUPS
 from core.formats import ava
 from core.models import BACKBONES, TRACK_ENCODERS
-from core.runtime.checks import Check, number, whole
+from core.runtime.checks import Check, as_path, number, whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, PARENT, UserError, exits_cleanly
 from core.runtime.files import atomic_write, fingerprint, make_folder, read_json, write_json
 from core.runtime.provenance import FOLDER
@@ -115,9 +115,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, required=True, help="folder with {train,val}/<video_id>.<extension>")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder with {train,val}/*-activespeaker.csv")
-    parser.add_argument("--out", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--videos", type=as_path, required=True, help="folder with {train,val}/<video_id>.<extension>")
+    parser.add_argument("--annotations", type=as_path, required=True, help="folder of {train,val}/*-activespeaker.csv")
+    parser.add_argument("--out", type=as_path, required=True, help="everything is written below this folder")
     parser.add_argument("--device", default="cpu", help="cpu, or the index of a CUDA device (default cpu)")
     parser.add_argument(
         "--backbone",

@@ -20,6 +20,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 from core import settings
 from core.download.weights_catalogue import SHIPPED_CONTEXTS, WEIGHTS, find_weights
 from core.models.weights import read_state_dict, write_torch_file
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint, make_folder, read_json, write_json
 from core.training.runs import find_checkpoint
@@ -30,14 +31,14 @@ ROOT = Path(__file__).resolve().parents[1]
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="folder for the scenes, features and runs")
+    parser.add_argument("work", type=as_path, help="folder for the scenes, features and runs")
     parser.add_argument("--encoders", nargs="+", choices=WEIGHTS, default=list(WEIGHTS), help="default all")
     parser.add_argument("--videos", type=settings.at_least_one, default=80, help="scenes to train on (default 80)")
     parser.add_argument("--seconds", type=settings.at_least_one, default=15, help="length of each (default 15)")
     parser.add_argument("--seed", type=int, default=1, help="of the scenes and of the training (default 1)")
     parser.add_argument("--jobs", type=settings.at_least_one, default=2, help="videos made side by side (default 2)")
     parser.add_argument(
-        "--to", type=Path, default=SHIPPED_CONTEXTS, help="folder of the weights (default: where they are used)"
+        "--to", type=as_path, default=SHIPPED_CONTEXTS, help="folder of the weights (default: where they are used)"
     )
     arguments = parser.parse_args(argv)
     work = make_folder(arguments.work).resolve()

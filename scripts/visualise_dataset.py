@@ -23,6 +23,7 @@ from ava_asd.evaluation import new_figure
 from ava_asd.stores import read_faces
 from ava_asd.windows import SPLITS, Windows
 from core.formats import ava
+from core.runtime.checks import as_path
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write
 
@@ -35,7 +36,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--sample", type=int, default=0, help="number of the sample (default 0)")
-    parser.add_argument("--out", type=Path, default=Path("sample.png"), help="image to write (default sample.png)")
+    parser.add_argument("--out", type=as_path, default=Path("sample.png"), help="image to write (default sample.png)")
     parser.add_argument("--show", action="store_true", help="show it in a window, too")
     return parser.parse_args(argv)
 

@@ -3,20 +3,23 @@
 import json
 import logging
 import re
+import runpy
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+import ray
 import torch
 from detections import Squares
 from moto.server import DomainDispatcherApplication, create_backend_app
 from s3fs import S3FileSystem
-from tiny import CLIPS, audio_of, exit_status, tiny_frame
+from tiny import CLIPS, CROP_SIZE, audio_of, exit_status, refusal, tiny_frame, tree
 from videos import encode
 from werkzeug.serving import make_server
 
@@ -25,6 +28,8 @@ from core.models import light_asd
 from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.provenance import Files, Record
+from data import extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
+from scripts import export_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAOFATEST", "AWS_SECRET_ACCESS_KEY": "secretofatest"}
@@ -135,6 +140,13 @@ def test_videos_of_a_bucket_are_detected_into_one_as_here(run, bucket, server, v
     record = json.loads(bucket.cat("bucket/found/a.asd/.made/outputs.json"))
     assert record["notes"]["video"] == "s3://bucket/videos/a.mp4"
 
+    for options in (["--speaking", "--min-seconds", 0.1], ["--all"]):
+        assert exit_status(export_clips.main, "s3://bucket/found/a.asd", "--out", "s3://bucket/clips", *options) == 0
+        assert exit_status(export_clips.main, tmp_path / "found" / "a.asd", "--out", tmp_path / "clips", *options) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "clips").iterdir() if path.is_file()}
+    assert len(made) > 3
+    assert {name: bucket.cat(f"bucket/clips/{name}") for name in made} == made
+
     server.asked.clear()
     before = {name: bucket.info(name)["LastModified"] for name in there}
     assert run("s3://bucket/videos", "--out", "s3://bucket/found", *formats) == 0
@@ -143,6 +155,76 @@ def test_videos_of_a_bucket_are_detected_into_one_as_here(run, bucket, server, v
     out = "".join(capsys.readouterr())
     assert "s3://bucket/videos/a.mp4: done before, s3://bucket/found/a.asd" in out
     assert not any(value in out or ".elsewhere" in out for value in KEYS.values())
+
+
+@pytest.fixture
+def ray_ends() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+def test_preparation_in_a_bucket_gives_what_it_gives_here(bucket, server, tiny_set, prepared, ray_ends):
+    """Also what is recorded of it, but for sizes and times."""
+    for video in (tiny_set / "videos" / "train").iterdir():
+        bucket.put_file(str(video), f"bucket/videos/{video.name}")
+    bucket.put_file(str(prepared / "csv" / "train.csv"), "bucket/train.csv")
+    videos, csv = "s3://bucket/videos", "s3://bucket/train.csv"
+    audio = extract_audio_tracks.main, videos, csv, "s3://bucket/tracks"
+    entities = slice_audio_tracks.main, "s3://bucket/tracks", csv, "s3://bucket/audio"
+    crops = extract_face_crops_time.main, videos, csv, "s3://bucket/crops", "--size", CROP_SIZE
+    for command in ((*audio, "--jobs", 2), entities, (*crops, "--cluster", "local")):
+        assert exit_status(*command) == 0
+    for name in ("tracks", "audio", "crops"):
+        there = {path.removeprefix(f"bucket/{name}/"): bucket.cat(path) for path in bucket.find(f"bucket/{name}")}
+        here = {path: (prepared / name / "train" / path).read_bytes() for path in there}
+        assert tree(prepared / name / "train").keys() <= there.keys()
+        assert {path: plain(content) for path, content in there.items()} == {p: plain(c) for p, c in here.items()}
+    server.asked.clear()
+    for command in (audio, entities, crops):
+        assert exit_status(*command) == 0
+    media = ".mp4", ".wav", ".arrow"
+    assert [
+        path for method, path in server.asked if method == "PUT" or (method == "GET" and path.endswith(media))
+    ] == []
+
+
+def plain(content: bytes) -> Any:
+    """A record without what is particular to a disk or bucket; other files as they are."""
+    if not content.startswith(b"{"):
+        return content
+    record = json.loads(content)
+    record["outputs"] = {name: state[0] for name, state in record["outputs"].items()}
+    for value in record["made_of"].values():
+        if isinstance(value, dict):
+            value.pop("files")
+    return record
+
+
+def test_crops_in_folders_are_not_written_into_a_bucket(bucket, tiny_set, prepared, capsys):
+    csv = prepared / "csv" / "train.csv"
+    options = "s3://bucket/crops", "--layout", "folders"
+    assert "packed" in refusal(capsys, extract_face_crops_time.main, tiny_set / "videos" / "train", csv, *options)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate.py --groundtruth g --predictions p --json s3://bucket/a.json",
+        "evaluate.py --groundtruth g --predictions p --plot s3://bucket/a.png",
+        "STE_forward.py 11 cpu --config s3://bucket/config.py",
+        "STE_forward.py 11 cpu --set STE_inputs.features_out=s3://bucket/features",
+        "ava_asd/extract.py videos configs/config.yaml s3://bucket/data",
+        "data/augment_annotations.py annotations s3://bucket/train.csv",
+        "detect.py a.mp4 --names s3://bucket/names.json",
+    ],
+)
+def test_urls_that_a_command_does_not_take_are_refused(command, monkeypatch, capsys):
+    script, *arguments = command.split()
+    monkeypatch.syspath_prepend(ROOT)
+    main = runpy.run_path(str(ROOT / script))["main"]
+    url = next(re.search("s3:.*", argument)[0] for argument in arguments if "s3:" in argument)
+    message = refusal(capsys, main, *arguments)
+    assert re.search(f"{url}.*expected a path of this machine", message)
 
 
 @pytest.mark.parametrize("fault", ["500", "cut", "short"])

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.media.container import MediaFile
 from core.outputs.speech import Segment
+from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.files import read_json
 from core.runtime.provenance import Files, Record, read_record
@@ -90,7 +91,7 @@ class Results:
         Raises:
             MediaError: it cannot be opened.
         """
-        return MediaFile(self.video, tolerant=not self.complete, as_played=True, **self.streams)
+        return MediaFile(elsewhere.bring(self.video), tolerant=not self.complete, as_played=True, **self.streams)
 
 
 def read_results(folder: str | Path, video: Path | None = None) -> Results:
@@ -104,12 +105,12 @@ def read_results(folder: str | Path, video: Path | None = None) -> Results:
         UserError: there is no such folder or file, it is not as detect.py writes it, or the video is gone or another.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not elsewhere.is_folder(folder):
         raise UserError(f"no folder {folder}: give one that detect.py has written, such as interview.asd")
     path = folder / NAME
-    if not path.is_file():
+    if not elsewhere.is_file(path):
         raise UserError(f"{folder} holds no {NAME}: run detect.py with json among its formats")
-    document = read_json(path, REMEDY)
+    document = read_json(elsewhere.bring(path), REMEDY)
     try:
         name = document["video"]["file"]
         return Results(
@@ -161,8 +162,8 @@ def _find_video(folder: Path, name: str, given: Path | None) -> Path:
     """The video that outputs were made of; see `read_results`."""
     record = read_record(folder, "outputs")
     noted = (record or {"notes": {}})["notes"].get("video")
-    places = [given] if given is not None else [*([Path(noted)] if noted else []), folder.parent / name]
-    video = next((place for place in places if place.is_file()), None)
+    places = [given] if given is not None else [*([elsewhere.place(noted)] if noted else []), folder.parent / name]
+    video = next((place for place in places if elsewhere.is_file(place)), None)
     if video is None:
         looked = ", nor ".join(map(str, dict.fromkeys(places)))
         raise UserError(f"the video of {folder} is not at {looked}: say with --video where it is now")

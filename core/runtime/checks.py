@@ -100,6 +100,17 @@ def as_whole(text: str) -> int:
     raise ValueError(f"{text[:40]!r} is no whole number")
 
 
+def as_path(text: str) -> Path:
+    """The path of a file or folder of this machine that an argument names.
+
+    Raises:
+        UserError: it is a URL.
+    """
+    if "://" in text:
+        raise UserError(f"{text}: expected a path of this machine; docs/cluster.md says which arguments may be URLs")
+    return Path(text)
+
+
 def as_stream(text: str) -> int | str:
     """The audio stream that an option names: its number, or "all".
 

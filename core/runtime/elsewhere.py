@@ -57,6 +57,15 @@ def place(text: str) -> Path:
     return Path(_scratch(), scheme, *parts)
 
 
+def fetched(text: str) -> Path:
+    """The path of a file that an argument names, or of what its URL names, fetched; an argparse type.
+
+    Raises:
+        UserError: as `place` and `bring`.
+    """
+    return bring(place(text))
+
+
 def url_of(path: str | Path) -> str | None:
     """What a path is the copy of; None for that of a file here."""
     _, _, place_there = str(path).partition(f"/{COPIES}/")
