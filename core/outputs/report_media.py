@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.media.container import VideoInfo
+from core.runtime import elsewhere
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
 
@@ -57,7 +58,7 @@ def find_media(page: Path, video: Path, info: VideoInfo, overlay: Path | None) -
     """
     if not video.is_file():
         raise MediaError(f"no file {video}")
-    fault = why_not_played(video, info)
+    fault = why_not_played(video, info) or why_not_reached(page, video)
     if not fault:
         return _media(page, video)
     if overlay is not None and overlay.is_file():
@@ -86,6 +87,14 @@ def why_not_played(path: Path, info: VideoInfo) -> str:
     else:
         return ""
     return f"Browsers do not play {what}."
+
+
+def why_not_reached(page: Path, video: Path) -> str:
+    """A sentence on why a page cannot refer to a video; empty where it can, or need not."""
+    buckets = {tuple((elsewhere.url_of(path) or "").split("/")[:3]) for path in (page, video)}
+    if len(buckets) == 1 or video.stat().st_size <= EMBED_BYTES:
+        return ""
+    return "The video is not where this page is."
 
 
 def in_base64(path: Path | None) -> Iterator[str]:

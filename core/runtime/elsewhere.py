@@ -24,6 +24,7 @@ from core.runtime.files import NO_SPACE, atomic_write
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}  # scheme -> what knows it
 URLS = f"{', '.join(f'{scheme}://…' for scheme in PACKAGES)} or file:///…"
+OPTIONS = {"s3": {"max_concurrency": 1}}  # parts side by side take 500 MB, and one that is short leaves zeros
 SCHEMES = (*PACKAGES, "file")
 TRIES = 3  # in addition to those that the file systems make
 FIRST_DELAY_S = 1.0  # before the second try; doubles with every further one
@@ -212,7 +213,7 @@ def _files(url: str) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme, use_listings_cache=False)
+        return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS.get(scheme, {}))
     except ImportError:
         install = "'active-speakers-in-context[cloud]'" if scheme == "s3" else PACKAGES[scheme]
         raise UserError(f"{scheme}:// needs {PACKAGES[scheme]}: pip install {install}") from None
