@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from core.runtime.errors import as_given
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -38,3 +40,17 @@ def test_ctrl_c_while_a_script_is_imported_prints_no_traceback(tmp_path, script)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("no file /tmp/x-1/.elsewhere/s3/bucket/a b.mp4", "no file s3://bucket/a b.mp4"),
+        ("'/tmp/x/.elsewhere/gs/b/a' and /tmp/x/.elsewhere/s3/b/a", "'gs://b/a' and s3://b/a"),
+        ("https://user:word@host/a.mp4?sign=1&key=2: 403", "https://host/a.mp4?… 403"),
+        ("(rtsp://user@host:554/a) is silent?", "(rtsp://host:554/a) is silent?"),
+        ("a?b.mp4 of me@home", "a?b.mp4 of me@home"),
+    ],
+)
+def test_messages_name_urls_as_they_were_given_but_for_what_may_be_secret(text, given):
+    assert as_given(text) == given

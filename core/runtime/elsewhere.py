@@ -91,12 +91,13 @@ def list_folder(path: Path) -> dict[str, State]:
     """Name -> state of the files of a folder elsewhere; asked for once by each process, not file by file.
 
     Raises:
-        MediaError: there is no answer, or a refusal.
+        MediaError: there is no answer.
+        UserError: it may not be read.
     """
     url = _url(path)
     if url not in _folders:
         own = url.partition("://")[2]
-        entries = _asked(url, lambda: _listing(url))
+        entries = _asked(url, lambda: _listing(url), refusal=UserError)
         names = {PurePosixPath(entry["name"]).name: entry for entry in entries if entry["name"].strip("/") != own}
         _folders[url] = {name: _state(entry) for name, entry in names.items() if entry["type"] == "file"}
     return _folders[url]
@@ -161,12 +162,7 @@ def put(path: Path) -> None:
         _check_size(info["size"], path.stat().st_size)
         return info
 
-    try:
-        info = _asked(url, send)
-    except MediaError as error:
-        if isinstance(error.__cause__, PermissionError):
-            raise UserError(f"cannot write {error}: give another output path, or credentials that may") from error
-        raise
+    info = _asked(url, send, refusal=UserError)
     _copies[path] = _state(info)
     folder, _, name = url.rpartition("/")
     _folders.get(folder, {})[name] = _state(info)
@@ -243,11 +239,16 @@ def _check_size(found: int, expected: int) -> None:
         raise OSError(f"{found:,} of {expected:,} bytes arrived")
 
 
-def _asked(url: str, ask: Callable[[], Answer]) -> Answer:
+def _asked(url: str, ask: Callable[[], Answer], *, refusal: type[UserError] = MediaError) -> Answer:
     """An answer, asked for again where there was none.
 
+    Args:
+        url: what it is about.
+        ask: asks the file system once.
+        refusal: what a refusal raises: UserError where it is not about one file.
+
     Raises:
-        MediaError: there is none after some tries, or a refusal.
+        MediaError: there is no answer after some tries.
     """
     for number in range(1, TRIES + 1):
         try:
@@ -257,9 +258,10 @@ def _asked(url: str, ask: Callable[[], Answer]) -> Answer:
         except Exception as error:  # each file system has its own kinds
             if getattr(error, "errno", None) in NO_SPACE:
                 raise
-            text = as_given(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-            if number == TRIES or isinstance(error, PermissionError):
-                tried = f" (tried {number} times)" if number > 1 else ""
-                raise MediaError(f"{url}: {' '.join(text.split())}{tried}") from error
+            text = " ".join(as_given(getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+            if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+                raise refusal(f"{url} is refused ({text}): give credentials that may use it, or another URL") from error
+            if number == TRIES:
+                raise MediaError(f"{url}: {text} (tried {number} times)") from error
         time.sleep(FIRST_DELAY_S * 2 ** (number - 1))
     raise AssertionError
