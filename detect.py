@@ -138,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
     else:  # whose nodes may have other devices and caches
         detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
         work.open.keywords["people"] = detector.embedder is not None
+    for parent in {folder.parent for folder in folders.values()}:
+        elsewhere.check_writable(parent)
     for folder in folders.values():
         check_writable(folder)
     if arguments.names and len({video.name for video in folders}) < len(folders):
@@ -326,7 +328,7 @@ def check_writable(folder: Path) -> None:
         UserError: they cannot.
     """
     if elsewhere.url_of(folder):
-        return  # seen when something is put there
+        return
     where = folder if folder.exists() else make_folder(folder.parent)
     if not where.is_dir() or not os.access(where, os.W_OK | os.X_OK):
         raise UserError(f"cannot write into {where}: give a folder that can be written to, with --out")

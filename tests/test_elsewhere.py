@@ -68,6 +68,11 @@ class Bucket:
                 return iter([b"x" * 100])
         return self.app(environ, start)
 
+    def fetched_and_put(self) -> list[str]:
+        """The media that were asked for, and what was put, but for what only shows that something may be put."""
+        fetched = [path for method, path in self.asked if method == "GET" and path.endswith((".mp4", ".wav", ".arrow"))]
+        return fetched + [path for method, path in self.asked if method == "PUT" and ".part-" not in path]
+
     def __enter__(self) -> "Bucket":
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -155,7 +160,7 @@ def test_videos_of_a_bucket_are_detected_into_one_as_here(run, bucket, server, v
     before = {name: bucket.info(name)["LastModified"] for name in there}
     assert run("s3://bucket/videos", "--out", "s3://bucket/found", *formats) == 0
     assert {name: bucket.info(name)["LastModified"] for name in there} == before
-    assert not [path for method, path in server.asked if method == "PUT" or (method, path[-1]) == ("GET", "4")]
+    assert server.fetched_and_put() == []
     out = "".join(capsys.readouterr())
     assert "s3://bucket/videos/a.mp4: done before, s3://bucket/found/a.asd" in out
     assert not any(value in out or ".elsewhere" in out for value in KEYS.values())
@@ -186,10 +191,7 @@ def test_preparation_in_a_bucket_gives_what_it_gives_here(bucket, server, tiny_s
     server.asked.clear()
     for command in (audio, entities, crops):
         assert exit_status(*command) == 0
-    media = ".mp4", ".wav", ".arrow"
-    assert [
-        path for method, path in server.asked if method == "PUT" or (method == "GET" and path.endswith(media))
-    ] == []
+    assert server.fetched_and_put() == []
 
 
 def plain(content: bytes) -> Any:
@@ -273,9 +275,25 @@ def test_outputs_that_do_not_arrive_are_made_again(run, bucket, server, video, c
 def test_where_nothing_may_be_written_the_command_ends(run, bucket, server, video, capsys):
     for name in ("a.mp4", "b.mp4"):
         bucket.put_file(str(video), f"bucket/{name}")
-    server.faults["PUT", ".asd"] = "403"
+    server.faults["PUT", ".asd"] = "403"  # as for keys that another rule is for
     assert run("s3://bucket", "--format", "csv") == 2
     assert re.search(r"error: s3://bucket/a\.asd/\.made/tracks\.json.*Forbidden", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("out", "fault", "fact"), [("bucket/found", "403", "Forbidden"), ("absent", None, "not exist")]
+)
+def test_places_that_cannot_be_written_to_are_found_before_any_work(
+    run, bucket, server, video, tiny_set, prepared, capsys, out, fault, fact
+):
+    if fault:
+        server.faults["PUT", out] = fault
+    assert run(video, "--out", f"s3://{out}") == 2
+    split = tiny_set / "videos" / "train", prepared / "csv" / "train.csv"
+    assert exit_status(extract_audio_tracks.main, *split, f"s3://{out}") == 2
+    err = capsys.readouterr().err
+    assert len(re.findall(f"error: s3://{out}.*{fact}", err)) == len(err.splitlines()) == 2
+    assert server.fetched_and_put() == []
 
 
 WRITER = """
@@ -291,9 +309,7 @@ with Record(folder, "a", "writing", {}).making(["a.bin"]):
 def test_a_process_that_is_killed_while_it_puts_leaves_nothing_that_counts(bucket, server, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     server.faults["PUT", "a.bin"] = "silent"
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", WRITER], cwd=ROOT) as process:
         while ("PUT", "/bucket/out/a.bin") not in server.asked:
             assert process.poll() is None
             time.sleep(0.01)
@@ -420,7 +436,7 @@ def test_no_credential_and_no_signature_is_in_any_output(run, bucket, server, vi
     server.faults.clear()
     assert run(*command) == 0
     assert run(*command, "--jobs", 0) == 2
-    server.faults["PUT", "found"] = "500"
+    server.faults["PUT", "tracks.csv"] = "500"
     assert run(*command, "--min-track", 0.5) == 1
     text = "".join(capsys.readouterr()).encode() + b"".join(bucket.cat(name) for name in bucket.find("bucket/found"))
     assert b"a.mkv" in text

@@ -165,6 +165,7 @@ def spread(
 
 def run(function: Callable[[Item], object], items: dict[str, Item], arguments: argparse.Namespace, title: str) -> int:
     """A preparation step: `spread` over the share of the videos that is asked for, then `report`; the exit status."""
+    elsewhere.check_writable(arguments.out)
     mine = {name: items[name] for name in shard(list(items), arguments.shard)}
     paths = [value for value in vars(arguments).values() if isinstance(value, Path) and value.exists()]
     return report(spread(function, mine, arguments, title, paths=paths), len(mine), arguments.out)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from core.runtime.errors import COPIES, MediaError, UserError, as_given
-from core.runtime.files import NO_SPACE, atomic_write
+from core.runtime.files import NO_SPACE, PART, atomic_write, make_folder
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}  # scheme -> what knows it
 URLS = f"{', '.join(f'{scheme}://…' for scheme in PACKAGES)} or file:///…"
@@ -179,6 +179,19 @@ def remove(path: Path) -> None:
         _asked(url, lambda: _files(url).rm_file(url))
         folder, _, name = url.rpartition("/")
         _folders.get(folder, {}).pop(name, None)
+
+
+def check_writable(folder: Path) -> None:
+    """See that something can be put into a folder elsewhere, by an empty object that is removed again.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if url_of(folder):
+        empty = make_folder(folder) / f"{PART}{time.time_ns()}"
+        empty.touch()
+        put(empty)
+        remove(empty)
 
 
 def forget() -> None:
