@@ -26,7 +26,7 @@ from core.formats import ava
 from core.formats.feature_store import STEP, VideoFeatures, write_features
 from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
-from core.inference.track_embedding import TrackEmbedder
+from core.inference.track_embedding import TrackEmbedder, visual_precision
 from core.inference.videos import encode_tracks, track_encoder
 from core.inputs.annotated_tracks import AnnotatedTracks
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
@@ -36,7 +36,7 @@ from core.runtime import devices
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
-from core.runtime.provenance import Record, declare
+from core.runtime.provenance import Record, declare, digest_of
 from core.track_dataset import TrackDataset
 from core.training.runs import check_trained_with, find_checkpoint
 
@@ -65,10 +65,13 @@ def main(argv: list[str] | None = None) -> int:
     made_by = {
         "weights": fingerprint(weights),
         "backbone": config.plain()["STE_forward_params"]["backbone"],
-        "precision": DTYPES[params["precision"]],
+        "precision": DTYPES.get(params["precision"], params["precision"]),
         "feature_type": params["feature_type"],
         "format": params["format"],
     }
+    _, ranges = visual_precision(params["precision"], made_by["weights"], str(device))
+    if ranges:
+        made_by["int8_ranges"] = digest_of(ranges, ranges.values())
     trained_with = {"STE_optimization_params.backbone": made_by["backbone"]}
     if reads_whole_tracks(params["backbone"]):
         reading = f"{made_by['backbone']} on whole tracks"
@@ -134,7 +137,8 @@ def open_encoder(
     model, precision = load_network(params, weights, clip_length), params["precision"]
     loading = {"threads": params["threads"], "feature_type": params["feature_type"]}
     if reads_whole_tracks(params["backbone"]):
-        return partial(encode_tracks, track_encoder(TrackEmbedder.of(model, str(device), precision)), **loading)
+        embedder = TrackEmbedder.of(model, str(device), *visual_precision(precision, fingerprint(weights), str(device)))
+        return partial(encode_tracks, track_encoder(embedder), **loading)
     loading |= {"device": device, "batch_size": params["batch_size"]}
     encode = in_pytorch(model, device, precision)
     heads = model.to(device).eval().heads if isinstance(model, TwoStreamResNet) else None

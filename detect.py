@@ -196,7 +196,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=PRECISIONS,
         default="auto",
         help="of encoder and YuNet; by default bf16 for YuNet and whole-track encoders on a processor that has it, "
-        "else fp32",
+        "else fp32; int8 is faster still, for the AVA weights of whole-track encoders on such a processor",
     )
     parser.add_argument(
         "--detector",

@@ -312,7 +312,7 @@ _CHECKS: dict[str, Check] = {
     "mix_chance": number(0, 1, or_equal=True),
     "mix_snr": interval(),
     "precision": one_of("auto", "fp32", "bf16", "fp16"),
-    "STE_forward_params.precision": one_of("fp32", "bf16"),
+    "STE_forward_params.precision": one_of("fp32", "bf16", "int8"),
     "compile": flag,
     "seed": whole(0),
     "weights": _weights,

@@ -11,10 +11,12 @@ import pytest
 import torch
 from detections import Brightness, Squares, SquaresWithLandmarks
 from tiny import BOXES, CLIPS, FPS, SAMPLE_RATE, audio_of, tiny_frame
+from track_models import PUBLISHED, needs_integers
 from videos import encode, heard, joined, of_streams, strength, tone, with_packets
 
 from core import models
 from core.detection import ActiveSpeakerDetector, encoders, options
+from core.inference.engine import best_precision
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.models import ASC_Net, ResidualContext, light_asd, lr_asd, resnet18_two_streams
@@ -103,6 +105,28 @@ def test_every_encoder_scores_every_frame(weights, video, name, options):
     assert found.settings["encoder"] == name
     assert found.settings["precision"] == options.get("precision", "fp32")
     assert len(found.settings["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["light_asd", "resnet18_two_streams"])
+def test_weights_of_ones_own_are_not_run_in_8_bit_integers(weights, video, name):
+    with pytest.raises(UserError, match=r"int8.*fp32"):
+        detector(weights, name, precision="int8")
+    chosen = detector(weights, name, precision="auto").settings
+    assert chosen["precision"] == (best_precision() if name == "light_asd" else "fp32")
+    assert "int8_ranges_sha256" not in chosen
+
+
+@needs_integers
+def test_published_weights_are_run_in_8_bit_integers(shared, video, tmp_path):
+    file = shared / "models" / PUBLISHED["lr_asd_ava"]
+    found = {}
+    for precision in ("int8", "bf16"):
+        given = {"detector": Squares(2), "min_face_px": 10, "context": "none", "cache": tmp_path}
+        found[precision] = ActiveSpeakerDetector("lr_asd", file, precision=precision, **given).detect(video)
+    assert [one.settings["precision"] for one in found.values()] == ["int8", "bf16"]
+    assert len(found["int8"].settings["int8_ranges_sha256"]) == 64
+    assert len(list(tmp_path.rglob("*.zip"))) == 2
+    assert 0 < np.abs(scores(found["int8"]) - scores(found["bf16"])).max() < 0.3
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_the_name_of_a_kept_file_says_all_that_it_depends_on(tmp_path, monkeypat
     one = Kept("one", "0" * 64, tmp_path)
     names = [one.file({}), one.file({"linear": "bf16"}), one.file({"linear": "fp32"})]
     names += [Kept("two", "0" * 64, tmp_path).file({}), Kept("one", "1" * 64, tmp_path).file({})]
+    names += [Kept("one", "0" * 64, tmp_path, {"layer": greatest}).file({}) for greatest in (1.0, 1.5)]
     code.write_text("another network")
     names.append(one.file({}))
     monkeypatch.setattr(engine, "_processor", lambda: ["another one"])
@@ -139,7 +140,7 @@ def test_the_name_of_a_kept_file_says_all_that_it_depends_on(tmp_path, monkeypat
         names.append(one.file({}))
         versions[package] += ".1"
     names.append(one.file({}))
-    assert len(set(names)) == 10
+    assert len(set(names)) == 12
 
 
 # ---------------------------------------------------------------- others

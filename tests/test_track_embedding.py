@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from track_models import PUBLISHED, track, used
+from track_models import PUBLISHED, needs_integers, track, used
 
-from core.inference import track_embedding
-from core.inference.track_embedding import TrackEmbedder
+from core.download.weights_catalogue import WEIGHTS
+from core.inference import engine, track_embedding
+from core.inference.track_embedding import TrackEmbedder, visual_precision
 from core.models import TRACK_ENCODERS
 from core.models.track_encoder import TrackEncoder
 from core.models.weights import load_weights
+from core.runtime.errors import UserError
+from core.runtime.files import fingerprint
 
 CONTEXTS = {"light_asd": (6, 5), "lr_asd": (9, 6)}  # frames: visual, audio
 
@@ -112,6 +115,54 @@ def test_contexts_are_what_embeddings_depend_on(embedder, name):
     reached = changed_frames(embedder.audio, mfcc, slice(80, 84))
     assert 20 - audio <= reached[0] < 20 < reached[-1] <= 20 + audio
     assert max(20 - reached[0], reached[-1] - 20) == audio
+
+
+@needs_integers
+@pytest.mark.parametrize("key", ["light_asd_ava", "lr_asd_ava"])
+def test_in_8_bit_integers_published_weights_give_nearly_their_numbers(key: str, shared: Path):
+    file, reference = shared / "models" / PUBLISHED[key], np.load(shared / "reference" / "encoders.npz")
+    model = TRACK_ENCODERS[key.rpartition("_")[0]]()
+    load_weights(model, file)
+    embedder = TrackEmbedder.of(model, "cpu", *visual_precision("int8", fingerprint(file), "cpu"))
+    visual = embedder.visual(reference["faces"][None])
+    logits, _ = embedder.score(embedder.audio(reference["mfcc"][None]), visual)
+    expected = reference[f"{key}.visual_embedding"]
+    assert 0.006 < (visual[0] - expected).std() / expected.std() < 0.04  # in bfloat16 0.003 to 0.005
+    np.testing.assert_allclose(logits[0], reference[f"{key}.logits"], rtol=0, atol=0.2)
+
+
+PUBLISHED_SHA256 = WEIGHTS["lr_asd"]["ava"].file.sha256
+
+
+@pytest.mark.parametrize(
+    ("asked", "weights", "device", "has_bfloat16", "found"),
+    [
+        ("auto", PUBLISHED_SHA256, "cpu", True, "bf16"),
+        ("auto", PUBLISHED_SHA256, "cpu", False, "fp32"),
+        ("auto", PUBLISHED_SHA256, "cuda", True, "fp32"),
+        ("auto", "0" * 64, "cpu", True, "bf16"),
+        ("fp32", PUBLISHED_SHA256, "cpu", True, "fp32"),
+        ("bf16", PUBLISHED_SHA256, "cpu", False, "bf16"),
+        ("int8", PUBLISHED_SHA256, "cpu", True, "int8"),
+        ("int8", "0" * 64, "cpu", True, None),
+        ("int8", WEIGHTS["lr_asd"]["talkset"].file.sha256, "cpu", True, None),
+        ("int8", PUBLISHED_SHA256, "cpu", False, None),
+        ("int8", PUBLISHED_SHA256, "cuda", True, None),
+    ],
+)
+def test_8_bit_integers_are_for_published_weights_and_fast_processors(
+    asked, weights, device, has_bfloat16, found, monkeypatch
+):
+    for module in (engine, track_embedding):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(track_embedding, "in_openvino", lambda device: device == "cpu")
+    if found is None:
+        with pytest.raises(UserError, match="int8"):
+            visual_precision(asked, weights, device)
+    else:
+        precision, ranges = visual_precision(asked, weights, device)
+        assert precision == found
+        assert len(ranges) == (11 if found == "int8" else 0)
 
 
 def test_bfloat16_is_of_the_visual_encoder(model, embedder):

@@ -113,6 +113,14 @@ def test_half_precision_says_nearly_the_same(pipeline, tmp_path):
     np.testing.assert_allclose(ours.logits, exact.logits, atol=0.05)
 
 
+@pytest.mark.parametrize("backbone", ["lr_asd", "resnet18_two_streams"])
+def test_8_bit_integers_are_not_for_ones_own_weights(pipeline, tmp_path, backbone, capsys):
+    options = as_options("STE_forward_params", backbone=backbone, precision="int8")
+    options += as_options("STE_inputs", features_out=tmp_path)
+    assert "int8" in refusal(capsys, STE_forward.main, 11, "cpu", *pipeline.config, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- training
 
 

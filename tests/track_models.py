@@ -3,8 +3,11 @@
 import zlib
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
+
+from core.inference.engine import has_bfloat16
 
 # Published weights: key in the reference numbers -> file
 PUBLISHED = {
@@ -13,6 +16,7 @@ PUBLISHED = {
     "lr_asd_ava": "lr-asd_pretrain_AVA.model",
     "lr_asd_talkset": "lr-asd_finetuning_TalkSet.model",
 }
+needs_integers = pytest.mark.skipif(not has_bfloat16(), reason="the processor does not multiply 8 bit integers fast")
 SIDE = 16  # pixels of a test face: the networks take any size, and small ones are fast
 
 

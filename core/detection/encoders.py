@@ -11,15 +11,16 @@ from core.detection import options
 from core.detection.face_tracks import TrackScorer
 from core.download.weights_catalogue import SHIPPED_CONTEXTS, find_weights
 from core.inference import residual_contexts, track_embedding
-from core.inference.engine import Kept, Parts, best_precision, in_pytorch, open_networks, runtime_name
+from core.inference.engine import Kept, Parts, in_pytorch, open_networks, runtime_name
 from core.inference.residual_contexts import ResidualScorer
-from core.inference.track_embedding import TrackEmbedder
+from core.inference.track_embedding import TrackEmbedder, visual_precision
 from core.inference.tracks import Gives, OnePass, SixPasses
 from core.inputs.shots import TrackFeatures
 from core.media.cropping import CROPS, CropFunction
 from core.media.video_audio import VideoAudio
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, read_json
+from core.runtime.provenance import digest_of
 
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 Start = Callable[[VideoAudio, float], TrackScorer]  # from the video's audio and the time of a face's first crop
@@ -83,8 +84,6 @@ def open_encoder(
         raise UserError(f"unknown precision {precision!r}: choose one of {', '.join(options.PRECISIONS)}")
     options.check_options({"encoder": name, "crop": crop, "ensemble": ensemble, "context": context}, {})
     whole_tracks = name in options.WHOLE_TRACK_ENCODERS
-    if precision == "auto":
-        precision = best_precision(device) if whole_tracks else "fp32"
     if not whole_tracks:
         if weights is None:
             raise UserError(f"the encoder {name} has no published weights here: give the path of a state dict (.pth)")
@@ -95,8 +94,11 @@ def open_encoder(
         path, protocol = find_weights(name, weights, cache)
         crop_name = crop or protocol or "box"
     sha256 = fingerprint(path)
+    asked = "fp32" if precision == "auto" and not whole_tracks else precision
+    precision, ranges = visual_precision(asked, sha256, device)
     if whole_tracks:
-        feature_size, starting = _whole_track(name, path, sha256, device, precision, cache, ensemble=ensemble)
+        kept = Kept(name, sha256, cache, ranges)
+        feature_size, starting = _whole_track(path, kept, device, precision, ensemble=ensemble)
     else:
         feature_size, starting = _two_stream(name, path, device, precision)
     if context == options.SHIPPED:
@@ -113,24 +115,24 @@ def open_encoder(
         network = open_context(Path(context), context_shape, feature_size, sha256, device, cache)
     settings = {"encoder": name, "weights": path.name, "weights_sha256": sha256, "crop": crop_name}
     settings |= {"ensemble": ensemble, "precision": precision}
+    if ranges:
+        settings["int8_ranges_sha256"] = digest_of(ranges, ranges.values())
     if whole_tracks:
         settings["runtime"] = runtime_name(device)
     settings |= {"context": None} if network is None else network.settings
     return Encoder(CROPS[crop_name], starting(None if network is None else network.reads), settings, network)
 
 
-def _whole_track(
-    name: str, path: Path, sha256: str, device: str, precision: str, cache: str | Path | None, *, ensemble: bool
-) -> Opened:
+def _whole_track(path: Path, kept: Kept, device: str, precision: str, *, ensemble: bool) -> Opened:
     def parts() -> Parts:
         from core import models
         from core.models.weights import load_weights
 
-        model = models.TRACK_ENCODERS[name]()
-        load_weights(model, path, f"{name} weights")
-        return track_embedding.parts_of(model)
+        model = models.TRACK_ENCODERS[kept.name]()
+        load_weights(model, path, f"{kept.name} weights")
+        return track_embedding.parts_of(model, kept.ranges)
 
-    encoder = TrackEmbedder(open_networks(parts, device, Kept(name, sha256, cache), {"visual": precision}))
+    encoder = TrackEmbedder(open_networks(parts, device, kept, {"visual": precision}))
 
     def starting(gives: Gives) -> Start:
         if ensemble:

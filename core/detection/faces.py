@@ -158,7 +158,7 @@ def find_detector(
     """The face detector asked for.
 
     Args:
-        detector, precision: as `core.detection.ActiveSpeakerDetector` has them.
+        detector, precision: as `core.detection.ActiveSpeakerDetector` has them; "int8" is "auto" for YuNet.
         cache: folder for downloads; None for the user's.
 
     Raises:
@@ -169,6 +169,7 @@ def find_detector(
         return detector
     if detector == HAAR_NAME:
         return HaarCascade()
+    precision = "auto" if precision == "int8" else precision
     return YuNet(cached(YUNET, cache) if detector == DEFAULT_DETECTOR else detector, precision=precision)
 
 

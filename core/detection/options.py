@@ -13,7 +13,7 @@ DEFAULT_ENCODER = "light_asd"
 DEFAULT_DETECTOR = "yunet"
 CROPS = ("box", "lower_face")  # how faces are cut for whole-track encoders
 SHIPPED, NONE = "shipped", "none"  # context networks, instead of a path
-PRECISIONS = ("auto", "fp32", "bf16")  # of the encoder's products
+PRECISIONS = ("auto", "fp32", "bf16", "int8")  # of the encoder's products
 MIN_TRACK_S = 0.4  # 10 frames at 25 fps, as in published pipelines
 MIN_FACE_PX = 24  # median height; smaller ones are enlarged fivefold for the encoder and show it nothing
 

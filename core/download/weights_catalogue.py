@@ -3,12 +3,13 @@
 Each address holds a commit, so that its content never changes, and each file is pinned by its SHA-256.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.download.cache import RemoteFile, cached
 from core.runtime.errors import UserError
-from core.runtime.files import fingerprint
+from core.runtime.files import fingerprint, read_json
 
 GITHUB = "https://raw.githubusercontent.com"
 GITHUB_LFS = "https://media.githubusercontent.com/media"  # files that a repository keeps in Git LFS
@@ -20,6 +21,9 @@ LIBFACEDETECTION = "ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d
 # Of the context networks that come with this repository, by scripts/train_context.py: <encoder>.pth for its published
 # weights, and <encoder>.json: how it was made.
 SHIPPED_CONTEXTS = Path(__file__).parents[1] / "models" / "contexts"
+
+# By scripts/calibrate.py: of published weights the ranges for 8 bit integers, and how they were measured.
+INT8_RANGES = Path(__file__).parents[1] / "models" / "int8.json"
 
 YUNET = RemoteFile(
     what="the YuNet face detector",
@@ -109,3 +113,16 @@ def find_weights(encoder: str, weights: str | Path | None, cache: str | Path | N
         )
     crops = {one.file.sha256: one.crop for one in published.values()}
     return Path(weights), crops.get(fingerprint(weights))
+
+
+def find_ranges(weights_sha256: str) -> Mapping[str, float]:
+    """The ranges of an encoder's visual network for 8 bit integers, see `core.models.quantized.quantized`.
+
+    Args:
+        weights_sha256: of the file of the encoder's weights.
+
+    Returns:
+        Empty where there are none for these weights.
+    """
+    weights = read_json(INT8_RANGES, "restore it")["weights"].values()
+    return next((one["ranges"] for one in weights if one["sha256"] == weights_sha256), {})

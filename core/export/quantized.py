@@ -10,22 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor
 
-from core.boxes import pixel_edges
-from core.clip_utils import FACE_SIZE, GRID_FPS
+from core.export.calibration import SCENES, drawn_faces
 from core.export.networks import Network
-from core.synthetic.conditions import PRESETS
-from core.synthetic.frames import render_frames
-from core.synthetic.scenes import compose_scene
 
-SCENES = 12  # of a second each, with one to three faces
-SIZE = (640, 360)
 QUANTIZED = ("Conv", "Relu", "Add", "MaxPool")
 FACE_AXES = 5  # of a convolution's weights over frames: those over audio have 4
 
@@ -56,23 +49,10 @@ def with_drawn_faces(network: Network, split: str) -> Iterator[dict[str, Tensor]
         split: "train" or "val": other faces.
     """
     generator = torch.Generator().manual_seed(1)
-    for faces in drawn_faces(split):
+    for faces in drawn_faces(split, SCENES):
         sizes = {"batch": 1, "time": len(faces)}
         inputs = {array.name: array.drawn(sizes, generator) for array in network.inputs}
         yield {**inputs, "faces": torch.from_numpy(faces[None])}
-
-
-def drawn_faces(split: str) -> Iterator[np.ndarray]:
-    """Tracks of drawn faces, (time, 112, 112) uint8, grey; `split` as `core.synthetic.scenes` has it."""
-    for index in range(SCENES):
-        scene = compose_scene(0, split, index, 1.0, GRID_FPS, SIZE, PRESETS["varied"])
-        frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in render_frames(scene)]
-        for shot in scene.shots:
-            for track in shot.tracks:
-                edges = pixel_edges(track.boxes * np.tile(SIZE, 2), *SIZE)
-                shown = frames[shot.first : shot.first + shot.frames]
-                faces = [frame[y1:y2, x1:x2] for frame, (x1, y1, x2, y2) in zip(shown, edges, strict=True)]
-                yield np.stack([cv2.resize(face, (FACE_SIZE, FACE_SIZE)) for face in faces])
 
 
 class _Inputs(CalibrationDataReader):

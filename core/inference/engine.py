@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorch's
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # the settings' name -> OpenVINO's
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}  # the settings' name -> OpenVINO's, of what is no integer
 RECORD = "record.json"  # in a file of kept networks, beside each of them
 # What kept networks depend on beside weights, precisions, processor and the versions of PyTorch and OpenVINO.
 CODE = [*(Path(__file__).parents[1] / "models").glob("*.py"), Path(__file__)]
@@ -82,17 +82,20 @@ class Kept:
         name: of the networks.
         weights_sha256: of the file of their weights.
         cache: folder for downloads, as `core.download.cache.cache_folder` takes it.
+        ranges: by which the inputs of some layers are rounded.
     """
 
     name: str
     weights_sha256: str
     cache: str | Path | None = None
+    ranges: Mapping[str, float] = field(default_factory=dict)
 
     def file(self, precisions: Mapping[str, str]) -> Path:
         """Its path: named by all that compiled networks depend on."""
         versions = [importlib.metadata.version(package) for package in ("torch", "openvino")]
         code, processor = map(fingerprint, sorted(CODE)), _processor()
-        made_of = digest_of([self.weights_sha256, sorted(precisions.items()), *processor, *versions, *code])
+        settings = sorted(precisions.items()), sorted(self.ranges.items())
+        made_of = digest_of([self.weights_sha256, *settings, *processor, *versions, *code])
         return cache_folder(self.cache) / "networks" / f"{self.name}-{made_of}.zip"
 
 
@@ -110,8 +113,8 @@ def open_networks(
         device: where they run, as PyTorch names it.
         kept: names the file that keeps what OpenVINO runs; None for none. One that is damaged is made anew, and where
             it cannot be written nothing is kept.
-        precisions: name of a network -> of its products: "bf16", faster where the processor or GPU has it; "fp32" for
-            those without.
+        precisions: name of a network -> of its products: "bf16", faster where the processor or GPU has it; "int8", in
+            OpenVINO, of one made by `core.models.quantized`; "fp32" for those without.
     """
     if not in_openvino(device):
         return _InPyTorch(make(), device, precisions)
@@ -275,6 +278,8 @@ def _compiled(parts: Parts, precisions: Mapping[str, str], name: str = "") -> by
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+    from core.models.quantized import keep_integers
+
     core, content = import_openvino().Core(), io.BytesIO()
     precisions = {part: precisions.get(part, "fp32") for part in parts.networks}
     with zipfile.ZipFile(content, "w") as archive:
@@ -284,7 +289,9 @@ def _compiled(parts: Parts, precisions: Mapping[str, str], name: str = "") -> by
                 warnings.simplefilter("ignore")
                 traced = torch.jit.trace(_in_evaluation(network), example, check_trace=False)
             decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # must outlive the conversion
-            compiled = core.compile_model(_loaded("pytorch", decoder), "CPU", _options(precisions[part]))
+            model = _loaded("pytorch", decoder)
+            keep_integers(model)
+            compiled = core.compile_model(model, "CPU", _options(precisions[part]))
             archive.writestr(part, compiled.export_model().getvalue())
         archive.writestr(RECORD, json.dumps({"name": name, "precisions": precisions, "numbers": dict(parts.numbers)}))
     return content.getvalue()

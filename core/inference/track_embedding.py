@@ -1,24 +1,60 @@
 """A whole-track encoder in evaluation: embeddings of faces and audio, and their scores, in bounded memory."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from core.clip_utils import MFCC_PER_FRAME
-from core.inference.engine import Function, Networks, Parts, open_networks
+from core.download.weights_catalogue import find_ranges
+from core.inference.engine import Function, Networks, Parts, best_precision, has_bfloat16, in_openvino, open_networks
 from core.inputs.mfcc import COEFFICIENTS
+from core.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from core.models.track_encoder import TrackEncoder
 
 BLOCK = 150  # faces in the visual encoder at a time, some 150 MB; half as many are 8 % slower, twice as many 4 % faster
+NO_RANGES = MappingProxyType({})
 LONG_BLOCK = 2048  # frames of audio, or of embeddings, at a time: those are small
 
 
-def parts_of(model: "TrackEncoder") -> Parts:
-    """The networks of which a `TrackEmbedder` is made; `model` is `lr_asd()` or `light_asd()`."""
+def visual_precision(asked: str, weights_sha256: str, device: str) -> tuple[str, Mapping[str, float]]:
+    """The precision that a visual encoder is run in, and its ranges for 8 bit integers; none for other precisions.
+
+    Args:
+        asked: "fp32", "bf16", "int8", or "auto" for the fastest but "int8".
+        weights_sha256: of the file of the encoder's weights.
+        device: where it runs.
+
+    Raises:
+        UserError: "int8" is asked for, which these weights, the device or the processor cannot do.
+    """
+    if asked != "int8":
+        return best_precision(device) if asked == "auto" else asked, {}
+    ranges = find_ranges(weights_sha256)
+    # OpenVINO says of every processor that it multiplies integers. Those with bfloat16 have instructions for it; others
+    # may be slow, or cut off sums at 16 bits.
+    fit = in_openvino(device) and has_bfloat16()
+    if ranges and fit:
+        return "int8", ranges
+    reason = "it needs OpenVINO, and a CPU that multiplies bfloat16 numbers"
+    if not ranges:
+        reason = "it is for the published AVA weights of whole-track encoders, and these are others"
+    raise UserError(f"precision int8 cannot be used: {reason}; choose fp32 or bf16")
+
+
+def parts_of(model: "TrackEncoder", ranges: Mapping[str, float] = NO_RANGES) -> Parts:
+    """The networks of which a `TrackEmbedder` is made.
+
+    Args:
+        model: `lr_asd()` or `light_asd()`.
+        ranges: of the visual encoder, for the precision "int8", see `core.models.quantized.quantized`.
+    """
     import torch
 
+    from core.models.quantized import quantized
     from core.models.track_encoder import Backward, Forward
 
     size, inner = model.feature_size, model.model
@@ -28,7 +64,7 @@ def parts_of(model: "TrackEncoder") -> Parts:
         torch.zeros(1, 2, inner.state_size),
     )
     networks = {
-        "visual": (inner.visualEncoder, (torch.zeros(1, 5, 16, 16, dtype=torch.uint8),)),
+        "visual": (quantized(inner.visualEncoder, ranges), (torch.zeros(1, 5, 16, 16, dtype=torch.uint8),)),
         "audio": (inner.audioEncoder, (torch.zeros(1, 5 * MFCC_PER_FRAME, COEFFICIENTS),)),
         "forward": (Forward(model), (embeddings, embeddings, state)),
         "backward": (Backward(model), (embeddings, embeddings, output, state)),
@@ -64,16 +100,24 @@ class TrackEmbedder:
         )
 
     @classmethod
-    def of(cls, model: "TrackEncoder", device: str = "cpu", precision: str = "fp32") -> Self:
+    def of(
+        cls,
+        model: "TrackEncoder",
+        device: str = "cpu",
+        precision: str = "fp32",
+        ranges: Mapping[str, float] = NO_RANGES,
+    ) -> Self:
         """A copy of a network in memory; later changes to the network have no effect.
 
         Args:
             model: `lr_asd()` or `light_asd()`.
             device: where the copy runs.
-            precision: of the visual encoder, nearly all of the work: "fp32" (logits within 1e-4 of the model's), or
-                "bf16", twice as fast on a CPU that has it (logits within 0.02 on the reference input).
+            precision: of the visual encoder, nearly all of the work: "fp32" (logits within 1e-4 of the model's);
+                "bf16", twice as fast on a CPU that has it (logits within 0.02 on the reference input); or "int8", three
+                times as fast (within 0.05).
+            ranges: for "int8"; `visual_precision` gives both.
         """
-        return cls(open_networks(lambda: parts_of(model), device, precisions={"visual": precision}))
+        return cls(open_networks(lambda: parts_of(model, ranges), device, precisions={"visual": precision}))
 
     def visual(self, faces: np.ndarray) -> np.ndarray:
         """Embed the faces of whole tracks.
