@@ -195,8 +195,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of encoder and YuNet; by default bf16 for YuNet and whole-track encoders on a processor that has it, "
-        "else fp32; int8 is faster still, for the AVA weights of whole-track encoders on such a processor",
+        help="of encoder and YuNet; by default, on a processor that has bf16, int8 for the AVA weights of whole-track "
+        "encoders, bf16 for others of theirs and YuNet; else fp32",
     )
     parser.add_argument(
         "--detector",

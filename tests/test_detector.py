@@ -120,12 +120,13 @@ def test_weights_of_ones_own_are_not_run_in_8_bit_integers(weights, video, name)
 def test_published_weights_are_run_in_8_bit_integers(shared, video, tmp_path):
     file = shared / "models" / PUBLISHED["lr_asd_ava"]
     found = {}
-    for precision in ("int8", "bf16"):
+    for precision in ("auto", "int8", "bf16"):
         given = {"detector": Squares(2), "min_face_px": 10, "context": "none", "cache": tmp_path}
         found[precision] = ActiveSpeakerDetector("lr_asd", file, precision=precision, **given).detect(video)
-    assert [one.settings["precision"] for one in found.values()] == ["int8", "bf16"]
+    assert [one.settings["precision"] for one in found.values()] == ["int8", "int8", "bf16"]
     assert len(found["int8"].settings["int8_ranges_sha256"]) == 64
     assert len(list(tmp_path.rglob("*.zip"))) == 2
+    np.testing.assert_array_equal(scores(found["auto"]), scores(found["int8"]))
     assert 0 < np.abs(scores(found["int8"]) - scores(found["bf16"])).max() < 0.3
 
 

@@ -137,7 +137,7 @@ PUBLISHED_SHA256 = WEIGHTS["lr_asd"]["ava"].file.sha256
 @pytest.mark.parametrize(
     ("asked", "weights", "device", "has_bfloat16", "found"),
     [
-        ("auto", PUBLISHED_SHA256, "cpu", True, "bf16"),
+        ("auto", PUBLISHED_SHA256, "cpu", True, "int8"),
         ("auto", PUBLISHED_SHA256, "cpu", False, "fp32"),
         ("auto", PUBLISHED_SHA256, "cuda", True, "fp32"),
         ("auto", "0" * 64, "cpu", True, "bf16"),

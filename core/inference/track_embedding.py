@@ -24,21 +24,23 @@ def visual_precision(asked: str, weights_sha256: str, device: str) -> tuple[str,
     """The precision that a visual encoder is run in, and its ranges for 8 bit integers; none for other precisions.
 
     Args:
-        asked: "fp32", "bf16", "int8", or "auto" for the fastest but "int8".
+        asked: "fp32", "bf16", "int8", or "auto" for the fastest.
         weights_sha256: of the file of the encoder's weights.
         device: where it runs.
 
     Raises:
         UserError: "int8" is asked for, which these weights, the device or the processor cannot do.
     """
-    if asked != "int8":
-        return best_precision(device) if asked == "auto" else asked, {}
+    if asked not in ("auto", "int8"):
+        return asked, {}
     ranges = find_ranges(weights_sha256)
     # OpenVINO says of every processor that it multiplies integers. Those with bfloat16 have instructions for it; others
     # may be slow, or cut off sums at 16 bits.
     fit = in_openvino(device) and has_bfloat16()
     if ranges and fit:
         return "int8", ranges
+    if asked == "auto":
+        return best_precision(device), {}
     reason = "it needs OpenVINO, and a CPU that multiplies bfloat16 numbers"
     if not ranges:
         reason = "it is for the published AVA weights of whole-track encoders, and these are others"
