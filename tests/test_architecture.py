@@ -23,7 +23,7 @@ RANKS = [
     {"dataset", "track_dataset", "distributions", "people"},
     {"training", "inference"},
     {"optimization", "detection", "export"},
-    {"outputs"},
+    {"outputs", "live"},
     {"cutting"},
 ]
 RANK = {place: rank for rank, places in enumerate(RANKS) for place in places}

@@ -10,7 +10,7 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.encoders import ContextShape, open_encoder
-from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at
+from core.detection.face_tracks import MIN_CONFIDENCE, FollowedFace, ShotFollower, scores_at
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
@@ -29,7 +29,6 @@ from core.runtime.checks import check_finite
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
 
-MIN_CONFIDENCE = 0.7  # mean score of a track's detections
 FRAMES_AHEAD = 8
 CROPS_BEHIND = 1024  # of 12.5 or 62 kB, which wait for the encoder
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off

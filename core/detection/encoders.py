@@ -24,7 +24,8 @@ from core.runtime.provenance import digest_of
 
 ContextShape = tuple[int, int, int]  # time steps, frames from one to the next, speakers
 Start = Callable[[VideoAudio, float], TrackScorer]  # from the video's audio and the time of a face's first crop
-Opened = tuple[int, Callable[[Gives], Start]]  # the encoder's feature size, and what makes its scorers' maker
+# The encoder's feature size, what makes its scorers' maker, and `Encoder.network`.
+Opened = tuple[int, Callable[[Gives], Start], TrackEmbedder | None]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class Encoder:
         start: makes the scorer of one face from the video's audio and the time of the face's first crop.
         settings: what its scores depend on, as plain values.
         context: the context network, or None.
+        network: what embeds whole tracks and scores them; None where the encoder is one of clips.
     """
 
     crop: CropFunction
     start: Start
     settings: dict[str, Any]
     context: Context | None
+    network: TrackEmbedder | None
 
 
 def open_encoder(
@@ -98,9 +101,9 @@ def open_encoder(
     precision, ranges = visual_precision(asked, sha256, device)
     if whole_tracks:
         kept = Kept(name, sha256, cache, ranges)
-        feature_size, starting = _whole_track(path, kept, device, precision, ensemble=ensemble)
+        feature_size, starting, embedder = _whole_track(path, kept, device, precision, ensemble=ensemble)
     else:
-        feature_size, starting = _two_stream(name, path, device, precision)
+        feature_size, starting, embedder = _two_stream(name, path, device, precision)
     if context == options.SHIPPED:
         # With other crops or passes the scores are others than those that it was trained on.
         fits = whole_tracks and not ensemble and crop_name == protocol
@@ -120,7 +123,8 @@ def open_encoder(
     if whole_tracks:
         settings["runtime"] = runtime_name(device)
     settings |= {"context": None} if network is None else network.settings
-    return Encoder(CROPS[crop_name], starting(None if network is None else network.reads), settings, network)
+    start = starting(None if network is None else network.reads)
+    return Encoder(CROPS[crop_name], start, settings, network, embedder)
 
 
 def _whole_track(path: Path, kept: Kept, device: str, precision: str, *, ensemble: bool) -> Opened:
@@ -139,7 +143,7 @@ def _whole_track(path: Path, kept: Kept, device: str, precision: str, *, ensembl
             return lambda audio, first_s: SixPasses(encoder, audio, first_s)
         return lambda audio, first_s: OnePass(encoder, audio, first_s, gives=gives)
 
-    return encoder.feature_size, starting
+    return encoder.feature_size, starting, encoder
 
 
 def _two_stream(name: str, path: Path, device: str, precision: str) -> Opened:
@@ -156,7 +160,7 @@ def _two_stream(name: str, path: Path, device: str, precision: str) -> Opened:
     def starting(gives: Gives) -> Start:
         return lambda audio, first_s: ClipScorer(encode, heads, length, audio, first_s, device=device, gives=gives)
 
-    return model.feature_size, starting
+    return model.feature_size, starting, None
 
 
 def shipped_for(encoder: str, encoder_sha256: str) -> Path | None:

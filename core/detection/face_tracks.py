@@ -19,6 +19,7 @@ from core.media.cropping import CropFunction, thumbnail
 from core.people.embedding import FaceEmbedder
 from core.people.portraits import Portraits
 
+MIN_CONFIDENCE = 0.7  # mean score of a track's detections that is worth keeping
 BETTER_BY = 0.05  # a thumbnail is replaced where the detector is this much surer
 
 
@@ -98,6 +99,7 @@ class ShotFollower:
         is_kept: whether a face whose track has ended is worth keeping.
         embedder: makes the vectors by which persons are told apart; None for none.
         later: makes the calls that take the networks' time: scorers take crops, and faces `conclude`.
+        wait_s: faces are cut from a frame this long after it at the latest, by what is known then of their boxes.
     """
 
     def __init__(
@@ -108,9 +110,10 @@ class ShotFollower:
         is_kept: Callable[[FollowedFace], bool] = lambda face: True,
         embedder: FaceEmbedder | None = None,
         later: Later = lambda function, *arguments: function(*arguments),
+        wait_s: float = np.inf,
     ):
         self.origin_s, self.crop, self.start_scorer = origin_s, crop, start_scorer
-        self.is_kept, self.embedder, self.later = is_kept, embedder, later
+        self.is_kept, self.embedder, self.later, self.wait_s = is_kept, embedder, later, wait_s
         self.tracker = FaceTracker()
         self.waiting: deque[SeenFrame] = deque()  # frames whose boxes are not final
         self.begun: deque[FaceTrack] = deque()  # those that begin with one of these
@@ -119,12 +122,19 @@ class ShotFollower:
         self.count = 0
 
     def add(self, seen: SeenFrame) -> None:
-        """Take in the next frame; faces are cut from those whose boxes are final."""
+        """Take in the next frame; faces are cut from those whose boxes are final, or that have waited long enough."""
         self.waiting.append(seen)
         if seen.faces is not None:
-            self.begun += self.tracker.update(seen.frame.time_s, seen.faces)
-        while self.waiting and self.tracker.is_final(self.waiting[0].frame.time_s):
+            self.look(seen.frame.time_s, seen.faces)
+        until_s = seen.frame.time_s - self.wait_s + 1e-6
+        while self.waiting and (
+            self.waiting[0].frame.time_s <= until_s or self.tracker.is_final(self.waiting[0].frame.time_s)
+        ):
             self._settle(self.waiting.popleft())
+
+    def look(self, time_s: float, faces: np.ndarray) -> None:
+        """Take in the faces of the last frame, where it was added without them."""
+        self.begun += self.tracker.update(time_s, faces)
 
     def finish(self) -> list[FollowedFace]:
         """All faces of the shot, in order of appearance; to be called once, after its last frame.
@@ -140,12 +150,16 @@ class ShotFollower:
         time_s = seen.frame.time_s
         while self.begun and self.begun[0].first_s <= time_s:
             self.followed.append(self._face(self.begun.popleft()))
+        going_on = []
         for face in self.followed:
-            self._cut(face, seen)
-        for face in self.followed:
-            if face.track.last_s <= time_s:
+            lasts = self.tracker.may_go_on(face.track) or face.track.last_s > time_s
+            if lasts or face.track.last_s == time_s:  # else it was cut where it was expected, and was not seen again
+                self._cut(face, seen, last=not lasts)
+            if lasts:
+                going_on.append(face)
+            else:
                 self._end(face)
-        self.followed = [face for face in self.followed if face.track.last_s > time_s]
+        self.followed = going_on
 
     def _face(self, track: FaceTrack) -> FollowedFace:
         first_grid = int(np.ceil((track.first_s - self.origin_s) * GRID_FPS - 0.5 - 1e-6))
@@ -159,7 +173,7 @@ class ShotFollower:
             self.later(face.conclude)
             self.ended.append(face)
 
-    def _cut(self, face: FollowedFace, seen: SeenFrame) -> None:
+    def _cut(self, face: FollowedFace, seen: SeenFrame, *, last: bool) -> None:
         time_s = seen.frame.time_s
         box = face.track.box_at(time_s)
         face.frames.append(seen.number)
@@ -173,7 +187,6 @@ class ShotFollower:
                 face.portraits.add(seen.frame, detection)
         if face.scorer is None:
             return
-        last = time_s == face.track.last_s
         until_s = time_s + 0.5 / GRID_FPS if last else (time_s + self.waiting[0].frame.time_s) / 2
         crop = None
         # A face of one frame midway between two points of the grid is nearest to its first one.

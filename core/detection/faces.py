@@ -189,12 +189,14 @@ class FaceFinder:
     side: int
 
     @classmethod
-    def of(cls, detector: FaceDetector, info: VideoInfo, min_face_px: float, side: int | None = None) -> "FaceFinder":
+    def of(
+        cls, detector: FaceDetector, info: VideoInfo | Frame, min_face_px: float, side: int | None = None
+    ) -> "FaceFinder":
         """The finder for a video.
 
         Args:
             detector: of faces.
-            info: of the video.
+            info: of the video, or a frame of it.
             min_face_px: pixels, height of the faces that are to be found.
             side: pixels; None for what these faces need, 640 at least.
         """

@@ -46,32 +46,59 @@ def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
         frames: of a video, in order; where they end in a MediaError it is raised after all frames before it were given.
         fps: its average frame rate, for the shortest shot.
     """
-    detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)))
-    waiting: deque[tuple[int, Frame]] = deque()
-    cuts = {0}
+    finder = ShotFinder(fps)
     failure = None
     try:
-        for number, frame in enumerate(frames):
-            waiting.append((number, frame))
-            small = _small(frame)
-            detector.min_content_val = LEAST_CHANGE_OF_GREY if _is_grey(small) else LEAST_CHANGE
-            found = detector.process_frame(FrameTimecode(number, float(fps)), small)
-            cuts.update(cut.frame_num for cut in found)
-            if len(waiting) > detector.event_buffer_length:
-                yield _marked(waiting.popleft(), cuts)
+        for frame in frames:
+            yield from finder.add(frame)
     except MediaError as error:
         failure = error
-    while waiting:
-        yield _marked(waiting.popleft(), cuts)
+    yield from finder.finish()
     if failure is not None:
         raise failure
 
 
-def _marked(numbered: tuple[int, Frame], cuts: set[int]) -> ShotFrame:
-    number, frame = numbered
-    begins = number in cuts
-    cuts.discard(number)
-    return ShotFrame(number, frame, begins)
+class ShotFinder:
+    """Marks the frames that begin a shot as they come.
+
+    Args:
+        fps: average frame rate, for the shortest shot.
+        holds: frames are held back until it is known whether a shot begins with them; else a cut is marked at the frame
+            that shows it, two frames late.
+
+    Attributes:
+        waiting: the frames that are held back.
+    """
+
+    def __init__(self, fps: float, *, holds: bool = True):
+        self.fps = float(fps)
+        self._detector = AdaptiveDetector(min_scene_len=max(1, round(MIN_SHOT_S * fps)))
+        self._held = self._detector.event_buffer_length if holds else 0
+        self.waiting: deque[Frame] = deque()
+        self._count = 0
+        self._cuts = {0}
+
+    def add(self, frame: Frame) -> Iterator[ShotFrame]:
+        """Take the next frame; the frame that this makes known, if there is one."""
+        self.waiting.append(frame)
+        small = _small(frame)
+        self._detector.min_content_val = LEAST_CHANGE_OF_GREY if _is_grey(small) else LEAST_CHANGE
+        found = self._detector.process_frame(FrameTimecode(self._count, self.fps), small)
+        self._cuts.update(cut.frame_num for cut in found)
+        self._count += 1
+        if len(self.waiting) > self._held:
+            yield self._next()
+
+    def finish(self) -> Iterator[ShotFrame]:
+        """The frames held back, after the last one."""
+        while self.waiting:
+            yield self._next()
+
+    def _next(self) -> ShotFrame:
+        number = self._count - len(self.waiting)
+        cuts = {cut for cut in self._cuts if cut <= number}
+        self._cuts -= cuts
+        return ShotFrame(number, self.waiting.popleft(), bool(cuts))
 
 
 def _is_grey(pixels: np.ndarray) -> bool:

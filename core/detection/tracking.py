@@ -59,7 +59,12 @@ class FaceTrack:
     def detection_at(self, time_s: float) -> np.ndarray | None:
         """What was detected at a time, as in `boxes`; None where nothing was."""
         index = bisect_left(self.times_s, time_s)
-        return self.boxes[index] if self.times_s[index] == time_s else None
+        return self.boxes[index] if time_s in self.times_s[index : index + 1] else None
+
+    def forget(self, before_s: float) -> None:
+        """Forget the detections before a time, but for the last two."""
+        needless = max(0, min(bisect_left(self.times_s, before_s), len(self.times_s) - 2))
+        del self.times_s[:needless], self.boxes[:needless]
 
     def expected(self, time_s: float) -> np.ndarray:
         """Where the face should be at a time after its last detection, ([x1, y1, x2, y2],) pixels.
@@ -76,11 +81,13 @@ class FaceTrack:
         return last + np.tile(velocity, 2) * min(time_s - self.last_s, elapsed)
 
     def box_at(self, time_s: float) -> np.ndarray:
-        """The smoothed box at a time from the first to the last detection, ([x1, y1, x2, y2],) float64 pixels.
+        """The smoothed box at a time from the first detection on, ([x1, y1, x2, y2],) float64 pixels.
 
         Between detections boxes are interpolated; smoothing is a median over `SMOOTHING_S` on either side, as far as
-        the track reaches.
+        the track reaches. After the last detection it is where the face is expected.
         """
+        if time_s > self.last_s:
+            return self.expected(time_s)
         reach = min(SMOOTHING_S, time_s - self.first_s, self.last_s - time_s)
         steps = int(reach / SMOOTHING_STEP_S + 1e-6)
         samples_s = time_s + SMOOTHING_STEP_S * np.arange(-steps, steps + 1)
@@ -124,6 +131,10 @@ class FaceTracker:
         begun = [FaceTrack([time_s], [face]) for number, face in enumerate(faces) if number not in taken]
         self.open = [track for track in self.open if track.may_go_on(time_s)] + begun
         return begun
+
+    def may_go_on(self, track: FaceTrack) -> bool:
+        """Whether a track may be continued by faces that are still to come."""
+        return any(track is one for one in self.open)
 
     def is_final(self, time_s: float) -> bool:
         """Whether no face that is still to come can change a box at a time, or give one to it."""

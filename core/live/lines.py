@@ -1,0 +1,48 @@
+"""Scored frames, and what they are as lines of JSON, for the next program."""
+
+import json
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+TIME_DECIMALS = 4
+BOX_DECIMALS = 1
+PROBABILITY_DECIMALS = 4
+
+
+class ScoredFace(NamedTuple):
+    """A face at a time.
+
+    Attributes:
+        id: 1, 2, ... of the track; a face that was away, or was in another shot, has a new one.
+        box: x1, y1, x2, y2, pixels of the frame, clamped to it.
+        probability: of speaking, 0 to 1; None where there was no audio.
+    """
+
+    id: int
+    box: tuple[float, float, float, float]
+    probability: float | None
+
+
+class ScoredFrame(NamedTuple):
+    """The faces of a frame, in order of id, and the time it was pushed with."""
+
+    time_s: float
+    faces: tuple[ScoredFace, ...]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a line."""
+    return json.loads(files("core.live").joinpath("live.schema.json").read_text(encoding="utf-8"))
+
+
+def as_line(frame: ScoredFrame) -> str:
+    """A frame as `core/live/live.schema.json` describes it, without a newline."""
+    faces = [
+        {
+            "id": face.id,
+            "box": [round(edge, BOX_DECIMALS) for edge in face.box],
+            "probability": None if face.probability is None else round(face.probability, PROBABILITY_DECIMALS),
+        }
+        for face in frame.faces
+    ]
+    return json.dumps({"time": round(frame.time_s, TIME_DECIMALS), "faces": faces}, separators=(",", ":"))

@@ -1,0 +1,246 @@
+"""Faces of a shot scored while they are seen, with a bounded view to either side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
+from core.detection.encoders import Context
+from core.inference.in_step import in_step
+from core.inference.track_embedding import TrackEmbedder
+from core.inputs.mfcc import COEFFICIENTS, track_loudness, track_mfcc, track_samples
+from core.inputs.shots import TrackFeatures, cues
+
+PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder's last layers see the embeddings
+CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
+MOST = 10  # time steps, of 1/25 s, that are scored together at most
+SHARE = 0.4  # of the delay in which they come
+
+
+def scored_together(delay_s: float) -> int:
+    """How many time steps are scored together: the visual encoder sees some frames before and after them besides, which
+    are less work the more they are."""
+    return min(MOST, max(1, int(SHARE * delay_s * GRID_FPS + 1e-6)))
+
+
+class Audio(Protocol):
+    """Where a track's audio is taken from: `VideoAudio` or `LiveAudio`."""
+
+    def part(self, start_s: float, length: int) -> np.ndarray:
+        """(length,) int16 at 16 kHz from a time on; silence where there is nothing."""
+        ...
+
+
+class GrowingEmbeddings:
+    """Embeddings of what comes frame by frame; those near its end change as more comes.
+
+    Args:
+        embed: (1, time * per_frame, ...) -> (1, time, feature).
+        context: frames on either side that an embedding depends on.
+        per_frame: rows of values to a frame.
+    """
+
+    def __init__(self, embed: Callable[[np.ndarray], np.ndarray], context: int, per_frame: int = 1):
+        self.embed, self.context, self.per_frame = embed, context, per_frame
+        self.values: np.ndarray | None = None  # from frame `first` on
+        self.final: np.ndarray | None = None  # embeddings from frame `begin` on that no later frame changes
+        self.first = self.begin = 0
+
+    def push(self, values: np.ndarray) -> None:
+        """Take what the next frames have, (time * per_frame, ...)."""
+        self.values = values if self.values is None else np.concatenate((self.values, values))
+
+    def since(self, begin: int) -> np.ndarray:
+        """The embeddings of the frames from one on, (time, feature) float32, as of a track that ends now; those before
+        are forgotten."""
+        known = self.begin + (0 if self.final is None else len(self.final))  # frames whose embeddings are final
+        embeddings = self.embed(self.values[None])[0][known - self.first :]
+        if self.final is not None:
+            embeddings = np.concatenate((self.final, embeddings))
+        embeddings, self.begin = embeddings[begin - self.begin :], begin
+        final = max(known, self.first + len(self.values) // self.per_frame - self.context)
+        self.final = embeddings[: max(0, final - begin)]
+        first = max(self.first, final - self.context)
+        self.values, self.first = self.values[self.per_frame * (first - self.first) :], first
+        return embeddings
+
+
+class LiveTrack:
+    """One face while it is seen, scored as a track that ends with its last crop so far.
+
+    Args:
+        encoder: of whole tracks.
+        audio: which has to be there for the crops when they are scored.
+        first_s: time of the first crop, seconds; the others follow at 25 a second.
+        gives_cues: whether what a residual context network reads is wanted.
+    """
+
+    def __init__(self, encoder: TrackEmbedder, audio: Audio, first_s: float, *, gives_cues: bool):
+        self.encoder, self.audio, self.first_s, self.gives_cues = encoder, audio, first_s, gives_cues
+        self.visual = GrowingEmbeddings(encoder.visual, encoder.visual_context)
+        self.heard = GrowingEmbeddings(encoder.audio, encoder.audio_context, MFCC_PER_FRAME)
+        self.loudness = np.zeros(0)
+        self.crops: list[np.ndarray] = []  # not embedded yet
+        self.embedded = 0
+
+    @property
+    def count(self) -> int:
+        """How many crops have come."""
+        return self.embedded + len(self.crops)
+
+    def push(self, crop: np.ndarray) -> None:
+        """Take the next crop, (112, 112) uint8, grey."""
+        self.crops.append(crop)
+
+    def score(self, start: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (time, [not speaking, speaking]) and cues (time, `CUES`), or None, of the crops from one on.
+
+        What came more than `PAST` frames before that one is forgotten. There must be a crop from there on.
+        """
+        begin = max(self.visual.begin, start - PAST)
+        mfcc = self._mfcc()
+        self.visual.push(np.stack(self.crops)) if self.crops else None
+        self.heard.push(mfcc)
+        self.loudness = np.concatenate((self.loudness, track_loudness(mfcc)))[begin - self.visual.begin :]
+        self.embedded, self.crops = self.count, []
+        visual, audio = self.visual.since(begin), self.heard.since(begin)
+        logits, _ = (output[0] for output in self.encoder.score(audio[None], visual[None]))
+        new = slice(start - begin, None)
+        if not self.gives_cues:
+            return logits[new], None
+        video_logits = self.encoder.video_logits(visual)
+        told = in_step(self.encoder.rescore, audio, visual, video_logits, self.loudness)
+        return logits[new], cues(logits, video_logits, told)[new]
+
+    def _mfcc(self) -> np.ndarray:
+        """(4 * time, 13) float32 of the crops that are not embedded yet."""
+        if not self.crops:
+            return np.zeros((0, COEFFICIENTS), np.float32)
+        before = min(1, self.embedded)  # a frame more: its last sample is needed
+        frames = before + len(self.crops)
+        samples = self.audio.part(self.first_s + (self.embedded - before) / GRID_FPS, track_samples(frames))
+        return track_mfcc(samples, np.arange(frames))[MFCC_PER_FRAME * before :]
+
+
+@dataclass(eq=False)
+class LiveFace:
+    """A face of a shot.
+
+    Attributes:
+        first: number of its first crop, on the grid of 25 a second that all faces of the shot share.
+        track: scores it; None when it has ended and is scored to its end.
+        ended: no crop will follow.
+        odds: log odds of speaking of the crops that were due, (time,) float32, from crop `odds_first` on.
+        known: cues of crops that were due, the last of them, (time, `CUES`) float32.
+        rest: logits and cues of the crops that are not due, where the face has ended.
+    """
+
+    first: int
+    track: LiveTrack | None
+    ended: bool = False
+    odds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    odds_first: int = 0
+    known: np.ndarray | None = None
+    rest: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    @property
+    def due(self) -> int:
+        """How many crops were due."""
+        return self.odds_first + len(self.odds)
+
+    @property
+    def count(self) -> int:
+        """How many crops there are."""
+        return self.due + len(self.rest[0]) if self.track is None else self.track.count
+
+    def push(self, crop: np.ndarray) -> None:
+        """Take the next crop, as `LiveTrack` does."""
+        self.track.push(crop)
+
+    def odds_at(self, place: float) -> float:
+        """The log odds at a place on the grid, between those of the crops that were due; at its ends as there."""
+        return float(np.interp(place - self.first - self.odds_first, np.arange(len(self.odds)), self.odds))
+
+    def forget_odds(self, place: float) -> None:
+        """Forget the log odds that places from this one on do not need."""
+        needless = min(len(self.odds) - 1, int(place) - self.first - self.odds_first - 1)
+        if needless > 0:
+            self.odds, self.odds_first = self.odds[needless:], self.odds_first + needless
+
+    def score(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits and cues of the crops that were not due, by all that have come."""
+        if self.track is None:
+            return self.rest
+        scored = self.track.score(self.due)
+        if self.ended:
+            self.track, self.rest = None, scored
+        return scored
+
+
+class LiveShot:
+    """The faces of a shot, scored as the crops come.
+
+    Args:
+        encoder: of whole tracks.
+        context: a residual context network, or None.
+        audio: which the faces are heard in.
+    """
+
+    def __init__(self, encoder: TrackEmbedder, context: Context | None, audio: Audio):
+        self.encoder, self.context, self.audio = encoder, context, audio
+        self.faces: list[LiveFace] = []
+
+    def begin(self, first: int, first_s: float) -> LiveFace:
+        """A face whose first crop has this number on the grid, and time in seconds."""
+        gives_cues = self.context is not None
+        face = LiveFace(first, LiveTrack(self.encoder, self.audio, first_s, gives_cues=gives_cues))
+        self.faces.append(face)
+        return face
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its faces have ended and are scored."""
+        return all(face.ended and face.due == face.count for face in self.faces)
+
+    def advance(self, due: int) -> None:
+        """Score the crops of all faces up to a number on the grid, that one included, for good."""
+        self.faces = [face for face in self.faces if not _is_over(face, due)]
+        until = [min(max(face.due, due + 1 - face.first), face.count) for face in self.faces]
+        if all(face.due == end for face, end in zip(self.faces, until, strict=True)):
+            return
+        # Of a face that has no more crops the context network sees the cues that are known.
+        scored = [face.score() if face.count > face.due else None for face in self.faces]
+        logits = [None if one is None else one[0] for one in scored]
+        if self.context is not None:
+            logits = self._with_context(scored)
+        for face, end, own, one in zip(self.faces, until, logits, scored, strict=True):
+            new = end - face.due
+            if not new:
+                continue
+            face.odds = np.concatenate((face.odds, own[:new, 1] - own[:new, 0]))
+            if one[1] is not None:
+                face.known = _joined(face.known, one[1][:new])[-CONTEXT_PAST:]
+            if face.rest is not None:
+                face.rest = tuple(None if part is None else part[new:] for part in face.rest)
+
+    def _with_context(self, scored: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> list[np.ndarray | None]:
+        """Logits of the crops that were not due, with those of before and of the other faces as context."""
+        seen = {}
+        for number, (face, one) in enumerate(zip(self.faces, scored, strict=True)):
+            own = face.known if one is None else _joined(face.known, one[1])
+            if own is not None:
+                first = face.first + face.due - (0 if face.known is None else len(face.known))
+                seen[number] = TrackFeatures(first, own)
+        logits = dict(zip(seen, self.context.score(list(seen.values())), strict=True))
+        return [None if one is None else logits[n][-len(one[0]) :] for n, one in enumerate(scored)]
+
+
+def _is_over(face: LiveFace, due: int) -> bool:
+    """Whether a face has ended, is scored, and so long ago that the context network does not see it."""
+    return face.ended and face.due == face.count and due - face.first - face.count > CONTEXT_PAST
+
+
+def _joined(before: np.ndarray | None, after: np.ndarray) -> np.ndarray:
+    return after if before is None else np.concatenate((before, after))

@@ -1,0 +1,385 @@
+"""Faces scored while they are seen: the audio beside them, tracks, shots, and the whole detector."""
+
+import functools
+import json
+import re
+import time
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from detections import Squares
+from tiny import exit_status, tiny_frame
+from track_models import used
+
+from core import models
+from core.clip_utils import GRID_FPS, SAMPLE_RATE
+from core.detection import ActiveSpeakerDetector
+from core.detection.encoders import Context
+from core.inference.track_embedding import TrackEmbedder
+from core.inference.tracks import OnePass
+from core.live import LiveDetector
+from core.live.audio import LiveAudio
+from core.live.lines import ScoredFrame, schema
+from core.live.tracks import LiveShot, LiveTrack
+from core.media.container import MediaFile
+from core.media.video import read_frames
+from core.media.video_audio import VideoAudio, audio_on_disk
+from core.media.video_writer import write_video
+from core.runtime.errors import UserError
+from scripts import live as live_script
+
+FRAMES = 100
+TIMES_S = tuple(number / GRID_FPS for number in range(FRAMES))
+DELAY_S = 0.4
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    """Audio of changing loudness."""
+    rng = np.random.default_rng(0)
+    loudness = np.repeat(rng.uniform(10, 8000, 32), SAMPLE_RATE // 4)
+    return (loudness * rng.standard_normal(len(loudness))).clip(-32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def network() -> TrackEmbedder:
+    return TrackEmbedder.of(used(models.light_asd()))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(used(models.light_asd()).state_dict(), folder / "light_asd.pth")
+    context = models.ResidualContext()
+    torch.nn.init.normal_(context.members[0].correction.weight)
+    torch.save(context.state_dict(), folder / "residual.pth")
+    return folder
+
+
+class Mean:
+    """In place of an encoder's networks: log odds are how bright the faces are, and how loud it is, in the mean."""
+
+    visual_context, audio_context = 6, 5
+
+    def visual(self, faces: np.ndarray) -> np.ndarray:
+        return faces.mean((2, 3))[..., None] / 64
+
+    def audio(self, mfcc: np.ndarray) -> np.ndarray:
+        return mfcc[..., 0].reshape(1, -1, 4).mean(2)[..., None] / 16
+
+    def score(self, audio: np.ndarray, visual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate((visual * 0, visual - audio + (visual - audio).mean()), 2), visual
+
+
+def frame_of(number: int) -> np.ndarray:
+    """Frames without a cut."""
+    return tiny_frame(number // 2, faces=2)
+
+
+def detector_of(weights, **options) -> LiveDetector:
+    own = {"context": "none", "delay_s": DELAY_S, "detector": Squares(2), "min_face_px": 10, "min_track_s": 0.1}
+    live = LiveDetector("light_asd", weights / "light_asd.pth", **own | options)
+    live.encoder = replace(live.encoder, network=Mean())
+    return live
+
+
+def play(
+    live: LiveDetector,
+    audio: np.ndarray | None,
+    *,
+    block: int = 1600,
+    ahead_s: float = 0.0,
+    times_s: Sequence[float] = TIMES_S,
+    from_s: float = 0.0,
+) -> list[ScoredFrame]:
+    """All that a detector gives of the tiny frames and audio that is pushed in blocks, so far ahead of the frames."""
+    scored, pushed = [], 0
+    for number, time_s in enumerate(times_s):
+        while audio is not None and pushed < len(audio) and from_s + pushed / SAMPLE_RATE < time_s + ahead_s:
+            scored += live.push_audio(audio[pushed : pushed + block], from_s + pushed / SAMPLE_RATE)
+            pushed += block
+        scored += live.push_frame(frame_of(number), float(time_s))
+    if audio is not None:
+        scored += live.push_audio(audio[pushed : pushed + SAMPLE_RATE // 2], from_s + pushed / SAMPLE_RATE)
+    return scored + live.finish()
+
+
+def probabilities(scored: list[ScoredFrame]) -> np.ndarray:
+    return np.array([face.probability for frame in scored for face in frame.faces])
+
+
+def test_audio_is_where_it_was_heard(noise):
+    audio = LiveAudio(5.0)
+    for start in range(0, len(noise), 1000):
+        audio.push(noise[start : start + 1000], 100 + start / SAMPLE_RATE)
+    assert audio.end_s == pytest.approx(108)
+    assert audio.part(104.0, 2000).tolist() == noise[4 * SAMPLE_RATE :][:2000].tolist()
+    assert not audio.part(102.0, 2000).any()  # forgotten
+    assert not audio.part(108.0, 2000).any()  # not there yet
+
+
+def test_a_block_that_comes_late_is_put_where_it_belongs(noise):
+    audio, blocks = LiveAudio(5.0), noise[:9600].reshape(3, 3200)
+    for number in (0, 2, 1):
+        audio.push(blocks[number], number * 0.2)
+    assert audio.part(0.0, 9600).tolist() == noise[:9600].tolist()
+
+
+@pytest.mark.parametrize("rate", [15_960, 16_040])
+def test_a_sound_card_that_counts_too_fast_or_too_slow_stays_beside_the_video(rate):
+    audio, clicks = LiveAudio(3.0), np.zeros(60 * rate, np.int16)
+    clicks[::rate] = 30_000  # once a second by the right clock
+    for start in range(0, len(clicks), 800):
+        audio.push(clicks[start : start + 800], start / rate)
+    last = audio.part(57.5, 2 * SAMPLE_RATE)
+    heard = 57.5 + np.flatnonzero(last > 3000) / SAMPLE_RATE
+    assert abs(heard - np.round(heard)).max() < 0.02
+    assert set(np.round(heard)) == {58, 59}
+
+
+@pytest.mark.parametrize("away_s", [-50, 50])
+def test_a_clock_that_was_set_begins_the_audio_anew(noise, away_s):
+    audio = LiveAudio(5.0)
+    audio.push(noise[:8000], 100.0)
+    audio.push(noise[8000:16000], 100.0 + away_s)
+    assert (audio.start_s, audio.end_s) == pytest.approx((100 + away_s, 100.5 + away_s))
+    assert audio.part(100.0 + away_s, 8000).tolist() == noise[8000:16000].tolist()
+
+
+def test_a_track_is_scored_as_one_that_ends_with_its_last_crop(network, noise):
+    faces = np.random.default_rng(1).integers(0, 256, (90, 112, 112), np.uint8)
+    audio = VideoAudio(noise, 0.0, len(noise) / SAMPLE_RATE)
+    track = LiveTrack(network, audio, 0.2, gives_cues=True)
+    for number, face in enumerate(faces, start=1):
+        track.push(face)
+        if number in (1, 5, 12, 40, 41, 60):  # all of the past is in view
+            whole = OnePass(network, audio, 0.2, gives="cues")
+            for one in faces[:number]:
+                whole.push(one)
+            start = max(0, number - 9)
+            for live, offline in zip(track.score(start), whole.finish(), strict=True):
+                assert live == pytest.approx(offline[start:], abs=1e-3)
+
+
+def test_faces_are_scored_with_what_is_known_of_the_others(network, noise):
+    """A context network that gives each face the number of faces and of time steps that it was shown."""
+    shown = []
+
+    def score(tracks):
+        shown.append([(track.first, len(track.features)) for track in tracks])
+        return [np.stack((np.zeros(len(track.features)), np.arange(track.first, track.end)), 1) for track in tracks]
+
+    shot = LiveShot(network, Context("cues", score, {}), VideoAudio(noise, 0.0, 8.0))
+    first = shot.begin(10, 0.4)
+    for _ in range(20):
+        first.push(np.zeros((112, 112), np.uint8))
+    shot.advance(19)
+    assert first.odds.tolist() == list(range(10, 20))
+    second = shot.begin(25, 1.0)
+    for _ in range(5):
+        second.push(np.zeros((112, 112), np.uint8))
+    first.ended = True
+    shot.advance(26)
+    assert first.odds.tolist() == list(range(10, 27))
+    assert second.odds.tolist() == [25, 26]
+    second.ended = True
+    shot.advance(10_000)
+    assert (first.odds[-1], second.odds[-1]) == (29, 29)
+    assert shown == [[(10, 20)], [(10, 20), (25, 5)], [(10, 20), (25, 5)]]
+    assert shot.is_over
+    shot.advance(10_001)
+    assert shot.faces == []
+
+
+@pytest.mark.parametrize("context", ["none", "residual.pth"])
+def test_with_a_delay_longer_than_the_video_scores_are_those_of_whole_tracks(weights, tmp_path, noise, context):
+    path = tmp_path / "a.mkv"
+    write_video(path, (frame_of(n) for n in range(FRAMES)), GRID_FPS, audio=noise[:64000])
+    options = {"context": context if context == "none" else weights / context, "detector": Squares(2)}
+    options |= {"min_face_px": 10, "precision": "fp32"}
+    offline = ActiveSpeakerDetector("light_asd", weights / "light_asd.pth", detect_every=3, **options).detect(path)
+    live = LiveDetector("light_asd", weights / "light_asd.pth", delay_s=10, **options)
+    scored = []
+    with MediaFile(path, as_played=True) as media, audio_on_disk(media) as audio:
+        scored += live.push_audio(audio.samples[:], audio.origin_s)
+        for frame in read_frames(media):
+            scored += live.push_frame(frame.raw, frame.time_s)
+    assert scored == []
+    scored = live.finish()
+    assert [frame.time_s for frame in scored] == offline.frame_times_s.tolist()
+    for track in offline.tracks:
+        own = [face for frame in scored for face in frame.faces if face.id == track.id]
+        assert [face.probability for face in own] == pytest.approx(track.probabilities.tolist(), abs=1e-3)
+        assert np.array([face.box for face in own]) == pytest.approx(track.boxes, abs=1e-3)
+
+
+def test_how_frames_and_audio_come_does_not_change_results(weights, noise):
+    first = play(detector_of(weights), noise, block=1600)
+    assert len(first) == FRAMES
+    assert [len(frame.faces) for frame in first] == [2] * FRAMES
+    assert np.ptp(probabilities(first)) > 0.01
+    for block, ahead_s in ((160, 0.5), (8000, 0.0), (1111, -0.3)):
+        again = play(detector_of(weights, apart_s=5.0), noise, block=block, ahead_s=ahead_s)
+        assert [(frame.time_s, [face[:2] for face in frame.faces]) for frame in again] == [
+            (frame.time_s, [face[:2] for face in frame.faces]) for frame in first
+        ]
+        assert probabilities(again) == pytest.approx(probabilities(first), abs=1e-5)
+
+
+@pytest.mark.parametrize(("delay_s", "fps"), [(0.2, 25), (0.5, 25), (1.0, 30), (1.0, 15)])
+def test_scores_come_when_the_delay_is_over_and_not_all_at_once(weights, noise, delay_s, fps):
+    live, waiting, waited = detector_of(weights, delay_s=delay_s), [], []
+    live.push_audio(noise[: 6 * SAMPLE_RATE], 0.0)
+    for time_s in np.arange(4 * fps) / fps:
+        waiting.append(time_s)
+        for frame in live.push_frame(tiny_frame(0), time_s):
+            assert frame.time_s == waiting.pop(0)
+            waited.append(time_s - frame.time_s)
+        assert not waiting or time_s - waiting[0] < delay_s + 1e-6
+    assert delay_s / 3 <= min(waited) <= max(waited) <= delay_s + 1e-6
+
+
+def test_digital_silence_has_scores_and_a_camera_alone_none(weights):
+    silent = play(detector_of(weights), np.zeros(5 * SAMPLE_RATE, np.int16))
+    assert np.isfinite(probabilities(silent)).all()
+    alone = play(detector_of(weights, audio=False), None)
+    assert [[face.id for face in frame.faces] for frame in alone] == [[1, 2]] * FRAMES
+    assert {face.probability for frame in alone for face in frame.faces} == {None}
+
+
+def test_a_microphone_that_is_lost_is_waited_for_and_comes_back(weights, noise):
+    live, scored, now = detector_of(weights, apart_s=0.5), [], 0.0
+    for number in range(FRAMES):
+        now = number / GRID_FPS
+        if not 1.0 <= now < 2.0:
+            scored += live.push_audio(noise[640 * number :][:640], now)
+        before = len(scored)
+        scored += live.push_frame(frame_of(number), now)
+        assert not 1.6 < now < 1.9 or len(scored) > before or now - scored[-1].time_s <= DELAY_S + 0.5
+    scored += live.finish()
+    heard = {round(frame.time_s, 2): frame.faces[0].probability is not None for frame in scored}
+    assert len(heard) == FRAMES
+    assert all(heard[time_s] for time_s in (0.0, 0.48, 0.8, 2.52, 3.52))
+    assert not any(heard[time_s] for time_s in (1.0, 1.2, 1.4))
+
+
+@pytest.mark.parametrize(("jump_s", "begins_anew"), [(0.5, False), (3.0, True), (-100.0, True)])
+def test_after_a_gap_or_a_clock_that_was_set_faces_are_new(weights, noise, jump_s, begins_anew):
+    live = detector_of(weights, audio=False)
+    times_s = 500 + np.arange(FRAMES) / GRID_FPS
+    times_s[50:] += jump_s
+    scored = play(live, None, times_s=times_s)
+    assert [frame.time_s for frame in scored] == times_s.tolist()
+    ids = [[face.id for face in frame.faces] for frame in scored]
+    assert (ids[0], ids[-1]) == ([1, 2], [3, 4] if begins_anew else [1, 2])
+
+
+def test_frames_that_come_too_late_are_left_out(weights):
+    live = detector_of(weights, audio=False)
+    scored = play(live, None, times_s=np.array([0.0, 0.04, 0.12, 0.08, 0.16, 0.12]))
+    assert [frame.time_s for frame in scored] == [0.0, 0.04, 0.12, 0.16]
+    assert live.left_out == 2
+
+
+class Away(Squares):
+    """Finds no face in the frames of some times: in those that it is asked about in turn."""
+
+    def __init__(self, away: range):
+        super().__init__(2)
+        self.away = away
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        faces = super().__call__(pixels)
+        return faces[: 1 if self.asked in self.away else 2]
+
+
+@pytest.mark.parametrize(("away", "last"), [(range(12, 14), [1, 2]), (range(12, 20), [1, 3])])
+def test_a_face_that_was_away_for_long_is_a_new_one(weights, noise, away, last):
+    scored = play(detector_of(weights, detector=Away(away)), noise)
+    ids = [[face.id for face in frame.faces] for frame in scored]
+    assert (ids[0], ids[-1]) == ([1, 2], last)
+    assert ([1] in ids) == (last == [1, 3])
+
+
+@pytest.mark.parametrize("delay_s", [0.2, 1.0])
+def test_a_cut_ends_all_faces(weights, noise, delay_s):
+    live, scored = detector_of(weights, delay_s=delay_s, audio=False), []
+    for number in range(100):
+        pixels = tiny_frame(0) if number < 50 else np.where(tiny_frame(0) > 20, 40, 230).astype(np.uint8)
+        scored += live.push_frame(pixels, number / GRID_FPS)
+    scored += live.finish()
+    ids = [tuple(face.id for face in frame.faces) for frame in scored]
+    late = 2 if delay_s < 0.6 else 0
+    assert ids == [(1, 2)] * (50 + late) + [(3, 4)] * (50 - late)
+
+
+def test_memory_and_work_do_not_grow(weights):
+    live = detector_of(weights)
+    pixels, block = tiny_frame(0, faces=2), np.zeros(640, np.int16)
+
+    def play_on(begin_s: float) -> int:
+        """How much memory is in use ten seconds later."""
+        for number in range(10 * GRID_FPS):
+            time_s = begin_s + number / GRID_FPS
+            live.push_audio(block, time_s)
+            assert len(live.push_frame(pixels, time_s)) <= live.every
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    memory = [play_on(10.0 * number) for number in range(4)]
+    tracemalloc.stop()
+    assert memory[3] - memory[2] < 3000  # of 320 kB of audio and 6 MB of faces in that time
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"delay_s": 0.1}, "delay_s"), ({"apart_s": 0}, "apart_s"), ({"context": "absent.pth"}, "absent.pth")],
+)
+def test_what_cannot_be_done_is_said(weights, options, told):
+    with pytest.raises(UserError, match=told):
+        detector_of(weights, **options)
+
+
+def test_a_file_is_played_in_real_time_as_lines_of_json(weights, noise, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "a.mkv"
+    write_video(path, (frame_of(n) for n in range(30)), GRID_FPS, audio=noise[: round(1.2 * SAMPLE_RATE)])
+    mine = {"min_face_px": 10, "min_track_s": 0.1}
+    monkeypatch.setattr(live_script, "LiveDetector", functools.partial(LiveDetector, **mine))
+    monkeypatch.setattr("core.live.detector.find_detector", lambda *arguments: Squares(2))
+    options = ["--weights", weights / "light_asd.pth", "--context", "none"]
+    begun = time.monotonic()
+    assert exit_status(live_script.main, path, "--delay", "0.4", *options) == 0
+    assert time.monotonic() - begun >= 29 / GRID_FPS
+    out = capsys.readouterr()
+    lines = [json.loads(line) for line in out.out.splitlines()]
+    left_out = re.findall(r"(\d+) of 30 frames", out.err)
+    assert len(lines) == 30 - int(left_out[-1] if left_out else 0) > 0
+    for line in lines:
+        jsonschema.validate(line, schema())
+    assert [face["id"] for face in lines[-1]["faces"]] == [1, 2]
+    assert lines[-1]["time"] == pytest.approx(29 / GRID_FPS)
+
+
+def test_a_machine_that_is_too_slow_leaves_frames_out(weights, noise, tmp_path, monkeypatch):
+    path, told, live = tmp_path / "a.mkv", [], detector_of(weights)
+    write_video(path, (frame_of(n) for n in range(30)), GRID_FPS, audio=noise[: round(1.2 * SAMPLE_RATE)])
+    now = [1000.0]
+    monkeypatch.setattr(live_script.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live_script.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    take = live.push_frame
+
+    def slowly(image, time_s: float) -> list[ScoredFrame]:
+        now[0] += 0.1
+        return take(image, time_s)
+
+    live.push_frame = slowly
+    with MediaFile(path, as_played=True) as media, audio_on_disk(media) as audio:
+        times = [frame.time_s for frame in live_script.played(live, media, audio, told.append)]
+    assert times == sorted(times)
+    assert 12 <= len(times) <= 18  # of 1.2 s, at 10 a second, and what is within 0.2 s
+    assert f"{30 - len(times)} of 30 frames" in told[-1]
