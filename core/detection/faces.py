@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import av
 import cv2
@@ -189,9 +189,7 @@ class FaceFinder:
     side: int
 
     @classmethod
-    def of(
-        cls, detector: FaceDetector, info: VideoInfo | Frame, min_face_px: float, side: int | None = None
-    ) -> "FaceFinder":
+    def of(cls, detector: FaceDetector, info: VideoInfo | Frame, min_face_px: float, side: int | None = None) -> Self:
         """The finder for a video.
 
         Args:
