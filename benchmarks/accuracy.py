@@ -262,7 +262,7 @@ def plot_reliability(calibrations: dict[str, dict[str, Calibration]], path: Path
     from matplotlib.figure import Figure  # slow to load
 
     figure = Figure(figsize=(4 * len(calibrations), 5.5), layout="constrained")
-    grid = figure.subplots(2, len(calibrations), squeeze=False, sharex=True, height_ratios=(3, 1))
+    grid = figure.subplots(2, len(calibrations), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     for (title, lines), reliability, shares in zip(calibrations.items(), *grid, strict=True):
         reliability.plot((0, 1), (0, 1), color="0.5", linestyle="--", linewidth=1)
         for name, calibration in lines.items():
