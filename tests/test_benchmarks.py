@@ -9,10 +9,13 @@ import pytest
 import torch
 from tiny import CLIPS, exit_status, refusal
 
-from benchmarks import accuracy, annotated, ava_asd, corruptions, robustness
+from benchmarks import accuracy, annotated, ava_asd, corruptions, live, robustness
 from core.evaluation import metrics
 from core.evaluation.official import evaluate_given, read_groundtruth
 from core.formats import ava
+from core.inputs.shots import TrackFeatures, seen_together
+from core.media.container import MediaFile
+from core.media.video_audio import audio_on_disk
 from core.models import ResidualContext, light_asd
 from core.models.residual_context import CUES
 from core.runtime.errors import UserError
@@ -89,6 +92,36 @@ def test_robustness_of_the_encoder_alone(tiny_set, networks, capsys):
 
 def test_robustness_needs_a_second_voice(tiny_set, networks, capsys):
     assert "val has 1" in refusal(capsys, robustness.main, tiny_set, "--weights", networks[0])
+
+
+def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):
+    clip = next(clip for clip in CLIPS if clip.split == "train" and len(clip.faces) == 3)
+    rows = annotated.read_tracks(tiny_set / "annotations" / "train" / f"{clip.video_id}{ava.ANNOTATION_SUFFIX}")
+    video = tiny_set / "videos" / "train" / f"{clip.video_id}.mp4"
+    encoder = annotated.encoder_of("light_asd", *map(str, networks), "fp32", None)
+    found = dict(live.score_video(encoder, video, rows, (0.2, 60.0)))
+    tracks, times = annotated.track_numbers(rows), rows["time_s"].to_numpy()
+    with MediaFile(video) as media, audio_on_disk(media) as audio:
+        crops = dict(annotated.cut_faces(media, rows, encoder.crop))
+        for shot in seen_together(tracks, times):
+            faces = []
+            for own in shot:
+                scorer = encoder.start(audio, float(times[own[0]]))
+                for row in own:
+                    scorer.push(crops[row])
+                logits, cues = scorer.finish()
+                assert found["encoder", live.OFFLINE][own] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-3)
+                faces.append(TrackFeatures(round(times[own[0]] * 25), cues))
+            first = encoder.start(audio, float(times[shot[0][0]]))
+            for row in shot[0][:6]:  # 5 that are waited for, and the first, which is scored with the second
+                first.push(crops[row])
+            [logits, *_], _ = first.finish()
+            assert found["encoder", 0.2][shot[0][0]] == pytest.approx(logits[1] - logits[0], abs=1e-3)
+            for own, logits in zip(shot, encoder.context.score(faces), strict=True):
+                assert found["context", live.OFFLINE][own] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-3)
+    for system in ("encoder", "context"):
+        assert found[system, 60.0].tolist() == found[system, live.OFFLINE].tolist()
+        assert np.abs(found[system, 0.2] - found[system, live.OFFLINE]).max() > 1e-3
 
 
 class FaceScorer:

@@ -228,8 +228,8 @@ class LiveDetector:
     def _take(self, frame: Frame) -> Iterator[ScoredFrame]:
         time_s = frame.time_s
         if self.taken_s is None:
-            self.origin_s = time_s
-        self.frame_s = time_s - (self.taken_s or time_s)
+            self.origin_s = self.taken_s = time_s
+        self.frame_s = time_s - self.taken_s  # since the frame before
         self.taken_s = time_s
         heard = self.audio.start_s - 1 / GRID_FPS <= time_s < self.audio.end_s
         self.seen[time_s] = _Row(time_s, _size(frame), heard)
