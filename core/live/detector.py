@@ -78,7 +78,7 @@ class LiveDetector:
         encoder: "light_asd" or "lr_asd".
         weights, crop, precision, detector, detection_size, min_track_s, min_face_px, device, cache: as
             `core.detection.ActiveSpeakerDetector`. A face is reported when it is known to be there for `min_track_s`:
-            with a delay of less than about twice that, not in its first frames.
+            with a delay of less than about three times that, not in its first frames.
         delay_s: seconds, at least 0.2: the faces of a frame are given when a frame so much later has come, with the
             audio beside it. The longer, the surer: half of it is left to the encoder.
         apart_s: seconds; a microphone so far behind the camera is lost: faces have no probability until it is back.
