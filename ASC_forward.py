@@ -116,15 +116,7 @@ def open_network(
     scorer = ContextScorer(model.to(device))
 
     def score(store: FeatureStore) -> np.ndarray:
-        dataset = ContextDataset(
-            store.entities,
-            store.time_steps,
-            store.gather,
-            clip_length=shape["clip_length"],
-            stride=shape["skip_frames"],
-            speakers=shape["speakers"],
-            random_speakers=False,
-        )
+        dataset = ContextDataset.of(store, shape, random_speakers=False)
         return score_contexts(scorer, dataset, slice(0, len(store)), batch_size=batch_size, device=device)
 
     return score

@@ -68,17 +68,7 @@ def main(argv: list[str] | None = None) -> None:
             shots = [shot for store in stores for shot in shots_of(store)]
             return ShotDataset(shots, augment=training, seed=params["seed"])
         [store] = stores
-        return ContextDataset(
-            store.entities,
-            store.time_steps,
-            store.gather,
-            store.labels,
-            clip_length=shape["clip_length"],
-            stride=shape["skip_frames"],
-            speakers=shape["speakers"],
-            random_speakers=training,
-            seed=params["seed"],
-        )
+        return ContextDataset.of(store, shape, random_speakers=training, seed=params["seed"])
 
     item = "contexts" if shape else "shots"
     train_set, val_set = data(train_stores, training=True), data([val_store], training=False)

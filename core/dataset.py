@@ -7,9 +7,10 @@ the seed, the epoch and the number: not on threads, processes or earlier draws.
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from core.clip_utils import CROP_SIZE, clip_window, run_lengths, speaker_slots, track_bounds
+from core.formats.feature_store import FeatureStore
 from core.inputs.annotated_tracks import AnnotatedTracks
 from core.inputs.clip_mfcc import clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.loading import Batch
@@ -220,6 +222,13 @@ class ContextDataset:
         self.step_start[self.by_time_step] = np.repeat(starts, lengths)
         self.others[self.by_time_step] = np.repeat(lengths - 1, lengths)
         self.slot[self.by_time_step] = np.arange(len(time_steps)) - np.repeat(starts, lengths)
+
+    @classmethod
+    def of(cls, store: FeatureStore, shape: Mapping[str, int], *, random_speakers: bool, seed: int = 0) -> Self:
+        """The contexts of all rows of a store; `shape` as `context_shape` gives it."""
+        rows = store.entities, store.time_steps, store.gather, store.labels
+        numbers = dict(zip(("clip_length", "stride", "speakers"), map(shape.get, SHAPE), strict=True))
+        return cls(*rows, **numbers, random_speakers=random_speakers, seed=seed)
 
     def __len__(self) -> int:
         return len(self.first)

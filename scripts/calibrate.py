@@ -22,6 +22,7 @@ from core.export.calibration import SCENES, drawn_faces
 from core.models import TRACK_ENCODERS
 from core.models.quantized import input_ranges
 from core.models.weights import load_weights
+from core.runtime.checks import as_path
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint, write_json
 
@@ -32,8 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--scenes", type=settings.at_least_one, default=SCENES, help=f"drawn, of a second each (default {SCENES})"
     )
-    parser.add_argument("--to", type=Path, default=INT8_RANGES, metavar="FILE", help="default: where it is used")
-    parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
+    parser.add_argument("--to", type=as_path, default=INT8_RANGES, metavar="FILE", help="default: where it is used")
+    parser.add_argument(
+        "--cache", type=as_path, help="folder for downloaded weights; by default the user's cache folder"
+    )
     arguments = parser.parse_args(argv)
     faces = [torch.from_numpy(track[None]) for track in drawn_faces("train", arguments.scenes)]
     weights = {}

@@ -24,7 +24,7 @@ from core.live.lines import ScoredFrame, as_line
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
-from core.runtime.checks import as_number
+from core.runtime.checks import as_number, as_path
 from core.runtime.errors import exits_cleanly
 
 BLOCK = SAMPLE_RATE // 25  # samples that are pushed at a time
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a video, played as fast as it was recorded")
+    parser.add_argument("file", type=as_path, metavar="FILE", help="a video, played as fast as it was recorded")
     parser.add_argument("--delay", type=as_number, default=1.0, metavar="S", help="seconds, at least 0.2 (default 1)")
     parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
@@ -62,7 +62,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help="yunet (default), haar or a file"
     )
-    parser.add_argument("--cache", type=Path, help="folder for downloaded weights; by default the user's cache folder")
+    parser.add_argument(
+        "--cache", type=as_path, help="folder for downloaded weights; by default the user's cache folder"
+    )
     return parser.parse_args(argv)
 
 

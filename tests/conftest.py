@@ -12,6 +12,8 @@ from ava_asd_set import StaticSet, lay_out, prepare_static
 from faulty_server import FaultyServer
 from tiny import make_tiny_set, prepare
 
+from core.models import light_asd
+
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
 os.environ["OMP_NUM_THREADS"] = "1"  # likewise, in OpenVINO and in programs that tests start
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -37,6 +39,15 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`csv/{train,val}.csv` augmented, `audio/{train,val}/`, `crops/{train,val}/` packed at `tiny.CROP_SIZE`."""
     return prepare(tiny_set, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def light_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict of an untrained Light-ASD."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "light.pth"
+    torch.save(light_asd().state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="session")

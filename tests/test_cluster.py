@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import ASC_forward
 import detect
 import STE_forward
 from core import parallel
-from core.models import ResidualContext, light_asd
+from core.models import ResidualContext
 from core.runtime import provenance
 from core.runtime.errors import UserError
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
@@ -150,14 +151,14 @@ def test_after_ctrl_c_nothing_goes_on(nodes, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Path:
+def drawn(tmp_path_factory, light_weights) -> Path:
     """Drawn heads in AVA layout, weights, and the augmented csv."""
     folder = tmp_path_factory.mktemp("drawn")
     size = ["--videos", 3, "--val-videos", 1, "--seconds", 3, "--size", "480x270"]
     assert exit_status(make_synthetic_ava.main, folder, *size) == 0
     assert exit_status(augment_annotations.main, folder / "annotations" / "train", folder / "train.csv") == 0
+    shutil.copy(light_weights, folder / "light.pth")
     torch.manual_seed(0)
-    torch.save(light_asd().state_dict(), folder / "light.pth")
     torch.save(ResidualContext().state_dict(), folder / "context.pth")
     return folder
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from detections import Brightness, Squares, SquaresWithLandmarks
 from tiny import CLIPS, audio_of, exit_status, tiny_frame, write_annotations
 from videos import encode, of_streams, tone
@@ -21,26 +20,17 @@ from core.cutting.results import read_results
 from core.download.cache import NotDownloadedError
 from core.download.fetch import DownloadError
 from core.download.weights_catalogue import SFACE, WEIGHTS, YUNET
-from core.models import light_asd
 from core.outputs.files import write_outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"csv": "tracks.csv", "json": "speakers.json", "rttm": "two faces.rttm", "vtt": "two faces.vtt"}
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "light.pth"
-    torch.save(light_asd().state_dict(), path)
-    return path
-
-
 @pytest.fixture
-def run(weights, monkeypatch):
+def run(light_weights, monkeypatch):
     """Run the command with the tiny set's own face detector; its exit status."""
     monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: Squares())
-    return lambda *arguments: exit_status(detect.main, *arguments, "--weights", weights, "--min-face", 10)
+    return lambda *arguments: exit_status(detect.main, *arguments, "--weights", light_weights, "--min-face", 10)
 
 
 def tiny_video(path: Path, audio: np.ndarray | None = None) -> Path:
@@ -397,12 +387,12 @@ def test_two_videos_of_one_name_are_refused(run, video, tmp_path, capsys):
     assert "would both write into" in capsys.readouterr().err
 
 
-def test_several_processes(weights, video, tmp_path, shared):
+def test_several_processes(light_weights, video, tmp_path, shared):
     """In processes of their own, with the real detector: it finds nobody in squares."""
     copies = [tmp_path / f"{n}.mp4" for n in range(2)]
     for copy in copies:
         copy.write_bytes(video.read_bytes())
-    options = ["--jobs", 2, "--format", "json", "--out", tmp_path / "out", "--weights", weights]
+    options = ["--jobs", 2, "--format", "json", "--out", tmp_path / "out", "--weights", light_weights]
     options += ["--detector", shared / "models" / "yunet_n_640_640.onnx"]
     assert exit_status(detect.main, *copies, *options) == 0
     for copy in copies:
@@ -452,12 +442,21 @@ finally:
 """
 
 
-def test_a_second_run_gives_the_same_bytes_without_pytorch(weights, video, tmp_path):
+def test_a_second_run_gives_the_same_bytes_without_pytorch(light_weights, video, tmp_path):
     """Nor pandas and SciPy: all of these take long to load."""
     loaded, files = [], []
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ASC_CACHE": str(tmp_path / "cache")}
     for number in range(2):
-        options = [video, "--out", tmp_path / str(number), "--weights", weights, "--min-face", "10", "--no-people"]
+        options = [
+            video,
+            "--out",
+            tmp_path / str(number),
+            "--weights",
+            light_weights,
+            "--min-face",
+            "10",
+            "--no-people",
+        ]
         command = [sys.executable, "-c", WITHOUT_YUNET, *map(str, options)]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         loaded.append(re.search("loaded:(.*)", ran.stdout)[1].split())

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import ray
-import torch
 from detections import Squares
 from moto.server import DomainDispatcherApplication, create_backend_app
 from s3fs import S3FileSystem
@@ -25,7 +24,6 @@ from videos import encode
 from werkzeug.serving import make_server
 
 import detect
-from core.models import light_asd
 from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.provenance import Files, Record
@@ -112,18 +110,10 @@ def bucket(server, monkeypatch) -> Iterator[S3FileSystem]:
     files.rm("bucket", recursive=True)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "light.pth"
-    torch.save(light_asd().state_dict(), path)
-    return path
-
-
 @pytest.fixture
-def run(weights, monkeypatch):
+def run(light_weights, monkeypatch):
     monkeypatch.setattr("core.detection.detector.find_detector", lambda *_: Squares())
-    options = "--weights", weights, "--min-face", 10, "--no-people"
+    options = "--weights", light_weights, "--min-face", 10, "--no-people"
     return lambda *arguments: exit_status(detect.main, *arguments, *options)
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -371,12 +372,17 @@ def on_two_machines(folder: Path, machines: list[Trainings], last_batch: int | N
                 text=True,
             )
         )
+    return outcomes(launched, timeout_s=300)
+
+
+def outcomes(processes: Sequence[subprocess.Popen], timeout_s: float) -> list[tuple[int, str]]:
+    """The exit status of each process and what it said on standard error; none is left running."""
     try:
-        messages = [process.communicate(timeout=300)[1] for process in launched]
+        messages = [process.communicate(timeout=timeout_s)[1] for process in processes]
     finally:
-        for process in launched:
+        for process in processes:
             process.kill()
-    return [(process.returncode, message) for process, message in zip(launched, messages, strict=True)]
+    return [(process.returncode, message) for process, message in zip(processes, messages, strict=True)]
 
 
 def assert_trained_alike(one: Path, other: Path, last: int, numbers: str = "_.*loss|^val_.*ap$") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_dataset import make_features
-from test_optimization import FACES, context_options
+from test_optimization import FACES, context_options, outcomes
 
 from core.formats import ava
 from core.runtime.errors import UserError
@@ -39,12 +39,7 @@ def in_two_processes(*commands: list[str]) -> list[tuple[int, str]]:
         )
         for rank, command in enumerate(commands)
     ]
-    try:
-        messages = [process.communicate(timeout=200)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, message) for process, message in zip(started, messages, strict=True)]
+    return outcomes(started, timeout_s=200)
 
 
 def test_a_machine_that_does_not_see_the_data_is_named_and_nothing_is_written(tmp_path):

@@ -18,7 +18,7 @@ from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_P
 from core.detection.shots import ShotFinder, ShotFrame
 from core.detection.tracking import FaceTrack
 from core.download.cache import all_of
-from core.live.audio import LiveAudio
+from core.live.audio import BACK_S, LiveAudio
 from core.live.lines import ScoredFace, ScoredFrame
 from core.live.tracks import LiveFace, LiveShot, scored_together
 from core.media.video import Frame, yuv420_of
@@ -29,9 +29,6 @@ LEAST_DELAY_S = 0.2
 HOLDING_DELAY_S = 0.6  # from this delay on frames wait until it is known whether they begin a shot: 0.08 s
 BOX_WAIT_S = 0.72  # longer than it takes until a box is final
 GAP_S = 1.0  # a camera that gives no frame for longer was away: all faces are new
-BACK_S = (
-    1.0  # time that goes back by more is a clock that was set: likewise; frames that come a little late are left out
-)
 AUDIO_AHEAD_S = 0.06  # audio that a frame needs: its own 1/25 s, and the last window of its MFCCs
 REMEMBERED_S = 10.0  # of a face's detections, to judge whether it is sure enough
 REMEMBERED = 250  # of its boxes, to judge whether it is large enough
@@ -164,7 +161,7 @@ class LiveDetector:
         frame, scored = Frame(time_s, image), []
         if self.newest is not None:
             elapsed_s = time_s - self.newest.time_s
-            if -BACK_S <= elapsed_s <= 0:
+            if -BACK_S <= elapsed_s <= 0:  # it comes a little late
                 self.left_out += 1
                 return []
             if not 0 < elapsed_s <= GAP_S or _size(frame) != _size(self.newest):
