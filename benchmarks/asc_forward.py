@@ -22,7 +22,7 @@ from core.models import ASC_Net
 from core.models.fast_context import ContextScorer
 
 ROWS, VIDEOS = 20_000, 4
-SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
+SHAPE = {"clip_length": 11, "skip_frames": 4, "speakers": 3}
 COMPARED = 512  # contexts that the plain network scores as well
 PUBLISHED_ROWS_PER_S = 228
 TARGET_ROWS_PER_S = 30 * PUBLISHED_ROWS_PER_S
@@ -48,7 +48,7 @@ def results(folder: Path, repeats: int = 3, threads: int = 2, rows: int = ROWS) 
 
 
 def _contexts(store: FeatureStore) -> ContextDataset:
-    return ContextDataset(store.entities, store.time_steps, store.gather, store.labels, **SHAPE, random_speakers=False)
+    return ContextDataset.of(store, SHAPE, random_speakers=False)
 
 
 def _forward(scorer: ContextScorer, features: Path, out: Path) -> float:

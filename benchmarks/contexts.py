@@ -20,7 +20,7 @@ from core.inputs.loading import load_batches
 from core.inputs.sampling import Key, ShuffledBatches
 
 ROWS, VIDEOS = 100_000, 20
-SHAPE = {"clip_length": 11, "stride": 4, "speakers": 3}
+SHAPE = {"clip_length": 11, "skip_frames": 4, "speakers": 3}
 BATCH = 64
 PUBLISHED_ROWS_PER_S = 3_780  # when opening
 PUBLISHED_BYTES_PER_ROW = 8_700  # of memory
@@ -43,9 +43,7 @@ def results(folder: Path, repeats: int = 3, rows: int = ROWS) -> list[Result]:
         Result(f"memory of {rows:,} open rows, MB", grown_mb, published_mb, TARGET_MB, at_most=True),
     ]
     store = FeatureStore(features)
-    dataset = ContextDataset(
-        store.entities, store.time_steps, store.gather, store.labels, **SHAPE, random_speakers=True
-    )
+    dataset = ContextDataset.of(store, SHAPE, random_speakers=True)
     for epoch in range(2):  # the first reading of a file maps it
         for keys in _epoch(len(dataset), epoch):
             dataset.__getitems__(keys)
