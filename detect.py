@@ -350,7 +350,7 @@ def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> Non
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
     else:
         started = time.perf_counter()
-        video = detected(detector, task, found_in)
+        video = detected(detector, task, {name: record.resolved[name] for name in found_in})
         if video.persons is not None:
             video = with_names(video, task.names)
         with record.making(names):

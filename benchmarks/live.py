@@ -32,7 +32,7 @@ from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.tracks import LiveShot, scored_together
 from core.media.container import MediaFile
 from core.media.video import read_frames
-from core.media.video_audio import VideoAudio, audio_on_disk
+from core.media.video_audio import audio_on_disk
 from core.media.video_files import find_video
 from core.runtime.errors import MediaError, exits_cleanly
 
@@ -173,20 +173,19 @@ def print_table(speaking: np.ndarray, scores: dict[tuple[str, float | str], np.n
 def work_per_second(live: LiveDetector, video: Path) -> float:
     """Seconds of work for a second of a video that is pushed in as it would come."""
     with MediaFile(video, as_played=True) as media, audio_on_disk(media) as audio:
-        frames, begun = list(read_frames(media)), time.perf_counter()
-        play(live, frames, audio)
-        return (time.perf_counter() - begun) / (frames[-1].time_s - frames[0].time_s)
-
-
-def play(live: LiveDetector, frames: list, audio: VideoAudio) -> None:
-    """Push frames, and the audio up to each of them, in blocks."""
-    heard_s = frames[0].time_s
-    for frame in frames:
-        while heard_s < frame.time_s + BLOCK_S:
-            live.push_audio(audio.part(heard_s, round(BLOCK_S * audio.sample_rate)), heard_s)
-            heard_s += BLOCK_S
-        live.push_frame(frame.raw, frame.time_s)
-    live.finish()
+        first_s, heard_s, worked_s = None, 0.0, 0.0
+        for frame in read_frames(media):  # not all at once: a minute of them takes 2 GB
+            if first_s is None:
+                first_s = heard_s = frame.time_s
+            begun = time.perf_counter()
+            while audio is not None and heard_s < frame.time_s + BLOCK_S:
+                live.push_audio(audio.part(heard_s, round(BLOCK_S * audio.sample_rate)), heard_s)
+                heard_s += BLOCK_S
+            live.push_frame(frame.raw, frame.time_s)
+            worked_s += time.perf_counter() - begun
+        begun = time.perf_counter()
+        live.finish()
+        return (worked_s + time.perf_counter() - begun) / (frame.time_s - first_s)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core.clip_utils import SAMPLE_RATE
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, SHIPPED, WHOLE_TRACK_ENCODERS
-from core.live.detector import LiveDetector
+from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.lines import ScoredFrame, as_line
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.runtime.checks import as_number, as_path
-from core.runtime.errors import exits_cleanly
+from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, exits_cleanly
+from core.runtime.files import printable
 
 BLOCK = SAMPLE_RATE // 25  # samples that are pushed at a time
 LATE_S = 0.2  # a frame that would be taken so much after its time is left out
@@ -33,11 +34,12 @@ SAID_EVERY_S = 5.0
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     with MediaFile(arguments.file, tolerant=True, as_played=True) as media, audio_on_disk(media) as audio:
         if audio is None:
-            print("note: nothing can be heard: faces have no probability", file=sys.stderr)
+            note("nothing can be heard: faces have no probability")
+        faults = list(audio.faults) if audio is not None else []
         live = LiveDetector(
             arguments.encoder,
             arguments.weights,
@@ -48,14 +50,28 @@ def main(argv: list[str] | None = None) -> None:
             audio=audio is not None,
             cache=arguments.cache,
         )
-        for frame in played(live, media, audio, lambda text: print(f"note: {text}", file=sys.stderr, flush=True)):
-            print(as_line(frame), flush=True)
+        try:
+            for frame in played(live, media, audio, note):
+                print(as_line(frame), flush=True)
+        except KeyboardInterrupt:  # as a camera is ended: nothing is kept that could be gone on with
+            return EXIT_INTERRUPTED
+        if damage := media.damage["video"]:
+            faults.append(f"Video: {damage}.")
+    for fault in faults:
+        note(printable(fault))
+    return EXIT_BROKEN_ITEMS if faults else 0
+
+
+def note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=as_path, metavar="FILE", help="a video, played as fast as it was recorded")
-    parser.add_argument("--delay", type=as_number, default=1.0, metavar="S", help="seconds, at least 0.2 (default 1)")
+    parser.add_argument(
+        "--delay", type=delay, default=1.0, metavar="S", help=f"seconds, at least {LEAST_DELAY_S} (default 1)"
+    )
     parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
     parser.add_argument("--context", metavar="shipped|none|FILE", default=SHIPPED, help="default shipped")
@@ -66,6 +82,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--cache", type=as_path, help="folder for downloaded weights; by default the user's cache folder"
     )
     return parser.parse_args(argv)
+
+
+def delay(text: str) -> float:
+    """An argparse type: a delay in seconds."""
+    seconds = as_number(text)
+    if seconds < LEAST_DELAY_S:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, at least {LEAST_DELAY_S}")
+    return seconds
 
 
 def played(

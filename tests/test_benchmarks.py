@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detections import Squares
 from tiny import CLIPS, exit_status, refusal
 
 from benchmarks import accuracy, annotated, ava_asd, corruptions, live, robustness
@@ -14,6 +15,7 @@ from core.evaluation import metrics
 from core.evaluation.official import evaluate_given, read_groundtruth
 from core.formats import ava
 from core.inputs.shots import TrackFeatures, seen_together
+from core.live import LiveDetector
 from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.models import ResidualContext, light_asd
@@ -92,6 +94,13 @@ def test_robustness_of_the_encoder_alone(tiny_set, networks, capsys):
 
 def test_robustness_needs_a_second_voice(tiny_set, networks, capsys):
     assert "val has 1" in refusal(capsys, robustness.main, tiny_set, "--weights", networks[0])
+
+
+def test_live_work_is_measured(tiny_set, networks, monkeypatch):
+    monkeypatch.setattr("core.live.detector.find_detector", lambda *_: Squares(2))
+    detector = LiveDetector("light_asd", networks[0], delay_s=0.2, context="none", min_face_px=10)
+    [video, *_] = sorted((tiny_set / "videos" / "train").iterdir())
+    assert 0 < live.work_per_second(detector, video) < 100
 
 
 def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):

@@ -300,6 +300,13 @@ def changed_json(talk: Path) -> list[str]:
     return ["speakers.json", "track 2"]
 
 
+def speech_elsewhere(talk: Path) -> list[str]:
+    document = json.loads((talk / "speakers.json").read_text(encoding="utf-8"))
+    document["tracks"][1]["speech"] = [{"start_s": 100.0, "end_s": 104.0, "probability": 0.9}]
+    (talk / "speakers.json").write_text(json.dumps(document), encoding="utf-8")
+    return ["speakers.json", "100.0"]
+
+
 def moved_video(talk: Path) -> list[str]:
     (talk.parent / "talk.mp4").rename(talk.parent / "other.mp4")
     return [str(talk.parent / "talk.mp4"), "--video"]
@@ -313,7 +320,9 @@ def another_video(talk: Path) -> list[str]:
     return [str(video), "--video"]
 
 
-@pytest.mark.parametrize("fault", [no_folder, no_json, damaged_json, changed_json, moved_video, another_video])
+@pytest.mark.parametrize(
+    "fault", [no_folder, no_json, damaged_json, changed_json, speech_elsewhere, moved_video, another_video]
+)
 def test_outputs_that_cannot_be_used_are_reported_in_one_message(talk, capsys, fault):
     facts = fault(talk)
     message = refusal(capsys, export_clips.main, talk, "--out", talk.parent / "clips")

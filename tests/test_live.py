@@ -24,7 +24,7 @@ from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass
 from core.live import LiveDetector
 from core.live.audio import LiveAudio
-from core.live.lines import ScoredFrame, schema
+from core.live.lines import ScoredFace, ScoredFrame, as_line, schema
 from core.live.tracks import LiveShot, LiveTrack
 from core.media.container import MediaFile
 from core.media.video import read_frames
@@ -128,6 +128,15 @@ def test_a_block_that_comes_late_is_put_where_it_belongs(noise):
     for number in (0, 2, 1):
         audio.push(blocks[number], number * 0.2)
     assert audio.part(0.0, 9600).tolist() == noise[:9600].tolist()
+
+
+def test_what_comes_late_from_before_the_first_block_is_left_out(noise):
+    audio = LiveAudio(5.0)
+    audio.push(noise[4000:8000], 5.0)
+    audio.push(noise[:4000], 4.875)  # half of it is from before
+    assert audio.part(5.0, 2000).tolist() == noise[2000:4000].tolist()
+    assert audio.part(5.125, 2000).tolist() == noise[6000:8000].tolist()
+    assert not audio.part(4.875, 2000).any()
 
 
 @pytest.mark.parametrize("rate", [15_960, 16_040])
@@ -363,6 +372,50 @@ def test_a_file_is_played_in_real_time_as_lines_of_json(weights, noise, tmp_path
         jsonschema.validate(line, schema())
     assert [face["id"] for face in lines[-1]["faces"]] == [1, 2]
     assert lines[-1]["time"] == pytest.approx(29 / GRID_FPS)
+
+
+def test_a_damaged_file_is_told(weights, noise, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(live_script.time, "sleep", lambda seconds: None)
+    path = tmp_path / "a.mkv"
+    write_video(path, (frame_of(n) for n in range(60)), GRID_FPS, audio=noise[: round(2.4 * SAMPLE_RATE)])
+    content = bytearray(path.read_bytes())
+    for start in range(len(content) // 3, len(content) - 400, len(content) // 12):
+        content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    monkeypatch.setattr("core.live.detector.find_detector", lambda *arguments: Squares(2))
+    options = ["--weights", weights / "light_asd.pth", "--context", "none"]
+    assert exit_status(live_script.main, path, "--delay", "0.4", *options) == 1
+    out = capsys.readouterr()
+    assert out.out
+    assert "note: Video:" in out.err or "note: Audio:" in out.err
+
+
+@pytest.mark.parametrize("delay", ["0", "0.1", "nan", "soon"])
+def test_a_delay_that_cannot_be_is_refused_by_the_name_typed(tmp_path, capsys, delay):
+    assert exit_status(live_script.main, tmp_path / "a.mp4", "--delay", delay) == 2
+    err = capsys.readouterr().err
+    assert "--delay" in err
+    assert delay in err
+
+
+def test_what_is_no_frame_and_no_audio_is_refused(weights, noise):
+    live = detector_of(weights)
+    for samples in (noise / 32768, np.zeros((100, 2), np.int16)):
+        with pytest.raises(UserError, match="int16"):
+            live.push_audio(samples, 0.0)
+    for image in (frame_of(0)[..., 0], frame_of(0) / 255, np.zeros((8, 8, 4), np.uint8)):
+        with pytest.raises(UserError, match="uint8"):
+            live.push_frame(image, 0.0)
+    for push, what in ((live.push_audio, noise[:100]), (live.push_frame, frame_of(0))):
+        with pytest.raises(UserError, match="nan"):
+            push(what, float("nan"))
+    assert live.finish() == []
+
+
+def test_probabilities_are_not_rounded_over_the_threshold():
+    faces = tuple(ScoredFace(n, (0.0, 0.0, 9.0, 9.0), p) for n, p in enumerate((0.49996, 0.5, 0.50004), start=1))
+    given = [face["probability"] for face in json.loads(as_line(ScoredFrame(0.0, faces)))["faces"]]
+    assert given == [0.4999, 0.5, 0.5]
 
 
 def test_a_machine_that_is_too_slow_leaves_frames_out(weights, noise, tmp_path, monkeypatch):

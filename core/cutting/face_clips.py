@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.clip_utils import SAMPLE_RATE
 from core.cutting.camera import along, grid, inside, middles, smoothed
-from core.cutting.results import Results, SeenFace
+from core.cutting.results import SLACK_S, Results, SeenFace
 from core.media.container import MediaFile
 from core.media.cropping import nearest_frames, window_crop
 from core.media.video_audio import VideoAudio
@@ -21,7 +21,6 @@ from core.runtime.files import atomic_write, printable
 MARGIN = 0.3  # of the face, on every side
 LARGEST = 0.9  # the square holds the face with its margin in this share of the frames
 SMOOTHING_S = 0.4
-SLACK_S = 1e-3  # times in speakers.json are rounded to less than that
 CRF = 16  # an encoder reads these faces again; at x264's 20 skin begins to smear
 FRAME_COLUMNS = (
     *("frame", "time_s", "source_s", "x1", "y1", "x2", "y2", "clip_x1", "clip_y1", "clip_x2", "clip_y2"),

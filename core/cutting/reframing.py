@@ -11,7 +11,7 @@ import numpy as np
 from core.boxes import area
 from core.clip_utils import SAMPLE_RATE
 from core.cutting.camera import STEP_S, along, follow, grid, inside, middles, smoothed
-from core.cutting.results import Results, SeenFace
+from core.cutting.results import SLACK_S, Results, SeenFace
 from core.media.audio import decode_audio
 from core.media.container import MediaFile, VideoInfo
 from core.media.cropping import window_crop
@@ -25,7 +25,6 @@ FREE = 0.1  # of the window's side, on either side of its middle: where a face m
 JUMP = 0.33  # of the window's side: a face that is nearer to its middle is not cut to, but followed
 DRIFT = 0.2  # of the window's side a second, the fastest that the camera moves
 EASING_S = 0.2  # over which a motion begins and ends
-SLACK_S = 1e-3  # times in speakers.json are rounded to less than that
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from core.runtime.files import read_json
 from core.runtime.provenance import Files, Record, read_record
 
 NAME = "speakers.json"
+SLACK_S = 1e-3  # its times are rounded to less than that
 REMEDY = "run detect.py again"
 
 
@@ -139,6 +140,11 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
         shapes = boxes.shape, scores.shape, probabilities.shape
         if not len(times_s) or shapes != ((len(times_s), 4), times_s.shape, times_s.shape):
             raise ValueError(f"track {track['id']} has not as many boxes, scores or probabilities as times")
+        for part in track["speech"]:
+            if not times_s[0] - SLACK_S <= part["start_s"] < part["end_s"]:
+                raise ValueError(f"speech of track {track['id']} from {part['start_s']} to {part['end_s']} s")
+            if part["start_s"] > times_s[-1] + SLACK_S:
+                raise ValueError(f"speech of track {track['id']} at {part['start_s']} s, after its last frame")
         shot = shots[track["shot"]]
         to_the_end = track["last_frame"] == shot["last_frame"]
         faces.append(

@@ -10,7 +10,7 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.encoders import ContextShape, open_encoder
-from core.detection.face_tracks import MIN_CONFIDENCE, FollowedFace, ShotFollower, scores_at
+from core.detection.face_tracks import MIN_CONFIDENCE, FollowedFace, ShotFollower, scores_at, why_left_out
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
@@ -316,16 +316,12 @@ class _Run:
 
     def _is_kept(self, face: FollowedFace) -> bool:
         seconds = face.times_s[-1] - face.times_s[0] + 1 / self.info.fps
-        if np.median([box[3] - box[1] for box in face.boxes]) < self.detector.min_face_px:
-            why = f"smaller than {self.detector.min_face_px:g} pixels"
-        elif seconds < self.detector.min_track_s - 1e-6:
-            why = f"seen for less than {self.detector.min_track_s:g} s"
-        elif face.track.confidence < MIN_CONFIDENCE:
-            why = f"less certain than {MIN_CONFIDENCE:g}"
-        else:
-            return True
-        self.left_out[why] += 1
-        return False
+        heights, limits = [box[3] - box[1] for box in face.boxes], self.detector
+        why = why_left_out(
+            *(heights, seconds, face.track.confidence), min_face_px=limits.min_face_px, min_track_s=limits.min_track_s
+        )
+        self.left_out.update([why] if why else [])
+        return why is None
 
     def _track(self, face: FollowedFace, logits: np.ndarray | None, shot: int) -> Track:
         times_s = np.array(face.times_s)

@@ -6,7 +6,7 @@ and audio stay together. Of a video with 25 frames per second each frame is cut 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -197,6 +197,17 @@ class ShotFollower:
 
     def _grid_time(self, number: int) -> float:
         return self.origin_s + number / GRID_FPS
+
+
+def why_left_out(
+    heights: Sequence[float], seconds: float, confidence: float, *, min_face_px: float, min_track_s: float
+) -> str | None:
+    """Why a face is not kept, or None: too small (heights in pixels, one a frame), too short, or too uncertain."""
+    if np.median(heights) < min_face_px:
+        return f"smaller than {min_face_px:g} pixels"
+    if seconds < min_track_s - 1e-6:
+        return f"seen for less than {min_track_s:g} s"
+    return f"less certain than {MIN_CONFIDENCE:g}" if confidence < MIN_CONFIDENCE else None
 
 
 def scores_at(times_s: np.ndarray, first_s: float, logits: np.ndarray) -> np.ndarray:

@@ -149,6 +149,13 @@ class DetectedVideo:
         return float(self.frame_times_s[frame]) + 1 / self.info.fps
 
 
+def kept_apart(values: np.ndarray, threshold: float, decimals: int) -> list[float]:
+    """Rounded values, but those below a threshold never to it."""
+    rounded = np.round(values.astype(np.float64), decimals)
+    below = np.minimum(rounded, threshold - 10.0**-decimals)
+    return np.round(np.where(values >= threshold, np.maximum(rounded, threshold), below), decimals).tolist()
+
+
 def write_detected(path: str | Path, video: DetectedVideo, *, embeddings: bool) -> None:
     """Keep a video's results, with all their digits, for `read_detected`: NumPy's arrays, and JSON for the rest.
 

@@ -45,7 +45,9 @@ class LiveAudio:
             self.start_s, self._samples, self._drift_s = time_s, np.zeros(0, np.int16), 0.0
             self._first = end = position = round(time_s * SAMPLE_RATE)
         elif abs(away_s) > JUMP_S:
-            position, self._drift_s = max(self._first, round(time_s * SAMPLE_RATE)), 0.0
+            position, self._drift_s = round(time_s * SAMPLE_RATE), 0.0
+            samples = samples[max(0, self._first - position) :]  # what is before all that is kept came too late
+            position = max(self._first, position)
         else:
             samples, position = self._in_time(samples, away_s), end
         kept = np.zeros(max(end, position + len(samples)) - self._first, np.int16)

@@ -12,7 +12,7 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import open_encoder
-from core.detection.face_tracks import MIN_CONFIDENCE, FollowedFace, ShotFollower
+from core.detection.face_tracks import FollowedFace, ShotFollower, why_left_out
 from core.detection.faces import DETECT_EVERY_S, FaceDetector, FaceFinder, SeenFrame, find_detector
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.shots import ShotFinder, ShotFrame
@@ -154,8 +154,14 @@ class LiveDetector:
 
         Returns:
             The frames that are due by that, in order of time.
+
+        Raises:
+            UserError: the frame or its time is of another kind.
         """
+        _check_time(time_s)
         if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise UserError(f"a frame of {_kind(image)}: expected (height, width, [r, g, b]) uint8")
             height, width = (side // 2 * 2 for side in image.shape[:2])
             image = yuv420_of(np.ascontiguousarray(image[:height, :width]))
         frame, scored = Frame(time_s, image), []
@@ -179,7 +185,13 @@ class LiveDetector:
 
         Returns:
             The frames that are due by that, in order of time.
+
+        Raises:
+            UserError: the samples or their time are of another kind.
         """
+        _check_time(time_s)
+        if samples.dtype != np.int16 or samples.ndim != 1:  # floats would become silence
+            raise UserError(f"audio of {_kind(samples)}: expected (n,) int16, 16 kHz, mono")
         self.audio.push(samples, time_s)
         self.lost = False
         return list(self._work())
@@ -323,15 +335,22 @@ class LiveDetector:
 
     def _is_kept(self, face: _Face) -> bool:
         """As `ActiveSpeakerDetector` decides it in the end, by what is known by now."""
-        return (
-            np.median(face.heights) >= self.min_face_px
-            and face.last_s - face.first_s + 1 / self.fps >= self.min_track_s - 1e-6
-            and face.track.confidence >= MIN_CONFIDENCE
-        )
+        seconds = face.last_s - face.first_s + 1 / self.fps
+        limits = {"min_face_px": self.min_face_px, "min_track_s": self.min_track_s}
+        return why_left_out(face.heights, seconds, face.track.confidence, **limits) is None
 
     def _place(self, time_s: float) -> float:
         """Of a time on the grid of time steps."""
         return (time_s - self.origin_s) * GRID_FPS
+
+
+def _check_time(time_s: float) -> None:
+    if not np.isfinite(time_s):
+        raise UserError(f"a time of {time_s} s: expected a finite number")
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{tuple(array.shape)} {array.dtype}"
 
 
 def _size(frame: Frame) -> tuple[int, int]:

@@ -4,6 +4,11 @@ import json
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from core.clip_utils import SPEAKING_THRESHOLD
+from core.detection.results import kept_apart
+
 TIME_DECIMALS = 4
 BOX_DECIMALS = 1
 PROBABILITY_DECIMALS = 4
@@ -41,8 +46,12 @@ def as_line(frame: ScoredFrame) -> str:
         {
             "id": face.id,
             "box": [round(edge, BOX_DECIMALS) for edge in face.box],
-            "probability": None if face.probability is None else round(face.probability, PROBABILITY_DECIMALS),
+            "probability": None if face.probability is None else _rounded(face.probability),
         }
         for face in frame.faces
     ]
     return json.dumps({"time": round(frame.time_s, TIME_DECIMALS), "faces": faces}, separators=(",", ":"))
+
+
+def _rounded(probability: float) -> float:
+    return kept_apart(np.array([probability]), SPEAKING_THRESHOLD, PROBABILITY_DECIMALS)[0]

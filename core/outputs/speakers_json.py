@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.clip_utils import SPEAKING_THRESHOLD
-from core.detection.results import DetectedVideo, Person, Shot, Track
+from core.detection.results import DetectedVideo, Person, Shot, Track, kept_apart
 from core.outputs.speech import Segment, speakers, speaking_time, speech_segments
 from core.runtime.files import atomic_write, printable
 
@@ -123,18 +123,11 @@ def _track(track: Track, video: DetectedVideo, person: Person | None) -> dict[st
         "speech": _segments(segments),
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
         "boxes": _rounded(track.boxes, BOX_DECIMALS),
-        "scores": None if video.audio_s is None else _kept_apart(track.scores, 0.0, SCORE_DECIMALS),
+        "scores": None if video.audio_s is None else kept_apart(track.scores, 0.0, SCORE_DECIMALS),
         "probabilities": None
         if video.audio_s is None
-        else _kept_apart(track.probabilities, SPEAKING_THRESHOLD, PROBABILITY_DECIMALS),
+        else kept_apart(track.probabilities, SPEAKING_THRESHOLD, PROBABILITY_DECIMALS),
     }
-
-
-def _kept_apart(values: np.ndarray, threshold: float, decimals: int) -> list[float]:
-    """Rounded, but those below a threshold never to it."""
-    rounded = np.round(values.astype(np.float64), decimals)
-    below = np.minimum(rounded, threshold - 10.0**-decimals)
-    return _rounded(np.where(values >= threshold, np.maximum(rounded, threshold), below), decimals)
 
 
 def _time(seconds: float) -> float:

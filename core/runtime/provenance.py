@@ -86,7 +86,7 @@ class Record:
 
     def differences(self) -> list[str]:
         """The names of what the outputs were made of that is not the same now; all, where there was no record."""
-        then, now = self._before["made_of"], self._fingerprints()
+        then, now = self._before["made_of"], self.resolved
         different = [name for name in {**then, **now} if _digest(then.get(name)) != _digest(now.get(name))]
         return different or ["version"] * (self._before["version"] != self.version)
 
@@ -106,7 +106,7 @@ class Record:
         checked = {name: _checked(self.folder / name, known[name]) for name in outputs if name in known}
         there = {name: state for name, state in checked.items() if state is not None}
         if self._before["version"] is not None:
-            _refresh(self.path, self._before, {"made_of": self._fingerprints(), "outputs": known | there})
+            _refresh(self.path, self._before, {"made_of": self.resolved, "outputs": known | there})
         return [name for name in outputs if name not in there]
 
     @contextlib.contextmanager
@@ -147,7 +147,10 @@ class Record:
                     "there: move it away, or choose another folder to write to"
                 )
 
-    def _fingerprints(self) -> dict[str, Any]:
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What the outputs have to be made of now as the record keeps it, files by their checksums; another record may
+        be given these, so that nothing is read twice."""
         if self._now is None:
             then = self._before["made_of"]
             self._now = {name: _resolved(value, then.get(name)) for name, value in self.made_of.items()}
@@ -157,7 +160,7 @@ class Record:
         self._before = {
             "step": self.step,
             "version": self.version,
-            "made_of": self._fingerprints(),
+            "made_of": self.resolved,
             "outputs": dict(outputs),
             "begun": begun,
             "notes": self.notes,
