@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         # -------------------------------------------------------- forward
         score = parallel.Opened(partial(score_video, made_by=made_by), partial(open_network, *network, device))
         tasks = {video_id: (source, video_id, folder) for video_id in remaining}
-        disk, on_gpu = [weights, store.folder], device.type != "cpu"
+        disk, on_gpu = [weights, store.folder, Path(folder)], device.type != "cpu"
         broken = parallel.spread(score, tasks, arguments, f"ASC {split}", paths=disk, on_gpu=on_gpu)
         done = [store.videos[video_id] for video_id in remaining if video_id not in broken]
         faces = sum(rows.stop - rows.start for rows in done)

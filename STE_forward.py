@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         declare(folder, STEP, sources)
         mine = rows[rows["video_id"].isin(missing)].groupby("video_id")
         tasks = {name: (own.reset_index(drop=True), *places, folder) for name, own in mine}
-        disk, on_gpu = [weights, *map(Path, places)], device.type != "cpu"
+        disk, on_gpu = [weights, *map(Path, (*places, folder))], device.type != "cpu"
         broken = parallel.spread(forward, tasks, arguments, f"STE {split}", paths=disk, on_gpu=on_gpu)
         faces = dataset.rows["video_id"].isin(set(missing) - set(broken)).sum()
         there = len(records) - len(missing)

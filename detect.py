@@ -34,6 +34,7 @@ from core.detection.options import (
     MIN_TRACK_S,
     PRECISIONS,
     check_options,
+    context_shape,
 )
 from core.detection.results import DetectedVideo, read_detected, write_detected
 from core.media.container import check_streams
@@ -132,12 +133,12 @@ def main(argv: list[str] | None = None) -> int:
         known = tuple(names.get(printable(video.name), ()))
         tasks[str(video)] = Task(video, addresses[video], folders[video], formats, every, known, watched)
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
+    if arguments.cluster is not None:  # whose nodes may have other devices and caches
+        detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
+        options["people"] = detector.embedder is not None
     work = parallel.Opened(work_through, functools.partial(detection.ActiveSpeakerDetector, **options))
     if arguments.cluster is None:
         detector = work.kept
-    else:  # whose nodes may have other devices and caches
-        detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
-        work.open.keywords["people"] = detector.embedder is not None
     for parent in {folder.parent for folder in folders.values()}:
         elsewhere.check_writable(parent)
     for folder in folders.values():
@@ -258,23 +259,6 @@ def chosen_formats(given: list[str] | None, embeddings: bool) -> tuple[str, ...]
     return tuple(name for name in FORMATS if name in names or ("all" in names and name in ALL_FORMATS))
 
 
-def context_shape(text: str) -> tuple[int, int, int]:
-    """L,STRIDE,S as numbers.
-
-    Raises:
-        UserError: it is not of that form.
-    """
-    try:
-        clip_length, stride, speakers = (int(part) for part in text.split(","))
-        if clip_length < 1 or clip_length % 2 == 0 or stride < 1 or speakers < 1:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"--context-shape {text}: expected time steps (odd), stride in frames and speakers, such as 11,4,3"
-        ) from None
-    return clip_length, stride, speakers
-
-
 def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     """The videos that the command line names -> the address to fetch each from, None for those that are there.
 
@@ -290,7 +274,7 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
             if videos.setdefault(copy, text) != text:
                 raise UserError(f"{videos[copy]} and {text} would both be fetched to {copy}: give one, then the other")
             continue
-        path = elsewhere.place(text)
+        path = elsewhere.copy_of(text)
         if elsewhere.is_file(path):
             videos[path] = None
         elif elsewhere.is_folder(path):

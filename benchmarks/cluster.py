@@ -18,7 +18,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
-import ray
 
 from benchmarks import material, measure
 from benchmarks.measure import Result
@@ -43,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     ):
         parser.add_argument(name, type=settings.at_least_one, default=default, help=f"{text} (default {default:,})")
     arguments = parser.parse_args(argv)
+    import core.parallel.ray_cluster  # noqa: F401  # without the extra it says what to install
+
     results = []
     with tempfile.TemporaryDirectory() as folder:
         video, rows = material.textured_video(Path(folder), VIDEO_S)
@@ -63,6 +64,8 @@ def throughput(cut: Callable[[Path], None], out: Path, videos: int, workers: int
     """Videos a second on `workers` nodes of one CPU each, and in as many processes, in turn."""
     items = {str(number): out / str(number) for number in range(videos)}
     rates = {"jobs": [], "cluster": []}
+    import ray
+
     ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
     for _ in range(repeats):
         for kind, options in (("jobs", {"jobs": workers}), ("cluster", {"cluster": "local"})):
@@ -80,6 +83,8 @@ def throughput(cut: Callable[[Path], None], out: Path, videos: int, workers: int
 
 def tasks(count: int) -> list[Result]:
     """What a task costs that does nothing, and the memory of the process that gives them out."""
+    import ray
+
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     items = {f"video {number}": number for number in range(count)}
     parallel.map_videos(abs, {"first": 0}, cluster="local")

@@ -4,7 +4,7 @@
     python scripts/export.py lr_asd --weights talkset --format openvino --out exported
     python scripts/export.py resnet18_two_streams --weights runs/mine/ste/100.pth --out exported
     python scripts/export.py context --weights light_asd --out exported       # shipped, for Light-ASD's AVA weights
-    python scripts/export.py context --weights runs/mine/asc/15.pth --context-shape 11 4 3 --out exported
+    python scripts/export.py context --weights runs/mine/asc/15.pth --context-shape 11,4,3 --out exported
 
 A whole-track encoder becomes one file for whole tracks, and four (audio, visual, forward, backward) for tracks whose
 faces are scored as they come. What each file reads, and how that is prepared, stands in its metadata. A file is only
@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
 from core.dataset import SHAPE
-from core.detection.options import CROPS, ENCODERS, WHOLE_TRACK_ENCODERS
+from core.detection.encoders import shipped_for
+from core.detection.options import CROPS, ENCODERS, WHOLE_TRACK_ENCODERS, context_shape
 from core.download.weights_catalogue import SHIPPED_CONTEXTS, WEIGHTS, find_weights
 from core.export import networks
 from core.export.networks import Network
@@ -33,7 +34,6 @@ from core.runtime.files import fingerprint, read_json
 from core.training.runs import check_trained_with
 
 CONTEXT = "context"
-FORMATS = ("onnx", "openvino")
 UNKNOWN_LICENCE = "not known: these weights are of the user's own"
 
 
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
     if arguments.int8 and arguments.network not in WHOLE_TRACK_ENCODERS:
         raise UserError(f"--int8 is for {' and '.join(WHOLE_TRACK_ENCODERS)}: leave it out for {arguments.network}")
+    if arguments.crop and arguments.network not in WHOLE_TRACK_ENCODERS:
+        raise UserError(f"--crop is for {' and '.join(WHOLE_TRACK_ENCODERS)}: leave it out for {arguments.network}")
     status = 0
     for network in chosen(arguments):
         int8 = arguments.int8 and any(array.name == "faces" for array in network.inputs)
@@ -73,7 +75,7 @@ def chosen(arguments: argparse.Namespace) -> list[Network]:
         about = about_weights(path, licences.get(fingerprint(path), UNKNOWN_LICENCE))
         return networks.track_encoder(name, model.eval(), arguments.crop or protocol or "box", about)
     if name == CONTEXT:
-        return context(arguments.weights or WHOLE_TRACK_ENCODERS[0], tuple(arguments.context_shape))
+        return context(arguments.weights or WHOLE_TRACK_ENCODERS[0], context_shape(arguments.context_shape))
     if arguments.weights is None:
         raise UserError(f"{name} has no published weights here: give --weights FILE, a state dict (.pth)")
     weights = read_state_dict(arguments.weights, "STE checkpoint")
@@ -90,8 +92,10 @@ def context(given: str, shape: tuple[int, int, int]) -> list[Network]:
     """
     path = SHIPPED_CONTEXTS / f"{given}.pth" if given in WEIGHTS else Path(given)
     weights = read_state_dict(path, "ASC checkpoint")
-    record = path.with_suffix(".json") if path.resolve().parent == SHIPPED_CONTEXTS.resolve() else None
-    made = read_json(record, f"restore {SHIPPED_CONTEXTS}") if record else {}
+    made = {}
+    if path.resolve().parent == SHIPPED_CONTEXTS.resolve():
+        made = read_json(path.with_suffix(".json"), f"restore {SHIPPED_CONTEXTS}")
+        shipped_for(path.stem, made.get("encoder_sha256", ""))  # which sees that the record is of this file
     about = about_weights(path, made.get("licence", UNKNOWN_LICENCE))
     about |= {key: made[key] for key in ("encoder", "encoder_sha256") if key in made}
     if is_residual(weights):
@@ -100,7 +104,7 @@ def context(given: str, shape: tuple[int, int, int]) -> list[Network]:
         return networks.residual_context(model.eval(), about)
     check_trained_with(path, "ASC", dict(zip(SHAPE, shape, strict=True)))
     first = weights.get("sat.theta.weight")
-    model = ASC_Net(shape[0], shape[2], feature_size=1024 if first is None else first.shape[1])
+    model = ASC_Net(shape[0], shape[2], feature_size=1024 if first is None or first.ndim < 2 else first.shape[1])
     fill(model, weights, path, "ASC checkpoint")
     return networks.published_context(model.eval(), shape, about)
 
@@ -119,7 +123,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="a state dict, such as an epoch of STE_train.py or ASC_train.py; or the name of published ones: ava "
         "(default) or talkset for whole-track encoders, light_asd (default) or lr_asd for the context network",
     )
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("--format", choices=networks.FORMATS, default=networks.FORMATS[0])
     parser.add_argument(
         "--int8",
         action="store_true",
@@ -128,12 +132,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=as_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--crop", choices=CROPS, help="how faces were cut for own weights of a whole-track encoder")
     parser.add_argument(
-        "--context-shape",
-        type=int,
-        nargs=3,
-        default=(11, 4, 3),
-        metavar=("L", "STRIDE", "S"),
-        help="of an ASC_Net's contexts, as ASC_train.py has them (default 11 4 3)",
+        "--context-shape", default="11,4,3", metavar="L,STRIDE,S", help="of an ASC_Net's contexts (default 11,4,3)"
     )
     parser.add_argument("--cache", type=as_path, help="folder for downloaded weights; by default the user's own")
     return parser.parse_args(argv)

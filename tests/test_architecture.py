@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,3 +208,9 @@ def test_nothing_committed_holds_a_path_of_a_machine():
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     assert paths == ""
+
+
+def test_what_is_installed_has_every_folder_of_the_library():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")}
+    assert sorted(packages) == sorted({"core", "data", "ava_asd"} | folders)

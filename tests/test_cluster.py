@@ -1,5 +1,6 @@
 """A Ray cluster: two nodes do what local processes do, also where a worker, a node or the head is lost."""
 
+import argparse
 import json
 import os
 import shutil
@@ -73,8 +74,27 @@ def test_all_nodes_work_each_with_what_it_has_opened(nodes, tmp_path):
 
 def test_relative_paths_are_those_of_the_command(nodes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parallel.map_videos(where, {"a": Path("a"), "b": Path("b")}, cluster="auto")
+    parallel.map_videos(where, {"a": Path("a"), "b": Path("b")}, cluster="auto", paths=[tmp_path])
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_where_all_is_elsewhere_nodes_need_not_hold_the_folder_of_the_command(nodes, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rename(tmp_path / "renamed")
+    monkeypatch.setattr(os, "getcwd", lambda: str(gone))
+    assert parallel.map_videos(write_number, {"a": (tmp_path, 1)}, cluster="auto") == {}
+
+
+def test_what_a_step_writes_to_has_to_be_on_every_node(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("core.parallel.videos.map_videos", lambda *_, paths, **__: given.extend(paths) or {})
+    parser = argparse.ArgumentParser()
+    parallel.add_arguments(parser)
+    arguments = argparse.Namespace(**vars(parser.parse_args([])), out=tmp_path / "new", results=[tmp_path])
+    assert parallel.run(print, {"a": 1}, arguments, "work") == 0
+    assert set(given) == {tmp_path, tmp_path / "new"}
 
 
 @pytest.mark.parametrize(

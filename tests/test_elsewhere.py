@@ -90,13 +90,7 @@ def server() -> Iterator[Bucket]:
 @pytest.fixture
 def bucket(server, monkeypatch) -> Iterator[S3FileSystem]:
     """The file system of an empty bucket, `s3://bucket`."""
-    settings = {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in (KEYS | settings).items():
+    for name, value in (KEYS | SETTINGS | {"AWS_ENDPOINT_URL": server.url}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(elsewhere, "FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(S3FileSystem, "retries", 1)

@@ -87,7 +87,7 @@ def test_openvino_keeps_integers():
 
 
 def test_the_command_measures_what_is_shipped(shared, tmp_path, monkeypatch):
-    """Of fewer drawn faces, and drawn otherwise since then, the ranges are near."""
+    """Of fewer of the same drawn faces the ranges are a little smaller."""
     monkeypatch.setattr(calibrate, "WEIGHTS", {"lr_asd": WEIGHTS["lr_asd"]})
     to = tmp_path / "int8.json"
     assert exit_status(calibrate.main, "--scenes", 1, "--to", to, "--cache", shared / "models") == 0
@@ -98,4 +98,4 @@ def test_the_command_measures_what_is_shipped(shared, tmp_path, monkeypatch):
     assert one["sha256"] == expected["sha256"]
     assert one["ranges"].keys() == expected["ranges"].keys()
     for layer, greatest in expected["ranges"].items():
-        assert 0.3 * greatest < one["ranges"][layer] < 1.5 * greatest
+        assert 0.3 * greatest < one["ranges"][layer] < 1.001 * greatest

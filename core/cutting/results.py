@@ -168,7 +168,7 @@ def _find_video(folder: Path, name: str, given: Path | None) -> Path:
     """The video that outputs were made of; see `read_results`."""
     record = read_record(folder, "outputs")
     noted = (record or {"notes": {}})["notes"].get("video")
-    places = [given] if given is not None else [*([elsewhere.place(noted)] if noted else []), folder.parent / name]
+    places = [given] if given is not None else [*([elsewhere.copy_of(noted)] if noted else []), folder.parent / name]
     video = next((place for place in places if elsewhere.is_file(place)), None)
     if video is None:
         looked = ", nor ".join(map(str, dict.fromkeys(places)))

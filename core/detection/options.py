@@ -25,6 +25,23 @@ CHECKS = {
 }
 
 
+def context_shape(text: str) -> tuple[int, int, int]:
+    """L,STRIDE,S as numbers.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    try:
+        clip_length, stride, speakers = (int(part) for part in text.split(","))
+        if clip_length < 1 or clip_length % 2 == 0 or stride < 1 or speakers < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--context-shape {text}: expected time steps (odd), stride in frames and speakers, such as 11,4,3"
+        ) from None
+    return clip_length, stride, speakers
+
+
 def check_options(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """See that options can be used, None being the default.
 

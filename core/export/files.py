@@ -33,7 +33,6 @@ CHECKED = (
     {"batch": 1, "time": 30, "face": 2, "height": 144, "width": 144},
     {"batch": 3, "time": 7, "face": 5, "height": 112, "width": 96},
 )
-FORMATS = ("onnx", "openvino")
 
 
 class DisagreementError(UserError):
@@ -49,7 +48,7 @@ def export(network: Network, folder: Path, form: str, *, int8: bool = False) -> 
     Args:
         network: to write; it is not changed.
         folder: made where it is not there. A file of the same name is replaced.
-        form: one of `FORMATS`.
+        form: one of `core.export.networks.FORMATS`.
         int8: compute with 8 bit integers where faces are embedded, in a file <name>_int8; the network has an input
             "faces".
 
@@ -174,7 +173,7 @@ def nearly(network: Network, run: Run, runtime: str) -> float:
     if not shares[worst] <= NEARLY:
         raise DisagreementError(
             f"{network.name}: with 8 bit integers {worst} of {runtime} differ from PyTorch's by {shares[worst]:.2f} of "
-            f"their deviation, more than {NEARLY}: it was not written. Leave out --int8"
+            f"their deviation, more than {NEARLY}: it was not written. Leave out --int8, or use the parts"
         )
     return shares[worst]
 

@@ -18,6 +18,7 @@ from core.models import ASC_Net, ResidualContext, TrackEncoder, TwoStreamResNet
 from core.models.residual_context import CUES, REACH
 from core.models.track_encoder import Backward, Forward
 
+FORMATS = ("onnx", "openvino")
 CROP_MEANINGS = {
     "box": "The face's box, clamped to the frame, its edges truncated to whole pixels.",
     "lower_face": "The square from 0.3 s above the centre of the face's box to 1.1 s below it and 0.7 s to either "

@@ -35,7 +35,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorc
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}  # the settings' name -> OpenVINO's, of what is no integer
 RECORD = "record.json"  # in a file of kept networks, beside each of them
 # What kept networks depend on beside weights, precisions, processor and the versions of PyTorch and OpenVINO.
-CODE = [*(Path(__file__).parents[1] / "models").glob("*.py"), Path(__file__)]
+CODE = [path for room in ("models", "inference") for path in (Path(__file__).parents[1] / room).glob("*.py")]
 
 Function = Callable[..., tuple[np.ndarray, ...]]
 

@@ -1,7 +1,7 @@
 """Which files of a folder are videos, which recordings are in a file, and a video fetched from an address."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -189,10 +189,11 @@ def find_video(folder: str | Path, video_id: str) -> Path:
     raise MediaError(f"no video {video_id} in {folder}: expected {video_id}{{{','.join(VIDEO_EXTENSIONS)}}}")
 
 
-def present_videos(folder: str | Path, video_ids: Iterable[str]) -> list[Path]:
-    """The videos of some ids that are there."""
-    sources = [video_source(folder, video_id) for video_id in video_ids]
-    return [source.folder / name for source in sources for name in source.names]
+def present_videos(folder: str | Path, video_ids: Iterable[str]) -> Iterator[Path]:
+    """The videos of some ids that are there, looked for as they are asked for."""
+    for video_id in video_ids:
+        source = video_source(folder, video_id)
+        yield from (source.folder / name for name in source.names)
 
 
 def video_source(folder: str | Path, video_id: str) -> Files:

@@ -34,6 +34,7 @@ HEAD_SILENT_S = 30  # Ray itself ends the process after 60
 NO_NODE_S = 600  # waited for nodes to come back
 LOOK_S = 1.0  # how often nodes are counted
 STORE_BYTES = 256 << 20  # shared memory for items on their way, which are small; by default it is 30 % of the machine's
+AGAIN = "what was finished is kept; run the same command again to go on"
 EXPECTED = "Expected: auto (the cluster of this machine, or of RAY_ADDRESS), ray://HOST:PORT, or local"
 
 
@@ -53,7 +54,7 @@ def outcomes(
         function, items: as of `map_videos`.
         address: "auto", "ray://HOST:PORT" or "local": this machine alone.
         gpus: what each worker takes of a GPU; 0 for a CPU alone.
-        paths: what each node has to hold.
+        paths: what each node has to hold, and the folder that the command was given in where there are any.
 
     Yields:
         The item's name, and what is wrong with it or None, as soon as it is done.
@@ -69,6 +70,8 @@ def outcomes(
     nodes = _Nodes(gpus)
     start = _Worker.options(num_cpus=1, num_gpus=gpus)
     places = [str(path.absolute()) for path in paths]
+    if places:  # else all is elsewhere, and a node need not have this disk
+        places.insert(0, os.getcwd())
     rest, again = iter(items.items()), deque[Job]()
     working: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, Job | None]] = {}  # the job is None until they are ready
     idle: list[ray.actor.ActorHandle] = []
@@ -77,7 +80,7 @@ def outcomes(
         while undone:
             for _ in range(min(nodes.room(), undone) - len(working) - len(idle)):
                 worker = start.remote(function)
-                working[worker.prepare.remote(os.getcwd(), places)] = worker, None
+                working[worker.prepare.remote(places)] = worker, None
             while idle:
                 worker = idle.pop()
                 if job := again.popleft() if again else _next(rest):
@@ -110,6 +113,10 @@ def outcomes(
                     if job is not None:
                         undone -= 1
                         yield job[0], outcome
+    except ConnectionError as error:  # what Ray gives of a head that was reached by ray://
+        if isinstance(error, ray.exceptions.RayTaskError):  # an item's own
+            raise
+        raise UserError(f"the head of the cluster is lost: {AGAIN}") from error
     finally:
         nodes.close()
         if not nodes.head_lost:  # which would be waited for
@@ -124,19 +131,21 @@ class _Worker:
     def __init__(self, function: Callable[[Item], object]):
         self.function = function
 
-    def prepare(self, folder: str, paths: list[str]) -> None:
-        """Go to the folder that the command was given in, as its paths may be relative to it.
+    def prepare(self, places: list[str]) -> None:
+        """See that the node holds some places, and go to the first, which the command was given in: its paths may be
+        relative to it.
 
         Raises:
-            UserError: the node does not hold it, or one of the paths.
+            UserError: the node does not hold one.
         """
-        for path in (folder, *paths):
+        for path in places:
             if not os.path.exists(path):
                 raise UserError(
                     f"the node {socket.gethostname()} does not hold {path}: the nodes of a cluster need the disk that "
                     "the command reads and writes, mounted at the same place"
                 )
-        os.chdir(folder)
+        if places:
+            os.chdir(places[0])
         one_thread_each()
 
     def attempt(self, item: Item) -> str | None:
@@ -168,11 +177,10 @@ class _Nodes:
             UserError: the head is lost, or there has been no node for long.
         """
         self.there = time.monotonic() if self.count else self.there
-        again = "what was finished is kept; run the same command again to go on"
         if self.head_lost:
-            raise UserError(f"the head of the cluster is lost: {again}")
+            raise UserError(f"the head of the cluster is lost: {AGAIN}")
         if time.monotonic() - self.there > NO_NODE_S:
-            raise UserError(f"the cluster has had no node with a CPU for {NO_NODE_S} s: {again}")
+            raise UserError(f"the cluster has had no node with a CPU for {NO_NODE_S} s: {AGAIN}")
         return self.count
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from core.parallel import processes
 from core.runtime import elsewhere
 from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, UserError
-from core.runtime.files import printable
+from core.runtime.files import make_folder, printable
 
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
@@ -63,7 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser, *, gpus: bool = False) -> Non
 
 def gpu_share(text: str) -> float:
     """An argparse type: a share of a GPU, or whole ones."""
-    share = as_number(text)
+    try:
+        share = round(as_number(text), 4)  # Ray knows no finer ones
+    except ValueError:
+        share = 0.0
     if not (0 < share <= 1 or (share.is_integer() and share > 0)):
         raise argparse.ArgumentTypeError(f"{text}: expected a share of a GPU, such as 0.25, or a whole number of them")
     return share
@@ -167,5 +170,8 @@ def run(function: Callable[[Item], object], items: dict[str, Item], arguments: a
     """A preparation step: `spread` over the share of the videos that is asked for, then `report`; the exit status."""
     elsewhere.check_writable(arguments.out)
     mine = {name: items[name] for name in shard(list(items), arguments.shard)}
-    paths = [value for value in vars(arguments).values() if isinstance(value, Path) and value.exists()]
+    if not elsewhere.url_of(arguments.out):
+        make_folder(arguments.out)  # here, so that a node without this disk is told from one with it
+    given = [one for value in vars(arguments).values() for one in (value if isinstance(value, list) else [value])]
+    paths = [value for value in given if isinstance(value, Path) and value.exists()]
     return report(spread(function, mine, arguments, title, paths=paths), len(mine), arguments.out)

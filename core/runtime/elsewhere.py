@@ -40,6 +40,16 @@ def place(text: str) -> Path:
     """The path that an argument names, or of the copy of what its URL names; an argparse type.
 
     Raises:
+        UserError: as `copy_of`.
+    """
+    _folders.clear()  # what is known is from another command
+    return copy_of(text)
+
+
+def copy_of(text: str) -> Path:
+    """The path that a text names, or of the copy of what its URL names.
+
+    Raises:
         UserError: the URL is of another kind, or has more in it than bucket and key.
     """
     scheme, is_url, rest = text.partition("://")
@@ -54,7 +64,6 @@ def place(text: str) -> Path:
         raise UserError(
             f"{scheme}://…: expected {scheme}://BUCKET/KEY and nothing else; credentials are those of the environment"
         )
-    _folders.clear()  # what is known is from another command
     return Path(_scratch(), scheme, *parts)
 
 

@@ -50,7 +50,7 @@ def cut_faces(video: str, times: np.ndarray, boxes: np.ndarray, grid: np.ndarray
 
 
 def read_audio(video: str, start_s: float, length: int) -> np.ndarray:
-    """(length,) int16 at 16 kHz from a time on; silence where the video has no audio."""
+    """(length,) int16 at 16 kHz from a time on; silence before and after the audio."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     with av.open(video) as container:
         frames = list(container.decode(audio=0))
