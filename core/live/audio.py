@@ -3,12 +3,23 @@
 import numpy as np
 
 from core.clip_utils import SAMPLE_RATE
+from core.runtime.errors import UserError
 
 JUMP_S = 0.1  # a block whose time differs by more from the end of the one before is not its continuation
 BACK_S = 1.0  # time that goes back by more is a clock that was set; by less, a block that comes late
 SETTLING_S = 1.0  # over which the drift of the clocks is averaged: times of blocks jitter
 TOLERATED_S = 0.005  # of drift; 1/8 of a frame
 STRETCH = 0.01  # a block is made longer or shorter by at most this share
+
+
+def check_time(time_s: float) -> None:
+    """See that a time is one.
+
+    Raises:
+        UserError: it is infinite or not a number.
+    """
+    if not np.isfinite(time_s):
+        raise UserError(f"a time of {time_s} s: expected a finite number")
 
 
 class LiveAudio:
@@ -36,7 +47,13 @@ class LiveAudio:
         Args:
             samples: (n,) int16, 16 kHz, mono.
             time_s: when the first of them is heard, seconds.
+
+        Raises:
+            UserError: the samples or their time are of another kind.
         """
+        check_time(time_s)
+        if samples.dtype != np.int16 or samples.ndim != 1:  # floats would become silence
+            raise UserError(f"audio of {samples.shape} {samples.dtype}: expected (n,) int16, 16 kHz, mono")
         if not len(samples):
             return
         end = self._first + len(self._samples)

@@ -18,7 +18,7 @@ from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_P
 from core.detection.shots import ShotFinder, ShotFrame
 from core.detection.tracking import FaceTrack
 from core.download.cache import all_of
-from core.live.audio import BACK_S, LiveAudio
+from core.live.audio import BACK_S, LiveAudio, check_time
 from core.live.lines import ScoredFace, ScoredFrame
 from core.live.tracks import LiveFace, LiveShot, scored_together
 from core.media.video import Frame, yuv420_of
@@ -158,10 +158,10 @@ class LiveDetector:
         Raises:
             UserError: the frame or its time is of another kind.
         """
-        _check_time(time_s)
+        check_time(time_s)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise UserError(f"a frame of {_kind(image)}: expected (height, width, [r, g, b]) uint8")
+                raise UserError(f"a frame of {image.shape} {image.dtype}: expected (height, width, [r, g, b]) uint8")
             height, width = (side // 2 * 2 for side in image.shape[:2])
             image = yuv420_of(np.ascontiguousarray(image[:height, :width]))
         frame, scored = Frame(time_s, image), []
@@ -189,9 +189,6 @@ class LiveDetector:
         Raises:
             UserError: the samples or their time are of another kind.
         """
-        _check_time(time_s)
-        if samples.dtype != np.int16 or samples.ndim != 1:  # floats would become silence
-            raise UserError(f"audio of {_kind(samples)}: expected (n,) int16, 16 kHz, mono")
         self.audio.push(samples, time_s)
         self.lost = False
         return list(self._work())
@@ -342,15 +339,6 @@ class LiveDetector:
     def _place(self, time_s: float) -> float:
         """Of a time on the grid of time steps."""
         return (time_s - self.origin_s) * GRID_FPS
-
-
-def _check_time(time_s: float) -> None:
-    if not np.isfinite(time_s):
-        raise UserError(f"a time of {time_s} s: expected a finite number")
-
-
-def _kind(array: np.ndarray) -> str:
-    return f"{tuple(array.shape)} {array.dtype}"
 
 
 def _size(frame: Frame) -> tuple[int, int]:
