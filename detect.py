@@ -267,6 +267,7 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     """
     videos: dict[Path, str | None] = {}
     absent = []
+    elsewhere.look_anew()
     for text in given:
         parts = urlsplit(text)
         if "://" in text and parts.scheme not in elsewhere.SCHEMES:

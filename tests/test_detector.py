@@ -235,7 +235,7 @@ def test_a_video_without_audio_has_faces_without_scores(weights, tmp_path):
     ],
 )
 def test_a_video_without_faces_that_count_says_why(weights, video, options, facts, monkeypatch):
-    monkeypatch.setattr("core.detection.detector.MIN_CONFIDENCE", 0.95)
+    monkeypatch.setattr("core.detection.face_tracks.MIN_CONFIDENCE", 0.95)
     found = detector(weights, **options).detect(video)
     assert (found.tracks, len(found.shots)) == ([], 1)
     [note] = found.notes

@@ -183,7 +183,7 @@ def test_openvino_keeps_the_metadata(tmp_path):
     assert told.get_rt_info(["framework", "licence"]).astype(str) == 'A "licence"'
 
 
-@pytest.mark.parametrize("form", files.FORMATS)
+@pytest.mark.parametrize("form", networks.FORMATS)
 def test_a_file_that_does_not_agree_is_not_written(form, tmp_path):
     arrays = (Array("x", ("batch", "time"), "Numbers."),), (Array("y", ("batch", "time"), "Numbers."),)
     with pytest.raises(UserError, match=r"y of .* 0\.001"):

@@ -42,8 +42,13 @@ def place(text: str) -> Path:
     Raises:
         UserError: as `copy_of`.
     """
-    _folders.clear()  # what is known is from another command
+    look_anew()
     return copy_of(text)
+
+
+def look_anew() -> None:
+    """Forget what folders hold, which is from another command."""
+    _folders.clear()
 
 
 def copy_of(text: str) -> Path:
