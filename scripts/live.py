@@ -4,62 +4,91 @@
 
 The file is played in real time, as a camera and a microphone would give it. A line is
 {"time": 1.04, "faces": [{"id": 1, "box": [x1, y1, x2, y2], "probability": 0.93}]}; see core/live/live.schema.json. When
-the machine is too slow frames are left out, and standard error says how many. More: docs/live.md.
+the machine is too slow frames are left out, and standard error says how many. --page shows it in the browser. More:
+docs/live.md.
 """
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
-from core.clip_utils import SAMPLE_RATE
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, SHIPPED, WHOLE_TRACK_ENCODERS
 from core.live.detector import LEAST_DELAY_S, LiveDetector
-from core.live.lines import ScoredFrame, as_line
+from core.live.inbox import Inbox, scored_frames
+from core.live.lines import as_line
+from core.live.server import Page
+from core.live.sources import FileSource, playing
 from core.media.container import MediaFile
-from core.media.video import read_frames
-from core.media.video_audio import VideoAudio, audio_on_disk
-from core.runtime.checks import as_number, as_path
+from core.media.video_audio import audio_on_disk
+from core.runtime.checks import as_number, as_path, as_whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, exits_cleanly
 from core.runtime.files import printable
 
-BLOCK = SAMPLE_RATE // 25  # samples that are pushed at a time
-LATE_S = 0.2  # a frame that would be taken so much after its time is left out
 SAID_EVERY_S = 5.0
+MOST_PORT = 65535
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    with MediaFile(arguments.file, tolerant=True, as_played=True) as media, audio_on_disk(media) as audio:
-        if audio is None:
-            note("nothing can be heard: faces have no probability")
-        faults = list(audio.faults) if audio is not None else []
+    with contextlib.ExitStack() as stack:
+        media = stack.enter_context(MediaFile(arguments.file, tolerant=True, as_played=True))
+        source = FileSource(media, stack.enter_context(audio_on_disk(media)))
         live = LiveDetector(
             arguments.encoder,
             arguments.weights,
             delay_s=arguments.delay,
             context=arguments.context,
             detector=arguments.detector,
-            fps=media.info.fps,
-            audio=audio is not None,
+            fps=source.fps,
+            audio=source.has_audio,
             cache=arguments.cache,
         )
+        inbox, page = Inbox(), None
+        if arguments.page:
+            page = stack.enter_context(Page(arguments.port, source.name, arguments.delay, inbox))
+            note(f"the page is at {page.address}")
+        told = Notes(page)
+        if not source.has_audio:
+            told("Nothing can be heard: faces have no probability.")
+        stack.enter_context(playing(source, inbox, told))
         try:
-            for frame in played(live, media, audio, note):
-                print(as_line(frame), flush=True)
+            for scored, seen in scored_frames(live, inbox):
+                print(as_line(scored), flush=True)
+                if page is not None:
+                    page.show(scored, seen)
+                told.count(inbox)
         except KeyboardInterrupt:  # as a camera is ended: nothing is kept that could be gone on with
             return EXIT_INTERRUPTED
-        if damage := media.damage["video"]:
-            faults.append(f"Video: {damage}.")
-    for fault in faults:
-        note(printable(fault))
-    return EXIT_BROKEN_ITEMS if faults else 0
+        told.count(inbox, at_end=True)
+        for fault in source.faults:
+            told(printable(fault))
+        return EXIT_BROKEN_ITEMS if source.faults else 0
+
+
+class Notes:
+    """Sentences for people, on standard error and on the page."""
+
+    def __init__(self, page: Page | None):
+        self.page, self.said_s, self.said_left_out = page, 0.0, 0
+
+    def __call__(self, text: str) -> None:
+        note(text)
+        if self.page is not None:
+            self.page.note(text)
+
+    def count(self, inbox: Inbox, *, at_end: bool = False) -> None:
+        """Say how many frames were left out, every few seconds; the page shows it by itself."""
+        if inbox.left_out > self.said_left_out and (at_end or time.monotonic() - self.said_s >= SAID_EVERY_S):
+            self.said_s, self.said_left_out = time.monotonic(), inbox.left_out
+            so_far = "" if at_end else " so far"
+            note(f"this machine is too slow: {inbox.left_out} of {inbox.frames} frames were left out{so_far}")
 
 
 def note(text: str) -> None:
@@ -72,6 +101,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--delay", type=delay, default=1.0, metavar="S", help=f"seconds, at least {LEAST_DELAY_S} (default 1)"
     )
+    parser.add_argument("--page", action="store_true", help="show it on a page in the browser, of this machine alone")
+    parser.add_argument("--port", type=port, default=0, metavar="N", help="of the page; by default any that is free")
     parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
     parser.add_argument("--context", metavar="shipped|none|FILE", default=SHIPPED, help="default shipped")
@@ -84,47 +115,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def port(text: str) -> int:
+    """An argparse type: the number of a port, 0 for any."""
+    number = as_whole(text)
+    if not 0 <= number <= MOST_PORT:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0 to {MOST_PORT}")
+    return number
+
+
 def delay(text: str) -> float:
     """An argparse type: a delay in seconds."""
     seconds = as_number(text)
     if seconds < LEAST_DELAY_S:
         raise argparse.ArgumentTypeError(f"{text}: expected seconds, at least {LEAST_DELAY_S}")
     return seconds
-
-
-def played(
-    live: LiveDetector, media: MediaFile, audio: VideoAudio | None, note: Callable[[str], object]
-) -> Iterator[ScoredFrame]:
-    """What the detector gives of a file that is played in real time.
-
-    Args:
-        live: is pushed into.
-        media: the open file.
-        audio: of it.
-        note: is told, every few seconds at most, how many frames were left out.
-    """
-    began_s = heard_s = None
-    count = left_out = 0
-    said_s = 0.0
-    for frame in read_frames(media):
-        if began_s is None:
-            heard_s, began_s = frame.time_s, time.monotonic() - frame.time_s
-        early_s = began_s + frame.time_s - time.monotonic()
-        time.sleep(max(0.0, early_s))
-        while audio is not None and heard_s <= frame.time_s:
-            yield from live.push_audio(audio.part(heard_s, BLOCK), heard_s)
-            heard_s += BLOCK / SAMPLE_RATE
-        count += 1
-        if early_s >= -LATE_S:
-            yield from live.push_frame(frame.raw, frame.time_s)
-            continue
-        left_out += 1
-        if time.monotonic() - said_s >= SAID_EVERY_S:
-            said_s = time.monotonic()
-            note(f"this machine is too slow: {left_out} of {count} frames were left out so far")
-    yield from live.finish()
-    if left_out:
-        note(f"this machine is too slow: {left_out} of {count} frames were left out")
 
 
 if __name__ == "__main__":

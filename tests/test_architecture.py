@@ -24,8 +24,8 @@ RANKS = [
     {"dataset", "track_dataset", "distributions", "people"},
     {"training", "inference"},
     {"optimization", "detection", "export"},
-    {"outputs", "live"},
-    {"cutting"},
+    {"outputs"},
+    {"cutting", "live"},
 ]
 RANK = {place: rank for rank, places in enumerate(RANKS) for place in places}
 ROOT_MODULES = {"config", "settings", "dataset", "track_dataset", "optimization", "clip_utils", "boxes"}

@@ -259,6 +259,7 @@ def test_digital_silence_has_scores_and_a_camera_alone_none(weights):
     alone = play(detector_of(weights, audio=False), None)
     assert [[face.id for face in frame.faces] for frame in alone] == [[1, 2]] * FRAMES
     assert {face.probability for frame in alone for face in frame.faces} == {None}
+    assert np.isfinite([face.score for frame in alone for face in frame.faces]).all()
 
 
 def test_a_microphone_that_is_lost_is_waited_for_and_comes_back(weights, noise):
@@ -325,6 +326,7 @@ def test_a_cut_ends_all_faces(weights, noise, delay_s):
     ids = [tuple(face.id for face in frame.faces) for frame in scored]
     late = 2 if delay_s < 0.6 else 0
     assert ids == [(1, 2)] * (50 + late) + [(3, 4)] * (50 - late)
+    assert [number for number, frame in enumerate(scored) if frame.begins_shot] == [0, 50 + late]
 
 
 def test_memory_and_work_do_not_grow(weights):
@@ -375,7 +377,6 @@ def test_a_file_is_played_in_real_time_as_lines_of_json(weights, noise, tmp_path
 
 
 def test_a_damaged_file_is_told(weights, noise, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(live_script.time, "sleep", lambda seconds: None)
     path = tmp_path / "a.mkv"
     write_video(path, (frame_of(n) for n in range(60)), GRID_FPS, audio=noise[: round(2.4 * SAMPLE_RATE)])
     content = bytearray(path.read_bytes())
@@ -413,26 +414,6 @@ def test_what_is_no_frame_and_no_audio_is_refused(weights, noise):
 
 
 def test_probabilities_are_not_rounded_over_the_threshold():
-    faces = tuple(ScoredFace(n, (0.0, 0.0, 9.0, 9.0), p) for n, p in enumerate((0.49996, 0.5, 0.50004), start=1))
+    faces = tuple(ScoredFace(n, (0.0, 0.0, 9.0, 9.0), p, 0.0) for n, p in enumerate((0.49996, 0.5, 0.50004), start=1))
     given = [face["probability"] for face in json.loads(as_line(ScoredFrame(0.0, faces)))["faces"]]
     assert given == [0.4999, 0.5, 0.5]
-
-
-def test_a_machine_that_is_too_slow_leaves_frames_out(weights, noise, tmp_path, monkeypatch):
-    path, told, live = tmp_path / "a.mkv", [], detector_of(weights)
-    write_video(path, (frame_of(n) for n in range(30)), GRID_FPS, audio=noise[: round(1.2 * SAMPLE_RATE)])
-    now = [1000.0]
-    monkeypatch.setattr(live_script.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(live_script.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    take = live.push_frame
-
-    def slowly(image, time_s: float) -> list[ScoredFrame]:
-        now[0] += 0.1
-        return take(image, time_s)
-
-    live.push_frame = slowly
-    with MediaFile(path, as_played=True) as media, audio_on_disk(media) as audio:
-        times = [frame.time_s for frame in live_script.played(live, media, audio, told.append)]
-    assert times == sorted(times)
-    assert 12 <= len(times) <= 18  # of 1.2 s, at 10 a second, and what is within 0.2 s
-    assert f"{30 - len(times)} of 30 frames" in told[-1]

@@ -56,11 +56,12 @@ class _Face:
 
 @dataclass
 class _Row:
-    """A frame to come: its time, width and height, whether it was heard, and the boxes of its faces."""
+    """A frame to come: its time, width and height, whether it was heard, begins a shot, and the boxes of its faces."""
 
     time_s: float
     size: tuple[int, int]
     heard: bool
+    begins_shot: bool = False
     boxes: list[tuple[_Face, np.ndarray]] = field(default_factory=list)
 
 
@@ -250,6 +251,7 @@ class LiveDetector:
         frame = shot_frame.frame
         if shot_frame.begins_shot:
             self._end_shot()
+            self.seen[frame.time_s].begins_shot = True
             self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio))
             self.follower = ShotFollower(
                 *(self.origin_s, self.encoder.crop, self._start, self._end), wait_s=self.box_wait_s
@@ -327,8 +329,9 @@ class LiveDetector:
             if face.id is not None:
                 odds = face.live.odds_at(self._place(row.time_s))
                 edges = tuple(clamped(box[None], *row.size)[0].tolist())
-                faces.append(ScoredFace(face.id, edges, 1 / (1 + float(np.exp(-odds))) if row.heard else None))
-        return ScoredFrame(row.time_s, tuple(sorted(faces)))
+                probability = 1 / (1 + float(np.exp(-odds))) if row.heard else None
+                faces.append(ScoredFace(face.id, edges, probability, odds))
+        return ScoredFrame(row.time_s, tuple(sorted(faces)), row.begins_shot)
 
     def _is_kept(self, face: _Face) -> bool:
         """As `ActiveSpeakerDetector` decides it in the end, by what is known by now."""

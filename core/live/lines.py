@@ -21,18 +21,27 @@ class ScoredFace(NamedTuple):
         id: 1, 2, ... of the track; a face that was away, or was in another shot, has a new one.
         box: x1, y1, x2, y2, pixels of the frame, clamped to it.
         probability: of speaking, 0 to 1; None where there was no audio.
+        score: its log odds; as of silence where there was no audio.
     """
 
     id: int
     box: tuple[float, float, float, float]
     probability: float | None
+    score: float
 
 
 class ScoredFrame(NamedTuple):
-    """The faces of a frame, in order of id, and the time it was pushed with."""
+    """A frame and who is in it.
+
+    Attributes:
+        time_s: that it was pushed with.
+        faces: in order of id.
+        begins_shot: whether a shot was found to begin with it, or all began anew.
+    """
 
     time_s: float
     faces: tuple[ScoredFace, ...]
+    begins_shot: bool = False
 
 
 def schema() -> dict[str, Any]:

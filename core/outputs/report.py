@@ -23,7 +23,8 @@ from core.outputs.speech import Segment, Speaker, speakers, speaking_time, speec
 from core.outputs.tables import face_frames
 from core.runtime.files import atomic_write, printable
 
-SCRIPTS = ("data.js", "media.js", "player.js", "lane.js", "timeline.js", "page.js")  # each uses those before it
+# Each uses those before it.
+SCRIPTS = ("data.js", "canvas.js", "media.js", "player.js", "lane.js", "timeline.js", "page.js")
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")  # in page.html
 TIME_UNITS = 10_000  # of a second
 BOX_UNITS = 2  # of a pixel
@@ -48,15 +49,15 @@ def write_report(path: str | Path, video: DetectedVideo, media: str | Path | Non
     shown = find_media(path, video.path, video.info, None if media is None else Path(media))
     parts = {
         "title": [html.escape(printable(video.path.name))],
-        "style": [_part("style.css")],
-        "script": [_part(name) for name in SCRIPTS],
+        "style": [page_file("style.css")],
+        "script": [page_file(name) for name in SCRIPTS],
         "facts": [as_script_data(_facts(video, shown))],
         "faces": [pack_faces(video)],
         "video": in_base64(shown.file),
     }
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         # Texts and names of placeholders alternate; the content of one part is never taken for another's placeholder.
-        for number, text in enumerate(PLACEHOLDER.split(_part("page.html"))):
+        for number, text in enumerate(PLACEHOLDER.split(page_file("page.html"))):
             file.writelines(parts[text] if number % 2 else [text])
 
 
@@ -167,5 +168,6 @@ def _covered_s(segments: list[Segment]) -> float:
     return round(total_s, 3)
 
 
-def _part(name: str) -> str:
+def page_file(name: str) -> str:
+    """A file that the page is made of, such as `style.css`."""
     return files("core.outputs").joinpath("report_page", name).read_text(encoding="utf-8")

@@ -6,30 +6,6 @@ const LEAST_CURVE_PX = 24; // narrower, a curve would be a blot
 const LEAST_CUT_PX = 8; // of mean distance
 const CURVE = { top: 4, bottom: LANE_HEIGHT - SPEECH_HEIGHT - 5 };
 
-/** Colours of the style sheet, which a canvas cannot read by itself. */
-const COLOURS = [
-  "speaking", "silent", "speech", "seen", "cut", "text", "quiet", "line", "window",
-  "box-speaking", "box-silent", "box-no-score", "box-text", "box-shade",
-];
-const colours = {};
-
-function readColours() {
-  const style = getComputedStyle(document.documentElement);
-  for (const name of COLOURS) {
-    colours[name] = style.getPropertyValue(`--${name}`).trim();
-  }
-}
-
-/** A canvas made as large as it is shown, cleared, in CSS pixels. */
-function freshContext(canvas) {
-  const ratio = devicePixelRatio;
-  canvas.width = Math.round(canvas.clientWidth * ratio);
-  canvas.height = Math.round(canvas.clientHeight * ratio);
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
-  return context;
-}
-
 class Lane {
   /** `shown` is a speaker or a track; `below` says that it is a track of the person above. */
   constructor(report, shown, onFace, below = false) {

@@ -1,7 +1,5 @@
 // The video with boxes on a canvas above it, frame by frame.
 
-const BOX_TEXT = { size: 13, pad: 4, line: 2 }; // CSS pixels
-
 class Player {
   /** `onTime(timeS)` is called whenever another time is shown. */
   constructor(report, onTime) {
@@ -137,29 +135,7 @@ class Player {
     for (const [track, i] of facesAt(report, this.timeS)) {
       const [x1, y1, x2, y2] = report.edges.map((edge) => edge[i]);
       const probability = report.probabilities ? report.probabilities[i] : null;
-      this.drawFace(context, track, probability, x1 * across, y1 * down, x2 * across, y2 * down);
+      drawFace(context, track.mark, probability, report.threshold, x1 * across, y1 * down, x2 * across, y2 * down);
     }
-  }
-
-  drawFace(context, track, probability, x1, y1, x2, y2) {
-    const speaks = probability !== null && probability >= this.report.threshold;
-    const kind = probability === null ? "no-score" : speaks ? "speaking" : "silent";
-    const line = speaks ? BOX_TEXT.line + 1 : BOX_TEXT.line;
-    context.strokeStyle = colours["box-shade"]; // around the line, so that it shows on any frame
-    context.lineWidth = line + 2;
-    context.setLineDash([]);
-    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    context.strokeStyle = context.fillStyle = colours[`box-${kind}`];
-    context.lineWidth = line;
-    context.setLineDash(speaks ? [] : [6, 4]); // silent and speaking differ without colour, too
-    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    const text = probability === null ? track.mark : `${track.mark} · ${probability.toFixed(2)}`;
-    context.font = `600 ${BOX_TEXT.size}px system-ui, sans-serif`;
-    const width = context.measureText(text).width + 2 * BOX_TEXT.pad, height = BOX_TEXT.size + 2 * BOX_TEXT.pad - 2;
-    const y = Math.max(0, y1 - height);
-    context.fillRect(x1 - line / 2, y, width, height);
-    context.fillStyle = colours["box-text"];
-    context.textBaseline = "middle";
-    context.fillText(text, x1 + BOX_TEXT.pad - line / 2, y + height / 2 + 1);
   }
 }
