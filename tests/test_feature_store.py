@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,24 @@ def test_the_videos_are_those_of_the_last_forward(tmp_path):
     forwarded(tmp_path, {"w": "abc"}, ["w"], "csv")
     assert [path.suffix for path in tmp_path.glob("w.*")] == [".csv"]
     assert list(FeatureStore(tmp_path).videos) == ["w"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_one_video_is_opened_without_a_look_at_the_others(tmp_path, monkeypatch, recorded):
+    if recorded:
+        forwarded(tmp_path, {"v": "abc"}, ["v", "w"])
+        (tmp_path / provenance.FOLDER / f".{STEP}.json").write_text("of a million videos")
+    else:
+        write_features(tmp_path, video_features(annotations("v", {"v:1": 5})))
+
+    def listed(*arguments):
+        raise AssertionError("the folder is listed")
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, listed)
+    assert list(FeatureStore(tmp_path, only="v").videos) == ["v"]
+    with pytest.raises(UserError, match="no features"):
+        FeatureStore(tmp_path, only="w")
 
 
 def test_features_of_two_weights_are_not_mixed(tmp_path):

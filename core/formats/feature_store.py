@@ -215,22 +215,22 @@ class FeatureStore:
 
     def _find(self, pattern: str, only: str | None) -> list[Path]:
         """The files to read, in order of video id, checked against the records that STE_forward.py left."""
-        videos = declared(self.folder, STEP)
         self.encoder: dict[str, Any] = {}
+        # One video costs no more where the folder has many.
+        videos = declared(self.folder, STEP) if only is None else read_record(self.folder, only) and [only]
         if videos is None:
-            paths = [
-                path
-                for form in FORMATS
-                for path in finished_files(self.folder, f".{form}")
-                if path.match(pattern) and only in (None, path.stem)
-            ]
-            self._paths = {path.stem: path for path in sorted(paths)}
+            if only is None:
+                paths = [path for form in FORMATS for path in finished_files(self.folder, f".{form}")]
+            else:
+                paths = [path for form in FORMATS if (path := self.folder / f"{only}.{form}").is_file()]
+            paths = sorted(path for path in paths if path.match(pattern))
+            self._paths = {path.stem: path for path in paths}
             if len(self._paths) < len(paths):
-                twice = next(path for path in sorted(paths) if self._paths[path.stem] != path)
+                twice = next(path for path in paths if self._paths[path.stem] != path)
                 raise UserError(f"{twice} and {self._paths[twice.stem]} are features of one video: remove one of them")
             return list(self._paths.values())
         self._paths, encoders = {}, {}
-        for video_id in videos if only is None else [only]:
+        for video_id in videos:
             record = read_record(self.folder, video_id)
             names = list(record["outputs"]) if record else []
             if not names:
