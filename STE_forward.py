@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pandas.api.typing import DataFrameGroupBy
 from torch import nn
 
 from core import parallel, settings
@@ -40,6 +41,7 @@ from core.runtime.provenance import Record, declare, digest_of
 from core.track_dataset import TrackDataset
 from core.training.runs import check_trained_with, find_checkpoint
 
+Task = tuple[pd.DataFrame, str, str, str]  # a video's rows, folders of crops and audio, folder to write
 PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
 
 
@@ -89,9 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"weights {weights}, {reading}, {device}, {made_by['precision']}")
 
     # ------------------------------------------------------------ forward
-    watched = arguments.jobs == 1 and arguments.cluster is None
     forward = parallel.Opened(
-        partial(forward_video, made_by=made_by, open_tracks=open_tracks, watched=watched),
+        partial(forward_video, made_by=made_by, open_tracks=open_tracks, watched=parallel.one_by_one(arguments)),
         partial(open_encoder, arguments.config, arguments.changes, weights, arguments.clip_length, device),
     )
     status = 0
@@ -107,8 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         missing = [name for name, record in records.items() if record.missing([f"{name}.{form}"])]
         declare(folder, STEP, sources)
-        mine = rows[rows["video_id"].isin(missing)].groupby("video_id")
-        tasks = {name: (own.reset_index(drop=True), *places, folder) for name, own in mine}
+        tasks = parallel.Items(missing, partial(task_of, rows.groupby("video_id"), *places, folder))
         disk, on_gpu = [weights, *map(Path, (*places, folder))], device.type != "cpu"
         broken = parallel.spread(forward, tasks, arguments, f"STE {split}", paths=disk, on_gpu=on_gpu)
         faces = dataset.rows["video_id"].isin(set(missing) - set(broken)).sum()
@@ -145,15 +145,20 @@ def open_encoder(
     return partial(encode_videos, encode, heads=heads, **loading)
 
 
+def task_of(of_video: DataFrameGroupBy, crops: str, audio: str, folder: str, name: str) -> Task:
+    """What `forward_video` takes, of a video of a split."""
+    return of_video.get_group(name).reset_index(drop=True), crops, audio, folder
+
+
 def forward_video(
     encode: Callable[..., Iterator[VideoFeatures]],
-    task: tuple[pd.DataFrame, str, str, str],
+    task: Task,
     *,
     made_by: Mapping[str, Any],
     open_tracks: Callable[..., AnnotatedTracks],
     watched: bool,
 ) -> None:
-    """Write the features of one video; `task` is (its rows, folders of crops and audio, folder to write)."""
+    """Write the features of one video."""
     rows, crops, audio, folder = task
     dataset = open_tracks(rows, crops, audio)
     ((name, sources),) = dataset.sources().items()

@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     shape = context_shape(arguments.context_shape)
     names = read_names(arguments.names) if arguments.names else {}
     addresses = given_videos(arguments.videos, arguments.out)
-    folders = output_folders(list(addresses), arguments.out)
+    check_outputs_apart(addresses, arguments.out)
     options = {
         "encoder": arguments.encoder,
         "weights": arguments.weights,
@@ -127,11 +127,14 @@ def main(argv: list[str] | None = None) -> int:
     check_options(options, OPTIONS)
     there = [video for video, address in addresses.items() if address is None]
     check_streams(there, video_stream=arguments.video_stream, audio_stream=arguments.audio_stream)
-    watched, every = arguments.jobs == 1 and arguments.cluster is None, set(formats) >= ALL_FORMATS
-    tasks = {}
-    for video in parallel.shard(list(folders), arguments.shard):
-        known = tuple(names.get(printable(video.name), ()))
-        tasks[str(video)] = Task(video, addresses[video], folders[video], formats, every, known, watched)
+    watched, every = parallel.one_by_one(arguments), set(formats) >= ALL_FORMATS
+
+    def task(name: str) -> Task:
+        video = Path(name)
+        folder, known = output_folder(video, arguments.out), tuple(names.get(printable(video.name), ()))
+        return Task(video, addresses[video], folder, formats, every, known, watched)
+
+    tasks = parallel.Items(parallel.shard(list(map(str, addresses)), arguments.shard), task)
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
     if arguments.cluster is not None:  # whose nodes may have other devices and caches
         detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
@@ -139,11 +142,11 @@ def main(argv: list[str] | None = None) -> int:
     work = parallel.Opened(work_through, functools.partial(detection.ActiveSpeakerDetector, **options))
     if arguments.cluster is None:
         detector = work.kept
-    for parent in {folder.parent for folder in folders.values()}:
+    for parent in {output_folder(video, arguments.out).parent for video in addresses}:
         elsewhere.check_writable(parent)
-    for folder in folders.values():
-        check_writable(folder)
-    if arguments.names and len({video.name for video in folders}) < len(folders):
+    for video in addresses:
+        check_writable(output_folder(video, arguments.out))
+    if arguments.names and len({video.name for video in addresses}) < len(addresses):
         raise UserError("--names needs videos of different names: rename one, or give them one after the other")
     if detector.people_note:
         print(f"note: {detector.people_note}", file=sys.stderr)
@@ -287,23 +290,25 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     return videos
 
 
-def output_folders(videos: list[Path], out: Path | None) -> dict[Path, Path]:
-    """Video -> folder for its outputs.
+def output_folder(video: Path, out: Path | None) -> Path:
+    """The folder for a video's outputs."""
+    return (video.parent if out is None else out) / f"{video.stem}.asd"
+
+
+def check_outputs_apart(videos: Iterable[Path], out: Path | None) -> None:
+    """See that each video has a folder of its own for its outputs.
 
     Raises:
-        UserError: two would write into one folder.
+        UserError: two would write into one.
     """
-    folders: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     for video in videos:
-        folder = (video.parent if out is None else out) / f"{video.stem}.asd"
+        folder = output_folder(video, out)
         if folder in taken:
             raise UserError(
                 f"{taken[folder]} and {video} would both write into {folder}: rename one, or give another --out"
             )
         taken[folder] = video
-        folders[video] = folder
-    return folders
 
 
 def check_writable(folder: Path) -> None:

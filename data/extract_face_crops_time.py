@@ -68,9 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     of_video = ava.read_augmented(arguments.csv).groupby("video_id")
     check_streams(present_videos(arguments.videos, of_video.groups), video_stream=arguments.video_stream)
     how = arguments.out, arguments.size, arguments.layout, arguments.video_stream
-    return parallel.run(
-        extract, {name: (arguments.videos, rows, *how) for name, rows in of_video}, arguments, "face crops"
-    )
+    tasks = parallel.Items(of_video.groups, lambda name: (arguments.videos, of_video.get_group(name), *how))
+    return parallel.run(extract, tasks, arguments, "face crops")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,10 @@ def main(argv: list[str] | None = None) -> int:
 
     rows = ava.read_augmented(arguments.csv)
     spans = rows.groupby(["video_id", "entity_id"], sort=True)["time_s"].agg(["min", "max"]).reset_index()
-    of_video = dict(list(spans.groupby("video_id")[["entity_id", "min", "max"]]))
-    tasks = {name: (arguments.tracks, name, entities, arguments.out) for name, entities in of_video.items()}
+    of_video = spans.groupby("video_id")[["entity_id", "min", "max"]]
+    tasks = parallel.Items(
+        of_video.groups, lambda name: (arguments.tracks, name, of_video.get_group(name), arguments.out)
+    )
     return parallel.run(slice_video, tasks, arguments, "audio of entities")
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from core import parallel
+from core.parallel import processes
 from core.runtime.errors import MediaError, UserError
 
 
@@ -50,6 +51,21 @@ def test_broken_videos_are_reported_and_the_others_finished(tmp_path, jobs):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "4", "5"]
     workers = {path.read_text() for path in tmp_path.iterdir()}
     assert (str(os.getpid()) in workers) == (jobs == 1)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_items_are_made_a_few_ahead_of_the_processes(tmp_path, jobs):
+    made = []
+
+    def make(name: str) -> tuple[Path, int]:
+        made.append(name)
+        return tmp_path, int(name)
+
+    items = parallel.Items(map(str, range(1000)), make)
+    outcomes = processes.outcomes(write_number, items, jobs)
+    names = [next(outcomes)[0] for _ in range(30)]
+    assert 30 <= len(made) <= 30 + 4 * jobs
+    assert sorted(names + [name for name, _ in outcomes], key=int) == list(items) == made
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,17 @@ broken = parallel.map_videos(extract, {"a": task_a, "b": task_b}, jobs=2)
 """
 
 from core.parallel.processes import one_thread_each
-from core.parallel.videos import Opened, add_arguments, map_videos, report, run, shard, spread
+from core.parallel.videos import Items, Opened, add_arguments, map_videos, one_by_one, report, run, shard, spread
 
-__all__ = ["Opened", "add_arguments", "map_videos", "one_thread_each", "report", "run", "shard", "spread"]
+__all__ = [
+    "Items",
+    "Opened",
+    "add_arguments",
+    "map_videos",
+    "one_by_one",
+    "one_thread_each",
+    "report",
+    "run",
+    "shard",
+    "spread",
+]

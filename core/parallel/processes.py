@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import concurrent.futures.process
+import itertools
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -15,6 +16,7 @@ from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import MediaError, UserError, end_after
 
 Item = TypeVar("Item")
+AHEAD = 2  # items for each process that are handed out, so that none waits for its next
 _function: Callable[..., object]  # of a worker: what it calls
 _stopping: multiprocessing.synchronize.Event  # of a worker: set when no further item shall be begun
 
@@ -39,17 +41,27 @@ def outcomes(
     # "spawn": forking a process that holds PyTorch's and FFmpeg's threads can deadlock
     context = multiprocessing.get_context("spawn")
     stopping = context.Event()
+    rest = iter(items.items())
+    waiting: dict[concurrent.futures.Future, str] = {}
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (function, stopping)) as pool:
-        # Ctrl-C reaches the workers too. They start by ignoring it and obey it while they work on a video: one that
-        # starts or waits has nothing to clean up and would only print a traceback.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+        def submit(count: int) -> None:
+            # Ctrl-C reaches the workers too. They start by ignoring it and obey it while they work on a video: one that
+            # starts or waits has nothing to clean up and would only print a traceback.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                for name, item in itertools.islice(rest, count):
+                    waiting[pool.submit(_attempt_in_worker, item)] = name
+            finally:
+                signal.signal(signal.SIGINT, handler)
+
         try:
-            waiting = {pool.submit(_attempt_in_worker, item): name for name, item in items.items()}
-        finally:
-            signal.signal(signal.SIGINT, handler)
-        try:
-            for future in concurrent.futures.as_completed(waiting):
-                yield waiting[future], future.result()
+            submit(AHEAD * jobs)
+            while waiting:
+                done, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+                submit(len(done))
+                for future in done:
+                    yield waiting.pop(future), future.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise UserError(
                 "a process ended in the middle of its video, as when the system runs out of memory; run the same "

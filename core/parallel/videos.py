@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +17,27 @@ from core.runtime.files import make_folder, printable
 
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
+
+
+class Items(Mapping[str, Item]):
+    """Items by name, each made when it is its turn, so that those of a million videos are not held at once.
+
+    Args:
+        names: in order.
+        make: name -> item.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Item]):
+        self.names, self.make = dict.fromkeys(names), make
+
+    def __getitem__(self, name: str) -> Item:
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class Opened(Generic[Kept, Item]):
@@ -88,7 +109,7 @@ def map_videos(
         function: picklable; its item's output files are its result, and it may be called again for an item that was
             interrupted. It raises MediaError for a broken video; any other exception ends the whole map. Each process
             gets it once and calls it for many items.
-        items: video id -> argument.
+        items: video id -> argument; asked for one by one, a few ahead of the processes.
         jobs: local processes; 1 works in this process.
         description: what the progress bar says.
         cluster: address of a Ray cluster that does the work in place of `jobs`; see `core.parallel.ray_cluster`.
@@ -151,6 +172,11 @@ def report(broken: dict[str, str], total: int, out: str | Path) -> int:
     return EXIT_BROKEN_ITEMS
 
 
+def one_by_one(arguments: argparse.Namespace) -> bool:
+    """Whether the options of `add_arguments` ask for one video at a time, whose own progress can be shown."""
+    return arguments.jobs == 1 and arguments.cluster is None
+
+
 def spread(
     function: Callable[[Item], object],
     items: Mapping[str, Item],
@@ -166,10 +192,12 @@ def spread(
     return map_videos(function, items, arguments.jobs, description, arguments.cluster, gpus=gpus, paths=paths)
 
 
-def run(function: Callable[[Item], object], items: dict[str, Item], arguments: argparse.Namespace, title: str) -> int:
+def run(
+    function: Callable[[Item], object], items: Mapping[str, Item], arguments: argparse.Namespace, title: str
+) -> int:
     """A preparation step: `spread` over the share of the videos that is asked for, then `report`; the exit status."""
     elsewhere.check_writable(arguments.out)
-    mine = {name: items[name] for name in shard(list(items), arguments.shard)}
+    mine = Items(shard(list(items), arguments.shard), items.__getitem__)
     if not elsewhere.url_of(arguments.out):
         make_folder(arguments.out)  # here, so that a node without this disk is told from one with it
     given = [one for value in vars(arguments).values() for one in (value if isinstance(value, list) else [value])]
