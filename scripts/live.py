@@ -1,8 +1,9 @@
-"""Who speaks, while a file is played: a line of JSON for each frame, a stated time after it.
+"""Who speaks, while people speak: a line of JSON for each frame, a stated time after it.
 
     python scripts/live.py interview.mp4 --delay 0.5 | your-program
+    python scripts/live.py --page   # the browser's own camera and microphone
 
-The file is played in real time, as a camera and a microphone would give it. A line is
+A file is played in real time, as a camera and a microphone would give it. A line is
 {"time": 1.04, "faces": [{"id": 1, "box": [x1, y1, x2, y2], "probability": 0.93}]}; see core/live/live.schema.json. When
 the machine is too slow frames are left out, and standard error says how many. --page shows it in the browser. More:
 docs/live.md.
@@ -23,7 +24,7 @@ from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.inbox import Inbox, scored_frames
 from core.live.lines import as_line
 from core.live.server import Page
-from core.live.sources import FileSource, playing
+from core.live.sources import BrowserSource, FileSource, Source, playing
 from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.runtime.checks import as_number, as_path, as_whole
@@ -38,8 +39,7 @@ MOST_PORT = 65535
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     with contextlib.ExitStack() as stack:
-        media = stack.enter_context(MediaFile(arguments.file, tolerant=True, as_played=True))
-        source = FileSource(media, stack.enter_context(audio_on_disk(media)))
+        source = open_source(arguments, stack)
         live = LiveDetector(
             arguments.encoder,
             arguments.weights,
@@ -52,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         inbox, page = Inbox(), None
         if arguments.page:
-            page = stack.enter_context(Page(arguments.port, source.name, arguments.delay, inbox))
+            takes_camera = isinstance(source, BrowserSource)
+            page = stack.enter_context(
+                Page(arguments.port, source.name, arguments.delay, inbox, takes_camera=takes_camera)
+            )
             note(f"the page is at {page.address}")
         told = Notes(page)
         if not source.has_audio:
@@ -64,12 +67,20 @@ def main(argv: list[str] | None = None) -> int:
                 if page is not None:
                     page.show(scored, seen)
                 told.count(inbox)
-        except KeyboardInterrupt:  # as a camera is ended: nothing is kept that could be gone on with
-            return EXIT_INTERRUPTED
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED if source.ends else 0
         told.count(inbox, at_end=True)
         for fault in source.faults:
             told(printable(fault))
         return EXIT_BROKEN_ITEMS if source.faults else 0
+
+
+def open_source(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Source:
+    """What the command line names, open until the stack is closed."""
+    if arguments.file is None:
+        return BrowserSource()
+    media = stack.enter_context(MediaFile(arguments.file, tolerant=True, as_played=True))
+    return FileSource(media, stack.enter_context(audio_on_disk(media)))
 
 
 class Notes:
@@ -97,7 +108,13 @@ def note(text: str) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=as_path, metavar="FILE", help="a video, played as fast as it was recorded")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=as_path,
+        metavar="FILE",
+        help="a video, played as fast as it was recorded; by default, with --page, the browser's camera and microphone",
+    )
     parser.add_argument(
         "--delay", type=delay, default=1.0, metavar="S", help=f"seconds, at least {LEAST_DELAY_S} (default 1)"
     )
@@ -112,7 +129,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cache", type=as_path, help="folder for downloaded weights; by default the user's cache folder"
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.file is None and not arguments.page:
+        parser.error("give a FILE, or --page for the browser's own camera")
+    return arguments
 
 
 def port(text: str) -> int:

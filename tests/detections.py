@@ -51,6 +51,21 @@ class Brightness:
         return np.eye(2, dtype=np.float32)[int(face.mean() > 128)]
 
 
+class Mean:
+    """In place of an encoder's networks: log odds are how bright the faces are, and how loud it is, in the mean."""
+
+    visual_context, audio_context = 6, 5
+
+    def visual(self, faces: np.ndarray) -> np.ndarray:
+        return faces.mean((2, 3))[..., None] / 64
+
+    def audio(self, mfcc: np.ndarray) -> np.ndarray:
+        return mfcc[..., 0].reshape(1, -1, 4).mean(2)[..., None] / 16
+
+    def score(self, audio: np.ndarray, visual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate((visual * 0, visual - audio + (visual - audio).mean()), 2), visual
+
+
 def track(
     id: int, times_s: np.ndarray, first: int, scores: list[float], box: tuple = (40, 60, 120, 180), shot: int = 0
 ) -> Track:

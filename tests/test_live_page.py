@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import av
+import cv2
 import numpy as np
 import pytest
 from detections import Squares
@@ -36,7 +37,7 @@ def seen(time_s: float) -> Seen:
     return Seen(time_s, yuv420_of(tiny_frame(0)))
 
 
-def ask(page: Page, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+def ask(page: Page, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
     """Status and content of an answer; the path's TOKEN is the page's, Host unless given its address."""
     host, port = page.address.split("/")[2].split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
@@ -44,7 +45,9 @@ def ask(page: Page, method: str, path: str, **headers: str) -> tuple[int, bytes]
         connection.putrequest(method, path.replace("TOKEN", page.token), skip_host=True)
         for name, value in {"Host": f"{host}:{port}", **headers}.items():
             connection.putheader(name, value.replace("PORT", port))
-        connection.endheaders()
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -77,6 +80,74 @@ def test_who_has_the_token_gets_the_page(page, name, host):
 )
 def test_all_others_are_refused(page, method, path, headers, status):
     assert ask(page, method, path, **headers)[0] == status
+
+
+@pytest.fixture
+def taking() -> Iterator[Page]:
+    with Page(0, "camera", 0.5, Inbox(), takes_camera=True) as page:
+        yield page
+
+
+JPEG = cv2.imencode(".jpg", tiny_frame(0))[1].tobytes()
+
+
+def test_what_a_camera_and_a_microphone_give_is_taken(taking):
+    samples = (8000 * np.sin(np.arange(4800) / 20)).astype(np.int16)
+    assert ask(taking, "POST", "/TOKEN/frame?time=100.5&missed=3&page=a", JPEG)[0] == 204
+    for number in range(10):
+        path = f"/TOKEN/audio?time={100 + number / 10}&rate=48000&page=a"
+        assert ask(taking, "POST", path, samples.tobytes())[0] == 204
+    taking.inbox.close()
+    frame, *blocks = taking.inbox
+    assert (frame.time_s, frame.image.width, frame.image.height, frame.jpeg) == (100.5, 64, 48, JPEG)
+    assert (taking.inbox.frames, taking.inbox.left_out) == (4, 3)
+    assert sum(len(block.samples) for block in blocks) == pytest.approx(SAMPLE_RATE, abs=50)
+    heard_s = blocks[0].time_s
+    for block in blocks:  # each begins where the one before ends
+        assert block.time_s == pytest.approx(heard_s, abs=1e-3)
+        heard_s = block.time_s + len(block.samples) / SAMPLE_RATE
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/TOKEN/frame?time=1&missed=0", b"no JPEG", {}, 400),
+        ("/TOKEN/frame?time=nan&missed=0", JPEG, {}, 400),
+        ("/TOKEN/frame?missed=0", JPEG, {}, 400),
+        ("/TOKEN/frame?time=1", JPEG, {}, 400),
+        ("/TOKEN/audio?time=1&rate=0", bytes(64), {}, 400),
+        ("/TOKEN/audio?time=1&rate=48000", bytes(63), {}, 400),
+        ("/TOKEN/frame?time=1&missed=0", b"", {}, 411),
+        ("/TOKEN/frame?time=1&missed=0", b"", {"Content-Length": "9999999999"}, 413),
+        ("/TOKEN/frame?time=1&missed=0", b"", {"Content-Length": "-1"}, 411),
+        ("/TOKEN/events", JPEG, {}, 404),
+        ("/frame?time=1&missed=0", JPEG, {}, 403),
+        ("/TOKEN/frame?time=1&missed=0", JPEG, {"Origin": "http://example.org"}, 403),
+        ("/TOKEN/frame?time=1&missed=0", JPEG, {"Host": "example.org"}, 403),
+    ],
+)
+def test_what_is_no_frame_and_no_audio_is_refused(taking, path, body, headers, status):
+    assert ask(taking, "POST", path, body, **headers)[0] == status
+    assert (taking.inbox.frames, list(closed(taking.inbox))) == (0, [])
+
+
+def closed(inbox: Inbox) -> Inbox:
+    inbox.close()
+    return inbox
+
+
+def test_a_page_of_a_file_takes_no_camera(page):
+    assert ask(page, "POST", "/TOKEN/frame?time=1&missed=0", JPEG)[0] == 404
+
+
+def test_the_camera_of_one_page_is_taken_until_it_gives_no_more(taking, monkeypatch):
+    now_s = [1000.0]
+    monkeypatch.setattr("core.live.server.time.monotonic", lambda: now_s[0])
+    given = []
+    for seconds, name in ((0, "a"), (1, "b"), (1, "a"), (2.9, "b"), (0.2, "b"), (1, "a")):
+        now_s[0] += seconds
+        given.append(ask(taking, "POST", f"/TOKEN/frame?time=1&missed=0&page={name}", JPEG)[0])
+    assert given == [204, 409, 204, 409, 204, 409]
 
 
 def test_pages_have_tokens_of_their_own_and_listen_to_this_machine_alone(page):
@@ -122,7 +193,7 @@ def test_little_waits_for_the_detector(page):
 
 def test_what_goes_wrong_while_a_source_plays_is_raised_where_it_is_waited_for():
     class Broken:
-        name, fps, has_audio, faults = "broken", 25.0, False, ()
+        name, fps, has_audio, ends, faults = "broken", 25.0, False, True, ()
 
         def play(self, inbox, note) -> None:
             inbox.put(seen(0.0))
@@ -171,7 +242,9 @@ def test_a_machine_that_is_too_slow_leaves_frames_out(film, light_weights, monke
 def test_the_page_of_a_file_is_told_what_standard_output_is(film, light_weights, monkeypatch, capsys):
     monkeypatch.setattr("core.live.detector.find_detector", lambda *arguments: Squares(3))
     pages = []
-    monkeypatch.setattr(live_script, "Page", lambda *given: pages.append(Page(*given)) or pages[0])
+    monkeypatch.setattr(
+        live_script, "Page", lambda *given, **options: pages.append(Page(*given, **options)) or pages[0]
+    )
     options = ["--weights", light_weights, "--context", "none", "--delay", "0.4", "--page"]
     thread = threading.Thread(target=exit_status, args=(live_script.main, film, *options))
     thread.start()

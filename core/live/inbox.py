@@ -45,12 +45,12 @@ class Inbox:
     Attributes:
         frames: how many came.
         left_out: how many of them found no room.
-        is_closed: nothing is taken in any more.
+        closed: nothing is taken in any more.
     """
 
     def __init__(self) -> None:
         self.frames = self.left_out = 0
-        self.is_closed = False
+        self.closed = threading.Event()
         self._items: deque[Seen | Heard] = deque()
         self._changed = threading.Condition()
         self._fault: BaseException | None = None
@@ -62,29 +62,31 @@ class Inbox:
             self.frames += is_frame
             waiting = [one for one in self._items if isinstance(one, type(item))]
             room = MOST_FRAMES if is_frame else round(MOST_AUDIO_S * SAMPLE_RATE)
-            taken = not self.is_closed and (1 if is_frame else len(item.samples)) + _size(waiting) <= room
+            taken = not self.closed.is_set() and (1 if is_frame else len(item.samples)) + _size(waiting) <= room
             self.left_out += is_frame and not taken
             if taken:
                 self._items.append(item)
                 self._changed.notify()
         return taken
 
-    def leave_out(self) -> None:
-        """Count a frame that came too late to be given."""
-        self.frames += 1
-        self.left_out += 1
+    def leave_out(self, frames: int = 1) -> None:
+        """Count frames that came too late to be given."""
+        with self._changed:
+            self.frames += frames
+            self.left_out += frames
 
     def close(self, fault: BaseException | None = None) -> None:
         """Say that nothing will follow; a fault is raised where the next item would be taken."""
         with self._changed:
-            self.is_closed, self._fault = True, self._fault or fault
+            self.closed.set()
+            self._fault = self._fault or fault
             self._changed.notify()
 
     def __iter__(self) -> Iterator[Seen | Heard]:
         """What was given, as it comes, to the end."""
         while True:
             with self._changed:
-                while not self._items and not self.is_closed:
+                while not self._items and not self.closed.is_set():
                     self._changed.wait(1.0)  # without a limit Ctrl-C would not be heard on Windows
                 if not self._items:
                     if self._fault is not None:

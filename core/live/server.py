@@ -13,19 +13,24 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
+import av
 import cv2
+import numpy as np
 
 from core.clip_utils import SPEAKING_THRESHOLD
 from core.live.inbox import Inbox, Seen
 from core.live.lines import ScoredFrame, as_line
-from core.media.video import Frame
+from core.live.sources import Resampler
+from core.media.video import Frame, yuv420_of
 from core.outputs.report import page_file
+from core.runtime.checks import as_number, as_whole
 from core.runtime.errors import UserError
 
 HOST = "127.0.0.1"
@@ -34,6 +39,10 @@ PAGE = "page.html"
 REPORT_FILES = ("style.css", "canvas.js")  # of report.html, on which those of this page build
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 EVENTS = "events"
+GIVEN = ("frame", "audio")  # by the camera and the microphone of a page
+RATES = range(8_000, 192_001)  # samples per second that a browser may give
+MOST_BYTES = 8 << 20  # of a frame, or a block of audio
+GIVEN_UP_S = 3.0  # a page that gives nothing for so long gives room to another
 SHOWN_SIDE = 960  # pixels, longer side of the frames that are shown
 QUALITY = 80  # of their JPEGs
 MOST_WATCHERS = 8
@@ -59,6 +68,7 @@ class Page:
         title: of what is shown.
         delay_s: that scores are given after.
         inbox: what is shown comes through it.
+        takes_camera: the browser's own camera and microphone are put into the inbox, those of one page.
 
     Attributes:
         address: what to open in a browser; who knows it sees the page.
@@ -67,10 +77,18 @@ class Page:
         UserError: the port cannot be had.
     """
 
-    def __init__(self, port: int, title: str, delay_s: float, inbox: Inbox):
-        self.inbox, self.beginning = inbox, {"title": title, "delayS": delay_s, "threshold": SPEAKING_THRESHOLD}
+    def __init__(self, port: int, title: str, delay_s: float, inbox: Inbox, *, takes_camera: bool = False):
+        self.inbox, self.takes_camera = inbox, takes_camera
+        self.beginning = {
+            "title": title,
+            "delayS": delay_s,
+            "threshold": SPEAKING_THRESHOLD,
+            "takesCamera": takes_camera,
+        }
+        self.giving: tuple[str, float] | None = None  # page whose camera is taken, and when it gave something
         self.token = secrets.token_urlsafe(24)
         self.notes: deque[str] = deque(maxlen=MOST_EVENTS)
+        self._resampler = Resampler()
         self._watchers: list[queue.Queue[bytes | None]] = []
         try:
             self._server = _Server((HOST, port), _Handler)
@@ -98,7 +116,8 @@ class Page:
         if not self._watchers:
             return
         frame = Frame(seen.time_s, seen.image)
-        shown = {"width": frame.width, "height": frame.height, "jpeg": _in_base64(frame)}
+        jpeg = seen.jpeg or _as_jpeg(frame)
+        shown = {"width": frame.width, "height": frame.height, "jpeg": base64.b64encode(jpeg).decode("ascii")}
         self._tell("frame", json.loads(as_line(scored)) | shown | self.counts)
 
     def note(self, text: str) -> None:
@@ -143,6 +162,35 @@ class Page:
                 with contextlib.suppress(queue.Empty):
                     told.get_nowait()
 
+    def take(self, name: str, page: str, query: Mapping[str, str], content: bytes) -> HTTPStatus:
+        """Put what a page's camera or microphone gave into the inbox; how that went.
+
+        Args:
+            name: "frame" or "audio".
+            page: its id.
+            query: "time", seconds; of a frame "missed", how many the page left out before it; of audio "rate", samples
+                per second.
+            content: a JPEG, or int16 samples of one channel.
+        """
+        now_s = time.monotonic()
+        if self.giving is not None and self.giving[0] != page and now_s - self.giving[1] < GIVEN_UP_S:
+            return HTTPStatus.CONFLICT
+        self.giving = page, now_s
+        try:
+            time_s = as_number(query["time"])
+            if name == "frame":
+                image = _decoded(content)
+                self.inbox.leave_out(max(0, as_whole(query["missed"])))
+                self.inbox.put(Seen(time_s, image, content))
+            else:
+                samples, rate = np.frombuffer(content, "<i2"), as_whole(query["rate"])
+                if not len(samples) or rate not in RATES:
+                    raise ValueError("no audio")
+                self.inbox.put(self._resampler.push(samples, rate, time_s))
+        except (KeyError, ValueError):
+            return HTTPStatus.BAD_REQUEST
+        return HTTPStatus.NO_CONTENT
+
 
 class _Server(ThreadingHTTPServer):
     page: Page
@@ -161,38 +209,53 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self._name()
-        if name is None:
-            return
         if name == EVENTS:
-            self._begin(HTTPStatus.OK, "text/event-stream", {"Connection": "close"})
+            self._answer(HTTPStatus.OK, {"Content-Type": "text/event-stream", "Connection": "close"})
             for event in self.server.page.events():
                 self.wfile.write(event)
+        elif name is not None:
+            content = _content(name or PAGE)
+            if content is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            kind = TYPES[Path(name or PAGE).suffix]
+            self._answer(HTTPStatus.OK, {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(content))})
+            self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        name = self._name()
+        length = self.headers.get("Content-Length", "")
+        if name is None:
             return
-        content = _content(name or PAGE)
-        if content is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        kind = TYPES[(name or PAGE)[(name or PAGE).rindex(".") :]]
-        self._begin(HTTPStatus.OK, f"{kind}; charset=utf-8", {"Content-Length": str(len(content))})
-        self.wfile.write(content)
+        if not self.server.page.takes_camera or name not in GIVEN:
+            self._refuse(HTTPStatus.NOT_FOUND)
+        elif not length.isdecimal():
+            self._refuse(HTTPStatus.LENGTH_REQUIRED)
+        elif int(length) > MOST_BYTES:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            query = dict(parse_qsl(urlsplit(self.path).query))
+            status = self.server.page.take(name, query.pop("page", ""), query, self.rfile.read(int(length)))
+            self._answer(status, {"Content-Length": "0"})
 
     def _name(self) -> str | None:
         """What is asked for; None where the request was refused."""
         page = self.server.page
         token, _, name = urlsplit(self.path).path.removeprefix("/").partition("/")
-        origin = self.headers.get("Origin")
-        known = self.headers.get("Host") in page.hosts and (
-            origin is None or origin.removeprefix("http://") in page.hosts
-        )
+        host, origin = self.headers.get("Host"), self.headers.get("Origin", f"http://{HOST}")
+        known = host in page.hosts and origin in (f"http://{HOST}", f"http://{host}")
         if known and hmac.compare_digest(token.encode(), page.token.encode()):
             return name
-        self.close_connection = True  # what is sent with it is not read
-        self.send_error(HTTPStatus.FORBIDDEN)
+        self._refuse(HTTPStatus.FORBIDDEN)
         return None
 
-    def _begin(self, status: HTTPStatus, kind: str, headers: dict[str, str]) -> None:
+    def _refuse(self, status: HTTPStatus) -> None:
+        self.close_connection = True  # what is sent with it is not read
+        self.send_error(status)
+
+    def _answer(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, **HEADERS, **headers}.items():
+        for name, value in {**HEADERS, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -210,7 +273,19 @@ def _event(name: str, value: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 
 
-def _in_base64(frame: Frame) -> str:
-    """A frame as a JPEG of at most `SHOWN_SIDE`."""
-    jpeg = cv2.imencode(".jpg", frame.scaled_bgr(SHOWN_SIDE), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
-    return base64.b64encode(jpeg.tobytes()).decode("ascii")
+def _as_jpeg(frame: Frame) -> bytes:
+    pixels = frame.scaled_bgr(SHOWN_SIDE)
+    return cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1].tobytes()
+
+
+def _decoded(jpeg: bytes) -> av.VideoFrame:
+    """A JPEG's frame.
+
+    Raises:
+        ValueError: it is none.
+    """
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if jpeg else None
+    if pixels is None or min(pixels.shape[:2]) < 2:
+        raise ValueError("no JPEG")
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    return yuv420_of(np.ascontiguousarray(pixels[:height, :width]))

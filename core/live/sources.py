@@ -1,12 +1,15 @@
-"""What frames and audio come from, as time passes: a file that is played, for now."""
+"""What frames and audio come from as time passes: a file that is played, or the camera of a browser."""
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from core.clip_utils import SAMPLE_RATE
+import av
+import numpy as np
+
+from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.live.inbox import Heard, Inbox, Seen
 from core.media.container import MediaFile
 from core.media.video import read_frames
@@ -27,13 +30,15 @@ class Source(Protocol):
         name: for people.
         fps: about how many frames come in a second.
         has_audio: whether a microphone is waited for.
+        ends: whether it has an end of its own; else people end it.
         faults: sentences on what of it could not be decoded, known at its end.
     """
 
     name: str
     fps: float
     has_audio: bool
-    faults: list[str]
+    ends: bool
+    faults: Sequence[str]
 
     def play(self, inbox: Inbox, note: Note) -> None:
         """Give all there is, as time passes, until its end or until the inbox is closed."""
@@ -77,6 +82,43 @@ class Pace:
         return early_s >= -LATE_S
 
 
+class Resampler:
+    """Makes blocks of audio that follow each other 16 kHz, mono."""
+
+    def __init__(self) -> None:
+        self._form = self._inner = None
+        self._held_s = 0.0  # of audio that it holds back
+
+    def push(self, samples: np.ndarray, rate: int, time_s: float) -> Heard:
+        """Take a block, (n,) int16 of one channel, and when its first sample was heard; give what is ready."""
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = rate
+        return self.push_frame(frame, time_s)
+
+    def push_frame(self, frame: av.AudioFrame, time_s: float) -> Heard:
+        """Likewise a block as it was decoded, of any form."""
+        form = frame.sample_rate, frame.format.name, frame.layout.name
+        if form != self._form:
+            self._form, self._held_s = form, 0.0
+            self._inner = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        frame.pts = None  # it keeps its own count
+        ready = [block.to_ndarray()[0] for block in self._inner.resample(frame)]
+        heard = Heard(time_s - self._held_s, np.concatenate([np.zeros(0, np.int16), *ready]))
+        self._held_s += frame.samples / frame.sample_rate - len(heard.samples) / SAMPLE_RATE
+        return heard
+
+
+class BrowserSource:
+    """The camera and the microphone of a browser, which its page puts into the inbox."""
+
+    name, fps, has_audio, ends = "Camera of the browser", float(GRID_FPS), True, False
+    faults: tuple[str, ...] = ()
+
+    def play(self, inbox: Inbox, note: Note) -> None:
+        """As `Source.play`: wait for the end."""
+        inbox.closed.wait()
+
+
 class FileSource:
     """A file, played as fast as it was recorded.
 
@@ -84,6 +126,8 @@ class FileSource:
         media: the open file, read as players show it.
         audio: of it; None for none.
     """
+
+    ends = True
 
     def __init__(self, media: MediaFile, audio: VideoAudio | None):
         self.media, self.audio = media, audio
@@ -103,7 +147,7 @@ class FileSource:
         """
         pace, heard_s = Pace(), None
         for frame in read_frames(self.media):
-            if inbox.is_closed:
+            if inbox.closed.is_set():
                 return
             in_time = pace.wait(frame.time_s)
             heard_s = frame.time_s if heard_s is None else heard_s

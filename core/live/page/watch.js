@@ -7,6 +7,7 @@ const MOST_WAITING = 100; // frames; a page in the background shows none
 const ANEW_S = 5; // a time that is so far from its place is on a clock that was set
 const SETTLING = 0.002; // s; how much sooner each frame is shown, as long as none comes too late
 const LEFT_OUT_SHOWN = 0.01; // share of the frames
+const SINCE_1970_S = 1e9; // larger times count from then
 const ALL = 1000; // notes that are told again and again are shown once
 
 const element = (id) => document.getElementById(id);
@@ -28,7 +29,7 @@ class Watch {
     requestAnimationFrame(() => this.play());
   }
 
-  begin({ title, delayS, threshold }) {
+  begin({ title, delayS, threshold, takesCamera }) {
     document.title = `${title} · who speaks, live`;
     element("title").textContent = title;
     element("threshold").textContent = threshold;
@@ -38,10 +39,48 @@ class Watch {
     this.lanes = new Lanes(element("lanes"), threshold);
     this.setState("waiting", "waiting");
     this.count({ frames: 0, leftOut: 0 });
+    if (takesCamera && !this.camera) this.offerCamera();
+  }
+
+  /** Let people start and stop the browser's own camera. */
+  offerCamera() {
+    const phases = {
+      begun: ["live", "live", "Waiting for the first scores."],
+      lost: ["waiting", "camera gone", "The camera is gone. It is used again when it is back."],
+      stopped: ["waiting", "stopped", "The camera is off."],
+    };
+    this.camera = new Camera({
+      say: (text) => this.note(text),
+      fail: (text) => this.showEmpty(text, "refused"),
+      meet: (phase) => {
+        const [state, word, text] = phases[phase];
+        this.setState(state, word);
+        this.showEmpty(text);
+        element("start").hidden = this.camera.isRunning;
+        element("stop").hidden = !this.camera.isRunning;
+      },
+    });
+    element("start").addEventListener("click", () => {
+      this.showEmpty("The browser asks whether it may use the camera and the microphone.");
+      element("start").hidden = true;
+      this.camera.start();
+    });
+    element("stop").addEventListener("click", () => this.camera.stop());
+    element("start").hidden = element("privacy").hidden = false;
+    this.showEmpty("The camera is off.");
+  }
+
+  showEmpty(text, kind = "") {
+    element("empty").hidden = false;
+    element("empty").dataset.kind = kind;
+    element("empty-text").textContent = text;
+    this.waiting = [];
+    element("boxes").width = 0;
   }
 
   frame(frame) {
     const lagS = performance.now() / 1000 - frame.time;
+    if (this.camera && !this.camera.isRunning) return; // it was stopped meanwhile
     if (this.lagS === null || Math.abs(lagS - this.lagS) > ANEW_S) {
       this.waiting = [];
       this.lagS = lagS;
@@ -71,6 +110,8 @@ class Watch {
   end(counts) {
     this.count(counts);
     this.source.close();
+    if (this.camera?.isRunning) this.camera.stop();
+    element("start").hidden = true;
     this.setState("ended", "ended");
   }
 
@@ -96,11 +137,12 @@ class Watch {
     canvas.getContext("2d").drawImage(image, 0, 0);
     document.body.style.setProperty("--aspect", frame.width / frame.height);
     element("empty").hidden = true;
-    this.setState("live", "live");
+    if (this.source.readyState !== EventSource.CLOSED) this.setState("live", "live");
     for (const other of frames.slice(0, -1)) this.lanes.add(other, null);
     this.lanes.add(frame, image);
     this.shown = frame;
-    element("clock").textContent = `${frame.time.toFixed(2)} s`;
+    element("clock").textContent = frame.time < SINCE_1970_S ? `${frame.time.toFixed(2)} s`
+      : new Date(1000 * frame.time).toLocaleTimeString();
     this.drawBoxes();
   }
 
@@ -123,4 +165,4 @@ class Watch {
 element("shown-s").textContent = SHOWN_S;
 readColours();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
-new Watch();
+const watch = new Watch();
