@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 def record_of(store: FeatureStore, video_id: str, folder: Path, made_by: Mapping[str, Any]) -> Record:
     """What the logits of a video are made of."""
     features = {"features": store.sources(video_id), "left_out": store.left_out[video_id]}
-    return Record(folder, video_id, STEP, made_by | features)
+    return Record(folder, video_id, STEP, made_by | features, version=2)
 
 
 def load_network(weights: Path, shape: Mapping[str, int], feature_size: int) -> nn.Module:

@@ -334,7 +334,7 @@ def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> Non
     if task.address is not None:
         fetch(task.address, task.video)
     found_in = {"video": Files.one(task.video), "settings": detector.settings}
-    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)}, version=2)
+    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)}, version=3)
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
     if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))
@@ -396,7 +396,7 @@ def write(video: DetectedVideo, task: Task) -> tuple[str | None, dict[str, str]]
 def detected(detector: "detection.ActiveSpeakerDetector", task: Task, found_in: dict[str, Any]) -> DetectedVideo:
     """What is found in a video; from the run before, where only names or formats are others now."""
     embeddings = BIOMETRIC in task.formats
-    kept = Record(task.folder, "tracks", "face tracks", {**found_in, "embeddings": embeddings})
+    kept = Record(task.folder, "tracks", "face tracks", {**found_in, "embeddings": embeddings}, version=2)
     if not kept.missing([KEPT]):
         tqdm.write(printable(f"{task.video}: faces and scores are those of an earlier run"))
         return read_detected(elsewhere.bring(task.folder / KEPT), task.video)

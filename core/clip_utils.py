@@ -11,6 +11,7 @@ CLASSES = 2  # not speaking, speaking
 SPEAKING_THRESHOLD = 0.5  # a face counts as speaking from this probability on: of two classes the surer one
 FACE_SIZE = 112  # pixels, side of the grey faces that whole-track encoders take
 CROP_SIZE = 144  # pixels, side of the crops in colour that encoders of clips take
+COEFFICIENTS = 13  # of an MFCC
 MFCC_PER_FRAME = 4  # windows of the former's MFCCs to a frame
 SAMPLE_RATE = 16_000  # samples of audio per second, mono, 16 bit
 

@@ -137,7 +137,7 @@ class FaceScorer:
     """Gives logits and cues that depend on the number of a face alone."""
 
     def __init__(self, number: int, length: int):
-        self.cues = np.random.default_rng(number).standard_normal((length, len(CUES))).astype(np.float32)
+        self.cues = np.random.default_rng(number).standard_normal((length, len(CUES) + 13)).astype(np.float32)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([-self.cues[:, 0] / 2, self.cues[:, 0] / 2], axis=1), self.cues

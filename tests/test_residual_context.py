@@ -10,6 +10,7 @@ from torch import Tensor
 from core.inference import residual_contexts
 from core.inference.engine import Function
 from core.inference.residual_contexts import ResidualScorer
+from core.inference.voices import VOICE_AROUND, by_voice
 from core.inputs.shots import TrackFeatures
 from core.models import ASC_Net, ResidualContext
 from core.models.residual_context import ABSENT, AROUND, CUES, DILATIONS, REACH, around, is_residual, others
@@ -167,7 +168,22 @@ def test_networks_are_told_apart_by_their_weights():
 
 
 def track(first: int, length: int, seed: int) -> TrackFeatures:
-    return TrackFeatures(first, 3 * np.random.default_rng(seed).standard_normal((length, len(CUES))).astype(np.float32))
+    """A face that is told of at random, but that hears what the others do at the same times."""
+    cues = 3 * np.random.default_rng(seed).standard_normal((length, len(CUES)))
+    heard = 20 * np.random.default_rng(99).standard_normal((first + length, 13))[first:]
+    return TrackFeatures(first, np.concatenate((cues, heard), axis=1).astype(np.float32))
+
+
+def parts(tracks: list[TrackFeatures]) -> dict[str, list]:
+    """What `ResidualScorer.scores` is given of tracks."""
+    cues, heard = zip(*(np.split(one.features, [len(CUES)], axis=1) for one in tracks), strict=True)
+    firsts, present = [one.first for one in tracks], [np.ones(len(one), bool) for one in cues]
+    return {"firsts": firsts, "cues": list(cues), "heard": list(heard), "present": present}
+
+
+def odds_of(network: ResidualContext, tracks: list[TrackFeatures]) -> list[np.ndarray]:
+    """The odds of tracks before voices are considered."""
+    return ResidualScorer.of(network).odds(**{name: part for name, part in parts(tracks).items() if name != "heard"})
 
 
 def at_once(network: ResidualContext, tracks: list[TrackFeatures]) -> list[np.ndarray]:
@@ -175,7 +191,7 @@ def at_once(network: ResidualContext, tracks: list[TrackFeatures]) -> list[np.nd
     first, end = min(one.first for one in tracks), max(one.end for one in tracks)
     cues, present = torch.zeros(1, len(tracks), end - first, len(CUES)), torch.zeros(1, len(tracks), end - first)
     for face, one in enumerate(tracks):
-        cues[0, face, one.first - first : one.end - first] = torch.from_numpy(one.features)
+        cues[0, face, one.first - first : one.end - first] = torch.from_numpy(one.features[:, : len(CUES)])
         present[0, face, one.first - first : one.end - first] = 1
     odds = scores(network, cues, present.bool())[0].numpy()
     return [own[one.first - first : one.end - first] for own, one in zip(odds, tracks, strict=True)]
@@ -187,19 +203,39 @@ TRACKS = [track(7, 800, 0), track(60, 40, 1), track(805, 900, 2), track(807, 1, 
 @pytest.mark.parametrize("piece", [1500, 700, 200])
 def test_pieces_change_nothing(network, monkeypatch, piece):
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
-    for logits, expected in zip(ResidualScorer.of(network).tracks(TRACKS), at_once(network, TRACKS), strict=True):
-        assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, np.stack((-expected, expected), axis=1) / 2, rtol=0, atol=1e-4)
+    for odds, expected in zip(odds_of(network, TRACKS), at_once(network, TRACKS), strict=True):
+        assert odds.dtype == np.float32
+        np.testing.assert_allclose(odds, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("piece", [1500, 200])
+def test_voices_are_added_to_the_networks_odds(network, monkeypatch, piece):
+    monkeypatch.setattr(residual_contexts, "PIECE", piece)
+    first, tracks = 7, [track(7, 800, 0), track(60, 40, 1), track(805, 500, 2), track(1000, 1, 3)]
+    odds, present = np.zeros((4, 1298)), np.zeros((4, 1298), bool)
+    for face, (one, own) in enumerate(zip(tracks, at_once(network, tracks), strict=True)):
+        span = slice(one.first - first, one.end - first)
+        odds[face, span], present[face, span] = own, True
+    heard = track(0, 1305, 0).features[first:, len(CUES) :]
+    added = by_voice(odds, present, heard, slice(None))
+    assert np.abs(added[0]).max() > 0.1
+    scorer = ResidualScorer.of(network)
+    for face, (logits, one) in enumerate(zip(scorer.tracks(tracks), tracks, strict=True)):
+        expected = (odds + added)[face, one.first - first : one.end - first]
+        np.testing.assert_allclose(logits, np.stack((-expected, expected), axis=1) / 2, rtol=0, atol=1e-3)
 
 
 def test_a_piece_in_which_nobody_is_seen(network, monkeypatch):
     monkeypatch.setattr(residual_contexts, "PIECE", 50)
-    gap, [cues] = slice(20, 20 + 3 * REACH), [track(0, 40 + 3 * REACH, 5).features]
-    present = np.ones(len(cues), bool)
-    present[gap] = False
-    [odds] = ResidualScorer.of(network).odds([0], [cues], [present])
+    gap, whole = slice(20, 20 + 3 * REACH), track(0, 40 + 3 * REACH, 5)
+    given = parts([whole])
+    given["present"][0][gap] = False
+    [scored] = ResidualScorer.of(network).scores(**given)
+    assert np.isfinite(scored).all()
+    del given["heard"]
+    [odds] = ResidualScorer.of(network).odds(**given)
     for part in (slice(gap.start), slice(gap.stop, None)):
-        [expected] = at_once(network, [TrackFeatures(0, cues[part])])
+        [expected] = at_once(network, [TrackFeatures(0, whole.features[part])])
         np.testing.assert_allclose(odds[part], expected, rtol=0, atol=1e-4)
 
 
@@ -219,8 +255,18 @@ def test_memory_does_not_grow_with_a_shot(network, monkeypatch):
 
             return first_cue
 
+    def no_voices(odds: np.ndarray, present: np.ndarray, heard: np.ndarray, now: slice) -> np.ndarray:
+        listened.append(odds.shape)
+        assert present.shape == (len(odds), len(heard))
+        return np.zeros(odds[:, now].shape)
+
+    listened = []
+    monkeypatch.setattr(residual_contexts, "by_voice", no_voices)
     for logits, one in zip(ResidualScorer(Watched()).tracks(tracks), tracks, strict=True):
         np.testing.assert_array_equal(logits[:, 1], one.features[:, 0] / 2)
+    assert len(listened) == 50
+    assert max(faces for faces, _ in listened) <= 1 + 2 + (200 + 2 * VOICE_AROUND) // 100
+    assert max(time for _, time in listened) == 200 + 2 * VOICE_AROUND
     assert len(shown) == 50
     assert max(faces for _, faces, _ in shown) <= 1 + 2 + (200 + 2 * REACH) // 100
     assert max(time for *_, time in shown) == 200 + 2 * REACH

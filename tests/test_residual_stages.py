@@ -22,6 +22,7 @@ from core.formats import ava
 from core.formats.context_logits import read_logits
 from core.formats.feature_store import FeatureStore, VideoFeatures, write_features
 from core.inference.residual_contexts import shots_of
+from core.inference.voices import by_voice
 from core.models import ResidualContext, light_asd, resnet18_two_streams
 from core.models.residual_context import CUES
 from core.runtime.files import fingerprint
@@ -103,6 +104,7 @@ def test_logits_are_the_networks_on_the_whole_shot(pipeline):
     with torch.inference_mode():
         odds = network.eval()(torch.from_numpy(shot.cues)[None], torch.from_numpy(shot.present)[None])[0].numpy()
     found = (logits["logit1"] - logits["logit0"]).to_numpy(float)
+    odds += by_voice(odds, shot.present, shot.heard, slice(None))
     np.testing.assert_allclose(found[shot.rows], shot.at_rows(odds), rtol=0, atol=1e-3 * max(1, np.abs(odds).max()))
     np.testing.assert_allclose(logits["logit0"], -logits["logit1"], rtol=0, atol=1e-5)
 
@@ -200,13 +202,15 @@ def test_an_unknown_network_is_refused(pipeline, capsys):
     assert all(word in message for word in ("transformer", "ASC_Net", "residual"))
 
 
-def test_features_without_the_audio_of_other_times_are_refused(pipeline, tmp_path, capsys):
-    """As csv files are, and those of networks of a user's own."""
+@pytest.mark.parametrize("kept", ["heard", "in_step"])
+def test_features_that_do_not_tell_all_are_refused(pipeline, tmp_path, capsys, kept):
+    """As csv files do not, nor those of networks of a user's own or of earlier versions."""
     for split in ava.SPLITS:
         rows, store = pipeline.rows(split), features(pipeline, split)
         for video_id, own in store.videos.items():
             gathered = store.gather(np.arange(own.start, own.stop))
-            video = VideoFeatures(rows[own], store.logits[own], None, store.video_logits[own], gathered)
+            heads = store.logits[own], None, store.video_logits[own]
+            video = VideoFeatures(rows[own], *heads, gathered, **{kept: getattr(store, kept)[own]})
             assert video.video_id == video_id
             write_features(tmp_path / "features" / split, video)
     paths = {f"features_{split}_full": tmp_path / "features" / split for split in ava.SPLITS}

@@ -53,7 +53,8 @@ def conversation(video_id: str, seed: int) -> VideoFeatures:
     shifted = odds - np.sort(falls, axis=0)[::-1]
     correlation = np.tanh(0.3 * speaking + 0.5 * noise[3])
     in_step = np.stack([*shifted, correlation], axis=-1).reshape(-1, 3).astype(np.float32)
-    return VideoFeatures(rows, logits(odds), None, logits(video), np.zeros((len(rows), 4), np.float16), in_step)
+    features, heard = np.zeros((len(rows), 4), np.float16), np.zeros((len(rows), 13), np.float32)
+    return VideoFeatures(rows, logits(odds), None, logits(video), features, in_step, heard)
 
 
 @pytest.fixture(scope="module")

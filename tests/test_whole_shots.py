@@ -17,11 +17,12 @@ from core.training.losses import ShotLoss
 Track = list[float]  # times of its rows, seconds
 
 
-def video(*tracks: Track) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What `shots_in` is given of tracks; each row's cues are its number, its labels 0 and 1 in turn."""
+def video(*tracks: Track) -> tuple[np.ndarray, ...]:
+    """What `shots_in` is given of tracks; a row has its number as cues, its time as MFCCs, and labels 0 and 1 in turn."""
     entities = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
     rows = np.arange(len(entities))
-    return entities, np.concatenate(tracks), np.tile(rows[:, None], len(CUES)).astype(np.float32), rows % 2
+    times_s, cues = np.concatenate(tracks), np.tile(rows[:, None], len(CUES)).astype(np.float32)
+    return entities, times_s, cues, np.tile(times_s[:, None], 13), rows % 2
 
 
 def every(step_s: float, first_s: float, rows: int) -> Track:
@@ -58,6 +59,7 @@ def test_a_shot_by_hand():
     np.testing.assert_allclose(shot.cues[1, 2:, 3], [4, 5, 6], atol=1e-4)
     assert [shot.labels[0, :4].tolist(), shot.labels[1, 2:].tolist()] == [[0, 1, 0, 1], [0, 1, 0]]
     assert shot.rows.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(shot.heard, np.tile(10 + 0.04 * np.arange(5)[:, None], 13), rtol=1e-6)
 
 
 def test_a_face_is_absent_in_long_gaps_only():
@@ -143,7 +145,8 @@ def shot(faces: int, time: int, seed: int = 0, gap: slice = slice(0)) -> Shot:
     present = np.ones((faces, time), bool)
     present[:, gap] = False
     values = rng.standard_normal((faces, time, len(CUES))).astype(np.float32)
-    return Shot(values, present, rng.integers(0, 2, (faces, time)), np.zeros(0, int), np.zeros((0, 2)))
+    heard, labels = np.zeros((time, 13), np.float32), rng.integers(0, 2, (faces, time))
+    return Shot(values, heard, present, labels, np.zeros(0, int), np.zeros((0, 2)))
 
 
 def same(one: ShotBatch, other: ShotBatch) -> bool:

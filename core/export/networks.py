@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.clip_utils import FACE_SIZE, GRID_FPS, MFCC_PER_FRAME
+from core.clip_utils import COEFFICIENTS, FACE_SIZE, GRID_FPS, MFCC_PER_FRAME
 from core.formats.wav import SAMPLE_RATE
 from core.inputs import mfcc
 from core.inputs.clip_mfcc import fitted_length, mfcc_windows
@@ -34,7 +34,7 @@ MFCC = {
     "step": mfcc.STEP,
     "fft": mfcc.FFT,
     "mel_filters": mfcc.FILTERS,
-    "coefficients": mfcc.COEFFICIENTS,
+    "coefficients": COEFFICIENTS,
     "lifter": mfcc.LIFTER,
     "preemphasis": mfcc.PREEMPHASIS,
     "first_coefficient": "logarithm of the window's energy",
@@ -124,7 +124,7 @@ def track_encoder(name: str, model: TrackEncoder, crop: str, about: Mapping[str,
     about = {"network": name, **about, "preparation": preparation, **reach}
     over_time = ("batch", "time")
     faces = Array("faces", (*over_time, FACE_SIZE, FACE_SIZE), "A face at each frame, grey.", "uint8")
-    coefficients = Array("mfcc", ("batch", f"{MFCC_PER_FRAME} * time", mfcc.COEFFICIENTS), "MFCCs of the audio.")
+    coefficients = Array("mfcc", ("batch", f"{MFCC_PER_FRAME} * time", COEFFICIENTS), "MFCCs of the audio.")
     audio, visual = (
         Array(stream, (*over_time, model.feature_size), f"Embeddings of the {meaning}.")
         for stream, meaning in (("audio", "audio"), ("visual", "faces"))
@@ -164,7 +164,7 @@ def two_streams(name: str, model: TwoStreamResNet, about: Mapping[str, Any]) -> 
         | {"clip": f"from its first frame to its last; reflected or cut on both sides alike to {samples} samples"},
     }
     inputs = (
-        Array("mfcc", ("batch", 1, mfcc.COEFFICIENTS, mfcc_windows(samples)), "MFCCs of the clips' audio."),
+        Array("mfcc", ("batch", 1, COEFFICIENTS, mfcc_windows(samples)), "MFCCs of the clips' audio."),
         Array("frames", ("batch", 3 * length, "height", "width"), "The clips' faces, in order of time."),
     )
     outputs = (

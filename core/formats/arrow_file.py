@@ -67,14 +67,9 @@ def is_vectors(kind: pa.DataType) -> bool:
     )
 
 
-def is_pairs(kind: pa.DataType) -> bool:
-    """Lists of two float32: logits."""
-    return is_vectors(kind) and kind.list_size == 2 and pa.types.is_float32(kind.value_type)
-
-
-def is_triples(kind: pa.DataType) -> bool:
-    """Lists of three float32."""
-    return is_vectors(kind) and kind.list_size == 3 and pa.types.is_float32(kind.value_type)
+def lists_of(size: int) -> TypeCheck:
+    """Whether a type is lists of so many float32."""
+    return lambda kind: is_vectors(kind) and kind.list_size == size and pa.types.is_float32(kind.value_type)
 
 
 def fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:

@@ -2,9 +2,9 @@
 
 `<video_id>.arrow` (Arrow IPC file), rows sorted by entity then time: entity_id, frame_timestamp (text), label_id
 (0 NOT_SPEAKING, 1 SPEAKING_AUDIBLE, 2 SPEAKING_NOT_AUDIBLE), logits (2), audio_logits (2; absent where the encoder has
-no audio head), video_logits (2), in_step (3; absent where the encoder is a user's own), features (fixed-size list,
-float16 by default). The published CSV form is read and written as well; its labels are 0.0 and 1.0, where
-SPEAKING_NOT_AUDIBLE is 0.0.
+no audio head), video_logits (2), in_step (3; absent where the encoder is a user's own), heard (13), features
+(fixed-size list, float16 by default). The published CSV form is read and written as well; its labels are 0.0 and 1.0,
+where SPEAKING_NOT_AUDIBLE is 0.0.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.clip_utils import COEFFICIENTS
 from core.formats import ava
-from core.formats.arrow_file import fixed_lists, is_pairs, is_text, is_triples, is_vectors, open_arrow
+from core.formats.arrow_file import fixed_lists, is_text, is_vectors, lists_of, open_arrow
 from core.formats.feature_csv import read_feature_csv, write_feature_csv
 from core.formats.official_csv import key_text
 from core.runtime.checks import check_finite
@@ -27,15 +28,20 @@ from core.runtime.provenance import Files, check_outputs, checksums, declared, d
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
-HEADS = ("logits", "audio_logits", "video_logits", "in_step")
+HEADS = ("logits", "audio_logits", "video_logits", "in_step", "heard")
 COLUMNS = {
     "entity_id": is_text,
     "frame_timestamp": is_text,
     "label_id": pa.types.is_int8,
-    "logits": is_pairs,
+    "logits": lists_of(2),
     "features": is_vectors,
 }
-OPTIONAL = {"audio_logits": is_pairs, "video_logits": is_pairs, "in_step": is_triples}
+OPTIONAL = {
+    "audio_logits": lists_of(2),
+    "video_logits": lists_of(2),
+    "in_step": lists_of(3),
+    "heard": lists_of(COEFFICIENTS),
+}
 REMEDY = "delete this file of features and run STE_forward.py again"
 STEP = "features"  # of the records in a folder of features (core.runtime.provenance)
 # What records keep of the encoder.
@@ -51,8 +57,10 @@ class VideoFeatures:
         logits, audio_logits, video_logits: (row, [not speaking, speaking]) float32; audio_logits is None where the
             encoder has no audio head.
         features: (row, feature) float16 or float32.
-        in_step: (row, [mean, maximum, correlation]) float32, see `core.inference.in_step`; None where the encoder is a
+        in_step: (row, [mean, maximum, correlation]) float32, see `core.inference.voices`; None where the encoder is a
             network of the user's own.
+        heard: MFCCs of the face's time, (row, 13) float32, see `core.inputs.mfcc.track_heard`; None where
+            nothing was heard.
     """
 
     rows: pd.DataFrame
@@ -61,6 +69,7 @@ class VideoFeatures:
     video_logits: np.ndarray
     features: np.ndarray
     in_step: np.ndarray | None = None
+    heard: np.ndarray | None = None
 
     @property
     def video_id(self) -> str:
@@ -127,6 +136,7 @@ class FeatureStore:
         labels: (row,) int64, 1 where the face is heard speaking.
         logits, audio_logits, video_logits: (row, 2) float32; the last two are None where the store has none.
         in_step: (row, 3) float32, likewise.
+        heard: (row, 13) float32, likewise.
         feature_size: numbers in a feature vector.
         encoder: what made the features (weights by their SHA-256, clip length, ...); empty where there is no record.
         left_out: video id -> how many annotated rows have no features, for want of crops; 0 where there is no record.

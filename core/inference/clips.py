@@ -10,13 +10,13 @@ from torch import Tensor
 from core.clip_utils import GRID_FPS, SAMPLE_RATE, clip_window, run_lengths
 from core.dataset import ClipDataset
 from core.formats.feature_store import VideoFeatures
-from core.inference.in_step import in_step
 from core.inference.tracks import Gives
 from core.inference.videos import Outputs, by_video
-from core.inputs.clip_mfcc import clip_loudness, clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
+from core.inference.voices import in_step
+from core.inputs.clip_mfcc import clip_heard, clip_mfcc, clip_samples, fitted_length, join_clips, mfcc_windows
 from core.inputs.loading import load_batches
 from core.inputs.sampling import row_batches
-from core.inputs.shots import cues
+from core.inputs.shots import told
 from core.inputs.transforms import stack
 from core.media.video_audio import VideoAudio
 
@@ -61,20 +61,19 @@ def encode_videos(
             for clips in torch.arange(len(batch.rows)).split(batch_size):
                 audio = clip_mfcc(batch.audio[0, clips], batch.audio_lengths[0, clips], dataset.mfcc_windows)
                 *logits, features = encode(audio, stack(batch.frames[batch.windows[clips]]))
-                outputs = (*logits, clip_loudness(audio), features)
+                outputs = (*logits, None, clip_heard(audio), features)
                 yield tuple(part if part is None else part.float().cpu().numpy() for part in outputs)
 
     videos = by_video(dataset.rows[wanted], outputs(), feature_type=feature_type, description=description)
     for video in videos:
-        # Its loudness stands in the place of what is told by it and by the scores of whole tracks.
-        yield replace(video, in_step=None if heads is None else _in_step(heads, video, video.in_step, device))
+        yield video if heads is None else replace(video, in_step=_in_step(heads, video, device))  # of whole tracks
 
 
-def _in_step(heads: Heads, video: VideoFeatures, loudness: np.ndarray, device: torch.device) -> np.ndarray:
-    """What `VideoFeatures.in_step` holds; `loudness` is (row, 1)."""
+def _in_step(heads: Heads, video: VideoFeatures, device: torch.device) -> np.ndarray:
+    """What `VideoFeatures.in_step` holds."""
     starts, lengths = run_lengths(video.rows["entity_id"].to_numpy())
     tracks = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
-    parts = (video.features, video.video_logits, loudness[:, 0])
+    parts = (video.features, video.video_logits, video.heard[:, 0])
     return np.concatenate([_in_step_track(heads, *(part[own] for part in parts), device) for own in tracks])
 
 
@@ -124,7 +123,7 @@ class ClipScorer:
         self.scored = 0  # how many crops have their logits
         self.logits: list[np.ndarray] = []
         self.video_logits: list[np.ndarray] = []
-        self.loudness: list[np.ndarray] = []
+        self.heard: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
 
     @property
@@ -139,7 +138,7 @@ class ClipScorer:
             self._score(BATCH_SIZE)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (crop, [not speaking, speaking]) float32, and features (crop, feature) float16 or cues (crop, `CUES`)
+        """Logits (crop, [not speaking, speaking]) float32, and features (crop, feature) float16 or what `told` gives,
         float32; ends the scorer.
 
         There must have been a crop.
@@ -152,10 +151,9 @@ class ClipScorer:
         features = np.concatenate(self.features)
         if self.gives == "features":
             return logits, features
-        video_logits, loudness = np.concatenate(self.video_logits), np.concatenate(self.loudness)[:, 0]
-        return logits, cues(
-            logits, video_logits, _in_step_track(self.heads, features, video_logits, loudness, self.device)
-        )
+        video_logits, heard = np.concatenate(self.video_logits), np.concatenate(self.heard)
+        fits = _in_step_track(self.heads, features, video_logits, heard[:, 0], self.device)
+        return logits, told(logits, video_logits, fits, heard)
 
     def _score(self, clips: int) -> None:
         """Score the next clips; at the track's ends they repeat its first and last crop."""
@@ -168,7 +166,7 @@ class ClipScorer:
         logits, _, video_logits, features = self.encode(mfcc, video)
         self.logits.append(logits.float().cpu().numpy())
         self.video_logits.append(video_logits.float().cpu().numpy())
-        self.loudness.append(clip_loudness(mfcc).cpu().numpy())
+        self.heard.append(clip_heard(mfcc).cpu().numpy())
         if self.gives:
             self.features.append(features.cpu().numpy().astype(np.float16))
         self.scored += clips

@@ -1,13 +1,15 @@
 """The residual context network on whole shots, in pieces of bounded memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from core.clip_utils import GRID_FPS
+from core.clip_utils import COEFFICIENTS, GRID_FPS
 from core.inference.engine import Networks, Parts, open_networks
-from core.inputs.shots import Shot, TrackFeatures, cues, shots_in
+from core.inference.voices import VOICE_AROUND, by_voice
+from core.inputs.shots import Shot, TrackFeatures, at_steps, cues, shots_in
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def parts_of(model: "nn.Module") -> Parts:
 
 
 class ResidualScorer:
-    """The residual context network in evaluation; `networks` are opened, of `parts_of`."""
+    """The residual context: the network in evaluation, then `by_voice`; `networks` are opened, of `parts_of`."""
 
     def __init__(self, networks: Networks):
         self._network, self._reach = networks.function("context"), networks.numbers["reach"]
@@ -42,7 +44,7 @@ class ResidualScorer:
     def odds(
         self, firsts: Sequence[int], cues: Sequence[np.ndarray], present: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """The log odds of speaking of all faces of a shot, each (time,) float32; whatever where a face is absent.
+        """The network's log odds of speaking of a shot's faces, each (time,) float32; whatever where one is absent.
 
         Args:
             firsts: each face's first time step.
@@ -50,34 +52,36 @@ class ResidualScorer:
             present: of each face, (time,) bool.
         """
         odds = [np.zeros(len(own), np.float32) for own in present]
-        ends = [first + len(own) for first, own in zip(firsts, present, strict=True)]
-        for start in range(min(firsts), max(ends), PIECE):
-            begin, end = max(min(firsts), start - self._reach), min(max(ends), start + PIECE + self._reach)
-            spans = [slice(max(0, begin - first), max(0, end - first)) for first in firsts]
-            seen = [face for face, span in enumerate(spans) if present[face][span].any()]
-            if not seen:
-                continue
-            seen_cues = np.zeros((len(seen), end - begin, cues[0].shape[1]), np.float32)
-            there = np.zeros(seen_cues.shape[:2], bool)
-            for row, face in enumerate(seen):
-                at = max(0, firsts[face] - begin)
-                part = present[face][spans[face]]
-                seen_cues[row, at : at + len(part)], there[row, at : at + len(part)] = cues[face][spans[face]], part
-            [[scored]] = self._network(seen_cues[None], there[None])
-            for row, face in enumerate(seen):
-                own = odds[face][max(0, start - firsts[face]) : max(0, start + PIECE - firsts[face])]
-                own[:] = scored[row, max(start, firsts[face]) - begin :][: len(own)]
+        for window in _windows(firsts, present, self._reach):
+            [[scored]] = self._network(window.of(cues)[None], window.of(present)[None])
+            window.put(odds, scored[:, window.now])
         return odds
+
+    def scores(
+        self,
+        firsts: Sequence[int],
+        cues: Sequence[np.ndarray],
+        heard: Sequence[np.ndarray],
+        present: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """As `odds`, with what voices add; `heard` are MFCCs of each face's time, (time, 13)."""
+        odds = self.odds(firsts, cues, present)
+        added = [np.zeros_like(own) for own in odds]
+        for window in _windows(firsts, present, VOICE_AROUND):
+            there = window.of(present)
+            sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
+            window.put(added, by_voice(window.of(odds), there, sounds, window.now))
+        return [own + more for own, more in zip(odds, added, strict=True)]
 
     def tracks(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
         """Logits for every face and time step of a shot, each (time step, [not speaking, speaking]) float32.
 
         Args:
-            tracks: the shot's faces; their `features` are cues.
+            tracks: the shot's faces; their `features` are what `told` gives.
         """
-        cues = [track.features for track in tracks]
-        odds = self.odds([track.first for track in tracks], cues, [np.ones(len(own), bool) for own in cues])
-        return [logits_of(own) for own in odds]
+        cues, heard = zip(*(np.hsplit(track.features, [-COEFFICIENTS]) for track in tracks), strict=True)
+        present = [np.ones(len(own), bool) for own in cues]
+        return [logits_of(own) for own in self.scores([track.first for track in tracks], cues, heard, present)]
 
     def rows(self, store: "FeatureStore", rows: slice) -> np.ndarray:
         """Logits for every row of one video, (row, [not speaking, speaking]) float32.
@@ -91,8 +95,8 @@ class ResidualScorer:
         """
         odds = np.zeros(rows.stop - rows.start, np.float32)
         for shot in shots_of(store, rows):
-            scored = self.odds([0] * len(shot.cues), shot.cues, shot.present)
-            odds[shot.rows] = shot.at_rows(np.stack(scored))
+            firsts, heard = [0] * len(shot.cues), [shot.heard] * len(shot.cues)
+            odds[shot.rows] = shot.at_rows(np.stack(self.scores(firsts, shot.cues, heard, shot.present)))
         return logits_of(odds)
 
 
@@ -102,11 +106,11 @@ def shots_of(store: "FeatureStore", rows: slice | None = None) -> list[Shot]:
     Raises:
         UserError: the store does not keep what the network reads.
     """
-    if store.video_logits is None or store.in_step is None:
+    if store.video_logits is None or store.in_step is None or store.heard is None:
         raise UserError(
-            f"{store.folder}: these features do not tell whether faces and audio are in step, which the residual "
-            "network reads: they are csv files, of an earlier version, or of a network of your own. Delete them and "
-            "run STE_forward.py again with format arrow and one of its encoders, or train ASC_Net"
+            f"{store.folder}: these features do not tell what is heard and whether faces are in step with it, which "
+            "the residual context reads: they are csv files, of an earlier version, or of a network of your own. "
+            "Delete them and run STE_forward.py again with format arrow and one of its encoders, or train ASC_Net"
         )
     shots = []
     for own in store.videos.values() if rows is None else [rows]:
@@ -114,6 +118,7 @@ def shots_of(store: "FeatureStore", rows: slice | None = None) -> list[Shot]:
             store.entities[own],
             store.times_s[own],
             cues(store.logits[own], store.video_logits[own], store.in_step[own]),
+            store.heard[own],
             store.labels[own],
         )
     return shots
@@ -122,3 +127,47 @@ def shots_of(store: "FeatureStore", rows: slice | None = None) -> list[Shot]:
 def logits_of(odds: np.ndarray) -> np.ndarray:
     """Log odds of speaking (n,) as logits (n, [not speaking, speaking])."""
     return np.stack((-odds / 2, odds / 2), axis=1)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Time steps of a shot, of those faces that are there.
+
+    Attributes:
+        size: how many steps.
+        now: those that are to be scored; the others are around them.
+        faces: face -> its first step here, and which of its own steps are here.
+    """
+
+    size: int
+    now: slice
+    faces: dict[int, tuple[int, slice]]
+
+    def of(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """What faces have here, of values (time, ...) of each of all faces: (face, time, ...), 0 beyond their ends."""
+        out = np.zeros((len(self.faces), self.size, *values[0].shape[1:]), values[0].dtype)
+        for row, (face, (at, own)) in enumerate(self.faces.items()):
+            part = values[face][own]
+            out[row, at : at + len(part)] = part
+        return out
+
+    def put(self, values: Sequence[np.ndarray], scored: np.ndarray) -> None:
+        """Write what was scored, (face, now), to values (time,) of each of all faces."""
+        for row, (face, (at, own)) in enumerate(self.faces.items()):
+            first = own.start - at  # of the window's steps, by the face's own
+            begin, end = max(0, first + self.now.start), max(0, first + self.now.stop)
+            part = values[face][begin:end]
+            part[:] = scored[row, begin - first - self.now.start :][: len(part)]
+
+
+def _windows(firsts: Sequence[int], present: Sequence[np.ndarray], margin: int) -> Iterator[_Window]:
+    """A shot in pieces of `PIECE` time steps, each with a margin around it; see `ResidualScorer.odds`."""
+    ends = [first + len(own) for first, own in zip(firsts, present, strict=True)]
+    for start in range(min(firsts), max(ends), PIECE):
+        begin, end = max(min(firsts), start - margin), min(max(ends), start + PIECE + margin)
+        spans = [slice(max(0, begin - first), max(0, end - first)) for first in firsts]
+        faces = {
+            face: (max(0, firsts[face] - begin), span) for face, span in enumerate(spans) if present[face][span].any()
+        }
+        if faces:
+            yield _Window(end - begin, slice(start - begin, min(start + PIECE, end) - begin), faces)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from core.clip_utils import MFCC_PER_FRAME
+from core.clip_utils import COEFFICIENTS, MFCC_PER_FRAME
 from core.download.weights_catalogue import find_ranges
 from core.inference.engine import Function, Networks, Parts, best_precision, has_bfloat16, in_openvino, open_networks
-from core.inputs.mfcc import COEFFICIENTS
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:

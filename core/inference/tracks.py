@@ -7,10 +7,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
-from core.inference.in_step import in_step
 from core.inference.track_embedding import TrackEmbedder
-from core.inputs.mfcc import track_loudness, track_mfcc, track_samples
-from core.inputs.shots import cues
+from core.inference.voices import in_step
+from core.inputs.mfcc import track_heard, track_mfcc, track_samples
+from core.inputs.shots import told
 from core.media.video_audio import VideoAudio
 
 Gives = Literal["features", "cues"] | None  # what a scorer gives of each crop besides its logits
@@ -38,7 +38,7 @@ class OnePass:
         self.faces.push(crop)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (crop, [not speaking, speaking]), and features (crop, 128) or cues (crop, `CUES`), float32.
+        """Logits (crop, [not speaking, speaking]), and features (crop, 128) or what `told` gives, float32.
 
         There must have been a crop, and none may follow; with another `audio` the same crops can be scored again.
         """
@@ -47,9 +47,9 @@ class OnePass:
         audio = self.encoder.audio(mfcc[None])[0]
         logits, features = (output[0] for output in self.encoder.score(audio[None], visual[None]))
         if self.gives == "cues":
-            video_logits = self.encoder.video_logits(visual)
-            told = in_step(self.encoder.rescore, audio, visual, video_logits, track_loudness(mfcc))
-            return logits, cues(logits, video_logits, told)
+            video_logits, heard = self.encoder.video_logits(visual), track_heard(mfcc)
+            fits = in_step(self.encoder.rescore, audio, visual, video_logits, heard[:, 0])
+            return logits, told(logits, video_logits, fits, heard)
         return logits, features if self.gives else None
 
 

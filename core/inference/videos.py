@@ -9,15 +9,15 @@ from tqdm import tqdm
 
 from core.clip_utils import run_lengths
 from core.formats.feature_store import VideoFeatures
-from core.inference.in_step import in_step
 from core.inference.track_embedding import TrackEmbedder
+from core.inference.voices import in_step
 from core.inputs.loading import load_batches
-from core.inputs.mfcc import track_loudness
+from core.inputs.mfcc import track_heard
 from core.track_dataset import TrackDataset
 
-# logits, audio logits, video logits, in step, features
-Outputs = tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]
-EncodeTrack = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+# logits, audio logits, video logits, in step, heard, features
+Outputs = tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]
+EncodeTrack = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
 
 
 def by_video(
@@ -28,8 +28,8 @@ def by_video(
     Args:
         rows: annotations, sorted by video, entity and time.
         outputs: for all rows in this order, any number at a time: logits, audio logits (None where the encoder has no
-            audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures.in_step` holds
-            or None, and features (row, feature); float32.
+            audio head) and video logits, each (row, [not speaking, speaking]), what `VideoFeatures` holds as
+            `in_step`, or None, and as `heard`, and features (row, feature); float32.
         feature_type: NumPy's name of the type that features are kept in.
         description: label of the progress bar; "" for none.
     """
@@ -44,26 +44,26 @@ def by_video(
                 held += len(waiting[-1][0])
                 bar.update(len(waiting[-1][0]))
             joined = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            *logits, in_step, features = (part if part is None else part[:length] for part in joined)
+            *logits, in_step, heard, features = (part if part is None else part[:length] for part in joined)
             own = rows.iloc[start : start + length]
-            yield VideoFeatures(own, *logits, features.astype(feature_type), in_step)
+            yield VideoFeatures(own, *logits, features.astype(feature_type), in_step, heard)
             waiting = [[part if part is None else part[length:] for part in joined]]
             held -= length
 
 
 def track_encoder(embedder: TrackEmbedder) -> EncodeTrack:
     """A network of whole tracks for evaluation: mfcc (4 * time, 13) float32 and faces (time, 112, 112) uint8 of one ->
-    (logits, video logits, in step, features), each (time, ...) float32.
+    (logits, video logits, in step, heard, features), each (time, ...) float32.
 
     Memory does not grow with the track but for the faces themselves, 12.5 kB each, and the results.
     """
 
-    def encode(mfcc: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def encode(mfcc: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:
         audio, visual = embedder.audio(mfcc[None]), embedder.visual(faces[None])
         [logits], [features] = embedder.score(audio, visual)
-        video_logits = embedder.video_logits(visual[0])
-        told = in_step(embedder.rescore, audio[0], visual[0], video_logits, track_loudness(mfcc))
-        return logits, video_logits, told, features
+        video_logits, heard = embedder.video_logits(visual[0]), track_heard(mfcc)
+        fits = in_step(embedder.rescore, audio[0], visual[0], video_logits, heard[:, 0])
+        return logits, video_logits, fits, heard, features
 
     return encode
 

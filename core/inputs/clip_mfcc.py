@@ -92,11 +92,13 @@ def clip_mfcc(clips: Tensor, lengths: Tensor, windows: int) -> Tensor:
     return windows.transpose(1, 2).unsqueeze(1)
 
 
-def clip_loudness(mfcc: Tensor) -> Tensor:
-    """How loud it is in the middle of clips: the logarithm of the energy, (clip, 1), at least 0.
+def clip_heard(mfcc: Tensor) -> Tensor:
+    """What is heard in the middle of clips, (clip, 13), as `core.inputs.mfcc.track_heard` gives it.
 
     Args:
         mfcc: (clip, 1, coefficient 13, window), see `clip_mfcc`.
     """
     first = (mfcc.shape[-1] - MFCC_PER_FRAME) // 2
-    return mfcc[:, 0, :1, first : first + MFCC_PER_FRAME].clamp(min=0).mean(-1)
+    heard = mfcc[:, 0, :, first : first + MFCC_PER_FRAME].clone()
+    heard[:, 0] = heard[:, 0].clamp(min=0)
+    return heard.mean(-1)

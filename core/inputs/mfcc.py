@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from core.clip_utils import GRID_FPS, MFCC_PER_FRAME, SAMPLE_RATE
+from core.clip_utils import COEFFICIENTS, GRID_FPS, MFCC_PER_FRAME, SAMPLE_RATE
 
 # python_speech_features.mfcc's defaults at 16 kHz
-COEFFICIENTS = 13
 WINDOW = int(0.025 * SAMPLE_RATE)  # 400 samples
 STEP = int(0.01 * SAMPLE_RATE)  # 160 samples
 FFT = 512  # the next power of two
@@ -83,13 +82,17 @@ def track_mfcc(samples: np.ndarray, frames: np.ndarray, fps: float = GRID_FPS) -
     return out
 
 
-def track_loudness(mfcc: np.ndarray) -> np.ndarray:
-    """How loud it is at each frame of a track: the logarithm of the energy, (n,), at least 0 (digital silence is -36).
+def track_heard(mfcc: np.ndarray) -> np.ndarray:
+    """What is heard at each frame of a track: the mean of its MFCCs, (n, 13).
+
+    The first is how loud it is, the logarithm of the energy, at least 0 (that of digital silence is -36).
 
     Args:
         mfcc: (4 * n, 13), see `track_mfcc`.
     """
-    return np.maximum(mfcc[:, 0], 0).reshape(-1, MFCC_PER_FRAME).mean(1)
+    heard = mfcc.reshape(-1, MFCC_PER_FRAME, COEFFICIENTS).copy()
+    heard[..., 0] = np.maximum(heard[..., 0], 0)
+    return heard.mean(1)
 
 
 def cepstra(windows: Any, own: Any, namespace: ModuleType, fft: int = FFT) -> Any:

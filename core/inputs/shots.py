@@ -16,7 +16,7 @@ class TrackFeatures:
 
     Attributes:
         first: number of its first time step, on a grid of 25 a second that all faces of the shot share.
-        features: (time step, feature) float16 or float32.
+        features: (time step, feature) float16 or float32; for the residual network what `told` gives.
     """
 
     first: int
@@ -33,6 +33,7 @@ class Shot:
 
     Attributes:
         cues: (face, time, `core.models.residual_context.CUES`) float32.
+        heard: MFCCs, (time, 13) float32; at times without a face, between those before and after.
         present: (face, time) bool.
         labels: (face, time) int64, 1 where the face is heard speaking.
         rows: of the video, in the order of `places`, (row,).
@@ -40,6 +41,7 @@ class Shot:
     """
 
     cues: np.ndarray
+    heard: np.ndarray
     present: np.ndarray
     labels: np.ndarray
     rows: np.ndarray
@@ -59,24 +61,39 @@ def cues(logits: np.ndarray, video_logits: np.ndarray, in_step: np.ndarray) -> n
 
     Args:
         logits, video_logits: (row, [not speaking, speaking]).
-        in_step: (row, [mean, maximum, correlation]), see `core.inference.in_step`.
+        in_step: (row, [mean, maximum, correlation]), see `core.inference.voices`.
     """
     logit, video_logit = logits[:, 1] - logits[:, 0], video_logits[:, 1] - video_logits[:, 0]
     *shifted, correlation = in_step.T
     return np.stack([logit, video_logit, *(logit - odds for odds in shifted), correlation], axis=1).astype(np.float32)
 
 
-def shots_in(entities: np.ndarray, times_s: np.ndarray, cues: np.ndarray, labels: np.ndarray) -> Iterator[Shot]:
+def told(logits: np.ndarray, video_logits: np.ndarray, in_step: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """What the residual context needs of a face: its cues and MFCCs `heard`, (row, 13); (row, `CUES` + 13) float32."""
+    return np.concatenate((cues(logits, video_logits, in_step), heard), axis=1)
+
+
+def at_steps(places: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Values (n, column) at places on the grid, (n,), in any order, interpolated: (size, column) float32."""
+    order = np.argsort(places, kind="stable")
+    columns = [np.interp(np.arange(size), places[order], column[order]) for column in values.T]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def shots_in(
+    entities: np.ndarray, times_s: np.ndarray, cues: np.ndarray, heard: np.ndarray, labels: np.ndarray
+) -> Iterator[Shot]:
     """The shots of one video, as `seen_together` finds them.
 
     Args:
         entities: (row,) int64, equal for rows of one entity, which are contiguous.
         times_s: (row,) float64, rising within an entity.
         cues: (row, `CUES`) float32.
+        heard: MFCCs, (row, 13) float32.
         labels: (row,) int64.
     """
     for tracks in seen_together(entities, times_s):
-        yield _shot(tracks, times_s, cues, labels)
+        yield _shot(tracks, times_s, cues, heard, labels)
 
 
 def seen_together(entities: np.ndarray, times_s: np.ndarray) -> Iterator[list[np.ndarray]]:
@@ -102,7 +119,9 @@ def seen_together(entities: np.ndarray, times_s: np.ndarray) -> Iterator[list[np
     yield together
 
 
-def _shot(tracks: list[np.ndarray], times_s: np.ndarray, cues: np.ndarray, labels: np.ndarray) -> Shot:
+def _shot(
+    tracks: list[np.ndarray], times_s: np.ndarray, cues: np.ndarray, heard: np.ndarray, labels: np.ndarray
+) -> Shot:
     origin_s = min(times_s[rows[0]] for rows in tracks)
     steps = [(times_s[rows] - origin_s) * GRID_FPS for rows in tracks]
     size = 1 + max(int(np.ceil(own[-1] - 1e-6)) for own in steps)
@@ -110,6 +129,7 @@ def _shot(tracks: list[np.ndarray], times_s: np.ndarray, cues: np.ndarray, label
     faces = len(tracks)
     shot = Shot(
         cues=np.zeros((faces, size, cues.shape[1]), np.float32),
+        heard=at_steps(np.concatenate(steps), heard[np.concatenate(tracks)], size),
         present=np.zeros((faces, size), bool),
         labels=np.zeros((faces, size), np.int64),
         rows=np.concatenate(tracks),
@@ -121,8 +141,7 @@ def _shot(tracks: list[np.ndarray], times_s: np.ndarray, cues: np.ndarray, label
         near = np.minimum(np.abs(own[after] - grid), np.abs(own[before] - grid))
         shot.present[face] = near <= LONGEST_GAP_S * GRID_FPS / 2
         shot.present[face] &= (grid >= np.floor(own[0] + 1e-6)) & (grid <= np.ceil(own[-1] - 1e-6))
-        for column in range(cues.shape[1]):
-            shot.cues[face, :, column] = np.interp(grid, own, cues[rows, column])
+        shot.cues[face] = at_steps(own, cues[rows], size)
         nearest = np.where(np.abs(own[before] - grid) <= np.abs(own[after] - grid), before, after)
         shot.labels[face] = labels[rows[nearest]]
     return shot

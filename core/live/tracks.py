@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 
-from core.clip_utils import GRID_FPS, MFCC_PER_FRAME
+from core.clip_utils import COEFFICIENTS, GRID_FPS, MFCC_PER_FRAME
 from core.detection.encoders import Context
-from core.inference.in_step import in_step
 from core.inference.track_embedding import TrackEmbedder
-from core.inputs.mfcc import COEFFICIENTS, track_loudness, track_mfcc, track_samples
-from core.inputs.shots import TrackFeatures, cues
+from core.inference.voices import in_step
+from core.inputs.mfcc import track_heard, track_mfcc, track_samples
+from core.inputs.shots import TrackFeatures, told
 
 PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder's last layers see the embeddings
 CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
@@ -81,7 +81,7 @@ class LiveTrack:
         self.encoder, self.audio, self.first_s, self.gives_cues = encoder, audio, first_s, gives_cues
         self.visual = GrowingEmbeddings(encoder.visual, encoder.visual_context)
         self.heard = GrowingEmbeddings(encoder.audio, encoder.audio_context, MFCC_PER_FRAME)
-        self.loudness = np.zeros(0)
+        self.sounds = np.zeros((0, COEFFICIENTS), np.float32)
         self.crops: list[np.ndarray] = []  # not embedded yet
         self.embedded = 0
 
@@ -95,7 +95,7 @@ class LiveTrack:
         self.crops.append(crop)
 
     def score(self, start: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (time, [not speaking, speaking]) and cues (time, `CUES`), or None, of the crops from one on.
+        """Logits (time, [not speaking, speaking]) of the crops from one on, and what `told` gives of them, or None.
 
         What came more than `PAST` frames before that one is forgotten. There must be a crop from there on.
         """
@@ -103,7 +103,7 @@ class LiveTrack:
         mfcc = self._mfcc()
         self.visual.push(np.stack(self.crops)) if self.crops else None
         self.heard.push(mfcc)
-        self.loudness = np.concatenate((self.loudness, track_loudness(mfcc)))[begin - self.visual.begin :]
+        self.sounds = np.concatenate((self.sounds, track_heard(mfcc)))[begin - self.visual.begin :]
         self.embedded, self.crops = self.count, []
         visual, audio = self.visual.since(begin), self.heard.since(begin)
         logits, _ = (output[0] for output in self.encoder.score(audio[None], visual[None]))
@@ -111,8 +111,8 @@ class LiveTrack:
         if not self.gives_cues:
             return logits[new], None
         video_logits = self.encoder.video_logits(visual)
-        told = in_step(self.encoder.rescore, audio, visual, video_logits, self.loudness)
-        return logits[new], cues(logits, video_logits, told)[new]
+        fits = in_step(self.encoder.rescore, audio, visual, video_logits, self.sounds[:, 0])
+        return logits[new], told(logits, video_logits, fits, self.sounds)[new]
 
     def _mfcc(self) -> np.ndarray:
         """(4 * time, 13) float32 of the crops that are not embedded yet."""
@@ -133,8 +133,8 @@ class LiveFace:
         track: scores it; None when it has ended and is scored to its end.
         ended: no crop will follow.
         odds: log odds of speaking of the crops that were due, (time,) float32, from crop `odds_first` on.
-        known: cues of crops that were due, the last of them, (time, `CUES`) float32.
-        rest: logits and cues of the crops that are not due, where the face has ended.
+        known: what `told` gives of crops that were due, the last of them, (time, `CUES` + 13) float32.
+        rest: logits of the crops that are not due, and what `told` gives of them, where the face has ended.
     """
 
     first: int
@@ -170,7 +170,7 @@ class LiveFace:
             self.odds, self.odds_first = self.odds[needless:], self.odds_first + needless
 
     def score(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits and cues of the crops that were not due, by all that have come."""
+        """As `LiveTrack.score`, of the crops that were not due, by all that have come."""
         if self.track is None:
             return self.rest
         scored = self.track.score(self.due)

@@ -1,4 +1,4 @@
-"""Whether a face and the audio are in step: by a loop, by hand, and alike wherever it is told."""
+"""Whether a mouth is in step with what is heard, and whose voice it is: by a loop, by hand, and alike wherever told."""
 
 import functools
 import shutil
@@ -15,14 +15,26 @@ from core.clip_utils import SAMPLE_RATE
 from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.wav import read_wav, write_wav
-from core.inference import in_step as module
+from core.inference import voices as module
 from core.inference.clips import ClipScorer, encode_videos
-from core.inference.in_step import AROUND, SHIFTS, SMOOTHING, in_step
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass
 from core.inference.videos import track_encoder
+from core.inference.voices import (
+    ALIKE,
+    AROUND,
+    EVERY,
+    FAR,
+    SELDOM,
+    SHIFTS,
+    SMOOTHING,
+    SYLLABLES,
+    WEIGHT,
+    by_voice,
+    in_step,
+)
 from core.inputs.mfcc import track_mfcc, track_samples
-from core.inputs.shots import cues
+from core.inputs.shots import told
 from core.media.video_audio import VideoAudio
 from core.models import TRACK_ENCODERS, resnet18_two_streams
 from core.runtime import provenance
@@ -36,7 +48,7 @@ def agreement(audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     return np.stack((np.zeros_like(odds), odds), axis=-1)
 
 
-def told(score: Callable[[np.ndarray, np.ndarray], np.ndarray], audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
+def fits(score: Callable[[np.ndarray, np.ndarray], np.ndarray], audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     """The scores of other times alone, (time, [mean, maximum])."""
     return in_step(score, audio, visual, np.zeros((len(audio), 2)), np.zeros(len(audio)))[:, :2]
 
@@ -45,7 +57,7 @@ def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
     """The audio is loud in the third and fourth second of six, the mouth open in the third and second."""
     audio, visual = np.zeros((2, 150, 1))
     audio[50:100], visual[25:75] = 1, 1
-    found = told(agreement, audio, visual)
+    found = fits(agreement, audio, visual)
     # at 1.6 s: the audio of a quarter of the shifts, those that fetch it from 0.4 s later or more, is loud
     expected = np.array([audio[(40 - shift) % 150, 0].item() for shift in SHIFTS])
     assert found[40].tolist() == pytest.approx([expected.mean(), 1])
@@ -63,7 +75,7 @@ def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
         shown.append(audio.shape[:2])
         return agreement(audio, visual)
 
-    found = told(score, audio, visual)
+    found = fits(score, audio, visual)
     for time in range(length):
         odds = np.array([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
         np.testing.assert_allclose(found[time], [odds.mean(), odds.max()], rtol=0, atol=1e-5)
@@ -106,8 +118,67 @@ def test_a_mouth_that_follows_the_loudness_correlates_and_one_that_rests_does_no
     assert np.abs(correlation(resting)).max() < 1e-6
 
 
+# ---------------------------------------------------------------- whose voice it is
+
+
+def drawn_shot(seed: int, faces: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log odds and presence, (face, time), and MFCCs (time, 13), of faces that come and go."""
+    rng = np.random.default_rng(seed)
+    present = np.zeros((faces, length), bool)
+    for own in present:
+        begin, end = sorted(rng.integers(0, length + 1, 2))
+        own[begin:end] = True
+    return 4 * rng.standard_normal((faces, length)), present, 20 * rng.standard_normal((length, 13))
+
+
+@pytest.mark.parametrize(("seed", "faces", "length"), [(0, 1, 1), (1, 2, 26), (2, 3, 90), (3, 4, 200), (4, 8, 140)])
+def test_a_voice_by_a_loop_over_faces_and_times(seed, faces, length):
+    odds, present, heard = drawn_shot(seed, faces, length)
+    sounds = gaussian_filter1d(heard, SYLLABLES, axis=0, mode="nearest")
+    found = by_voice(odds, present, heard, slice(None))
+    for face in range(faces):
+        for time in range(length):
+            then = [t for t in range(EVERY // 2, length, EVERY) if abs(t - time) > FAR and present[face, t]]
+            added = 0.0
+            if then:
+                probability = 1 / (1 + np.exp(-odds[face, then]))
+                alike = np.exp(-((sounds[then] - sounds[time]) ** 2).sum(1) / (2 * ALIKE**2))
+                if alike.sum() < 1e-9:  # a sound like no other: nothing is known, or what is least unlike decides
+                    continue
+                ratio = (np.average(probability, weights=alike) + SELDOM) / (probability.mean() + SELDOM)
+                added = WEIGHT * np.log(ratio)
+            assert found[face, time] == pytest.approx(added, abs=1e-3)
+
+
+def test_who_spoke_with_this_voice_before_speaks_now():
+    """Two voices take turns of two seconds; in the last turn, the first voice's, both mouths score alike."""
+    voice = np.repeat([0, 1, 0, 1, 0], 50)
+    heard = np.zeros((250, 13))
+    heard[:, 3] = 30.0 * voice
+    odds = np.where(voice == np.arange(2)[:, None], 3.0, -3.0)
+    odds[:, 200:] = 0
+    added = by_voice(odds, np.ones((2, 250), bool), heard, slice(215, 250))
+    assert added.shape == (2, 35)
+    assert (added[0] > WEIGHT * np.log(1.5)).all()
+    assert (added[1] < WEIGHT * np.log(0.5)).all()
+
+
+def test_a_voice_tells_nothing_of_one_who_is_alone_with_it_or_silence():
+    odds = np.full((2, 200), [[5.0], [-5.0]])
+    assert np.abs(by_voice(odds, np.ones((2, 200), bool), drawn_shot(0, 1, 200)[2], slice(None))).max() < 1e-6
+
+
+def test_what_an_absent_face_scores_is_of_no_consequence():
+    odds, present, heard = drawn_shot(5, 3, 150)
+    other = np.where(present, odds, 1e3)
+    assert (by_voice(odds, present, heard, slice(None)) == by_voice(other, present, heard, slice(None))).all()
+
+
+# ---------------------------------------------------------------- alike wherever it is told
+
+
 @pytest.mark.parametrize("name", TRACK_ENCODERS)
-def test_whole_tracks_give_the_same_cues_crop_by_crop_as_at_once(name):
+def test_whole_tracks_tell_the_same_crop_by_crop_as_at_once(name):
     """As detection takes them and as the staged pipeline keeps them."""
     model, frames = TRACK_ENCODERS[name]().eval(), 40
     hash_weights(model)
@@ -115,21 +186,21 @@ def test_whole_tracks_give_the_same_cues_crop_by_crop_as_at_once(name):
     faces = track(1, frames)[1][0].numpy()
     mfcc = track_mfcc(samples[: track_samples(frames)], np.arange(frames))
     embedder = TrackEmbedder.of(model)
-    logits, video_logits, in_step, _ = track_encoder(embedder)(mfcc, faces)
+    logits, video_logits, in_step, heard, _ = track_encoder(embedder)(mfcc, faces)
     scorer = OnePass(embedder, VideoAudio(samples, 0.0, (frames + 2) / 25), 0.0, gives="cues")
     for face in faces:
         assert face.shape == (SIDE, SIDE)
         scorer.push(face)
     found_logits, found = scorer.finish()
-    expected = cues(logits, video_logits, in_step)
+    expected = told(logits, video_logits, in_step, heard)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     np.testing.assert_allclose(found_logits, logits, rtol=0, atol=1e-3)
     assert (np.ptp(expected, axis=0) > 0).all()
 
 
-def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
+def test_clips_tell_the_same_crop_by_crop_as_at_once(prepared, tmp_path):
     torch.manual_seed(0)
-    length, entity, audio = 3, "tinyTrain_2_0000_0060:2", tmp_path / "audio"
+    length, entity, audio = 5, "tinyTrain_2_0000_0060:2", tmp_path / "audio"
     shutil.copytree(prepared / "audio" / "train", audio, ignore=shutil.ignore_patterns(provenance.FOLDER))
     for path in audio.glob("tinyTrain_2*"):
         # A hum that swells: a time that the staged pipeline truncates to the sample before makes little difference.
@@ -143,13 +214,14 @@ def test_clips_give_the_same_cues_crop_by_crop_as_at_once(prepared, tmp_path):
     encode, heads = torch.inference_mode()(model), model.heads
     [video] = encode_videos(encode, dataset, ["tinyTrain_2"], device=CPU, batch_size=20, heads=heads)
     own = (video.rows["entity_id"] == entity).to_numpy()
-    expected = cues(video.logits[own], video.video_logits[own], video.in_step[own])
+    parts = video.logits, video.video_logits, video.in_step, video.heard
+    expected = told(*(part[own] for part in parts))
     heard = VideoAudio(np.array(read_wav(audio / f"{entity}.wav")), 0.0, 2.0)
     scorer = ClipScorer(encode, heads, length, heard, 0.0, device=CPU, gives="cues")
     for row in np.flatnonzero(dataset.entity == entity):
         scorer.push(dataset.crops.decode(int(row), CROP_SIZE))
     logits, found = scorer.finish()
-    assert found.shape == (25, 5)
+    assert found.shape == (25, 5 + 13)
     difference = np.abs(found - expected) / np.ptp(expected, axis=0)
     assert np.median(difference) < 0.02
     assert difference.max() < 0.3
