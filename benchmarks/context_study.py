@@ -49,6 +49,7 @@ class Variant:
         replaces: the encoder's logit is not added.
         reach: see `Corrector`.
         members: see `ResidualContext`.
+        voices: weigh whose voice is heard, as `ResidualScorer.scores` does.
     """
 
     cues: int = len(CUES)
@@ -57,11 +58,14 @@ class Variant:
     replaces: bool = False
     reach: int = AROUND
     members: int = 1
+    voices: bool = False
 
 
 VARIANTS = {
-    "as shipped": Variant(members=MEMBERS),
+    "as shipped": Variant(members=MEMBERS, voices=True),
+    "without voices": Variant(members=MEMBERS),
     "one network": Variant(),
+    "one network, and voices": Variant(voices=True),
     "logit alone": Variant(cues=1),
     "logit and that of the video": Variant(cues=2),
     "without the correlation": Variant(cues=4),
@@ -109,7 +113,7 @@ def scores(variant: Variant, recipe: dict, seed: int, train: list[Shot], test: l
     """Log odds (face, time) of the test shots by a network trained on the others."""
     network = trained(variant, recipe, seed, [part for shot in train for part in parts(variant, shot)])
     scorer = ResidualScorer.of(network)
-    return [np.concatenate([odds_of(scorer, part) for part in parts(variant, shot)]) for shot in test]
+    return [np.concatenate([odds_of(scorer, part, variant) for part in parts(variant, shot)]) for shot in test]
 
 
 def parts(variant: Variant, shot: Shot) -> list[Shot]:
@@ -120,9 +124,12 @@ def parts(variant: Variant, shot: Shot) -> list[Shot]:
     return [replace(shot, cues=shot.cues[n], present=shot.present[n], labels=shot.labels[n]) for n in faces]
 
 
-def odds_of(scorer: ResidualScorer, shot: Shot) -> np.ndarray:
+def odds_of(scorer: ResidualScorer, shot: Shot, variant: Variant) -> np.ndarray:
     """(face, time) float32 log odds of a shot."""
-    return np.stack(scorer.odds([0] * len(shot.cues), shot.cues, shot.present))
+    firsts = [0] * len(shot.cues)
+    if not variant.voices:
+        return np.stack(scorer.odds(firsts, shot.cues, shot.present))
+    return np.stack(scorer.scores(firsts, shot.cues, [shot.heard] * len(shot.cues), shot.present))
 
 
 def trained(variant: Variant, recipe: dict, seed: int, train: list[Shot]) -> nn.Module:

@@ -226,6 +226,7 @@ def test_the_shipped_context_network_is_known_by_the_name_of_its_encoder():
     assert network.about["encoder_sha256"] == record["encoder_sha256"]
     assert network.about["weights_licence"] == "MIT"
     assert network.inputs[0].axes == ("batch", "face", "time", len(CUES))
+    assert tuple(network.about["cues"]) == CUES
 
 
 def test_a_checkpoint_of_the_published_context_network_has_its_own_feature_size(tmp_path):

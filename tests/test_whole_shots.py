@@ -18,7 +18,7 @@ Track = list[float]  # times of its rows, seconds
 
 
 def video(*tracks: Track) -> tuple[np.ndarray, ...]:
-    """What `shots_in` is given of tracks; a row has its number as cues, its time as MFCCs, and labels 0 and 1 in turn."""
+    """What `shots_in` is given of tracks; a row's cues are its number, its MFCCs its time, its label 0 or 1 in turn."""
     entities = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
     rows = np.arange(len(entities))
     times_s, cues = np.concatenate(tracks), np.tile(rows[:, None], len(CUES)).astype(np.float32)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from core.clip_utils import COEFFICIENTS, FACE_SIZE, GRID_FPS, MFCC_PER_FRAME
 from core.formats.wav import SAMPLE_RATE
+from core.inference import voices
 from core.inputs import mfcc
 from core.inputs.clip_mfcc import fitted_length, mfcc_windows
 from core.inputs.transforms import MEAN, STD
 from core.models import ASC_Net, ResidualContext, TrackEncoder, TwoStreamResNet
-from core.models.residual_context import CUES, REACH
+from core.models.residual_context import REACH
 from core.models.track_encoder import Backward, Forward
 
 FORMATS = ("onnx", "openvino")
@@ -40,6 +41,25 @@ MFCC = {
     "first_coefficient": "logarithm of the window's energy",
     "same_as": "python_speech_features.mfcc with its defaults",
 }
+
+
+CUE_MEANINGS = {
+    "logit": "The encoder's log odds of speaking.",
+    "video_logit": "Those by the faces alone.",
+    "mean_fall": "The first, less the mean of those with the track's embeddings of the audio rolled by so many frames: "
+    f"{', '.join(map(str, voices.SHIFTS))}.",
+    "least_fall": "The first, less the largest of these.",
+    "correlation": "Of the second with the loudness (mean of a frame's first MFCCs, each at least 0), both smoothed by "
+    f"a bell of {voices.SMOOTHING:g} frames' standard deviation and less their mean over {voices.AROUND} frames to "
+    f"either side: c / sqrt(v * w + {voices.LEAST:g}) of covariance and variances over as many.",
+}
+# What is added to the network's odds behind it.
+VOICES = (
+    f"Scores are odds + {voices.WEIGHT:g} * log((p + {voices.SELDOM:g}) / (q + {voices.SELDOM:g})): q is a face's mean "
+    f"probability by the odds at times more than {voices.FAR} frames away, p the same weighted "
+    f"by exp(-d ** 2 / {2 * voices.ALIKE**2:g}); d is the distance from the time's 13 MFCCs, smoothed by a bell of "
+    f"{voices.SYLLABLES:g} frames' standard deviation."
+)
 
 
 @dataclass(frozen=True)
@@ -195,13 +215,14 @@ def published_context(model: ASC_Net, shape: tuple[int, int, int], about: Mappin
 
 def residual_context(model: ResidualContext, about: Mapping[str, Any]) -> list[Network]:
     """The residual context network; `about` its weights."""
-    meaning = "What is known of each face (see cues); of any value where it is not present."
+    meaning = "What is known of each face, in the order of cues; of any value where it is not present."
     inputs = (
-        Array("cues", ("batch", "face", "time", len(CUES)), meaning),
+        Array("cues", ("batch", "face", "time", len(CUE_MEANINGS)), meaning),
         Array("present", ("batch", "face", "time"), "Whether the face is there.", "bool"),
     )
     outputs = (Array("odds", ("batch", "face", "time"), "Log odds of speaking; of any value where not present."),)
-    about = {"network": "residual", **about, "frames_per_second": GRID_FPS, "cues": CUES, "context_frames": REACH}
+    about = {"network": "residual", **about, "frames_per_second": GRID_FPS, "context_frames": REACH}
+    about |= {"cues": CUE_MEANINGS, "voices": VOICES}
     return [Network("context", model, inputs, outputs, about)]
 
 

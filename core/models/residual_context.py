@@ -3,7 +3,8 @@
 It differs from the published `ASC_Net` in three ways. It adds to the encoder's logit and does not replace it. It reads
 a whole shot at once, with any number of faces and in any order: the course of a score over some five seconds, and how a
 face usually scores over more. And it knows of each face only how the encoder judges it (`CUES`), not what it looks or
-sounds like: so what it learns from drawn heads holds for people.
+sounds like: so what it learns from drawn heads holds for people. What the voice tells is added behind it
+(`core.inference.voices.by_voice`).
 """
 
 from collections.abc import Mapping
