@@ -36,6 +36,8 @@ from scripts import live as live_script
 FRAMES = 100
 TIMES_S = tuple(number / GRID_FPS for number in range(FRAMES))
 DELAY_S = 0.4
+DAY_S = 86_400.0
+WALL_CLOCK_S = 1.7e9  # of some day in 2023, from 1970; doubles are 2.4e-7 s apart there
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +227,25 @@ def test_how_frames_and_audio_come_does_not_change_results(weights, noise):
         assert probabilities(again) == pytest.approx(probabilities(first), abs=1e-5)
 
 
-@pytest.mark.parametrize(("delay_s", "fps"), [(0.2, 25), (0.5, 25), (1.0, 30), (1.0, 15)])
-def test_scores_come_when_the_delay_is_over_and_not_all_at_once(weights, noise, delay_s, fps):
+@pytest.mark.parametrize("begin_s", [-DAY_S, DAY_S, WALL_CLOCK_S + 1 / 3])
+def test_what_the_clock_counts_from_does_not_change_results(weights, noise, begin_s):
+    first = play(detector_of(weights), noise, ahead_s=0.5)
+    later = play(detector_of(weights), noise, ahead_s=0.5, times_s=begin_s + np.array(TIMES_S), from_s=begin_s)
+    assert [frame.time_s - begin_s for frame in later] == pytest.approx([frame.time_s for frame in first], abs=1e-6)
+    assert [[face[:2] for face in frame.faces] for frame in later] == [
+        [face[:2] for face in frame.faces] for frame in first
+    ]
+    assert probabilities(later) == pytest.approx(probabilities(first), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "fps", "begin_s"),
+    [(0.2, 25, 0.0), (0.5, 25, DAY_S), (1.0, 30, 0.0), (1.0, 15, WALL_CLOCK_S), (0.4, 25, WALL_CLOCK_S)],
+)
+def test_scores_come_when_the_delay_is_over_and_not_all_at_once(weights, noise, delay_s, fps, begin_s):
     live, waiting, waited = detector_of(weights, delay_s=delay_s), [], []
-    live.push_audio(noise[: 6 * SAMPLE_RATE], 0.0)
-    for time_s in np.arange(4 * fps) / fps:
+    live.push_audio(noise[: 6 * SAMPLE_RATE], begin_s)
+    for time_s in begin_s + np.arange(4 * fps) / fps:
         waiting.append(time_s)
         for frame in live.push_frame(tiny_frame(0), time_s):
             assert frame.time_s == waiting.pop(0)

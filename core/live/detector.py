@@ -30,6 +30,7 @@ HOLDING_DELAY_S = 0.6  # from this delay on frames wait until it is known whethe
 BOX_WAIT_S = 0.72  # longer than it takes until a box is final
 GAP_S = 1.0  # a camera that gives no frame for longer was away: all faces are new
 AUDIO_AHEAD_S = 0.06  # audio that a frame needs: its own 1/25 s, and the last window of its MFCCs
+SAME_PLACE = 1e-4  # in time steps: a clock that counts from 1970 is known to 1e-5 of them
 REMEMBERED_S = 10.0  # of a face's detections, to judge whether it is sure enough
 REMEMBERED = 250  # of its boxes, to judge whether it is large enough
 
@@ -242,7 +243,7 @@ class LiveDetector:
         self.seen[time_s] = _Row(time_s, _size(frame), heard)
         for shot_frame in self.shots.add(frame):
             self._see(shot_frame)
-        due = int(np.ceil(self._place(time_s - self.delay_s) - 1e-6))
+        due = int(np.ceil(self._place(time_s - self.delay_s) - SAME_PLACE))
         if due > self.scored and due >= 0:
             yield from self._score(due + self.every - 1)
 
@@ -309,12 +310,12 @@ class LiveDetector:
         if not self.known:
             return
         if last < sys.maxsize:
-            last = min(last, int(self._place(self.known[-1].time_s) + 1e-6))
+            last = min(last, int(self._place(self.known[-1].time_s) + SAME_PLACE))
         self.scored = max(self.scored, last)
         for shot in self.scoring:
             shot.advance(self.scored)
         self.scoring = [*(shot for shot in self.scoring[:-1] if not shot.is_over), self.scoring[-1]]
-        while self.known and self._place(self.known[0].time_s) <= self.scored + 1e-6:
+        while self.known and self._place(self.known[0].time_s) <= self.scored + SAME_PLACE:
             row = self.known.popleft()
             yield self._given(row)
             for face, _ in row.boxes:
