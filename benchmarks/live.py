@@ -1,14 +1,16 @@
 """What a delay costs: average precision of faces scored as they come, and the work for a second of video.
 
-    python benchmarks/live.py work/ava --videos 4
+    python benchmarks/live.py work/ava --plot live.png
+    python benchmarks/live.py --work VIDEO
 
 Scores the annotated tracks of a split of a data set in AVA layout as `core.live.LiveDetector` does, in the same
 windows, with delays from the camera to the score of some tenths of a second, and offline; the boxes are given, so that
-the whole delay is left to the encoder and the context network. Then pushes a video through `LiveDetector`. Prints a
-table in Markdown.
+the whole delay is left to the encoder and the context network. Prints a table in Markdown for each encoder. With --work
+it pushes a video through `LiveDetector`, and prints what a second of it takes.
 """
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -21,9 +23,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated
+from benchmarks.measure import plot_file
+from core import settings
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder
-from core.detection.options import DEFAULT_ENCODER, SHIPPED, WHOLE_TRACK_ENCODERS
+from core.detection.options import SHIPPED, WHOLE_TRACK_ENCODERS
 from core.evaluation.metrics import average_precision
 from core.formats import ava
 from core.inference.track_embedding import TrackEmbedder
@@ -35,9 +39,12 @@ from core.media.video import read_frames
 from core.media.video_audio import audio_on_disk
 from core.media.video_files import find_video
 from core.runtime.errors import MediaError, exits_cleanly
+from core.runtime.files import atomic_write
 
 DELAYS_S = (0.04, 0.2, 0.5, 1.0, 2.0)
 OFFLINE = "offline"
+SYSTEMS = ("encoder", "context")
+Precisions = dict[tuple[str, float | str], float]  # system, delay -> average precision
 AT_ONCE = 16  # ends of tracks in the visual encoder
 BLOCK_S = 0.1  # of audio, as a microphone gives it
 
@@ -79,29 +86,47 @@ class KnownFaces:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="DIR", help="data set in AVA layout")
+    parser.add_argument("data", nargs="?", type=Path, metavar="DIR", help="data set in AVA layout")
     parser.add_argument("--split", choices=ava.SPLITS, default="val")
-    parser.add_argument("--videos", type=int, help="the first so many of it; default all")
-    parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
+    parser.add_argument("--videos", type=settings.at_least_one, help="the first so many of it; default all")
+    parser.add_argument(
+        "--encoders", nargs="+", choices=WHOLE_TRACK_ENCODERS, default=WHOLE_TRACK_ENCODERS, help="default all"
+    )
     parser.add_argument("--delays", type=float, nargs="+", default=DELAYS_S, metavar="S", help="default %(default)s")
+    parser.add_argument("--plot", type=plot_file, metavar="FILE", help="draw the tables")
+    parser.add_argument("--work", type=Path, metavar="VIDEO", help="measure the work for a second of it")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
-    encoder = annotated.encoder_of(arguments.encoder, None, SHIPPED, "auto", arguments.cache)
+    if arguments.data is None and arguments.work is None:
+        parser.error("give DIR, or --work VIDEO")
+    if arguments.data is not None:
+        precisions = {name: measured(name, arguments) for name in arguments.encoders}
+        if arguments.plot:
+            plot(precisions, f"annotated tracks of {arguments.data.name}, {arguments.split}", arguments.plot)
+    if arguments.work is not None:
+        print(f"\nwork for a second of {arguments.work.name}, with context")
+        for name, delay_s in itertools.product(arguments.encoders, arguments.delays):
+            if delay_s >= LEAST_DELAY_S:
+                live = LiveDetector(name, delay_s=delay_s, cache=arguments.cache)
+                print(f"{name}, {delay_s:g} s: {work_per_second(live, arguments.work):.2f} s", flush=True)
+
+
+def measured(name: str, arguments: argparse.Namespace) -> Precisions:
+    """Print an encoder's table."""
+    encoder = annotated.encoder_of(name, None, SHIPPED, "auto", arguments.cache)
     annotations = list(ava.annotation_files(arguments.data / "annotations" / arguments.split).items())
     speaking, scores = [], {}
-    for name, path in annotations[: arguments.videos]:
+    for video, path in annotations[: arguments.videos]:
         rows = annotated.read_tracks(path)
         speaking.append((rows["label"] == ava.SPEAKING).to_numpy())
-        video = find_video(arguments.data / "videos" / arguments.split, name)
-        for system, odds in score_video(encoder, video, rows, arguments.delays):
+        played = find_video(arguments.data / "videos" / arguments.split, video)
+        for system, odds in score_video(encoder, played, rows, arguments.delays):
             scores.setdefault(system, []).append(odds)
-        print(f"{name}: {len(rows)} faces", file=sys.stderr)
-    print_table(np.concatenate(speaking), {system: np.concatenate(odds) for system, odds in scores.items()})
-    print(f"\nwork for a second of {video.name}, {arguments.encoder} with context")
-    for delay_s in arguments.delays:
-        if delay_s >= LEAST_DELAY_S:
-            live = LiveDetector(arguments.encoder, delay_s=delay_s, cache=arguments.cache)
-            print(f"{delay_s:g} s: {work_per_second(live, video):.2f} s", flush=True)
+        print(f"{name}, {video}: {len(rows)} faces", file=sys.stderr)
+    truth = np.concatenate(speaking)
+    precisions = {system: average_precision(truth, np.concatenate(odds)) for system, odds in scores.items()}
+    print_table(name, precisions)
+    return precisions
 
 
 def score_video(
@@ -115,7 +140,7 @@ def score_video(
         shots = list(seen_together(annotated.track_numbers(rows), rows["time_s"].to_numpy()))
         known = [[KnownFaces(encoder.network, np.stack([crops[row] for row in own])) for own in shot] for shot in shots]
         for delay_s in (*delays_s, np.inf):
-            for system, context in (("encoder", None), ("context", encoder.context)):
+            for system, context in zip(SYSTEMS, (None, encoder.context), strict=True):
                 odds = np.empty(len(rows))
                 for shot, faces in zip(shots, known, strict=True):
                     live = LiveShot(encoder.network, context, audio)
@@ -158,16 +183,43 @@ def score_shot(
     yield from map(np.array, scored)
 
 
-def print_table(speaking: np.ndarray, scores: dict[tuple[str, float | str], np.ndarray]) -> None:
-    """Average precision, and how far below offline it is."""
-    print("| delay | encoder | | with context | |\n|---|---:|---:|---:|---:|")
-    precision = {system: average_precision(speaking, odds) for system, odds in scores.items()}
-    for delay in dict.fromkeys(delay for _, delay in precision):
+def print_table(name: str, precisions: Precisions) -> None:
+    """Average precision, and how far it is from offline."""
+    print(f"| delay | {name} | from offline | with context | from offline |\n|---|---:|---:|---:|---:|")
+    for delay in dict.fromkeys(delay for _, delay in precisions):
         cells = []
-        for system in ("encoder", "context"):
-            value = precision[system, delay]
-            cells += [f"{value:.4f}", f"{value - precision[system, OFFLINE]:+.4f}"]
-        print(f"| {delay if delay == OFFLINE else f'{delay:g} s'} | {' | '.join(cells)} |")
+        for system in SYSTEMS:
+            value = precisions[system, delay]
+            cells += [f"{value:.4f}", f"{value - precisions[system, OFFLINE]:+.4f}"]
+        print(f"| {name_of(delay)} | {' | '.join(cells)} |")
+    print(flush=True)
+
+
+def plot(precisions: dict[str, Precisions], title: str, path: Path) -> None:
+    """Draw the tables: average precision against delay, and dotted, as far as it would go, offline."""
+    from matplotlib.figure import Figure  # slow to load
+
+    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, values), colour in zip(precisions.items(), ("tab:blue", "tab:orange"), strict=False):
+        delays = [delay for system, delay in values if system == SYSTEMS[0] and delay != OFFLINE]
+        for system, marker in zip(SYSTEMS, "os", strict=True):
+            label = name if system == SYSTEMS[0] else f"{name} with context"
+            fill = "white" if system == SYSTEMS[0] else colour
+            odds = [values[system, delay] for delay in delays]
+            axes.plot(delays, odds, color=colour, marker=marker, markerfacecolor=fill, label=label)
+            axes.axhline(values[system, OFFLINE], color=colour, linestyle=":", linewidth=1)
+    axes.set(xscale="log", xlabel="delay, seconds (dotted: offline)", ylabel="average precision", title=title)
+    axes.set_xticks(delays, [f"{delay:g}" for delay in delays])
+    axes.set_xticks([], minor=True)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def name_of(delay: float | str) -> str:
+    return OFFLINE if delay == OFFLINE else f"{delay:g} s"
 
 
 def work_per_second(live: LiveDetector, video: Path) -> float:

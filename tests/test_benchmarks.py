@@ -10,7 +10,7 @@ import torch
 from detections import Squares
 from tiny import CLIPS, exit_status, refusal
 
-from benchmarks import accuracy, annotated, ava_asd, corruptions, live, robustness
+from benchmarks import accuracy, annotated, ava_asd, corruptions, live, live_hours, robustness
 from core.evaluation import metrics
 from core.evaluation.official import evaluate_given, read_groundtruth
 from core.formats import ava
@@ -101,6 +101,33 @@ def test_live_work_is_measured(tiny_set, networks, monkeypatch):
     detector = LiveDetector("light_asd", networks[0], delay_s=0.2, context="none", min_face_px=10)
     [video, *_] = sorted((tiny_set / "videos" / "train").iterdir())
     assert 0 < live.work_per_second(detector, video) < 100
+
+
+def test_an_hour_goes_through_the_live_detector(networks, monkeypatch):
+    for name, value in (("HOUR_S", 40), ("SILENT", range(1)), ("DEAF", range(5, 8)), ("BLIND", range(20, 23))):
+        monkeypatch.setattr(live_hours, name, value)
+    scene = live_hours.Scene()
+    detector = LiveDetector("light_asd", networks[0], context=networks[1], detector=scene, min_face_px=10)
+    detector = live_hours.with_stand_ins(detector)
+    frames, faces = live_hours.play_hour(detector, scene, live_hours.BEGIN_S)
+    assert frames == 37 * 25 - 25  # the last second is to come
+    assert 0.9 * frames < faces - 22 * 25 <= frames
+    assert detector.ids == 4  # two, before the camera was lost and after
+
+
+def test_live_precisions_are_drawn(tmp_path, capsys):
+    values = {(system, delay): 0.7 for delay in (0.2, 1.0, live.OFFLINE) for system in live.SYSTEMS}
+    values["context", 1.0] = 0.65
+    live.print_table("light_asd", values)
+    lines = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[3] == ["1 s", "0.7000", "+0.0000", "0.6500", "-0.0500"]
+    live.plot({"light_asd": values, "lr_asd": values}, "drawn", tmp_path / "live.png")
+    assert (tmp_path / "live.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("options", [[], ["--videos", "0", "x"], ["x", "--plot", "live.mp3"]])
+def test_live_options_that_cannot_be_are_refused(options):
+    assert exit_status(live.main, *options) == 2
 
 
 def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):
