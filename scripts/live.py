@@ -11,8 +11,12 @@ docs/live.md.
 
 import argparse
 import contextlib
+import signal
 import sys
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,6 +27,7 @@ from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, SHIPPED, W
 from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.inbox import Inbox, scored_frames
 from core.live.lines import as_line
+from core.live.recording import Recording
 from core.live.server import Page
 from core.live.sources import BrowserSource, FileSource, Source, playing
 from core.media.container import MediaFile
@@ -32,6 +37,7 @@ from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, exits_clean
 from core.runtime.files import printable
 
 SAID_EVERY_S = 5.0
+MOST_NOTES = 100  # that are kept for the recording
 MOST_PORT = 65535
 
 
@@ -50,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             audio=source.has_audio,
             cache=arguments.cache,
         )
+        recording = Recording(arguments.record, live) if arguments.record else None
         inbox, page = Inbox(), None
         if arguments.page:
             takes_camera = isinstance(source, BrowserSource)
@@ -60,19 +67,48 @@ def main(argv: list[str] | None = None) -> int:
         told = Notes(page)
         if not source.has_audio:
             told("Nothing can be heard: faces have no probability.")
+        interrupted = stack.enter_context(ends_on_interrupt(inbox))
         stack.enter_context(playing(source, inbox, told))
         try:
             for scored, seen in scored_frames(live, inbox):
                 print(as_line(scored), flush=True)
                 if page is not None:
                     page.show(scored, seen)
+                if recording is not None:
+                    recording.add(scored, seen)
                 told.count(inbox)
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED if source.ends else 0
-        told.count(inbox, at_end=True)
-        for fault in source.faults:
-            told(printable(fault))
+        finally:  # what was recorded before anything went wrong is kept
+            told.count(inbox, at_end=True)
+            for fault in source.faults:
+                told(printable(fault))
+            if recording is not None:
+                told.written(recording.finish(told.notes, complete=not source.faults))
+        if interrupted and source.ends:
+            return EXIT_INTERRUPTED
         return EXIT_BROKEN_ITEMS if source.faults else 0
+
+
+@contextlib.contextmanager
+def ends_on_interrupt(inbox: Inbox) -> Iterator[list[int]]:
+    """In a `with` block Ctrl-C closes the inbox, and what it holds is worked through; a second one ends the program.
+
+    Gives the signals that came.
+    """
+    came = []
+
+    def close(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        inbox.close()
+
+    if threading.current_thread() is not threading.main_thread():  # which signals are for
+        yield came
+        return
+    before = signal.signal(signal.SIGINT, close)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def open_source(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Source:
@@ -84,22 +120,35 @@ def open_source(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> S
 
 
 class Notes:
-    """Sentences for people, on standard error and on the page."""
+    """Sentences for people, on standard error and on the page.
+
+    Attributes:
+        notes: the last of them.
+    """
 
     def __init__(self, page: Page | None):
         self.page, self.said_s, self.said_left_out = page, 0.0, 0
+        self.notes: deque[str] = deque(maxlen=MOST_NOTES)
 
     def __call__(self, text: str) -> None:
         note(text)
+        self.notes.append(text)
         if self.page is not None:
             self.page.note(text)
 
     def count(self, inbox: Inbox, *, at_end: bool = False) -> None:
         """Say how many frames were left out, every few seconds; the page shows it by itself."""
-        if inbox.left_out > self.said_left_out and (at_end or time.monotonic() - self.said_s >= SAID_EVERY_S):
+        text = f"This machine is too slow: {inbox.left_out:,} of {inbox.frames:,} frames were left out"
+        if at_end and inbox.left_out:
+            note(f"{text}.")
+            self.notes.append(f"{text}.")
+        elif inbox.left_out > self.said_left_out and time.monotonic() - self.said_s >= SAID_EVERY_S:
             self.said_s, self.said_left_out = time.monotonic(), inbox.left_out
-            so_far = "" if at_end else " so far"
-            note(f"this machine is too slow: {inbox.left_out} of {inbox.frames} frames were left out{so_far}")
+            note(f"{text} so far.")
+
+    def written(self, paths: Sequence[Path]) -> None:
+        """Say what was recorded."""
+        self(f"Recorded: {', '.join(map(str, paths))}" if paths else "Nothing was recorded: there was no frame.")
 
 
 def note(text: str) -> None:
@@ -120,6 +169,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--page", action="store_true", help="show it on a page in the browser, of this machine alone")
     parser.add_argument("--port", type=port, default=0, metavar="N", help="of the page; by default any that is free")
+    parser.add_argument(
+        "--record", type=as_path, metavar="DIR", help="write the video, and what detect.py writes, into this new folder"
+    )
     parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
     parser.add_argument("--context", metavar="shipped|none|FILE", default=SHIPPED, help="default shipped")

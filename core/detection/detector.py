@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from core.boxes import clamped
-from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
+from core.clip_utils import GRID_FPS
 from core.detection.encoders import ContextShape, open_encoder
-from core.detection.face_tracks import MIN_CONFIDENCE, FollowedFace, ShotFollower, scores_at, why_left_out
+from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at, settings_of, why_left_out
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
@@ -117,18 +117,10 @@ class ActiveSpeakerDetector:
     def settings(self) -> dict:
         """What results depend on, as plain values."""
         return {
-            **self.encoder.settings,
-            "face_detector": self.detector.name,
-            "face_detector_sha256": getattr(self.detector, "weights_sha256", None),
-            "face_detector_precision": getattr(self.detector, "precision", None),
-            "detection_size": self.detection_size,
+            **settings_of(self),
             "detect_every": self.detect_every,
             "video_stream": self.video_stream,
             "audio_stream": self.audio_stream,
-            "min_track_s": self.min_track_s,
-            "min_face_px": self.min_face_px,
-            "min_confidence": MIN_CONFIDENCE,
-            "threshold": SPEAKING_THRESHOLD,
             "people": None if self.embedder is None else self.embedder.name,
             "people_sha256": getattr(self.embedder, "weights_sha256", None),
             "people_max_distance": None if self.embedder is None else self.embedder.max_distance,

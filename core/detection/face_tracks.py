@@ -8,11 +8,11 @@ and audio stay together. Of a video with 25 frames per second each frame is cut 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from core.clip_utils import GRID_FPS
+from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.faces import SeenFrame
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
@@ -223,3 +223,18 @@ def scores_at(times_s: np.ndarray, first_s: float, logits: np.ndarray) -> np.nda
     """
     odds = logits[:, 1] - logits[:, 0]
     return np.interp((times_s - first_s) * GRID_FPS, np.arange(len(odds)), odds).astype(np.float32)
+
+
+def settings_of(detector: Any) -> dict[str, Any]:
+    """What results depend on, of an `ActiveSpeakerDetector` and a `core.live.LiveDetector` alike, as plain values."""
+    return {
+        **detector.encoder.settings,
+        "face_detector": detector.detector.name,
+        "face_detector_sha256": getattr(detector.detector, "weights_sha256", None),
+        "face_detector_precision": getattr(detector.detector, "precision", None),
+        "detection_size": detector.detection_size,
+        "min_track_s": detector.min_track_s,
+        "min_face_px": detector.min_face_px,
+        "min_confidence": MIN_CONFIDENCE,
+        "threshold": SPEAKING_THRESHOLD,
+    }
