@@ -1,6 +1,7 @@
 """A Ray cluster: two nodes do what local processes do, also where a worker, a node or the head is lost."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from cluster_work import begin_and_wait, divide, end_the_worker, own_number, where, with_number
@@ -119,6 +121,20 @@ def test_a_node_without_a_path_is_named(nodes, tmp_path):
     assert f"{tmp_path / 'disk'}:" in str(caught.value)
 
 
+def test_a_node_with_another_version_of_the_project_is_named(nodes, tmp_path):
+    for package in ("core", "ava_asd"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "core" / "boxes.py").open("a") as file:
+        file.write("# of another version\n")
+    elsewhere = tmp_path / "elsewhere"  # Ray has nodes look in the folder that a command is given in
+    elsewhere.mkdir()
+    done = in_another_process(CALL.format(address="auto"), cwd=elsewhere, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    for fact in ("error: ", socket.gethostname(), str(ROOT), "core/boxes.py"):
+        assert fact in line
+
+
 def test_gpus_that_no_node_has_are_refused(nodes):
     with pytest.raises(UserError, match=r"--gpus-per-task 0\.25"):
         parallel.map_videos(refuse, {"a": 1}, cluster="auto", gpus=0.25)
@@ -154,7 +170,7 @@ def test_after_ctrl_c_nothing_goes_on(nodes, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
         while len(list(tmp_path.iterdir())) < 2:
-            assert process.poll() is None
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert "Traceback" not in process.communicate(timeout=60)[1]
@@ -165,6 +181,64 @@ def test_after_ctrl_c_nothing_goes_on(nodes, tmp_path):
     time.sleep(1)
     assert len(list(tmp_path.iterdir())) == 3
     assert not list(tmp_path.glob("*.done"))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_behind_ray_client_workers_share_a_gpu_and_a_lost_head_is_one_message(nodes, tmp_path):
+    port = free_port()
+    sizes = ["--num-cpus=6", "--num-gpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
+    place = ["--node-ip-address=127.0.0.1", f"--port={free_port()}", f"--ray-client-server-port={port}"]
+    ray_command = Path(sys.executable).with_name("ray")
+    command = [ray_command, "start", "--head", "--block", "--include-dashboard=false", *sizes, *place]
+    environment = os.environ | {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5"}  # s; else 30
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    items = f"{{str(n): (pathlib.Path({str(tmp_path)!r}), str(n), None) for n in range(6)}}"
+    code = (
+        "import pathlib, cluster_work\nfrom core import parallel\nfrom core.runtime.errors import exits_cleanly\n"
+        f"options = dict(cluster='ray://127.0.0.1:{port}', gpus=0.25)\n"
+        f"exits_cleanly(lambda: parallel.map_videos(cluster_work.begin_and_wait, {items}, **options) and 0)()\n"
+    )
+    process = None
+    try:
+        assert any("Ray runtime started" in line for line in head.stdout)
+        wait_for(lambda: answers(port))
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: process.poll() is not None or len(list(tmp_path.iterdir())) == 4)
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(2)
+        assert len(list(tmp_path.iterdir())) == 4  # at once, of six CPUs
+        end_all(head)
+        (line,) = process.communicate(timeout=60)[1].splitlines()
+    finally:
+        end_all(head)
+        if process is not None:
+            process.kill()
+    assert process.returncode == 2
+    assert line.startswith("error: the head of the cluster is lost")
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not what() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def end_all(process: subprocess.Popen) -> None:
+    """End a process and those that it has started, as a machine that is switched off does."""
+    if process.poll() is None:
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
 
 
 # ---------------------------------------------------------------- commands
@@ -266,10 +340,10 @@ def test_preparation_forwarding_and_detection_give_what_local_processes_give(nod
 # ---------------------------------------------------------------- what cannot be
 
 
-def in_another_process(code: str, **environment: str) -> subprocess.CompletedProcess:
+def in_another_process(code: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     code = "from core.runtime.errors import exits_cleanly\nfrom core import parallel\n" + code
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=os.environ | environment, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 CALL = "exits_cleanly(lambda: parallel.map_videos(print, {{'a': 1}}, cluster={address!r}) and None)()"

@@ -168,6 +168,7 @@ def test_preparation_in_a_bucket_gives_what_it_gives_here(bucket, server, tiny_s
     crops = extract_face_crops_time.main, videos, csv, "s3://bucket/crops", "--size", CROP_SIZE
     for command in (audio, entities, (*crops, "--cluster", "local")):
         assert exit_status(*command) == 0
+    assert not elsewhere.scratch_folder().exists()  # which the workers had made again
     for name in ("tracks", "audio", "crops"):
         there = {path.removeprefix(f"bucket/{name}/"): bucket.cat(path) for path in bucket.find(f"bucket/{name}")}
         here = {path: (prepared / name / "train" / path).read_bytes() for path in there}

@@ -2,11 +2,14 @@
 
 Each worker is an actor with a CPU, or with a share of a GPU besides, that gets the function once and then item after
 item. There are as many as the nodes have room for, also while nodes come and go; an item whose worker is lost is given
-to another. Nodes see the same paths as this machine, and have the same version of Python, of Ray and of this project.
+to another. Nodes see the same paths as this machine, and have the same version of Python, of Ray and of this project,
+which each finds where it is installed, or in the folder that the command was given in.
 """
 
 import contextlib
+import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -17,11 +20,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from core.parallel.processes import attempt, one_thread_each
+from core.runtime import elsewhere
 from core.runtime.errors import UserError
+from core.runtime.provenance import Files, checksums
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 try:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise UserError("--cluster needs Ray: pip install 'active-speakers-in-context[cluster]'") from None
 
@@ -30,9 +36,13 @@ Job = tuple[str, Any, int]  # an item's name, the item, and how many workers wer
 MOST_LOST = 3  # workers, before it is the item that is taken for broken
 MOST_UNSTARTED = 3  # workers that end before they are ready, one after the other
 ANSWERS_S = 10  # within which there is a connection
+STARTS = 3  # of what ray:// is served by: its process at times ends as it begins
 HEAD_SILENT_S = 30  # Ray itself ends the process after 60
 NO_NODE_S = 600  # waited for nodes to come back
 LOOK_S = 1.0  # how often nodes are counted
+REMOVED_S = 30  # within which nodes have removed their temporary files
+PROJECT = Path(__file__).parents[2]
+PACKAGES = ("core", "ava_asd")
 STORE_BYTES = 256 << 20  # shared memory for items on their way, which are small; by default it is 30 % of the machine's
 AGAIN = "what was finished is kept; run the same command again to go on"
 EXPECTED = "Expected: auto (the cluster of this machine, or of RAY_ADDRESS), ray://HOST:PORT, or local"
@@ -72,6 +82,7 @@ def outcomes(
     places = [str(path.absolute()) for path in paths]
     if places:  # else all is elsewhere, and a node need not have this disk
         places.insert(0, os.getcwd())
+    source = _source()
     rest, again = iter(items.items()), deque[Job]()
     working: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, Job | None]] = {}  # the job is None until they are ready
     idle: list[ray.actor.ActorHandle] = []
@@ -80,7 +91,7 @@ def outcomes(
         while undone:
             for _ in range(min(nodes.room(), undone) - len(working) - len(idle)):
                 worker = start.remote(function)
-                working[worker.prepare.remote(places)] = worker, None
+                working[worker.prepare.remote(places, source)] = worker, None
             while idle:
                 worker = idle.pop()
                 if job := again.popleft() if again else _next(rest):
@@ -95,7 +106,9 @@ def outcomes(
                 try:
                     outcome = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    raise error.cause if isinstance(error.cause, UserError) else error from None
+                    if isinstance(error.cause, UserError):
+                        raise error.cause from None
+                    raise error if job else _unstarted(error) from None
                 except ray.exceptions.RayError as error:
                     ray.kill(worker)
                     if job is None:
@@ -122,6 +135,8 @@ def outcomes(
         if not nodes.head_lost:  # which would be waited for
             for worker in [*idle, *(worker for worker, _ in working.values())]:
                 ray.kill(worker)
+            if (copies := elsewhere.scratch_folder()) is not None:
+                _remove_on_each_node(copies)
 
 
 @ray.remote
@@ -131,13 +146,14 @@ class _Worker:
     def __init__(self, function: Callable[[Item], object]):
         self.function = function
 
-    def prepare(self, places: list[str]) -> None:
-        """See that the node holds some places, and go to the first, which the command was given in: its paths may be
-        relative to it.
+    def prepare(self, places: list[str], source: dict[str, str]) -> None:
+        """See that the node has this project as the command has it and holds some places, and go to the first, which
+        the command was given in: its paths may be relative to it.
 
         Raises:
-            UserError: the node does not hold one.
+            UserError: the project is another, or the node does not hold a place.
         """
+        _check_source(source)
         for path in places:
             if not os.path.exists(path):
                 raise UserError(
@@ -198,6 +214,38 @@ class _Nodes:
         return sum(int(min(node.get("CPU", 0), limit)) for node, limit in zip(nodes, limits, strict=True))
 
 
+def _source() -> dict[str, str]:
+    """SHA-256 of this project's files, by their names, as this process finds them."""
+    paths = [path for package in PACKAGES for path in (PROJECT / package).rglob("*") if path.is_file()]
+    names = [str(path.relative_to(PROJECT)) for path in paths if path.suffix != ".pyc"]
+    return checksums(Files(PROJECT, names))
+
+
+def _check_source(expected: dict[str, str]) -> None:
+    """See that this node's files of the project are those of the command."""
+    here = _source()
+    others = sorted(name for name in {**expected, **here} if expected.get(name) != here.get(name))
+    if others:
+        raise UserError(
+            f"the node {socket.gethostname()} has another version of this project in {PROJECT} ({len(others)} file(s) "
+            f"differ, first {others[0]}): install the one of this command on all nodes"
+        )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_on_each_node(folder: Path) -> None:
+    """Remove a folder that workers have made, and this process."""
+    elsewhere.forget()
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    removed = [_remove.options(scheduling_strategy=place).remote(folder) for place in places]
+    ray.wait(removed, num_returns=len(removed), timeout=REMOVED_S)
+
+
 def _next(rest: Iterator[tuple[str, Item]]) -> Job | None:
     """The next item that was not begun."""
     pair = next(rest, None)
@@ -212,6 +260,7 @@ def _connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
+    logging.getLogger("ray.util.client.logsclient").disabled = True  # Ray Client sets its level anew
     options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
@@ -222,7 +271,13 @@ def _connect(address: str) -> None:
         if meant not in ("auto", "local"):  # Ray would try for a minute
             place = urlsplit(meant if "://" in meant else f"//{meant}")
             socket.create_connection((place.hostname or "", place.port or 0), ANSWERS_S).close()
-        ray.init(address, **options)
+        for number in range(1, STARTS + 1):
+            try:
+                ray.init(address, **options)
+                break
+            except ConnectionAbortedError:
+                if number == STARTS:
+                    raise
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--cluster {address}: {meant}: {reason}; here is Ray {ray.__version__}. {EXPECTED}") from error

@@ -215,6 +215,11 @@ def forget() -> None:
             _copies.popitem()[0].unlink()
 
 
+def scratch_folder() -> Path | None:
+    """The folder of this process's copies, which those that work for it use, too; None where there are none."""
+    return _scratch().parent if _scratch.cache_info().currsize else None
+
+
 @functools.cache
 def _scratch() -> Path:
     """A new folder of temporary files, that goes when this process ends."""
