@@ -25,7 +25,7 @@ from core.inference.tracks import OnePass
 from core.live import LiveDetector
 from core.live.audio import LiveAudio
 from core.live.lines import ScoredFace, ScoredFrame, as_line, schema
-from core.live.tracks import LiveShot, LiveTrack
+from core.live.tracks import ANEW, LiveShot, LiveTrack
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
@@ -158,8 +158,33 @@ def test_a_track_is_scored_as_one_that_ends_with_its_last_crop(network, noise):
             for one in faces[:number]:
                 whole.push(one)
             start = max(0, number - 9)
-            for live, offline in zip(track.score(start), whole.finish(), strict=True):
-                assert live == pytest.approx(offline[start:], abs=1e-3)
+            (logits, told), (all_logits, all_told) = track.score(start, ended=True), whole.finish()
+            assert logits == pytest.approx(all_logits[start:], abs=1e-3)
+            assert told == pytest.approx(all_told[max(0, start - ANEW) :], abs=1e-3)
+
+
+def test_the_context_sees_the_last_second_by_what_has_come_since(network, noise):
+    seen, audio = [], VideoAudio(noise, 0.0, 8.0)
+
+    def score(tracks):
+        seen.append(tracks[0].features)
+        return [np.zeros((len(track.features), 2)) for track in tracks]
+
+    shot, alone = LiveShot(network, Context("cues", score, {}), audio), LiveTrack(network, audio, 0.0, gives_cues=True)
+    face = shot.begin(0, 0.0)
+    for number, crop in enumerate(np.random.default_rng(1).integers(0, 256, (80, 112, 112), np.uint8), start=1):
+        face.push(crop)
+        alone.push(crop)
+        if number in (50, 80):
+            due = face.due
+            shot.advance(number - 11)
+            _, told = alone.score(due, ended=False)
+            assert len(told) == number - max(0, due - ANEW)
+            assert seen[-1][-len(told) :] == pytest.approx(told, abs=1e-4)
+    assert [len(one) for one in seen] == [50, 80]
+    before, after = (one[15:40] for one in seen)
+    assert np.abs(before - after).max() > 0.01  # more has come
+    assert (seen[0][:15] == seen[1][:15]).all()
 
 
 def test_faces_are_scored_with_what_is_known_of_the_others(network, noise):

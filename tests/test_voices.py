@@ -40,6 +40,7 @@ from core.models import TRACK_ENCODERS, resnet18_two_streams
 from core.runtime import provenance
 
 CPU = torch.device("cpu")
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def agreement(audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
@@ -48,9 +49,9 @@ def agreement(audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     return np.stack((np.zeros_like(odds), odds), axis=-1)
 
 
-def fits(score: Callable[[np.ndarray, np.ndarray], np.ndarray], audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
+def fits(score: Score, audio: np.ndarray, visual: np.ndarray, *, goes_on: bool = False) -> np.ndarray:
     """The scores of other times alone, (time, [mean, maximum])."""
-    return in_step(score, audio, visual, np.zeros((len(audio), 2)), np.zeros(len(audio)))[:, :2]
+    return in_step(score, audio, visual, np.zeros((len(audio), 2)), np.zeros(len(audio)), goes_on=goes_on)[:, :2]
 
 
 def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
@@ -66,7 +67,8 @@ def test_a_mouth_in_step_falls_and_one_out_of_step_rises():
 
 @pytest.mark.parametrize("length", [1, 7, 25, 60])
 @pytest.mark.parametrize("steps", [1, 100, 12_000])
-def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps, goes_on):
     monkeypatch.setattr(module, "STEPS", steps)
     audio, visual = np.random.default_rng(length).standard_normal((2, length, 3))
     shown = []
@@ -75,9 +77,10 @@ def test_by_a_loop_over_shifts_and_time_steps(monkeypatch, length, steps):
         shown.append(audio.shape[:2])
         return agreement(audio, visual)
 
-    found = fits(score, audio, visual)
+    found = fits(score, audio, visual, goes_on=goes_on)
     for time in range(length):
-        odds = np.array([audio[(time - shift) % length, 0] * visual[time, 0] for shift in SHIFTS])
+        there = [shift for shift in SHIFTS if not goes_on or time - shift < length]
+        odds = np.array([audio[(time - shift) % length, 0] * visual[time, 0] for shift in there])
         np.testing.assert_allclose(found[time], [odds.mean(), odds.max()], rtol=0, atol=1e-5)
     assert all(shifts == 1 or shifts * time <= steps for shifts, time in shown)
 

@@ -35,6 +35,8 @@ def in_step(
     visual: np.ndarray,
     video_logits: np.ndarray,
     loudness: np.ndarray,
+    *,
+    goes_on: bool = False,
 ) -> np.ndarray:
     """What tells of one track whether its face and the audio are in step.
 
@@ -44,6 +46,7 @@ def in_step(
         audio, visual: the track's embeddings, (time, ...).
         video_logits: by the faces alone, (time, [not speaking, speaking]).
         loudness: of the audio, logarithm of its energy, (time,).
+        goes_on: the track has not ended: near its end shifts do not count that would need the audio to come.
 
     Returns:
         (time, [mean, maximum, correlation]) float32: the log odds of speaking with the audio shifted in a circle, over
@@ -54,9 +57,11 @@ def in_step(
         shifted = np.stack([np.roll(audio, shift, axis=0) for shift in SHIFTS[begin : begin + at_once]])
         logits = score(shifted, np.repeat(visual[None], len(shifted), axis=0))
         parts.append(logits[..., 1] - logits[..., 0])
-    odds = np.concatenate(parts)
+    odds, to_come = np.concatenate(parts), np.arange(len(audio))[::-1]
+    counts = np.add.outer(SHIFTS, to_come) >= 0 if goes_on else True
+    mean, highest = odds.mean(0, where=counts), odds.max(0, where=counts, initial=-np.inf)
     correlation = correlated(video_logits[:, 1] - video_logits[:, 0], loudness)
-    return np.stack((odds.mean(0), odds.max(0), correlation), axis=1).astype(np.float32)
+    return np.stack((mean, highest, correlation), axis=1).astype(np.float32)
 
 
 def correlated(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from core.inputs.shots import TrackFeatures, told
 
 PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder's last layers see the embeddings
 CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
+ANEW = GRID_FPS  # of these, frames of which it sees them anew, by what has come since they were due
 MOST = 10  # time steps, of 1/25 s, that are scored together at most
 SHARE = 0.4  # of the delay in which they come
 
@@ -94,10 +95,15 @@ class LiveTrack:
         """Take the next crop, (112, 112) uint8, grey."""
         self.crops.append(crop)
 
-    def score(self, start: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (time, [not speaking, speaking]) of the crops from one on, and what `told` gives of them, or None.
+    def score(self, start: int, *, ended: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (time, [not speaking, speaking]) of the crops from one on, and what `told` gives, or None: of
+        these and up to `ANEW` before.
 
         What came more than `PAST` frames before that one is forgotten. There must be a crop from there on.
+
+        Args:
+            start: number of the crop.
+            ended: no crop will follow.
         """
         begin = max(self.visual.begin, start - PAST)
         mfcc = self._mfcc()
@@ -107,12 +113,12 @@ class LiveTrack:
         self.embedded, self.crops = self.count, []
         visual, audio = self.visual.since(begin), self.heard.since(begin)
         logits, _ = (output[0] for output in self.encoder.score(audio[None], visual[None]))
-        new = slice(start - begin, None)
+        new = logits[start - begin :]
         if not self.gives_cues:
-            return logits[new], None
+            return new, None
         video_logits = self.encoder.video_logits(visual)
-        fits = in_step(self.encoder.rescore, audio, visual, video_logits, self.sounds[:, 0])
-        return logits[new], told(logits, video_logits, fits, self.sounds)[new]
+        fits = in_step(self.encoder.rescore, audio, visual, video_logits, self.sounds[:, 0], goes_on=not ended)
+        return new, told(logits, video_logits, fits, self.sounds)[max(0, start - begin - ANEW) :]
 
     def _mfcc(self) -> np.ndarray:
         """(4 * time, 13) float32 of the crops that are not embedded yet."""
@@ -134,7 +140,7 @@ class LiveFace:
         ended: no crop will follow.
         odds: log odds of speaking of the crops that were due, (time,) float32, from crop `odds_first` on.
         known: what `told` gives of crops that were due, the last of them, (time, `CUES` + 13) float32.
-        rest: logits of the crops that are not due, and what `told` gives of them, where the face has ended.
+        rest: where the face has ended, what `LiveTrack.score` gives of the crops that are not due.
     """
 
     first: int
@@ -173,10 +179,16 @@ class LiveFace:
         """As `LiveTrack.score`, of the crops that were not due, by all that have come."""
         if self.track is None:
             return self.rest
-        scored = self.track.score(self.due)
+        scored = self.track.score(self.due, ended=self.ended)
         if self.ended:
             self.track, self.rest = None, scored
         return scored
+
+    def told(self, logits: np.ndarray, told: np.ndarray) -> np.ndarray:
+        """What is known of the crops that were due, and of those that `score` gave this of, (time, `CUES` + 13)."""
+        if self.known is None:
+            return told
+        return np.concatenate((self.known[: len(self.known) - len(told) + len(logits)], told))
 
 
 class LiveShot:
@@ -219,9 +231,10 @@ class LiveShot:
             new = end - face.due
             if not new:
                 continue
-            face.odds = np.concatenate((face.odds, own[:new, 1] - own[:new, 0]))
             if one[1] is not None:
-                face.known = _joined(face.known, one[1][:new])[-CONTEXT_PAST:]
+                known = face.told(*one)
+                face.known = known[: len(known) - len(one[0]) + new][-CONTEXT_PAST:]
+            face.odds = np.concatenate((face.odds, own[:new, 1] - own[:new, 0]))
             if face.rest is not None:
                 face.rest = tuple(None if part is None else part[new:] for part in face.rest)
 
@@ -229,10 +242,10 @@ class LiveShot:
         """Logits of the crops that were not due, with those of before and of the other faces as context."""
         seen = {}
         for number, (face, one) in enumerate(zip(self.faces, scored, strict=True)):
-            own = face.known if one is None else _joined(face.known, one[1])
+            own = face.known if one is None else face.told(*one)
             if own is not None:
-                first = face.first + face.due - (0 if face.known is None else len(face.known))
-                seen[number] = TrackFeatures(first, own)
+                end = face.first + face.due + (0 if one is None else len(one[0]))
+                seen[number] = TrackFeatures(end - len(own), own)
         logits = dict(zip(seen, self.context.score(list(seen.values())), strict=True))
         return [None if one is None else logits[n][-len(one[0]) :] for n, one in enumerate(scored)]
 
@@ -240,7 +253,3 @@ class LiveShot:
 def _is_over(face: LiveFace, due: int) -> bool:
     """Whether a face has ended, is scored, and so long ago that the context network does not see it."""
     return face.ended and face.due == face.count and due - face.first - face.count > CONTEXT_PAST
-
-
-def _joined(before: np.ndarray | None, after: np.ndarray) -> np.ndarray:
-    return after if before is None else np.concatenate((before, after))
