@@ -65,6 +65,12 @@ class Mean:
     def score(self, audio: np.ndarray, visual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.concatenate((visual * 0, visual - audio + (visual - audio).mean()), 2), visual
 
+    def rescore(self, audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
+        return self.score(audio, visual)[0]
+
+    def video_logits(self, visual: np.ndarray) -> np.ndarray:
+        return np.concatenate((visual * 0, visual), 1)
+
 
 def track(
     id: int, times_s: np.ndarray, first: int, scores: list[float], box: tuple = (40, 60, 120, 180), shot: int = 0

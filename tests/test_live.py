@@ -63,6 +63,9 @@ def weights(tmp_path_factory):
     return folder
 
 
+NO_CONTEXT = Context("cues", lambda faces: [face.features[:, :2] for face in faces], {})  # is given it, and ignores it
+
+
 def frame_of(number: int) -> np.ndarray:
     """Frames without a cut."""
     return tiny_frame(number // 2, faces=2)
@@ -94,6 +97,15 @@ def play(
     if audio is not None:
         scored += live.push_audio(audio[pushed : pushed + SAMPLE_RATE // 2], from_s + pushed / SAMPLE_RATE)
     return scored + live.finish()
+
+
+def play_on(live: LiveDetector, audio: np.ndarray, begin_s: float) -> list[ScoredFrame]:
+    """What a detector gives while the tiny frames are pushed, each with as much audio; the last are to come."""
+    scored = live.push_audio(audio[:8000], begin_s)
+    for number, time_s in enumerate(TIMES_S):
+        scored += live.push_audio(audio[8000 + 640 * number :][:640], begin_s + 0.5 + time_s)
+        scored += live.push_frame(frame_of(number), begin_s + time_s)
+    return scored
 
 
 def probabilities(scored: list[ScoredFrame]) -> np.ndarray:
@@ -315,6 +327,16 @@ def test_after_a_gap_or_a_clock_that_was_set_faces_are_new(weights, noise, jump_
     assert (ids[0], ids[-1]) == ([1, 2], [3, 4] if begins_anew else [1, 2])
 
 
+@pytest.mark.parametrize("jump_s", [600.0, -600.0])
+def test_after_a_clock_was_set_that_both_are_on_faces_are_heard_again(weights, noise, jump_s):
+    live = detector_of(weights)
+    scored = [frame for begin_s in (DAY_S, DAY_S + jump_s) for frame in play_on(live, noise, begin_s)] + live.finish()
+    assert len(scored) == 2 * FRAMES
+    assert [[face.id for face in frame.faces] for frame in scored] == [[1, 2]] * FRAMES + [[3, 4]] * FRAMES
+    after = probabilities(scored[FRAMES:])
+    assert after == pytest.approx(probabilities(play(detector_of(weights), noise, ahead_s=0.5)), abs=1e-5)
+
+
 def test_frames_that_come_too_late_are_left_out(weights):
     live = detector_of(weights, audio=False)
     scored = play(live, None, times_s=np.array([0.0, 0.04, 0.12, 0.08, 0.16, 0.12]))
@@ -355,20 +377,22 @@ def test_a_cut_ends_all_faces(weights, noise, delay_s):
     assert [number for number, frame in enumerate(scored) if frame.begins_shot] == [0, 50 + late]
 
 
-def test_memory_and_work_do_not_grow(weights):
+@pytest.mark.parametrize(("context", "begin_s"), [(None, 0.0), (NO_CONTEXT, WALL_CLOCK_S)])
+def test_memory_and_work_do_not_grow(weights, context, begin_s):
     live = detector_of(weights)
+    live.encoder = replace(live.encoder, context=context)
     pixels, block = tiny_frame(0, faces=2), np.zeros(640, np.int16)
 
-    def play_on(begin_s: float) -> int:
+    def play_on(from_s: float) -> int:
         """How much memory is in use ten seconds later."""
         for number in range(10 * GRID_FPS):
-            time_s = begin_s + number / GRID_FPS
+            time_s = from_s + number / GRID_FPS
             live.push_audio(block, time_s)
             assert len(live.push_frame(pixels, time_s)) <= live.every
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
-    memory = [play_on(10.0 * number) for number in range(5)]
+    memory = [play_on(begin_s + 10.0 * number) for number in range(5)]
     tracemalloc.stop()
     assert memory[4] - memory[2] < 1500  # in 20 s, of 640 kB of audio and 12 MB of faces
 
