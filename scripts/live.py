@@ -1,12 +1,13 @@
 """Who speaks, while people speak: a line of JSON for each frame, a stated time after it.
 
     python scripts/live.py interview.mp4 --delay 0.5 | your-program
+    python scripts/live.py rtsp://192.168.1.20/stream --page   # a stream, and a page in the browser to look at
+    python scripts/live.py --camera 0 --record talk   # a camera of this machine, and all that detect.py writes
     python scripts/live.py --page   # the browser's own camera and microphone
 
 A file is played in real time, as a camera and a microphone would give it. A line is
 {"time": 1.04, "faces": [{"id": 1, "box": [x1, y1, x2, y2], "probability": 0.93}]}; see core/live/live.schema.json. When
-the machine is too slow frames are left out, and standard error says how many. --page shows it in the browser. More:
-docs/live.md.
+the machine is too slow frames are left out, and standard error says how many. Ctrl-C ends it. More: docs/live.md.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,14 +30,16 @@ from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.inbox import Inbox, scored_frames
 from core.live.lines import as_line
 from core.live.recording import Recording
-from core.live.server import Page
-from core.live.sources import BrowserSource, FileSource, Source, playing
+from core.live.server import BrowserSource, Page
+from core.live.sources import DEVICES, CameraSource, FileSource, Source, StreamSource, playing
 from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
+from core.runtime import elsewhere
 from core.runtime.checks import as_number, as_path, as_whole
 from core.runtime.errors import EXIT_BROKEN_ITEMS, EXIT_INTERRUPTED, exits_cleanly
 from core.runtime.files import printable
 
+NO_MICROPHONE = "none"
 SAID_EVERY_S = 5.0
 MOST_NOTES = 100  # that are kept for the recording
 MOST_PORT = 65535
@@ -113,9 +117,16 @@ def ends_on_interrupt(inbox: Inbox) -> Iterator[list[int]]:
 
 def open_source(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Source:
     """What the command line names, open until the stack is closed."""
-    if arguments.file is None:
+    if arguments.camera is not None:
+        microphone = arguments.microphone
+        if microphone is None:
+            microphone = DEVICES[sys.platform].microphone if sys.platform in DEVICES else ""
+        return CameraSource(arguments.camera, "" if microphone == NO_MICROPHONE else microphone)
+    if arguments.source is None:
         return BrowserSource()
-    media = stack.enter_context(MediaFile(arguments.file, tolerant=True, as_played=True))
+    if "://" in arguments.source and urlsplit(arguments.source).scheme not in elsewhere.SCHEMES:
+        return StreamSource(arguments.source)
+    media = stack.enter_context(MediaFile(as_path(arguments.source), tolerant=True, as_played=True))
     return FileSource(media, stack.enter_context(audio_on_disk(media)))
 
 
@@ -158,11 +169,15 @@ def note(text: str) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "file",
+        "source",
         nargs="?",
-        type=as_path,
-        metavar="FILE",
-        help="a video, played as fast as it was recorded; by default, with --page, the browser's camera and microphone",
+        metavar="FILE|ADDRESS",
+        help="a video, played as fast as it was recorded, or an address that FFmpeg reads (rtsp://, http://, …); by "
+        "default, with --page, the browser's camera and microphone",
+    )
+    parser.add_argument("--camera", metavar="N|NAME", help="a camera of this machine")
+    parser.add_argument(
+        "--microphone", metavar="NAME|none", help="beside --camera, as ALSA, AVFoundation or DirectShow calls it"
     )
     parser.add_argument(
         "--delay", type=delay, default=1.0, metavar="S", help=f"seconds, at least {LEAST_DELAY_S} (default 1)"
@@ -182,8 +197,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--cache", type=as_path, help="folder for downloaded weights; by default the user's cache folder"
     )
     arguments = parser.parse_args(argv)
-    if arguments.file is None and not arguments.page:
-        parser.error("give a FILE, or --page for the browser's own camera")
+    if arguments.source is not None and arguments.camera is not None:
+        parser.error(f"{arguments.source} and --camera: give one of them")
+    if arguments.source is None and arguments.camera is None and not arguments.page:
+        parser.error("give a FILE, an ADDRESS, --camera, or --page for the browser's own camera")
+    if arguments.microphone is not None and arguments.camera is None:
+        parser.error("--microphone goes with --camera")
     return arguments
 
 

@@ -5,12 +5,13 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import av
 import cv2
 import numpy as np
 import pytest
-from detections import Squares
+from detections import Mean, Squares
 from tiny import exit_status, tiny_frame
 
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
@@ -215,6 +216,7 @@ def film(tmp_path):
 
 def test_a_machine_that_is_too_slow_leaves_frames_out(film, light_weights, monkeypatch):
     live = LiveDetector("light_asd", light_weights, context="none", delay_s=0.4, detector=Squares(3), min_face_px=10)
+    live.encoder = replace(live.encoder, network=Mean())
     take, waited = live.push_frame, []
 
     def slowly(image: av.VideoFrame, time_s: float) -> list[ScoredFrame]:

@@ -1,5 +1,6 @@
 """The last seconds of audio that comes in blocks, on the clock of the video beside it."""
 
+import av
 import numpy as np
 
 from core.clip_utils import SAMPLE_RATE
@@ -93,3 +94,35 @@ class LiveAudio:
         self._drift_s -= more / SAMPLE_RATE
         at = np.linspace(0, len(samples) - 1, len(samples) + more)
         return np.rint(np.interp(at, np.arange(len(samples)), samples)).astype(np.int16)
+
+
+class Resampler:
+    """Makes blocks of audio that follow each other 16 kHz, mono."""
+
+    def __init__(self) -> None:
+        self._form = self._inner = None
+        self._held_s = 0.0  # of audio that it holds back
+
+    def push(self, samples: np.ndarray, rate: int, time_s: float) -> tuple[float, np.ndarray]:
+        """Take a block, and give what is ready: when its first sample was heard, seconds, and (n,) int16.
+
+        Args:
+            samples: (n,) int16 of one channel.
+            rate: of them in a second.
+            time_s: when the first of them was heard.
+        """
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = rate
+        return self.push_frame(frame, time_s)
+
+    def push_frame(self, frame: av.AudioFrame, time_s: float) -> tuple[float, np.ndarray]:
+        """Likewise of a block as it was decoded, of any form."""
+        form = frame.sample_rate, frame.format.name, frame.layout.name
+        if form != self._form:
+            self._form, self._held_s = form, 0.0
+            self._inner = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        frame.pts = None  # it keeps its own count
+        ready = [block.to_ndarray()[0] for block in self._inner.resample(frame)]
+        samples, begin_s = np.concatenate([np.zeros(0, np.int16), *ready]), time_s - self._held_s
+        self._held_s += frame.samples / frame.sample_rate - len(samples) / SAMPLE_RATE
+        return begin_s, samples

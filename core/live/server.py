@@ -24,10 +24,10 @@ import av
 import cv2
 import numpy as np
 
-from core.clip_utils import SPEAKING_THRESHOLD
-from core.live.inbox import Inbox, Seen
+from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
+from core.live.audio import Resampler
+from core.live.inbox import Heard, Inbox, Seen
 from core.live.lines import ScoredFrame, as_line
-from core.live.sources import Resampler
 from core.media.video import Frame, yuv420_of
 from core.outputs.report import page_file
 from core.runtime.checks import as_number, as_whole
@@ -186,10 +186,21 @@ class Page:
                 samples, rate = np.frombuffer(content, "<i2"), as_whole(query["rate"])
                 if not len(samples) or rate not in RATES:
                     raise ValueError("no audio")
-                self.inbox.put(self._resampler.push(samples, rate, time_s))
+                self.inbox.put(Heard(*self._resampler.push(samples, rate, time_s)))
         except (KeyError, ValueError):
             return HTTPStatus.BAD_REQUEST
         return HTTPStatus.NO_CONTENT
+
+
+class BrowserSource:
+    """The camera and the microphone of a browser, which its page puts into the inbox."""
+
+    name, fps, has_audio, ends = "Camera of the browser", float(GRID_FPS), True, False
+    faults: tuple[str, ...] = ()
+
+    def play(self, inbox: Inbox, note: object) -> None:
+        """As `core.live.sources.Source.play`: wait for the end."""
+        inbox.closed.wait()
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,24 +1,71 @@
-"""What frames and audio come from as time passes: a file that is played, or the camera of a browser."""
+"""What frames and audio come from as time passes: a file that is played, a stream, or a camera and a microphone."""
 
 import contextlib
+import functools
+import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import av
-import numpy as np
+from av.container import InputContainer
 
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
+from core.live.audio import Resampler
 from core.live.inbox import Heard, Inbox, Seen
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio
+from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 
 BLOCK = SAMPLE_RATE // 25  # samples of audio that are given at a time
 LATE_S = 0.2  # a frame that would be given so much after its time is left out
+SINCE_1970_S = time.time() - time.monotonic()
 JUMP_S = 1.0  # a time so far from when it would be due is on a clock that was set, or after a pause
+
+OPENING_S, SILENT_S = 10.0, 5.0  # that a stream may take to be opened, and to give something
+AGAIN_S = 2.0  # until what is lost is looked for again
+STREAM_OPTIONS = {"rtsp_flags": "prefer_tcp"}  # of UDP packets get lost
+ALSA_CONFIGURATION = Path("/usr/share/alsa/alsa.conf")
+
+
+class Devices(NamedTuple):
+    """How FFmpeg calls the devices of a platform.
+
+    Attributes:
+        video_format, audio_format: its names of their kinds.
+        numbered, video, audio: addresses of a camera with a number, a camera, a microphone with a name.
+        microphone: the usual one's name; empty for none.
+        names: a hint at what cameras are called.
+        options: FFmpeg's, of a camera.
+    """
+
+    video_format: str
+    audio_format: str
+    numbered: str
+    video: str
+    audio: str
+    microphone: str
+    names: str
+    options: Mapping[str, str] = MappingProxyType({})
+
+
+DEVICES = {
+    "linux": Devices("v4l2", "alsa", "/dev/video{}", "{}", "{}", "default", "give the number of a /dev/video*"),
+    "darwin": Devices(
+        *("avfoundation", "avfoundation", "{}:none", "{}:none", ":{}", "default"),
+        "give a number from 0, or the camera's name",
+        {"framerate": "30"},  # else it asks for 29.97, which few have
+    ),
+    "win32": Devices(
+        *("dshow", "dshow", "video={}", "video={}", "audio={}", "", "give its name as the Device Manager has it"),
+    ),
+}
 
 Note = Callable[[str], object]  # takes a sentence for people
 
@@ -66,57 +113,195 @@ def playing(source: Source, inbox: Inbox, note: Note) -> Iterator[None]:
         thread.join()
 
 
+def now_s() -> float:
+    """Seconds since 1970, by a clock that is never set."""
+    return SINCE_1970_S + time.monotonic()
+
+
 class Pace:
     """Lets time pass as it does for who watches a recording."""
 
     def __init__(self) -> None:
-        self._began_s: float | None = None
+        self.began_s: float | None = None  # on the clock of `now_s`, where the recording has time 0
 
     def wait(self, time_s: float) -> bool:
         """Wait until a time of the recording has come; False where that is `LATE_S` ago."""
-        now_s = time.monotonic()
-        if self._began_s is None or abs(self._began_s + time_s - now_s) > JUMP_S:
-            self._began_s = now_s - time_s
-        early_s = self._began_s + time_s - now_s
+        if self.began_s is None or abs(self.began_s + time_s - now_s()) > JUMP_S:
+            self.began_s = now_s() - time_s
+        early_s = self.began_s + time_s - now_s()
         time.sleep(max(0.0, early_s))
         return early_s >= -LATE_S
 
 
-class Resampler:
-    """Makes blocks of audio that follow each other 16 kHz, mono."""
+def opened(address: str, **options: Any) -> InputContainer:
+    """What FFmpeg opens.
 
-    def __init__(self) -> None:
-        self._form = self._inner = None
-        self._held_s = 0.0  # of audio that it holds back
-
-    def push(self, samples: np.ndarray, rate: int, time_s: float) -> Heard:
-        """Take a block, (n,) int16 of one channel, and when its first sample was heard; give what is ready."""
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = rate
-        return self.push_frame(frame, time_s)
-
-    def push_frame(self, frame: av.AudioFrame, time_s: float) -> Heard:
-        """Likewise a block as it was decoded, of any form."""
-        form = frame.sample_rate, frame.format.name, frame.layout.name
-        if form != self._form:
-            self._form, self._held_s = form, 0.0
-            self._inner = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        frame.pts = None  # it keeps its own count
-        ready = [block.to_ndarray()[0] for block in self._inner.resample(frame)]
-        heard = Heard(time_s - self._held_s, np.concatenate([np.zeros(0, np.int16), *ready]))
-        self._held_s += frame.samples / frame.sample_rate - len(heard.samples) / SAMPLE_RATE
-        return heard
+    Raises:
+        MediaError: it cannot; or there is no video or audio.
+    """
+    try:
+        container = av.open(address, timeout=(OPENING_S, SILENT_S), **options)
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(printable(getattr(error, "strerror", None) or str(error))) from error
+    if not container.streams.video and not container.streams.audio:
+        container.close()
+        raise MediaError("it has neither video nor audio")
+    return container
 
 
-class BrowserSource:
-    """The camera and the microphone of a browser, which its page puts into the inbox."""
+def decoded(container: InputContainer, inbox: Inbox) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    """The frames of the best video and of the best audio, in the order in which they come, until the inbox is closed.
 
-    name, fps, has_audio, ends = "Camera of the browser", float(GRID_FPS), True, False
+    Raises:
+        MediaError: nothing comes any more, before the end.
+    """
+    best = (container.streams.best(kind) for kind in ("video", "audio"))
+    try:
+        for packet in container.demux(*filter(None, best)):
+            if inbox.closed.is_set():
+                return
+            with contextlib.suppress(av.InvalidDataError):  # what was lost on the way
+                yield from packet.decode()
+    except av.FFmpegError as error:
+        raise MediaError(error.strerror or "no data") from error
+
+
+def again_and_again(
+    open_it: Callable[[], InputContainer],
+    play: Callable[[InputContainer], object],
+    what: str,
+    inbox: Inbox,
+    note: Note,
+) -> None:
+    """Play what is opened, and whenever it is lost open it again, until the inbox is closed; losses are noted."""
+    lost = False
+    while not inbox.closed.is_set():
+        try:
+            with open_it() as container:
+                if lost:
+                    note(f"{what} is there again.")
+                lost = False
+                play(container)
+            fault = "it ended"
+        except MediaError as error:
+            fault = str(error)
+        if not lost and not inbox.closed.is_set():
+            note(f"{what} gives nothing ({fault}); it is used when it is there again.")
+        lost = True
+        inbox.closed.wait(AGAIN_S)
+
+
+class CameraSource:
+    """A camera of this machine, and a microphone, as FFmpeg's devices give them.
+
+    Args:
+        camera: its number or, as `DEVICES` of the platform have it, its name.
+        microphone: its name; empty for none.
+
+    Raises:
+        UserError: there is no such camera, or PyAV cannot use one on this platform.
+    """
+
+    fps, ends = float(GRID_FPS), False
     faults: tuple[str, ...] = ()
 
+    def __init__(self, camera: str, microphone: str):
+        devices = DEVICES.get(sys.platform)
+        formats = set(",".join(av.formats_available).split(","))
+        if devices is None or not {devices.video_format, devices.audio_format} <= formats:
+            raise UserError(
+                f"--camera: this PyAV has no cameras on {sys.platform}; use --page alone, for the browser's camera"
+            )
+        if ALSA_CONFIGURATION.is_file():  # PyAV's own is not where it looks for it
+            os.environ.setdefault("ALSA_CONFIG_PATH", str(ALSA_CONFIGURATION))
+        self.name, self.has_audio = f"Camera {camera}", bool(microphone)
+        address = (devices.numbered if camera.isdecimal() else devices.video).format(camera)
+        self._open_camera = functools.partial(
+            opened, address, format=devices.video_format, options=dict(devices.options)
+        )
+        self._open_microphone = functools.partial(opened, devices.audio.format(microphone), format=devices.audio_format)
+        try:
+            self._open_camera().close()
+        except MediaError as error:
+            raise UserError(
+                f"--camera {camera}: there is no such camera, or it cannot be used ({error}); {devices.names}, or "
+                "use --page alone, for the browser's camera"
+            ) from error
+
     def play(self, inbox: Inbox, note: Note) -> None:
-        """As `Source.play`: wait for the end."""
-        inbox.closed.wait()
+        """As `Source.play`; a device that is lost is used again when it is back."""
+        resampler = Resampler()
+
+        def see(container: InputContainer) -> None:
+            for frame in decoded(container, inbox):
+                if isinstance(frame, av.VideoFrame):
+                    inbox.put(Seen(now_s(), frame))
+
+        def hear(container: InputContainer) -> None:
+            for frame in decoded(container, inbox):
+                if isinstance(frame, av.AudioFrame):
+                    inbox.put(Heard(*resampler.push_frame(frame, now_s() - frame.samples / frame.sample_rate)))
+
+        microphone = threading.Thread(
+            target=again_and_again,
+            args=(self._open_microphone, hear, "The microphone", inbox, note),
+            daemon=True,
+        )
+        if self.has_audio:
+            microphone.start()
+        again_and_again(self._open_camera, see, "The camera", inbox, note)
+        if self.has_audio:
+            microphone.join()
+
+
+class StreamSource:
+    """A stream that FFmpeg reads from an address: RTSP, HTTP and others.
+
+    Args:
+        address: of it. One that says how long it is ends; another is opened again when it is lost.
+
+    Raises:
+        UserError: it cannot be opened, or has no video.
+    """
+
+    faults: tuple[str, ...] = ()
+
+    def __init__(self, address: str):
+        self.name = printable(address)
+        self._open = functools.partial(opened, address, options=STREAM_OPTIONS)
+        try:
+            with self._open() as container:
+                if not container.streams.video:
+                    raise MediaError("it has no video")
+                rate = container.streams.best("video").average_rate
+                self.fps = float(rate) if rate else float(GRID_FPS)
+                self.has_audio, self.ends = bool(container.streams.audio), container.duration is not None
+        except MediaError as error:
+            raise UserError(f"{self.name} cannot be opened ({error}): give an address that FFmpeg reads") from error
+
+    def play(self, inbox: Inbox, note: Note) -> None:
+        """As `Source.play`.
+
+        Raises:
+            MediaError: a stream that ends could not be read to its end.
+        """
+        if not self.ends:
+            again_and_again(self._open, lambda container: self._play(container, inbox), self.name, inbox, note)
+            return
+        with self._open() as container:
+            self._play(container, inbox)
+
+    def _play(self, container: InputContainer, inbox: Inbox) -> None:
+        pace, resampler = Pace(), Resampler()
+        for frame in decoded(container, inbox):
+            if frame.pts is None:
+                continue
+            time_s = float(frame.pts * frame.time_base)
+            if isinstance(frame, av.VideoFrame):
+                in_time = pace.wait(time_s)
+                inbox.put(Seen(pace.began_s + time_s, frame)) if in_time else inbox.leave_out()
+            elif pace.began_s is not None:
+                inbox.put(Heard(*resampler.push_frame(frame, pace.began_s + time_s)))
 
 
 class FileSource:
