@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 from cluster_work import begin_and_wait, divide, end_the_worker, own_number, where, with_number
+from hosts import LOOPBACK, Host, two_hosts
 from test_parallel import refuse, write_number
 from tiny import as_options, exit_status, tree
 
@@ -190,33 +191,26 @@ def free_port() -> int:
 
 def test_behind_ray_client_workers_share_a_gpu_and_a_lost_head_is_one_message(nodes, tmp_path):
     port = free_port()
-    sizes = ["--num-cpus=6", "--num-gpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
-    place = ["--node-ip-address=127.0.0.1", f"--port={free_port()}", f"--ray-client-server-port={port}"]
-    ray_command = Path(sys.executable).with_name("ray")
-    command = [ray_command, "start", "--head", "--block", "--include-dashboard=false", *sizes, *place]
-    environment = os.environ | {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5"}  # s; else 30
-    head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     items = f"{{str(n): (pathlib.Path({str(tmp_path)!r}), str(n), None) for n in range(6)}}"
     code = (
         "import pathlib, cluster_work\nfrom core import parallel\nfrom core.runtime.errors import exits_cleanly\n"
         f"options = dict(cluster='ray://127.0.0.1:{port}', gpus=0.25)\n"
         f"exits_cleanly(lambda: parallel.map_videos(cluster_work.begin_and_wait, {items}, **options) and 0)()\n"
     )
-    process = None
-    try:
-        assert any("Ray runtime started" in line for line in head.stdout)
+    sizes = ["--num-cpus=6", "--num-gpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
+    ports = [f"--port={free_port()}", f"--ray-client-server-port={port}"]
+    waits = {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5"}  # s; else 30
+    with contextlib.ExitStack() as ends:
+        head = begin_node(ends, LOOPBACK, "--head", "--include-dashboard=false", *sizes, *ports, **waits)
         wait_for(lambda: answers(port))
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        ends.callback(process.kill)
         wait_for(lambda: process.poll() is not None or len(list(tmp_path.iterdir())) == 4)
         assert process.poll() is None, process.stderr.read()
         time.sleep(2)
         assert len(list(tmp_path.iterdir())) == 4  # at once, of six CPUs
         end_all(head)
         (line,) = process.communicate(timeout=60)[1].splitlines()
-    finally:
-        end_all(head)
-        if process is not None:
-            process.kill()
     assert process.returncode == 2
     assert line.startswith("error: the head of the cluster is lost")
 
@@ -335,6 +329,48 @@ def test_preparation_forwarding_and_detection_give_what_local_processes_give(nod
     for step in ("tracks", "features"):  # is looked for on the nodes, and here
         assert exit_status(*again[step], "--cluster", "auto") == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cluster").rglob("*")} == before
+
+
+ON_A_HOST = """
+import sys
+from pathlib import Path
+from cluster_work import where
+from test_cluster import STEPS, commands
+from tiny import exit_status
+from core import parallel
+drawn, out = map(Path, sys.argv[1:])
+parallel.map_videos(where, {name: out / name for name in "abcdefgh"}, cluster="auto")
+for step in STEPS:
+    assert exit_status(*commands(drawn, out / "cluster")[step], "--cluster", "auto") == 0
+"""
+STEPS = ("tracks", "audio", "crops", "features", "found")
+
+
+def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn, tmp_path):
+    with two_hosts() as (first, second), contextlib.ExitStack() as ends:
+        if not first.begin:
+            pytest.skip("network namespaces are made by root on Linux, with iproute2")
+        address = f"{first.address}:6379"
+        sizes = ["--num-cpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
+        begin_node(ends, first, "--head", "--port=6379", "--include-dashboard=false", *sizes)
+        begin_node(ends, second, f"--address={address}", *sizes)
+        command = [*first.begin, sys.executable, "-c", ON_A_HOST, drawn, tmp_path]
+        subprocess.run(command, env=os.environ | {"RAY_ADDRESS": address}, cwd=ROOT, check=True, timeout=240)
+    assert len({(tmp_path / name).read_text() for name in "abcdefgh"}) == 2
+    for step in STEPS:
+        assert exit_status(*commands(drawn, tmp_path / "local")[step]) == 0
+    assert tree(tmp_path / "cluster") == tree(tmp_path / "local")
+    assert records(tmp_path / "cluster") == records(tmp_path / "local")
+
+
+def begin_node(ends: contextlib.ExitStack, host: Host, *options: str, **environment: str) -> subprocess.Popen:
+    """A node of a Ray cluster, as `ray start` begins one, until `ends`."""
+    command = [*host.begin, Path(sys.executable).with_name("ray"), "start", "--block", *options]
+    where = {"env": os.environ | environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    node = subprocess.Popen([*command, f"--node-ip-address={host.address}"], **where, text=True)
+    ends.callback(end_all, node)
+    assert any("Ray runtime started" in line for line in node.stdout)
+    return node
 
 
 # ---------------------------------------------------------------- what cannot be

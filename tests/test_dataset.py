@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import Track, annotated, annotated_tracks, write_crop
 
+from core.clip_utils import COEFFICIENTS
 from core.dataset import ClipDataset, ContextDataset
 from core.formats import ava
 from core.formats.feature_store import FeatureStore, VideoFeatures, write_features
@@ -228,7 +229,8 @@ def make_features(folder: Path, tracks: list[Track], size: int = 4) -> FeatureSt
     features[:, 0] = np.arange(len(rows))
     for _, part in rows.groupby("video_id"):
         logits = rng.standard_normal((3, len(part), 2))
-        video = VideoFeatures(part, *logits, features[part.index], in_step=np.hstack(logits)[:, :3])
+        told = {"in_step": np.hstack(logits)[:, :3], "heard": rng.standard_normal((len(part), COEFFICIENTS))}
+        video = VideoFeatures(part, *logits, features[part.index], **told)
         write_features(folder, video, {"weights": "any"})
     return FeatureStore(folder)
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from ava_asd_set import write_config
+from hosts import two_hosts
 from test_dataset import contexts, make_features
 from tiny import CROP_SIZE, as_options, encoder_paths, exit_status
 from torch import nn
@@ -343,7 +344,8 @@ Trainings = list[tuple[ModuleType, list[str]]]
 
 
 def on_two_machines(folder: Path, machines: list[Trainings], last_batch: int | None = None) -> list[tuple[int, str]]:
-    """Run trainings one after the other by two torchruns, one process each; their exit statuses and messages.
+    """Run trainings one after the other by two torchruns on two hosts, one process each; their exit statuses and
+    messages.
 
     Args:
         folder: for the program that they run.
@@ -354,25 +356,23 @@ def on_two_machines(folder: Path, machines: list[Trainings], last_batch: int | N
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-    }
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     launched = []
-    for rank, trainings in enumerate(machines):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank)]
-        commands = json.dumps([[(script.__name__, options) for script, options in trainings], rank and last_batch])
-        launched.append(
-            subprocess.Popen(
-                [*launcher, "--master-addr", "127.0.0.1", "--master-port", port, folder / "runner.py", commands],
-                cwd=folder,
-                env=os.environ | environment,
-                stderr=subprocess.PIPE,
-                text=True,
+    with two_hosts() as hosts:
+        first = ["--master-addr", hosts[0].address, "--master-port", port]
+        for rank, (host, trainings) in enumerate(zip(hosts, machines, strict=True)):
+            launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank)]
+            commands = json.dumps([[(script.__name__, options) for script, options in trainings], rank and last_batch])
+            launched.append(
+                subprocess.Popen(
+                    [*host.begin, *launcher, *first, folder / "runner.py", commands],
+                    cwd=folder,
+                    env=os.environ | environment | {"GLOO_SOCKET_IFNAME": host.interface},
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
             )
-        )
-    return outcomes(launched, timeout_s=300)
+        return outcomes(launched, timeout_s=300)
 
 
 def outcomes(processes: Sequence[subprocess.Popen], timeout_s: float) -> list[tuple[int, str]]:
