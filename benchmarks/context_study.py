@@ -3,7 +3,8 @@
     python benchmarks/context_study.py work/context/light_asd/features/train runs/real/features/train --seeds 3
 
 TRAIN and TEST are folders of features (STE_forward.py) of the same encoder. Prints a line a variant: average precision
-of each seed's network on TEST, their mean, and that of scenes with 1, 2 and 3 or more faces.
+of each seed's network on TEST, their mean, that of scenes with 1, 2 and 3 or more faces, and the mean where what voices
+tell is added.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from core import settings
 from core.evaluation.metrics import average_precision
 from core.formats.feature_store import FeatureStore
 from core.inference.residual_contexts import ResidualScorer, shots_of
+from core.inference.voices import by_voice
 from core.inputs.sampling import ShuffledBatches
 from core.inputs.shot_batches import ShotDataset
 from core.inputs.shots import Shot
@@ -49,7 +51,6 @@ class Variant:
         replaces: the encoder's logit is not added.
         reach: see `Corrector`.
         members: see `ResidualContext`.
-        voices: weigh whose voice is heard, as `ResidualScorer.scores` does.
     """
 
     cues: int = len(CUES)
@@ -58,14 +59,11 @@ class Variant:
     replaces: bool = False
     reach: int = AROUND
     members: int = 1
-    voices: bool = False
 
 
 VARIANTS = {
-    "as shipped": Variant(members=MEMBERS, voices=True),
-    "without voices": Variant(members=MEMBERS),
+    "as shipped": Variant(members=MEMBERS),
     "one network": Variant(),
-    "one network, and voices": Variant(voices=True),
     "logit alone": Variant(cues=1),
     "logit and that of the video": Variant(cues=2),
     "without the correlation": Variant(cues=4),
@@ -102,18 +100,22 @@ def main(argv: list[str] | None = None) -> None:
     recipe = dict(settings.load(RECIPE, [], {"ASC_optimization_params": []})["ASC_optimization_params"])
     recipe["epochs"] = arguments.epochs or recipe["epochs"]
     train, test = (shots_of(FeatureStore(folder)) for folder in (arguments.train, arguments.test))
-    print("| variant | seeds | mean | 1 face | 2 faces | 3 or more |\n|---|---|---:|---:|---:|---:|")
-    print(line("encoder", [judged(test, [shot.cues[..., 0] for shot in test])]))
+    print("| variant | seeds | mean | 1 face | 2 faces | 3 or more | with voices |\n|---|---|---:|---:|---:|---:|---:|")
+    encoder = judged(test, [shot.cues[..., 0] for shot in test])
+    print(line("encoder", [[*encoder, float("nan")]]), flush=True)
     for name, variant in VARIANTS.items():
-        results = [judged(test, scores(variant, recipe, seed, train, test)) for seed in range(arguments.seeds)]
+        results = [results_of(variant, recipe, seed, train, test) for seed in range(arguments.seeds)]
         print(line(name, results), flush=True)
 
 
-def scores(variant: Variant, recipe: dict, seed: int, train: list[Shot], test: list[Shot]) -> list[np.ndarray]:
-    """Log odds (face, time) of the test shots by a network trained on the others."""
+def results_of(variant: Variant, recipe: dict, seed: int, train: list[Shot], test: list[Shot]) -> list[float]:
+    """What `judged` gives of a network trained on some shots, of others, and the first of it with voices besides."""
     network = trained(variant, recipe, seed, [part for shot in train for part in parts(variant, shot)])
     scorer = ResidualScorer.of(network)
-    return [np.concatenate([odds_of(scorer, part, variant) for part in parts(variant, shot)]) for shot in test]
+    odds = [np.concatenate([odds_of(scorer, part) for part in parts(variant, shot)]) for shot in test]
+    added = [by_voice(own, shot.present, shot.heard, slice(None)) for own, shot in zip(odds, test, strict=True)]
+    with_voices = [own + more for own, more in zip(odds, added, strict=True)]
+    return [*judged(test, odds), judged(test, with_voices)[0]]
 
 
 def parts(variant: Variant, shot: Shot) -> list[Shot]:
@@ -124,12 +126,9 @@ def parts(variant: Variant, shot: Shot) -> list[Shot]:
     return [replace(shot, cues=shot.cues[n], present=shot.present[n], labels=shot.labels[n]) for n in faces]
 
 
-def odds_of(scorer: ResidualScorer, shot: Shot, variant: Variant) -> np.ndarray:
-    """(face, time) float32 log odds of a shot."""
-    firsts = [0] * len(shot.cues)
-    if not variant.voices:
-        return np.stack(scorer.odds(firsts, shot.cues, shot.present))
-    return np.stack(scorer.scores(firsts, shot.cues, [shot.heard] * len(shot.cues), shot.present))
+def odds_of(scorer: ResidualScorer, shot: Shot) -> np.ndarray:
+    """(face, time) float32 log odds of a shot, by the network alone."""
+    return np.stack(scorer.odds([0] * len(shot.cues), shot.cues, shot.present))
 
 
 def trained(variant: Variant, recipe: dict, seed: int, train: list[Shot]) -> nn.Module:
