@@ -39,7 +39,7 @@ from core.detection.options import (
 from core.detection.results import DetectedVideo, read_detected, write_detected
 from core.media.container import check_streams
 from core.media.video_files import fetch_video, is_video, videos_in
-from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, write_outputs
+from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, record_of, write_outputs
 from core.outputs.names import (
     NamedPerson,
     Names,
@@ -334,7 +334,7 @@ def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> Non
     if task.address is not None:
         fetch(task.address, task.video)
     found_in = {"video": Files.one(task.video), "settings": detector.settings}
-    record = Record(task.folder, "outputs", "detection", {**found_in, "names": given(task.names)}, version=3)
+    record = record_of(task.folder, {**found_in, "names": given(task.names)})
     names = [path.name for path in output_paths(task.folder, task.video, task.formats).values()]
     if not record.missing(name for name in names if name not in record.notes.get("impossible", {})):
         tqdm.write(printable(f"{task.video}: done before, {task.folder}"))

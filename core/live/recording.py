@@ -22,10 +22,10 @@ from core.media.container import MediaFile
 from core.media.cropping import thumbnail
 from core.media.video import Frame
 from core.media.video_writer import CLOCK, write_timed_video
-from core.outputs.files import output_paths, write_outputs
+from core.outputs.files import output_paths, record_of, write_outputs
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, make_folder, printable
-from core.runtime.provenance import Files, Record
+from core.runtime.provenance import Files
 
 VIDEO = "recording.mp4"
 FORMATS = ("csv", "json", "rttm", "vtt", "report")
@@ -108,7 +108,7 @@ class Recording:
         found = self._found([*notes, *self.notes, *self._of_microphone()], complete)
         paths = list(output_paths(self.folder, self.video, FORMATS).values())
         made_of = {"video": Files.one(self.video), "settings": found.settings, "names": []}
-        record = Record(self.folder, "outputs", "detection", made_of, version=2)
+        record = record_of(self.folder, made_of)
         with record.making([path.name for path in paths]):
             write_outputs(self.folder, found, FORMATS)
             record.notes.update(fault=None, impossible={}, video=printable(str(self.video.absolute())), persons=None)

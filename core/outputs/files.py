@@ -1,11 +1,13 @@
 """All files about what detection found, for people and for other programs."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.detection.results import DetectedVideo
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
+from core.runtime.provenance import Record
 
 # Format -> file name, in the order of writing: the overlay before the report, which plays it where browsers do not play
 # the video itself; AVA predictions last, as a video without audio has none.
@@ -33,6 +35,11 @@ class MissingOutputsError(MediaError):
     def __init__(self, reasons: dict[str, str]):
         super().__init__("; ".join(dict.fromkeys(reasons.values())))
         self.reasons = reasons
+
+
+def record_of(folder: str | Path, made_of: Mapping[str, Any]) -> Record:
+    """The record of the outputs in a folder, of what they are made: the video, settings and given names."""
+    return Record(folder, "outputs", "detection", made_of, version=3)
 
 
 def output_paths(folder: str | Path, video: Path, formats: Collection[str]) -> dict[str, Path]:
