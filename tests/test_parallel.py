@@ -53,6 +53,16 @@ def test_broken_videos_are_reported_and_the_others_finished(tmp_path, jobs):
     assert (str(os.getpid()) in workers) == (jobs == 1)
 
 
+def test_without_a_terminal_progress_is_said_in_lines_from_time_to_time(tmp_path, monkeypatch, capsys):
+    items = {str(number): (tmp_path, number) for number in (1, 2, 4)}
+    parallel.map_videos(write_number, items, description="numbers")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("core.parallel.videos.PROGRESS_S", 0)
+    parallel.map_videos(write_number, items, description="numbers")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"numbers: {count} of 3" for count in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_items_are_made_a_few_ahead_of_the_processes(tmp_path, jobs):
     made = []

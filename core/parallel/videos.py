@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from core.runtime.files import make_folder, printable
 
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
+PROGRESS = "{desc}: {n_fmt} of {total_fmt}, {elapsed}, {remaining} left"
+PROGRESS_S = 60  # between lines where there is no terminal
 
 
 class Items(Mapping[str, Item]):
@@ -130,10 +133,15 @@ def map_videos(
         from core.parallel import ray_cluster  # Ray is an optional extra
 
         outcomes = ray_cluster.outcomes(function, items, cluster, gpus=gpus, paths=paths)
-    broken = {}
+    broken, begun = {}, time.monotonic()
+    line_at = begun + PROGRESS_S
     with tqdm(total=len(items), desc=description, unit="video", disable=None) as bar:
-        for name, outcome in outcomes:
+        for count, (name, outcome) in enumerate(outcomes, 1):
             bar.update()
+            if bar.disable and (now := time.monotonic()) >= line_at:  # no terminal: in the log of a batch system
+                line_at = now + PROGRESS_S
+                meter = {"prefix": description, "unit": "video", "bar_format": PROGRESS}
+                print(tqdm.format_meter(count, len(items), now - begun, **meter), file=sys.stderr, flush=True)
             if outcome is not None:
                 broken[name] = outcome
     return broken
