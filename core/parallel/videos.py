@@ -100,7 +100,7 @@ def map_videos(
     function: Callable[[Item], object],
     items: Mapping[str, Item],
     jobs: int = 1,
-    description: str = "",
+    description: str = "videos",
     cluster: str | None = None,
     *,
     gpus: float = 0,
