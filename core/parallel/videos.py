@@ -141,7 +141,7 @@ def map_videos(
             if bar.disable and (now := time.monotonic()) >= line_at:  # no terminal: in the log of a batch system
                 line_at = now + PROGRESS_S
                 meter = {"prefix": description, "unit": "video", "bar_format": PROGRESS}
-                print(tqdm.format_meter(count, len(items), now - begun, **meter), file=sys.stderr, flush=True)
+                tqdm.write(tqdm.format_meter(count, len(items), now - begun, **meter), file=sys.stderr)
             if outcome is not None:
                 broken[name] = outcome
     return broken
