@@ -159,7 +159,8 @@ class Notes:
 
     def written(self, paths: Sequence[Path]) -> None:
         """Say what was recorded."""
-        self(f"Recorded: {', '.join(map(str, paths))}" if paths else "Nothing was recorded: there was no frame.")
+        names = ", ".join(path.name for path in paths)
+        self(f"Recorded in {paths[0].parent}: {names}." if paths else "Nothing was recorded: there was no frame.")
 
 
 def note(text: str) -> None:
@@ -176,9 +177,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "default, with --page, the browser's camera and microphone",
     )
     parser.add_argument("--camera", metavar="N|NAME", help="a camera of this machine")
-    parser.add_argument(
-        "--microphone", metavar="NAME|none", help="beside --camera, as ALSA, AVFoundation or DirectShow calls it"
-    )
+    parser.add_argument("--microphone", metavar="NAME|none", help="beside --camera, as ALSA or AVFoundation calls it")
     parser.add_argument(
         "--delay", type=delay, default=1.0, metavar="S", help=f"seconds, at least {LEAST_DELAY_S} (default 1)"
     )

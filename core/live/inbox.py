@@ -87,7 +87,7 @@ class Inbox:
         while True:
             with self._changed:
                 while not self._items and not self.closed.is_set():
-                    self._changed.wait(1.0)  # without a limit Ctrl-C would not be heard on Windows
+                    self._changed.wait()
                 if not self._items:
                     if self._fault is not None:
                         raise self._fault

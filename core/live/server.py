@@ -138,7 +138,7 @@ class Page:
         self._watchers.append(told)
         try:
             yield _event("begin", self.beginning)
-            yield from [_event("note", text) for text in self.notes]
+            yield from [_event("note", text) for text in tuple(self.notes)]
             while True:
                 try:
                     event = told.get(timeout=EVERY_S)

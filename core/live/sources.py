@@ -40,7 +40,7 @@ class Devices(NamedTuple):
     Attributes:
         video_format, audio_format: its names of their kinds.
         numbered, video, audio: addresses of a camera with a number, a camera, a microphone with a name.
-        microphone: the usual one's name; empty for none.
+        microphone: the usual one's name.
         names: a hint at what cameras are called.
         options: FFmpeg's, of a camera.
     """
@@ -61,9 +61,6 @@ DEVICES = {
         *("avfoundation", "avfoundation", "{}:none", "{}:none", ":{}", "default"),
         "give a number from 0, or the camera's name",
         {"framerate": "30"},  # else it asks for 29.97, which few have
-    ),
-    "win32": Devices(
-        *("dshow", "dshow", "video={}", "video={}", "audio={}", "", "give its name as the Device Manager has it"),
     ),
 }
 

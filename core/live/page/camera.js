@@ -48,10 +48,12 @@ class Camera {
     this.onTheWay = this.missed = 0;
     this.sent = Promise.resolve();
     this.video.srcObject = new MediaStream([camera]);
-    await this.video.play();
+    await this.video.play().catch(() => {}); // it was stopped meanwhile
+    if (!this.isRunning) return;
     this.meet("begun");
     this.see();
-    this.hear(this.tracks.find((track) => track.kind === "audio"));
+    this.hear(this.tracks.find((track) => track.kind === "audio")).catch((error) =>
+      this.say(`The microphone cannot be used (${error.message}): faces have no probability.`));
   }
 
   /** Both devices; the camera alone where there is no microphone. */

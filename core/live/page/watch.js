@@ -110,8 +110,11 @@ class Watch {
   end(counts) {
     this.count(counts);
     this.source.close();
-    if (this.camera?.isRunning) this.camera.stop();
-    element("start").hidden = true;
+    if (this.camera) {
+      this.camera.stop();
+      element("start").hidden = element("privacy").hidden = true;
+      this.showEmpty("The program has ended.");
+    }
     this.setState("ended", "ended");
   }
 
