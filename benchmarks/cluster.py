@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         cut = functools.partial(cut_crops, video, rows)
         for workers in (1, 2):
             results += throughput(cut, Path(folder) / "crops", arguments.videos, workers, arguments.repeats)
-    results += measure.in_child(tasks, arguments.tasks)
+    results += measure.in_child(tasks, arguments.tasks) + measure.in_child(local_tasks, arguments.tasks)
     measure.print_table(results)
 
 
@@ -94,6 +94,12 @@ def tasks(count: int) -> list[Result]:
         Result("a task that does nothing, ms", [1000 * seconds / count], target=TARGET_MS, at_most=True),
         Result(f"peak memory of {count:,} tasks, MB", [measure.peak_mb()], target=TARGET_MB, at_most=True),
     ]
+
+
+def local_tasks(count: int) -> list[Result]:
+    """The memory of the process that gives them out to two of this machine."""
+    parallel.map_videos(abs, {f"video {number}": number for number in range(count)}, jobs=2)
+    return [Result(f"of {count:,} with --jobs 2, MB", [measure.peak_mb()], target=TARGET_MB, at_most=True)]
 
 
 if __name__ == "__main__":
