@@ -29,6 +29,7 @@ from core import parallel
 from core.models import ResidualContext
 from core.runtime import provenance
 from core.runtime.errors import UserError
+from core.runtime.files import PART
 from data import augment_annotations, extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
 from scripts import make_synthetic_ava
 
@@ -320,7 +321,9 @@ def test_preparation_forwarding_and_detection_give_what_local_processes_give(nod
     thread.join()
     for command in commands(drawn, tmp_path / "local").values():
         assert exit_status(*command, "--jobs", 2) == 0
-    assert tree(tmp_path / "cluster") == tree(tmp_path / "local")
+    found = tree(tmp_path / "cluster")
+    begun = [name for name in found if Path(name).name.startswith(PART)]  # by the lost node: stays for the next command
+    assert {name: content for name, content in found.items() if name not in begun} == tree(tmp_path / "local")
     assert records(tmp_path / "cluster") == records(tmp_path / "local")
     assert any(len(path.read_text().splitlines()) > 1 for path in tmp_path.rglob("tracks.csv"))
 
