@@ -272,8 +272,11 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     absent = []
     elsewhere.look_anew()
     for text in given:
-        parts = urlsplit(text)
-        if "://" in text and parts.scheme not in elsewhere.SCHEMES:
+        if elsewhere.is_address(text):
+            try:
+                parts = urlsplit(text)
+            except ValueError as error:
+                raise UserError(f"{text}: {error}; give an address that FFmpeg reads") from error
             copy = (out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"
             if videos.setdefault(copy, text) != text:
                 raise UserError(f"{videos[copy]} and {text} would both be fetched to {copy}: give one, then the other")

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -124,7 +123,7 @@ def open_source(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> S
         return CameraSource(arguments.camera, "" if microphone == NO_MICROPHONE else microphone)
     if arguments.source is None:
         return BrowserSource()
-    if "://" in arguments.source and urlsplit(arguments.source).scheme not in elsewhere.SCHEMES:
+    if elsewhere.is_address(arguments.source):
         return StreamSource(arguments.source)
     media = stack.enter_context(MediaFile(as_path(arguments.source), tolerant=True, as_played=True))
     return FileSource(media, stack.enter_context(audio_on_disk(media)))

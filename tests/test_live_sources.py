@@ -189,7 +189,7 @@ def devices(monkeypatch) -> None:
 
 
 def test_a_camera_and_a_microphone_that_are_lost_are_used_again(devices, film):
-    microphone, inbox, notes = film.with_name("microphone.mp4"), Inbox(), []
+    microphone, inbox, notes, timers = film.with_name("microphone.mp4"), Inbox(), [], []
     microphone.write_bytes(film.read_bytes())
     source = CameraSource(str(film), str(microphone))
     away = film.with_name("away.mp4")
@@ -198,11 +198,14 @@ def test_a_camera_and_a_microphone_that_are_lost_are_used_again(devices, film):
         notes.append(text)
         if "camera gives nothing" in text and not away.exists():  # its end is the first loss: it stays away for a while
             film.rename(away)
-            threading.Timer(0.4, away.rename, (film,)).start()
+            timers.append(threading.Timer(0.4, away.rename, (film,)))
+            timers[-1].start()
 
     with playing(source, inbox, note):
         items = taken(inbox, lambda items: len(notes) > 4 and np.ptp([0, *np.diff(times_of(items))]) > 0.3)
         inbox.close()
+    for timer in timers:
+        timer.join()
     seen_s = times_of(items)
     assert max(np.diff(seen_s)) > 0.3
     assert seen_s == sorted(seen_s)

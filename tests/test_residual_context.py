@@ -10,7 +10,7 @@ from torch import Tensor
 from core.inference import residual_contexts
 from core.inference.engine import Function
 from core.inference.residual_contexts import ResidualScorer
-from core.inference.voices import VOICE_AROUND, by_voice
+from core.inference.voices import VOICE_REACH, by_voice
 from core.inputs.shots import TrackFeatures
 from core.models import ASC_Net, ResidualContext
 from core.models.residual_context import ABSENT, AROUND, CUES, DILATIONS, REACH, around, is_residual, others
@@ -208,6 +208,17 @@ def test_pieces_change_nothing(network, monkeypatch, piece):
         np.testing.assert_allclose(odds, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("piece", [1500, 700])
+def test_what_a_voice_adds_does_not_depend_on_pieces(network, monkeypatch, piece):
+    """In a shot of four minutes, of which a minute to either side is looked at."""
+    tracks = [track(0, 6000, 0), track(2000, 3000, 1)]
+    monkeypatch.setattr(residual_contexts, "PIECE", 6000)
+    whole = ResidualScorer.of(network).scores(**parts(tracks))
+    monkeypatch.setattr(residual_contexts, "PIECE", piece)
+    for own, expected in zip(ResidualScorer.of(network).scores(**parts(tracks)), whole, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("piece", [1500, 200])
 def test_voices_are_added_to_the_networks_odds(network, monkeypatch, piece):
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
@@ -265,8 +276,8 @@ def test_memory_does_not_grow_with_a_shot(network, monkeypatch):
     for logits, one in zip(ResidualScorer(Watched()).tracks(tracks), tracks, strict=True):
         np.testing.assert_array_equal(logits[:, 1], one.features[:, 0] / 2)
     assert len(listened) == 50
-    assert max(faces for faces, _ in listened) <= 1 + 2 + (200 + 2 * VOICE_AROUND) // 100
-    assert max(time for _, time in listened) == 200 + 2 * VOICE_AROUND
+    assert max(faces for faces, _ in listened) <= 1 + 2 + (200 + 2 * VOICE_REACH) // 100
+    assert max(time for _, time in listened) == 200 + 2 * VOICE_REACH
     assert len(shown) == 50
     assert max(faces for _, faces, _ in shown) <= 1 + 2 + (200 + 2 * REACH) // 100
     assert max(time for *_, time in shown) == 200 + 2 * REACH

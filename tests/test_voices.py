@@ -22,14 +22,15 @@ from core.inference.tracks import OnePass
 from core.inference.videos import track_encoder
 from core.inference.voices import (
     ALIKE,
+    APART,
     AROUND,
     EVERY,
-    FAR,
     SELDOM,
     SHIFTS,
     SMOOTHING,
     SYLLABLES,
     WEIGHT,
+    WITHIN,
     by_voice,
     in_step,
 )
@@ -135,13 +136,15 @@ def drawn_shot(seed: int, faces: int, length: int) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize(("seed", "faces", "length"), [(0, 1, 1), (1, 2, 26), (2, 3, 90), (3, 4, 200), (4, 8, 140)])
-def test_a_voice_by_a_loop_over_faces_and_times(seed, faces, length):
+@pytest.mark.parametrize("within", [WITHIN, 60])
+def test_a_voice_by_a_loop_over_faces_and_times(monkeypatch, seed, faces, length, within):
+    monkeypatch.setattr(module, "WITHIN", within)
     odds, present, heard = drawn_shot(seed, faces, length)
     sounds = gaussian_filter1d(heard, SYLLABLES, axis=0, mode="nearest")
     found = by_voice(odds, present, heard, slice(None))
     for face in range(faces):
         for time in range(length):
-            then = [t for t in range(EVERY // 2, length, EVERY) if abs(t - time) > FAR and present[face, t]]
+            then = [t for t in range(EVERY // 2, length, EVERY) if APART < abs(t - time) <= within and present[face, t]]
             added = 0.0
             if then:
                 probability = 1 / (1 + np.exp(-odds[face, then]))

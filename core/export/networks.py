@@ -56,7 +56,7 @@ CUE_MEANINGS = {
 # What is added to the network's odds behind it.
 VOICES = (
     f"Scores are odds + {voices.WEIGHT:g} * log((p + {voices.SELDOM:g}) / (q + {voices.SELDOM:g})): q is a face's mean "
-    f"probability by the odds at times more than {voices.FAR} frames away, p the same weighted "
+    f"probability by the odds at times {voices.APART + 1} to {voices.WITHIN} frames away, p the same weighted "
     f"by exp(-d ** 2 / {2 * voices.ALIKE**2:g}); d is the distance from the time's 13 MFCCs, smoothed by a bell of "
     f"{voices.SYLLABLES:g} frames' standard deviation."
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.clip_utils import COEFFICIENTS, GRID_FPS
 from core.inference.engine import Networks, Parts, open_networks
-from core.inference.voices import VOICE_AROUND, by_voice
+from core.inference.voices import VOICE_REACH, by_voice
 from core.inputs.shots import Shot, TrackFeatures, at_steps, cues, shots_in
 from core.runtime.errors import UserError
 
@@ -67,7 +67,7 @@ class ResidualScorer:
         """As `odds`, with what voices add; `heard` are MFCCs of each face's time, (time, 13)."""
         odds = self.odds(firsts, cues, present)
         added = [np.zeros_like(own) for own in odds]
-        for window in _windows(firsts, present, VOICE_AROUND):
+        for window in _windows(firsts, present, VOICE_REACH):
             there = window.of(present)
             sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
             window.put(added, by_voice(window.of(odds), there, sounds, window.now))

@@ -22,9 +22,10 @@ MEAN = np.full(2 * AROUND + 1, 1 / (2 * AROUND + 1))
 LEAST = 1e-3  # added to the product of the variances: what does not change correlates with nothing
 SYLLABLES = 10.0  # standard deviation, in time steps, of the bell that MFCCs are smoothed with: a few syllables
 ALIKE = 7.0  # standard deviation of the bell of weights over the distance between smoothed MFCCs
-FAR = GRID_FPS  # time steps: nearer ones sound alike whoever speaks
+APART = GRID_FPS  # time steps: nearer ones sound alike whoever speaks
 EVERY = 5  # of the other times one in so many is looked at: they are smoothed
-VOICE_AROUND = 60 * GRID_FPS  # time steps on either side that should be given
+WITHIN = 60 * GRID_FPS  # time steps: those further away are not looked at, so that work for a second does not grow
+VOICE_REACH = WITHIN + round(4 * SYLLABLES)  # time steps to either side that what a voice adds depends on
 SELDOM = 0.05  # probability that is added to both, so that never is not infinitely less than seldom
 WEIGHT = 1.5  # of what the voice tells
 
@@ -93,8 +94,9 @@ def by_voice(odds: np.ndarray, present: np.ndarray, heard: np.ndarray, now: slic
     wanted, then = steps[now], steps[EVERY // 2 :: EVERY]
     squares = (sounds**2).sum(1)
     distances = squares[wanted, None] + squares[then] - 2 * sounds[wanted] @ sounds[then].T
-    far = np.abs(wanted[:, None] - then) > FAR
-    least = np.where(far, distances, np.inf).min(1, keepdims=True, initial=1e9)  # what is most alike weighs 1
+    away = np.abs(wanted[:, None] - then)
+    others = (away > APART) & (away <= WITHIN)
+    least = np.where(others, distances, np.inf).min(1, keepdims=True, initial=1e9)  # what is most alike weighs 1
     there = present[:, then].astype(np.float64)
     spoke = there / (1 + np.exp(-odds[:, then]))
 
@@ -103,8 +105,8 @@ def by_voice(odds: np.ndarray, present: np.ndarray, heard: np.ndarray, now: slic
         seen = there @ weights.T
         return np.divide(spoke @ weights.T, seen, out=np.full(seen.shape, np.nan), where=seen > 1e-6)
 
-    alike = np.where(far, np.exp(np.minimum(least - distances, 0) / 2), 0)
-    ratio = (share(alike) + SELDOM) / (share(far.astype(np.float64)) + SELDOM)
+    alike = np.where(others, np.exp(np.minimum(least - distances, 0) / 2), 0)
+    ratio = (share(alike) + SELDOM) / (share(others.astype(np.float64)) + SELDOM)
     return (WEIGHT * np.log(np.nan_to_num(ratio, nan=1.0))).astype(np.float32)
 
 

@@ -49,8 +49,8 @@ def schema() -> dict[str, Any]:
     return json.loads(files("core.live").joinpath("live.schema.json").read_text(encoding="utf-8"))
 
 
-def as_line(frame: ScoredFrame) -> str:
-    """A frame as `core/live/live.schema.json` describes it, without a newline."""
+def as_plain(frame: ScoredFrame) -> dict[str, Any]:
+    """A frame as `core/live/live.schema.json` describes it."""
     faces = [
         {
             "id": face.id,
@@ -59,7 +59,12 @@ def as_line(frame: ScoredFrame) -> str:
         }
         for face in frame.faces
     ]
-    return json.dumps({"time": round(frame.time_s, TIME_DECIMALS), "faces": faces}, separators=(",", ":"))
+    return {"time": round(frame.time_s, TIME_DECIMALS), "faces": faces}
+
+
+def as_line(frame: ScoredFrame) -> str:
+    """`as_plain` as JSON, without a newline."""
+    return json.dumps(as_plain(frame), separators=(",", ":"))
 
 
 def _rounded(probability: float) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.live.audio import Resampler
 from core.live.inbox import Heard, Inbox, Seen
-from core.live.lines import ScoredFrame, as_line
+from core.live.lines import ScoredFrame, as_plain
 from core.media.video import Frame, yuv420_of
 from core.outputs.report import page_file
 from core.runtime.checks import as_number, as_whole
@@ -118,7 +118,7 @@ class Page:
         frame = Frame(seen.time_s, seen.image)
         jpeg = seen.jpeg or _as_jpeg(frame)
         shown = {"width": frame.width, "height": frame.height, "jpeg": base64.b64encode(jpeg).decode("ascii")}
-        self._tell("frame", json.loads(as_line(scored)) | shown | self.counts)
+        self._tell("frame", as_plain(scored) | shown | self.counts)
 
     def note(self, text: str) -> None:
         """Tell a sentence to who watches, now or later."""

@@ -265,6 +265,7 @@ class StreamSource:
 
     def __init__(self, address: str):
         self.name = printable(address)
+        # Opened anew to be played: networks are loaded meanwhile, and what came while they were would be late for good.
         self._open = functools.partial(opened, address, options=STREAM_OPTIONS)
         try:
             with self._open() as container:

@@ -81,6 +81,12 @@ def fetched(text: str) -> Path:
     return bring(place(text))
 
 
+def is_address(text: str) -> bool:
+    """Whether an argument is an address that FFmpeg reads, rather than a path or a URL of files elsewhere."""
+    scheme, is_url, _ = text.partition("://")
+    return bool(is_url) and scheme not in SCHEMES
+
+
 def url_of(path: str | Path) -> str | None:
     """What a path is the copy of; None for that of a file here."""
     _, _, place_there = str(path).partition(f"/{COPIES}/")
