@@ -175,7 +175,7 @@ def faces(page) -> list[str]:
 def test_the_cameras_faces_appear_with_boxes_and_probabilities(run, show, capsys):
     running = run()
     page = show(running.page.address, "camera", "microphone")
-    assert page.inner_text("#empty-text") == "The camera is off."
+    wait_for(page, lambda: page.inner_text("#empty-text") == "The camera is off.")  # by the first event
     page.click("#start")
     wait_for(page, lambda: len(faces(page)) == 2 and all("0." in text or "1." in text for text in faces(page)))
     assert page.evaluate(BOXES_DRAWN) > 200
