@@ -16,6 +16,7 @@ from core.models import light_asd
 
 torch.set_num_threads(1)  # tiny tensors; several test runs may share the cores
 os.environ["OMP_NUM_THREADS"] = "1"  # likewise, in OpenVINO and in programs that tests start
+os.environ["RAY_AUTH_MODE"] = "disabled"  # or Ray leaves a token in the home folder, and asks all later clusters for it
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts what runs in the background so, and the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

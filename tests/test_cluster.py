@@ -43,9 +43,8 @@ def nodes(tmp_path_factory) -> Iterator["ray.cluster_utils.Cluster"]:
     """Two nodes of one CPU each, which `--cluster auto` finds."""
     from ray.cluster_utils import Cluster
 
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_MODE")}
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_ADDRESS")}
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # or Ray leaves a token in the home folder
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     cluster = Cluster(True, head_node_args=NODE | {"include_dashboard": False, "_system_config": soon})
     cluster.add_node(**NODE)
@@ -135,6 +134,14 @@ def test_a_node_with_another_version_of_the_project_is_named(nodes, tmp_path):
     (line,) = done.stderr.splitlines()
     for fact in ("error: ", socket.gethostname(), str(ROOT), "core/boxes.py"):
         assert fact in line
+
+
+def test_a_token_where_the_cluster_has_none_is_named(nodes):
+    done = in_another_process(CALL.format(address="auto"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "RAY_AUTH_MODE" in line
 
 
 def test_gpus_that_no_node_has_are_refused(nodes):

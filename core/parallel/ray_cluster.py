@@ -285,8 +285,10 @@ def _connect(address: str) -> None:
 
 def _unstarted(error: Exception) -> UserError:
     """Why workers cannot even be started."""
-    reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line and not line[0].isspace()]
+    reason = " ".join(lines[-2:]) or type(error).__name__  # the last line alone says that it ended, but not why
     return UserError(
-        f"workers of the cluster end before they begin ({reason.strip()}): install this project on each node, of the "
-        "same version, with pip install 'active-speakers-in-context[cluster]'"
+        f"workers of the cluster end before they begin ({reason}): install this project on each node, of the same "
+        "version, with pip install 'active-speakers-in-context[cluster]'; give this command the cluster's token, or "
+        "RAY_AUTH_MODE=disabled where it has none"
     )
