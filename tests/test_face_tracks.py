@@ -9,7 +9,7 @@ import pytest
 from videos import encode, grey, number_of
 
 from core.clip_utils import GRID_FPS
-from core.detection.face_tracks import ShotFollower, scores_at
+from core.detection.face_tracks import ShotFollower, scores_at, without_cuts_beside
 from core.detection.faces import Schedule, SeenFrame, detect_faces
 from core.detection.shots import ShotFrame
 from core.media.container import MediaFile
@@ -71,7 +71,7 @@ def follow(
     shot_frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(frames))
     faces, follower, shot = [], None, -1
     when = Schedule(lambda frames, seconds: frames >= every, skipped, held)
-    for seen in detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when):
+    for seen in without_cuts_beside(detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when)):
         if seen.begins_shot:
             faces += [(shot, face) for face in follower.finish()] if follower else []
             follower, shot = ShotFollower(frames[0].time_s, box_crop, Recorder), shot + 1
@@ -142,6 +142,33 @@ def test_tracks_end_at_cuts_and_faces_are_detected_on_both_sides(tmp_path):
     faces = follow(video(tmp_path, steady(40)), detector, every=5, shots=(0, 17))
     assert [(shot, face.frames) for shot, face in faces] == [(0, list(range(17))), (1, list(range(17, 40)))]
     assert {16, 17} <= set(detector.asked)
+
+
+@pytest.mark.parametrize(
+    ("right", "shots", "ends"),
+    [
+        (0, [0], [(0, 30), (0, 30)]),  # found by mistake
+        (1, [0], [(0, 30), (0, 14), (14, 30)]),
+        (2, [0, 14], [(0, 14), (0, 14), (14, 30), (14, 30)]),
+    ],
+    ids=["none", "one", "both"],
+)
+def test_a_face_beside_which_the_picture_is_cut_goes_on(tmp_path, right, shots, ends):
+    """Two pictures side by side, both moving; at frame 14 as many of them are cut."""
+    texture = np.random.default_rng(0).integers(0, 256, (4, 10, 20, 3), np.uint8)
+    texture = texture.repeat(6, axis=1).repeat(6, axis=2)
+
+    def frame(number: int) -> np.ndarray:
+        sides = [texture[side + 2 * (number >= 14 and side >= 2 - right), :, number:][:, :48] for side in (0, 1)]
+        return np.concatenate(sides, axis=1)
+
+    path = encode(tmp_path / "a.mp4", map(frame, range(30)), steady(30), crf="10")
+    faces = np.array([[6, 8, 36, 44, 0.9], [54, 8, 84, 44, 0.9]], np.float32)
+    frames = list(read_frames(MediaFile(path)))
+    found = follow(frames, lambda pixels: faces.copy(), every=5, shots=(0, 14))
+    assert sorted({shot for shot, _ in found}) == list(range(len(shots)))
+    assert sorted((face.frames[0], face.frames[-1] + 1) for _, face in found) == sorted(ends)
+    assert all(face.frames == list(range(face.frames[0], face.frames[-1] + 1)) for _, face in found)
 
 
 @pytest.mark.parametrize(

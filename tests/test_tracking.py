@@ -36,6 +36,15 @@ def test_each_face_goes_to_one_track_even_where_both_overlap():
     assert [track.boxes[-1][0] for track in tracks] == [5, 11]
 
 
+def test_tracks_end_at_a_cut_but_for_faces_that_stay():
+    tracker, faces = FaceTracker(), np.stack([face(0), face(30), face(60)])
+    tracker.update(0.0, faces)
+    (begun,) = tracker.update(0.04, faces[:2], np.array([False, True]))
+    assert begun.times_s == [0.04]
+    assert [track.times_s for track in tracker.open] == [[0.0, 0.04], [0.04]]
+    assert tracker.update(0.08, NOBODY, np.zeros(0, bool)) == tracker.open == []
+
+
 def test_a_gap_is_bridged_up_to_its_limit():
     frames = [(0.0, face(0)[None]), (0.1, NOBODY), (0.2, NOBODY), (MAX_GAP_S, face(1)[None])]
     assert len(tracks_of(frames)) == 1

@@ -10,7 +10,14 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import ContextShape, open_encoder
-from core.detection.face_tracks import FollowedFace, ShotFollower, scores_at, settings_of, why_left_out
+from core.detection.face_tracks import (
+    FollowedFace,
+    ShotFollower,
+    scores_at,
+    settings_of,
+    why_left_out,
+    without_cuts_beside,
+)
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
@@ -167,7 +174,7 @@ class ActiveSpeakerDetector:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
         shots = read_ahead(find_shots(read_frames(media), media.info.fps), FRAMES_AHEAD)
         faces = detect_faces(shots, self.finder(media.info), schedule(media.info, self.detect_every))
-        return read_ahead(faces, FRAMES_AHEAD)
+        return read_ahead(without_cuts_beside(faces), FRAMES_AHEAD)
 
 
 class _Run:

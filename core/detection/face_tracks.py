@@ -6,20 +6,23 @@ and audio stay together. Of a video with 25 frames per second each frame is cut 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from core.boxes import intersection_over_union
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.faces import SeenFrame
+from core.detection.shots import unchanged
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
 from core.people.embedding import FaceEmbedder
 from core.people.portraits import Portraits
 
 MIN_CONFIDENCE = 0.7  # mean score of a track's detections that is worth keeping
+SAME_PLACE = 0.5  # intersection over union of a face before and after a cut that does not concern it
 BETTER_BY = 0.05  # a thumbnail is replaced where the detector is this much surer
 
 
@@ -89,6 +92,29 @@ class FollowedFace:
         self.scorer = self.portraits = None
 
 
+def without_cuts_beside(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
+    """Frames as they come; where a cut leaves faces as they were, the shot goes on for these.
+
+    So it is where several pictures are side by side, and one of them is cut.
+    """
+    last: SeenFrame | None = None
+    for seen in frames:
+        if seen.begins_shot and last is not None:
+            stay = _stay(last, seen)
+            if stay.any():
+                seen = replace(seen, begins_shot=False, stay=stay)
+        yield seen
+        last = seen
+
+
+def _stay(before: SeenFrame, after: SeenFrame) -> np.ndarray:
+    """Which faces after a cut were there before it, and as they are now: (face,) bool."""
+    overlaps = intersection_over_union(after.faces[:, None, :4], before.faces[None, :, :4])
+    same = (overlaps >= SAME_PLACE).any(axis=1)
+    same[same] = unchanged(before.frame, after.frame, after.faces[same, :4])
+    return same
+
+
 class ShotFollower:
     """Follows the faces of one shot; of those whose tracks have ended only the results are kept.
 
@@ -125,16 +151,16 @@ class ShotFollower:
         """Take in the next frame; faces are cut from those whose boxes are final, or that have waited long enough."""
         self.waiting.append(seen)
         if seen.faces is not None:
-            self.look(seen.frame.time_s, seen.faces)
+            self.look(seen.frame.time_s, seen.faces, seen.stay)
         until_s = seen.frame.time_s - self.wait_s + 1e-6
         while self.waiting and (
             self.waiting[0].frame.time_s <= until_s or self.tracker.is_final(self.waiting[0].frame.time_s)
         ):
             self._settle(self.waiting.popleft())
 
-    def look(self, time_s: float, faces: np.ndarray) -> None:
+    def look(self, time_s: float, faces: np.ndarray, stay: np.ndarray | None = None) -> None:
         """Take in the faces of the last frame, where it was added without them."""
-        self.begun += self.tracker.update(time_s, faces)
+        self.begun += self.tracker.update(time_s, faces, stay)
 
     def finish(self) -> list[FollowedFace]:
         """All faces of the shot, in order of appearance; to be called once, after its last frame.

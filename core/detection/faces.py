@@ -258,12 +258,14 @@ class SeenFrame:
 
     Attributes:
         faces: as `FaceDetector` gives them, in pixels of the displayed image.
+        stay: (face,) bool, after a cut that left some faces as they were: which; else None.
     """
 
     number: int
     frame: Frame
     begins_shot: bool
     faces: np.ndarray | None
+    stay: np.ndarray | None = None
 
 
 def detect_faces(

@@ -9,6 +9,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
+from core.boxes import pixel_edges
 from core.media.video import Frame
 from core.runtime.errors import MediaError
 
@@ -19,6 +20,8 @@ LEAST_CHANGE = 13.5
 # Of frames without colour: a change is the mean of those of hue, saturation and brightness, and the last alone is left.
 LEAST_CHANGE_OF_GREY = LEAST_CHANGE / 3
 GREY = 4.0  # mean difference of a pixel's strongest and weakest colour, 0 to 255; in frames of colour films 11 or more
+ALIKE = 0.7  # least correlation of what a place shows before and after a cut that does not concern it; see `unchanged`
+SMALLEST = 24  # pixels of a frame made small: least side of such a place, or chance would correlate
 MIN_SHOT_S = 0.4  # a shot that is shorter belongs to its neighbour: a flash, a damaged frame
 
 
@@ -99,6 +102,35 @@ class ShotFinder:
         cuts = {cut for cut in self._cuts if cut <= number}
         self._cuts -= cuts
         return ShotFrame(number, self.waiting.popleft(), bool(cuts))
+
+
+def unchanged(before: Frame, after: Frame, boxes: np.ndarray) -> np.ndarray:
+    """Which places a cut left as they were, as where only one of several pictures side by side is another.
+
+    Faces that go on moving correlate by 0.79 or more over such a cut, others at most by 0.56, of 55 at the cuts of 24
+    composed clips.
+
+    Args:
+        before, after: the frames on either side of the cut.
+        boxes: (place, [x1, y1, x2, y2]) pixels.
+
+    Returns:
+        (place,) bool.
+    """
+    first, second = (cv2.cvtColor(frame.halved_bgr(FRAME_SIDE), cv2.COLOR_BGR2GRAY) for frame in (before, after))
+    if first.shape != second.shape:
+        return np.zeros(len(boxes), bool)
+    height, width = first.shape
+    small = boxes * (np.tile([width, height], 2) / np.tile([before.width, before.height], 2))
+    middle, half = (small[:, :2] + small[:, 2:]) / 2, np.maximum((small[:, 2:] - small[:, :2]) / 2, SMALLEST / 2)
+    edges = pixel_edges(np.concatenate([middle - half, middle + half], axis=1), width, height)
+    parts = [(first[y1:y2, x1:x2], second[y1:y2, x1:x2]) for x1, y1, x2, y2 in edges]
+    return np.array([_correlation(*part) >= ALIKE for part in parts], bool)
+
+
+def _correlation(*parts: np.ndarray) -> float:
+    first, second = (part - part.mean() for part in parts)
+    return (first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum() + 1)  # 0 of what shows nothing
 
 
 def _is_grey(pixels: np.ndarray) -> bool:

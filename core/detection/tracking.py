@@ -107,12 +107,14 @@ class FaceTracker:
     def __init__(self) -> None:
         self.open: list[FaceTrack] = []
 
-    def update(self, time_s: float, faces: np.ndarray) -> list[FaceTrack]:
+    def update(self, time_s: float, faces: np.ndarray, stay: np.ndarray | None = None) -> list[FaceTrack]:
         """Take in the faces of a frame.
 
         Args:
             time_s: of the frame, after that of the call before.
             faces: (face, [x1, y1, x2, y2, score, and landmarks where there are some]) of one frame, pixels.
+            stay: (face,) bool, which of them may have been seen before; None for all. Where some may not, tracks that
+                go on with none of them end.
 
         Returns:
             The tracks that begin with this frame.
@@ -122,12 +124,15 @@ class FaceTracker:
         if self.open and len(faces):
             expected = np.array([track.expected(time_s) for track in self.open])
             overlaps = intersection_over_union(expected[:, None], faces[None, :, :4])
+            overlaps = overlaps if stay is None else overlaps * stay
             for track, face in _pairs(overlaps):
                 self.open[track].add(time_s, faces[face])
                 found.add(track)
                 taken.add(face)
         for number, track in enumerate(self.open):
             track.misses += number not in found
+        if stay is not None:
+            self.open = [track for number, track in enumerate(self.open) if number in found]
         begun = [FaceTrack([time_s], [face]) for number, face in enumerate(faces) if number not in taken]
         self.open = [track for track in self.open if track.may_go_on(time_s)] + begun
         return begun
