@@ -377,6 +377,21 @@ def test_a_cut_ends_all_faces(weights, noise, delay_s):
     assert [number for number, frame in enumerate(scored) if frame.begins_shot] == [0, 50 + late]
 
 
+@pytest.mark.parametrize("delay_s", [0.2, 1.0])
+def test_a_cut_beside_a_face_ends_only_the_others(weights, delay_s):
+    before, after = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    after[:, : after.shape[1] // 2] = before[:, : before.shape[1] // 2]
+    live, scored = detector_of(weights, delay_s=delay_s, audio=False), []
+    for number in range(100):
+        scored += live.push_frame(before if number < 50 else after, number / GRID_FPS)
+    scored += live.finish()
+    late = 2 if delay_s < 0.6 else 0
+    assert [tuple(face.id for face in frame.faces) for frame in scored] == [(1, 2)] * (50 + late) + [(1, 3)] * (
+        50 - late
+    )
+    assert [number for number, frame in enumerate(scored) if frame.begins_shot] == [0]
+
+
 @pytest.mark.parametrize(("context", "begin_s"), [(None, 0.0), (NO_CONTEXT, WALL_CLOCK_S)])
 def test_memory_and_work_do_not_grow(weights, context, begin_s):
     live = detector_of(weights)

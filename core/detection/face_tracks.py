@@ -93,26 +93,25 @@ class FollowedFace:
 
 
 def without_cuts_beside(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
-    """Frames as they come; where a cut leaves faces as they were, the shot goes on for these.
-
-    So it is where several pictures are side by side, and one of them is cut.
-    """
+    """Frames as they come; where a cut leaves faces as they were, the shot goes on for these (see `after_cut`)."""
     last: SeenFrame | None = None
     for seen in frames:
-        if seen.begins_shot and last is not None:
-            stay = _stay(last, seen)
-            if stay.any():
-                seen = replace(seen, begins_shot=False, stay=stay)
-        yield seen
+        yield (seen := seen if last is None or not seen.begins_shot else after_cut(last, seen))
         last = seen
 
 
-def _stay(before: SeenFrame, after: SeenFrame) -> np.ndarray:
-    """Which faces after a cut were there before it, and as they are now: (face,) bool."""
+def after_cut(before: SeenFrame, after: SeenFrame) -> SeenFrame:
+    """A frame that begins a shot, or goes on with the one before for those faces that the cut left as they were.
+
+    So it is where several pictures are side by side, and one of them is cut.
+
+    Args:
+        before, after: frames on either side of a cut, with faces.
+    """
     overlaps = intersection_over_union(after.faces[:, None, :4], before.faces[None, :, :4])
-    same = (overlaps >= SAME_PLACE).any(axis=1)
-    same[same] = unchanged(before.frame, after.frame, after.faces[same, :4])
-    return same
+    stay = (overlaps >= SAME_PLACE).any(axis=1)
+    stay[stay] = unchanged(before.frame, after.frame, after.faces[stay, :4])
+    return replace(after, begins_shot=False, stay=stay) if stay.any() else after
 
 
 class ShotFollower:

@@ -254,10 +254,9 @@ def schedule(info: VideoInfo, detect_every: int | None) -> Schedule:
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A frame and the faces detected in it; None where none were looked for.
+    """A frame and the faces in it, as `FaceFinder` gives them; None where none were looked for.
 
     Attributes:
-        faces: as `FaceDetector` gives them, in pixels of the displayed image.
         stay: (face,) bool, after a cut that left some faces as they were: which; else None.
     """
 

@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,15 +12,14 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import open_encoder
-from core.detection.face_tracks import FollowedFace, ShotFollower, why_left_out
+from core.detection.face_tracks import FollowedFace, ShotFollower, after_cut, why_left_out
 from core.detection.faces import DETECT_EVERY_S, FaceDetector, FaceFinder, SeenFrame, find_detector
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.shots import ShotFinder, ShotFrame
-from core.detection.tracking import FaceTrack
 from core.download.cache import all_of
 from core.live.audio import BACK_S, LiveAudio, check_time
 from core.live.lines import ScoredFace, ScoredFrame
-from core.live.tracks import LiveFace, LiveShot, scored_together
+from core.live.tracks import LiveFace, LiveShot, SeenFace, SeenRow, scored_together
 from core.media.video import Frame, yuv420_of
 from core.runtime.checks import number
 from core.runtime.errors import UserError
@@ -32,38 +31,6 @@ GAP_S = 1.0  # a camera that gives no frame for longer was away: all faces are n
 AUDIO_AHEAD_S = 0.06  # audio that a frame needs: its own 1/25 s, and the last window of its MFCCs
 SAME_PLACE = 1e-4  # in time steps: a clock that counts from 1970 is known to 1e-5 of them
 REMEMBERED_S = 10.0  # of a face's detections, to judge whether it is sure enough
-REMEMBERED = 250  # of its boxes, to judge whether it is large enough
-
-
-@dataclass(eq=False)
-class _Face:
-    """A face that is seen, and what decides whether it is reported.
-
-    Attributes:
-        live: its scores.
-        track: its detections, the last of them.
-        first_s, last_s: times of its first and its last frame.
-        heights: of its last boxes, pixels.
-        id: None before it was large, long and sure enough.
-    """
-
-    live: LiveFace
-    track: FaceTrack
-    first_s: float
-    last_s: float
-    heights: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    id: int | None = None
-
-
-@dataclass
-class _Row:
-    """A frame to come: its time, width and height, whether it was heard, begins a shot, and the boxes of its faces."""
-
-    time_s: float
-    size: tuple[int, int]
-    heard: bool
-    begins_shot: bool = False
-    boxes: list[tuple[_Face, np.ndarray]] = field(default_factory=list)
 
 
 class LiveDetector:
@@ -202,6 +169,7 @@ class LiveDetector:
             scored += self._take(self.waiting.popleft())
         for shot_frame in self.shots.finish():
             self._see(shot_frame)
+        self._look_back()
         self._end_shot()
         scored += self._score(sys.maxsize)
         self._begin()
@@ -212,15 +180,17 @@ class LiveDetector:
         self.taken_s: float | None = None  # time of the last frame that was taken
         self.origin_s = 0.0  # of the first one
         self.lost = False  # the microphone
-        self.shots = ShotFinder(self.fps, holds=self.delay_s >= HOLDING_DELAY_S)
+        holds = self.delay_s >= HOLDING_DELAY_S
+        self.shots = ShotFinder(self.fps, holds=holds)
+        self.last: deque[SeenFrame] = deque(maxlen=1 if holds else 3)  # from the frame before a cut that is marked now
         self.finder: FaceFinder | None = None
         self.detected_s = -np.inf  # time of the last frame in which faces were detected
         self.follower: ShotFollower | None = None
         self.ended: list[FollowedFace] = []
-        self.faces: dict[LiveFace, _Face] = {}  # those that go on
+        self.faces: dict[LiveFace, SeenFace] = {}  # those that go on
         self.scoring: list[LiveShot] = []  # the last of them goes on
-        self.seen: dict[float, _Row] = {}  # time -> frame whose boxes are not known
-        self.known: deque[_Row] = deque()  # those whose boxes are known, not given yet
+        self.seen: dict[float, SeenRow] = {}  # time -> frame whose boxes are not known
+        self.known: deque[SeenRow] = deque()  # those whose boxes are known, not given yet
         self.scored = -1  # number of the last time step that is scored
 
     def _work(self) -> Iterator[ScoredFrame]:
@@ -240,7 +210,7 @@ class LiveDetector:
         self.frame_s = time_s - self.taken_s  # since the frame before
         self.taken_s = time_s
         heard = self.audio.start_s - 1 / GRID_FPS <= time_s < self.audio.end_s
-        self.seen[time_s] = _Row(time_s, _size(frame), heard)
+        self.seen[time_s] = SeenRow(time_s, _size(frame), heard)
         for shot_frame in self.shots.add(frame):
             self._see(shot_frame)
         due = int(np.ceil(self._place(time_s - self.delay_s) - SAME_PLACE))
@@ -249,19 +219,24 @@ class LiveDetector:
 
     def _see(self, shot_frame: ShotFrame) -> None:
         """Detect faces in a frame, follow them, and note what has become known of them."""
-        frame = shot_frame.frame
-        if shot_frame.begins_shot:
+        frame, faces = shot_frame.frame, None
+        if shot_frame.begins_shot or frame.time_s - self.detected_s >= DETECT_EVERY_S - self.frame_s / 2:
+            if shot_frame.begins_shot:
+                self._look_back()
+            self.finder = self.finder or FaceFinder.of(self.detector, frame, self.min_face_px, self.detection_size)
+            faces, self.detected_s = self.finder(frame), frame.time_s
+        seen = SeenFrame(shot_frame.number, frame, shot_frame.begins_shot, faces)
+        if seen.begins_shot and self.last:
+            seen = after_cut(self.last[0], seen)
+        if seen.begins_shot:
             self._end_shot()
             self.seen[frame.time_s].begins_shot = True
             self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio))
             self.follower = ShotFollower(
                 *(self.origin_s, self.encoder.crop, self._start, self._end), wait_s=self.box_wait_s
             )
-        faces = None
-        if shot_frame.begins_shot or frame.time_s - self.detected_s >= DETECT_EVERY_S - self.frame_s / 2:
-            self.finder = self.finder or FaceFinder.of(self.detector, frame, self.min_face_px, self.detection_size)
-            faces, self.detected_s = self.finder(frame), frame.time_s
-        self.follower.add(SeenFrame(shot_frame.number, frame, shot_frame.begins_shot, faces))
+        self.follower.add(seen)
+        self.last.append(seen)
         self._note(before_s=self.follower.waiting[0].frame.time_s if self.follower.waiting else np.inf)
 
     def _start(self, first_s: float) -> LiveFace:
@@ -271,14 +246,20 @@ class LiveDetector:
         self.ended.append(face)
         return False  # it need not be kept: what is known of it is noted
 
+    def _look_back(self) -> None:
+        """Detect faces in the last frame, with which a shot may end, and in the one before the cut."""
+        for place in {0, len(self.last) - 1} if self.last else ():
+            seen = self.last[place]
+            if seen.faces is None:
+                seen = self.last[place] = replace(seen, faces=self.finder(seen.frame))
+                if self.follower.waiting and seen.frame is self.follower.waiting[-1].frame:
+                    self.follower.look(seen.frame.time_s, seen.faces)
+
     def _end_shot(self) -> None:
         if self.follower is not None:
             before_s = -np.inf
             if self.follower.waiting:
-                last = self.follower.waiting[-1].frame
-                before_s = np.nextafter(last.time_s, np.inf)
-                if last.time_s > self.detected_s:
-                    self.follower.look(last.time_s, self.finder(last))
+                before_s = np.nextafter(self.follower.waiting[-1].frame.time_s, np.inf)
             self.follower.finish()
             self._note(before_s)
             self.follower = None
@@ -288,7 +269,9 @@ class LiveDetector:
         for followed in (*self.ended, *self.follower.followed):
             face = self.faces.get(followed.scorer)
             if face is None:
-                face = self.faces[followed.scorer] = _Face(followed.scorer, followed.track, *followed.times_s[:1] * 2)
+                face = self.faces[followed.scorer] = SeenFace(
+                    followed.scorer, followed.track, *followed.times_s[:1] * 2
+                )
             for time_s, box in zip(followed.times_s, followed.boxes, strict=True):
                 self.seen[time_s].boxes.append((face, box))
                 face.heights.append(box[3] - box[1])
@@ -321,7 +304,7 @@ class LiveDetector:
             for face, _ in row.boxes:
                 face.live.forget_odds(self._place(row.time_s))
 
-    def _given(self, row: _Row) -> ScoredFrame:
+    def _given(self, row: SeenRow) -> ScoredFrame:
         faces = []
         for face, box in row.boxes:
             if face.id is None and self._is_kept(face):
@@ -334,7 +317,7 @@ class LiveDetector:
                 faces.append(ScoredFace(face.id, edges, probability, odds))
         return ScoredFrame(row.time_s, tuple(sorted(faces)), row.begins_shot)
 
-    def _is_kept(self, face: _Face) -> bool:
+    def _is_kept(self, face: SeenFace) -> bool:
         """As `ActiveSpeakerDetector` decides it in the end, by what is known by now."""
         seconds = face.last_s - face.first_s + 1 / self.fps
         limits = {"min_face_px": self.min_face_px, "min_track_s": self.min_track_s}

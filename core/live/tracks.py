@@ -1,5 +1,6 @@
 """Faces of a shot scored while they are seen, with a bounded view to either side."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,6 +9,7 @@ import numpy as np
 
 from core.clip_utils import COEFFICIENTS, GRID_FPS, MFCC_PER_FRAME
 from core.detection.encoders import Context
+from core.detection.tracking import FaceTrack
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.voices import in_step
 from core.inputs.mfcc import track_heard, track_mfcc, track_samples
@@ -17,6 +19,7 @@ PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder'
 CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
 ANEW = GRID_FPS  # of these, frames of which it sees them anew, by what has come since they were due
 MOST = 10  # time steps, of 1/25 s, that are scored together at most
+REMEMBERED = 250  # of its boxes, to judge whether it is large enough
 SHARE = 0.4  # of the delay in which they come
 
 
@@ -253,3 +256,34 @@ class LiveShot:
 def _is_over(face: LiveFace, due: int) -> bool:
     """Whether a face has ended, is scored, and so long ago that the context network does not see it."""
     return face.ended and face.due == face.count and due - face.first - face.count > CONTEXT_PAST
+
+
+@dataclass(eq=False)
+class SeenFace:
+    """A face that is seen, and what decides whether it is reported.
+
+    Attributes:
+        live: its scores.
+        track: its detections, the last of them.
+        first_s, last_s: times of its first and its last frame.
+        heights: of its last boxes, pixels.
+        id: None before it was large, long and sure enough.
+    """
+
+    live: LiveFace
+    track: FaceTrack
+    first_s: float
+    last_s: float
+    heights: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    id: int | None = None
+
+
+@dataclass
+class SeenRow:
+    """A frame to come: its time, width and height, whether it was heard, begins a shot, and the boxes of its faces."""
+
+    time_s: float
+    size: tuple[int, int]
+    heard: bool
+    begins_shot: bool = False
+    boxes: list[tuple[SeenFace, np.ndarray]] = field(default_factory=list)
