@@ -81,6 +81,6 @@ def probabilities(encoder: Encoder, rows: pd.DataFrame, scorers: Sequence[TrackS
         columns.append(np.empty_like(columns[0]))
         for shot in seen_together(tracks, times):
             faces = [TrackFeatures(round(times[own[0]] * GRID_FPS), features[tracks[own[0]]]) for own in shot]
-            for own, scored in zip(shot, encoder.context.score(faces), strict=True):
+            for own, scored in zip(shot, encoder.context.scores(faces), strict=True):
                 columns[1][own] = scored
     return tuple(speaking_probability(column, rows["entity_id"].to_numpy()) for column in columns)

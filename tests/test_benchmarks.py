@@ -153,7 +153,7 @@ def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):
                 first.push(crops[row])
             [logits, *_], _ = first.finish()
             assert found["encoder", 0.2][shot[0][0]] == pytest.approx(logits[1] - logits[0], abs=1e-3)
-            for own, logits in zip(shot, encoder.context.score(faces), strict=True):
+            for own, logits in zip(shot, encoder.context.scores(faces), strict=True):
                 assert found["context", live.OFFLINE][own] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-3)
     for system in ("encoder", "context"):
         assert found[system, 60.0].tolist() == found[system, live.OFFLINE].tolist()

@@ -171,6 +171,20 @@ def test_tracks_of_a_person_are_put_together_across_cuts(weights, tmp_path, monk
     assert (found.settings["people"], found.settings["people_max_distance"]) == ("brightness", 0.5)
 
 
+@pytest.mark.parametrize(("people", "expected"), [(Brightness(), [10, 11, 11, 10]), (False, [10, 11, 10, 11])])
+def test_voices_are_those_of_persons_where_these_are_told_apart(weights, tmp_path, monkeypatch, people, expected):
+    monkeypatch.setattr("core.people.portraits.MARGIN", 0.0)
+    monkeypatch.setattr(
+        "core.inference.residual_contexts.ResidualScorer.with_voices",
+        lambda scorer, tracks, logits, persons: [
+            own * 0 + np.array([0, 10 + person]) for own, person in zip(logits, persons, strict=True)
+        ],
+    )
+    options = {"detector": SquaresWithLandmarks(2), "context": weights / "residual.pth", "people": people}
+    found = detector(weights, **options).detect(two_shots(tmp_path / "cut.mp4"))
+    assert [set(track.scores) for track in found.tracks] == [{score} for score in expected]
+
+
 def test_persons_are_not_told_apart_where_nobody_asked_or_nothing_can_be_seen(weights, video):
     found = detector(weights, people=False).detect(video)
     assert found.persons is None

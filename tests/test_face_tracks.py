@@ -9,7 +9,7 @@ import pytest
 from videos import encode, grey, number_of
 
 from core.clip_utils import GRID_FPS
-from core.detection.face_tracks import ShotFollower, scores_at, without_cuts_beside
+from core.detection.face_tracks import ShotFollower, across_cuts, scores_at
 from core.detection.faces import Schedule, SeenFrame, detect_faces
 from core.detection.shots import ShotFrame
 from core.media.container import MediaFile
@@ -71,7 +71,7 @@ def follow(
     shot_frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(frames))
     faces, follower, shot = [], None, -1
     when = Schedule(lambda frames, seconds: frames >= every, skipped, held)
-    for seen in without_cuts_beside(detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when)):
+    for seen in across_cuts(detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when)):
         if seen.begins_shot:
             faces += [(shot, face) for face in follower.finish()] if follower else []
             follower, shot = ShotFollower(frames[0].time_s, box_crop, Recorder), shot + 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.inference import residual_contexts
 from core.inference.engine import Function
-from core.inference.residual_contexts import ResidualScorer
+from core.inference.residual_contexts import ResidualScorer, logits_of
 from core.inference.voices import VOICE_REACH, by_voice
 from core.inputs.shots import TrackFeatures
 from core.models import ASC_Net, ResidualContext
@@ -231,9 +231,26 @@ def test_voices_are_added_to_the_networks_odds(network, monkeypatch, piece):
     added = by_voice(odds, present, heard, slice(None))
     assert np.abs(added[0]).max() > 0.1
     scorer = ResidualScorer.of(network)
-    for face, (logits, one) in enumerate(zip(scorer.tracks(tracks), tracks, strict=True)):
+    scored = scorer.with_voices(tracks, scorer.tracks(tracks), range(4))
+    for face, (logits, one) in enumerate(zip(scored, tracks, strict=True)):
         expected = (odds + added)[face, one.first - first : one.end - first]
         np.testing.assert_allclose(logits, np.stack((-expected, expected), axis=1) / 2, rtol=0, atol=1e-3)
+
+
+def test_the_tracks_of_a_person_share_a_voice(network):
+    """As one face that is away in between."""
+    scorer, whole, other = ResidualScorer.of(network), track(3, 700, 0), track(40, 600, 1)
+    given = parts([whole, other])
+    given["present"][0][200:300] = False
+    first, second = map(logits_of, scorer.odds(given["firsts"], given["cues"], given["present"]))
+    tracks = [TrackFeatures(303, whole.features[300:]), other, TrackFeatures(3, whole.features[:200])]
+    together, apart = (
+        scorer.with_voices(tracks, [first[300:], second, first[:200]], persons) for persons in ([5, 2, 5], [0, 1, 2])
+    )
+    first, second = map(logits_of, scorer.scores(**given))
+    for scored, expected in zip(together, [first[300:], second, first[:200]], strict=True):
+        np.testing.assert_allclose(scored, expected, rtol=0, atol=1e-4)
+    assert np.abs(apart[0] - together[0]).max() > 0.02
 
 
 def test_a_piece_in_which_nobody_is_seen(network, monkeypatch):
@@ -273,7 +290,8 @@ def test_memory_does_not_grow_with_a_shot(network, monkeypatch):
 
     listened = []
     monkeypatch.setattr(residual_contexts, "by_voice", no_voices)
-    for logits, one in zip(ResidualScorer(Watched()).tracks(tracks), tracks, strict=True):
+    scorer = ResidualScorer(Watched())
+    for logits, one in zip(scorer.with_voices(tracks, scorer.tracks(tracks), range(101)), tracks, strict=True):
         np.testing.assert_array_equal(logits[:, 1], one.features[:, 0] / 2)
     assert len(listened) == 50
     assert max(faces for faces, _ in listened) <= 1 + 2 + (200 + 2 * VOICE_REACH) // 100

@@ -180,6 +180,16 @@ def test_what_an_absent_face_scores_is_of_no_consequence():
     assert (by_voice(odds, present, heard, slice(None)) == by_voice(other, present, heard, slice(None))).all()
 
 
+def test_what_sounds_while_nobody_is_there_is_of_no_consequence():
+    odds, present, heard = drawn_shot(6, 3, 700)
+    present[:, 300:500] = False
+    heard *= 4  # so that few times sound alike
+    other = heard.copy()
+    other[345:455] = heard[100:210]  # what is nearer than four times `SYLLABLES` is heard at the other times
+    now = slice(0, 250)
+    assert (by_voice(odds, present, heard, now) == by_voice(odds, present, other, now)).all()
+
+
 # ---------------------------------------------------------------- alike wherever it is told
 
 

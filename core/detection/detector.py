@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,7 @@ import numpy as np
 from core.boxes import clamped
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import ContextShape, open_encoder
-from core.detection.face_tracks import (
-    FollowedFace,
-    ShotFollower,
-    scores_at,
-    settings_of,
-    why_left_out,
-    without_cuts_beside,
-)
+from core.detection.face_tracks import FollowedFace, ShotFollower, across_cuts, scores_at, settings_of, why_left_out
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
 from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
@@ -39,7 +33,6 @@ from core.runtime.files import printable
 FRAMES_AHEAD = 8
 CROPS_BEHIND = 1024  # of 12.5 or 62 kB, which wait for the encoder
 CUT_OFF_S = 1.0  # a file that ends earlier than its header says, by more than this, is cut off
-AUDIO_SLACK_S = 0.5  # audio that begins or ends earlier or later than the video by more than this is noted
 
 
 class ActiveSpeakerDetector:
@@ -174,7 +167,7 @@ class ActiveSpeakerDetector:
         """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
         shots = read_ahead(find_shots(read_frames(media), media.info.fps), FRAMES_AHEAD)
         faces = detect_faces(shots, self.finder(media.info), schedule(media.info, self.detect_every))
-        return read_ahead(without_cuts_beside(faces), FRAMES_AHEAD)
+        return read_ahead(across_cuts(faces), FRAMES_AHEAD)
 
 
 class _Run:
@@ -195,6 +188,7 @@ class _Run:
         self.failure: str | None = None
         self.shots: list[Shot] = []
         self.tracks: list[Track] = []
+        self.unvoiced: list[tuple[TrackFeatures, np.ndarray]] = []  # of each, with logits that lack what voices add
         self.follower: ShotFollower | None = None
         self.shot_start = 0
         self.left_out, self.landmarks = Counter(), False
@@ -222,6 +216,7 @@ class _Run:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
         self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
         self.calls.finish()
+        persons = self._persons() if self._can_tell_persons else None
         faults = [printable(fault) for fault in self._faults()]
         return DetectedVideo(
             path=self.media.path,
@@ -233,7 +228,7 @@ class _Run:
             notes=[*faults, *(printable(note) for note in self._notes())],
             complete=not faults and (self.audio is not None or self.info.audio is None),
             settings=self.detector.settings,
-            persons=self._persons() if self._can_tell_persons else None,
+            persons=persons,
             start_s=self.media.start_s,
             offset_s=self.media.offset_s,
         )
@@ -243,15 +238,22 @@ class _Run:
         return self.detector.embedder is not None and (self.landmarks or not self.tracks)
 
     def _persons(self) -> list[Person]:
+        """Tracks put together; whose scores lack what voices add are scored with that, those of a person together."""
         groups = group_tracks(
             [track.embedding for track in self.tracks],
             [(int(track.frames[0]), int(track.frames[-1])) for track in self.tracks],
             self.detector.embedder.max_distance,
         )
-        tracks = [[] for _ in set(groups)]
-        for track, group in zip(self.tracks, groups, strict=True):
-            tracks[group].append(track.id)
-        return [Person(number, tuple(ids)) for number, ids in enumerate(tracks, start=1)]
+        if self.unvoiced:
+            features, logits = zip(*self.unvoiced, strict=True)
+            voiced = self.detector.encoder.context.with_voices(features, logits, groups)
+            self.tracks = [
+                replace(track, scores=self._scores(track.times_s, own.first, scores))
+                for track, own, scores in zip(self.tracks, features, voiced, strict=True)
+            ]
+        ids = [track.id for track in self.tracks]
+        persons = [[id for id, own in zip(ids, groups, strict=True) if own == group] for group in sorted(set(groups))]
+        return [Person(number, tuple(own)) for number, own in enumerate(persons, start=1)]
 
     def _faults(self) -> Iterator[str]:
         """Sentences on what of the file is damaged or missing."""
@@ -268,19 +270,9 @@ class _Run:
 
     def _notes(self) -> Iterator[str]:
         """Sentences on what else the user should know."""
-        first_s, last_s = self.times_s[0], self.times_s[-1] + 1 / self.info.fps
-        context = self.detector.encoder.context
-        if context is not None and context.note is not None:
+        if (context := self.detector.encoder.context) is not None and context.note is not None:
             yield context.note
-        if self.audio is None:
-            reason = "its audio stream cannot be decoded" if self.info.audio else "it has no audio stream"
-            yield f"Nobody can be heard in this video: {reason}. Faces were tracked, but have no scores."
-        elif max(abs(self.audio.start_s - first_s), abs(self.audio.end_s - last_s)) > AUDIO_SLACK_S:
-            yield (
-                f"The audio lasts from {self.audio.start_s:.2f} to {self.audio.end_s:.2f} s, the video from "
-                f"{first_s:.2f} to {last_s:.2f} s: where one is absent, silence or nobody is assumed."
-            )
-        yield from stream_notes(self.media, silent=self.audio is not None and self.audio.silent)
+        yield from stream_notes(self.media, self.audio, self.times_s[0], self.times_s[-1] + 1 / self.info.fps)
         if self.detector.embedder is not None and not self._can_tell_persons:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         finder = self.detector.finder(self.info)
@@ -309,7 +301,12 @@ class _Run:
         logits = [face.logits for face in faces]
         context = self.detector.encoder.context
         if faces and self.audio is not None and context is not None:
-            logits = context.score([TrackFeatures(face.first_grid, face.features) for face in faces])
+            features = [TrackFeatures(face.first_grid, face.features) for face in faces]
+            if context.with_voices is not None and self.detector.embedder is not None and self.landmarks:
+                logits = context.score(features)
+                self.unvoiced += zip(features, logits, strict=True)  # which are of one person is known in the end
+            else:
+                logits = context.scores(features)
         for face, scores in zip(faces, logits, strict=True):
             self.tracks.append(self._track(face, scores, shot))
 
@@ -326,7 +323,7 @@ class _Run:
         times_s = np.array(face.times_s)
         scores = np.full(len(times_s), np.nan, np.float32)
         if logits is not None:
-            scores = scores_at(times_s, self.times_s[0] + face.first_grid / GRID_FPS, logits)
+            scores = self._scores(times_s, face.first_grid, logits)
             check_finite(
                 scores,
                 lambda row: f"{self.media.path}: the scores of track {len(self.tracks) + 1} at {times_s[row]:.2f} s",
@@ -342,3 +339,7 @@ class _Run:
             thumbnail=face.thumbnail,
             embedding=face.embedding,
         )
+
+    def _scores(self, times_s: np.ndarray, first_grid: int, logits: np.ndarray) -> np.ndarray:
+        """Those of a track at its frames, (n,) float32."""
+        return scores_at(times_s, self.times_s[0] + first_grid / GRID_FPS, logits)

@@ -37,12 +37,20 @@ class Context:
         score: of a shot's faces, in any order, their logits, each (crop, [not speaking, speaking]) float32.
         settings: what its scores depend on, as plain values.
         note: what the user should know of it, or None.
+        with_voices: of faces, of one or several shots, their logits and numbers of their persons: the logits with what
+            voices add; None of a network without that.
     """
 
     reads: Gives
     score: Callable[[Sequence[TrackFeatures]], list[np.ndarray]]
     settings: dict[str, Any]
     note: str | None = None
+    with_voices: Callable[[Sequence[TrackFeatures], list[np.ndarray], Sequence[int]], list[np.ndarray]] | None = None
+
+    def scores(self, faces: Sequence[TrackFeatures]) -> list[np.ndarray]:
+        """The logits of a shot's faces with what voices add, each face being a person."""
+        logits = self.score(faces)
+        return logits if self.with_voices is None else self.with_voices(faces, logits, range(len(faces)))
 
 
 @dataclass(frozen=True)
@@ -215,7 +223,7 @@ def open_context(
             return residual_contexts.parts_of(model)
 
         scorer = ResidualScorer(open_networks(parts, device, Kept(f"context-{path.stem}", sha256, cache)))
-        return Context("cues", scorer.tracks, settings, note)
+        return Context("cues", scorer.tracks, settings, note, scorer.with_voices)
 
     from core import models
     from core.inference.contexts import score_shot

@@ -92,7 +92,7 @@ class FollowedFace:
         self.scorer = self.portraits = None
 
 
-def without_cuts_beside(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
+def across_cuts(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
     """Frames as they come; where a cut leaves faces as they were, the shot goes on for these (see `after_cut`)."""
     last: SeenFrame | None = None
     for seen in frames:

@@ -11,8 +11,10 @@ import numpy as np
 
 from core.media.container import MediaFile, VideoInfo
 from core.media.streams import ALL, AudioInfo
+from core.media.video_audio import VideoAudio
 from core.runtime.files import atomic_write
 
+AUDIO_SLACK_S = 0.5  # audio that begins or ends earlier or later than the video by more than this is noted
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
 LEAST_FPS = 10  # less is noted; encoders are trained on 25, and mouths open and close up to five times a second
 TIMES_NAMED = 5  # in a note
@@ -40,7 +42,7 @@ class Track:
 
     Attributes:
         id: 1, 2, ... in order of appearance.
-        shot: index into the video's shots; a track never crosses a cut.
+        shot: index into the video's shots; a track never crosses the end of one.
         frames: (n,) int64, numbers of the video's own frames, consecutive.
         times_s: (n,) float64, presentation times, seconds, as a player shows them.
         boxes: (n, [x1, y1, x2, y2]) float32, pixels of the displayed frame; smoothed, clamped to the frame.
@@ -231,8 +233,22 @@ def read_detected(path: str | Path, video: Path) -> DetectedVideo:
     )
 
 
-def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
-    """Sentences on which streams were used, and what is odd about them, as that their audio is silent throughout."""
+def stream_notes(media: MediaFile, audio: VideoAudio | None, first_s: float, last_s: float) -> Iterator[str]:
+    """Sentences on which streams were used, and what is odd about them, as that their audio is silent throughout.
+
+    Args:
+        media: the file.
+        audio: of it; None where it has none, or none that can be decoded.
+        first_s, last_s: when the video begins and ends, seconds.
+    """
+    if audio is None:
+        reason = "its audio stream cannot be decoded" if media.info.audio else "it has no audio stream"
+        yield f"Nobody can be heard in this video: {reason}. Faces were tracked, but have no scores."
+    elif max(abs(audio.start_s - first_s), abs(audio.end_s - last_s)) > AUDIO_SLACK_S:
+        yield (
+            f"The audio lasts from {audio.start_s:.2f} to {audio.end_s:.2f} s, the video from {first_s:.2f} to "
+            f"{last_s:.2f} s: where one is absent, silence or nobody is assumed."
+        )
     if media.info.streams > 1:
         yield (
             f"The file has {media.info.streams} video streams; number {media.info.stream}, counted from 0, was used "
@@ -246,7 +262,7 @@ def stream_notes(media: MediaFile, *, silent: bool) -> Iterator[str]:
         )
     if media.audio is not None and media.info.fps < LEAST_FPS:
         yield f"At {media.info.fps:.3g} frames a second mouths can hardly be followed: who speaks is little sure."
-    if silent:
+    if audio is not None and audio.silent:
         yield "The audio is digital silence throughout: nobody can be heard in it."
     if media.cancelled_s >= CANCELLED_S:
         yield (

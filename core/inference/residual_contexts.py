@@ -57,6 +57,22 @@ class ResidualScorer:
             window.put(odds, scored[:, window.now])
         return odds
 
+    def voices(
+        self,
+        firsts: Sequence[int],
+        odds: Sequence[np.ndarray],
+        heard: Sequence[np.ndarray],
+        present: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """What voices add to the log odds of faces, as `odds` gives these; `heard` are MFCCs of each face's time,
+        (time, 13)."""
+        added = [np.zeros_like(own) for own in odds]
+        for window in _windows(firsts, present, VOICE_REACH):
+            there = window.of(present)
+            sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
+            window.put(added, by_voice(window.of(odds), there, sounds, window.now))
+        return added
+
     def scores(
         self,
         firsts: Sequence[int],
@@ -64,24 +80,51 @@ class ResidualScorer:
         heard: Sequence[np.ndarray],
         present: Sequence[np.ndarray],
     ) -> list[np.ndarray]:
-        """As `odds`, with what voices add; `heard` are MFCCs of each face's time, (time, 13)."""
+        """As `odds`, with what voices add."""
         odds = self.odds(firsts, cues, present)
-        added = [np.zeros_like(own) for own in odds]
-        for window in _windows(firsts, present, VOICE_REACH):
-            there = window.of(present)
-            sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
-            window.put(added, by_voice(window.of(odds), there, sounds, window.now))
+        added = self.voices(firsts, odds, heard, present)
         return [own + more for own, more in zip(odds, added, strict=True)]
 
     def tracks(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
-        """Logits for every face and time step of a shot, each (time step, [not speaking, speaking]) float32.
+        """The network's logits for every face and time step of a shot, each (time step, [not speaking, speaking])
+        float32.
 
         Args:
             tracks: the shot's faces; their `features` are what `told` gives.
         """
-        cues, heard = zip(*(np.hsplit(track.features, [-COEFFICIENTS]) for track in tracks), strict=True)
+        cues = [track.features[:, :-COEFFICIENTS] for track in tracks]
         present = [np.ones(len(own), bool) for own in cues]
-        return [logits_of(own) for own in self.scores([track.first for track in tracks], cues, heard, present)]
+        return [logits_of(own) for own in self.odds([track.first for track in tracks], cues, present)]
+
+    def with_voices(
+        self, tracks: Sequence[TrackFeatures], logits: Sequence[np.ndarray], persons: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Logits of faces with what voices add, also over several shots.
+
+        Args:
+            tracks: the faces, on one grid, as `tracks` takes them.
+            logits: of each, as `tracks` gives them.
+            persons: a number for each, those of one person alike; no two of these at the same time.
+        """
+        firsts, odds, heard, present = [], [], [], []
+        own = {person: [n for n, one in enumerate(persons) if one == person] for person in persons}
+        for numbers in own.values():
+            first, end = min(tracks[n].first for n in numbers), max(tracks[n].end for n in numbers)
+            firsts.append(first)
+            odds.append(np.zeros(end - first, np.float32))
+            heard.append(np.zeros((end - first, COEFFICIENTS), np.float32))
+            present.append(np.zeros(end - first, bool))
+            for n in numbers:
+                at = slice(tracks[n].first - first, tracks[n].end - first)
+                odds[-1][at] = logits[n][:, 1] - logits[n][:, 0]
+                heard[-1][at], present[-1][at] = tracks[n].features[:, -COEFFICIENTS:], True
+        added = self.voices(firsts, odds, heard, present)
+        out = {}
+        for first, before, more, numbers in zip(firsts, odds, added, own.values(), strict=True):
+            for n in numbers:
+                at = slice(tracks[n].first - first, tracks[n].end - first)
+                out[n] = logits_of(before[at] + more[at])
+        return [out[n] for n in range(len(tracks))]
 
     def rows(self, store: "FeatureStore", rows: slice) -> np.ndarray:
         """Logits for every row of one video, (row, [not speaking, speaking]) float32.

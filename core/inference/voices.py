@@ -95,7 +95,7 @@ def by_voice(odds: np.ndarray, present: np.ndarray, heard: np.ndarray, now: slic
     squares = (sounds**2).sum(1)
     distances = squares[wanted, None] + squares[then] - 2 * sounds[wanted] @ sounds[then].T
     away = np.abs(wanted[:, None] - then)
-    others = (away > APART) & (away <= WITHIN)
+    others = (away > APART) & (away <= WITHIN) & present[:, then].any(0)
     least = np.where(others, distances, np.inf).min(1, keepdims=True, initial=1e9)  # what is most alike weighs 1
     there = present[:, then].astype(np.float64)
     spoke = there / (1 + np.exp(-odds[:, then]))

@@ -249,7 +249,7 @@ class LiveShot:
             if own is not None:
                 end = face.first + face.due + (0 if one is None else len(one[0]))
                 seen[number] = TrackFeatures(end - len(own), own)
-        logits = dict(zip(seen, self.context.score(list(seen.values())), strict=True))
+        logits = dict(zip(seen, self.context.scores(list(seen.values())), strict=True))
         return [None if one is None else logits[n][-len(one[0]) :] for n, one in enumerate(scored)]
 
 
