@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated
 from benchmarks.measure import plot_file
+from benchmarks.people import EMBEDDERS, embedder_named
 from core import parallel
 from core.detection import ActiveSpeakerDetector
 from core.detection.encoders import shipped_for
@@ -56,6 +57,7 @@ class System:
     Attributes:
         encoder, weights, precision, cache: as `core.detection.ActiveSpeakerDetector` has them.
         context: "none", or the path of a context network.
+        people: "none", or the name of the embedder that tells persons apart on detected tracks.
     """
 
     encoder: str
@@ -63,6 +65,7 @@ class System:
     context: str
     precision: str
     cache: Path | None
+    people: str = NONE
 
     @property
     def published(self) -> str:
@@ -74,12 +77,13 @@ class System:
         if self.context == NONE:
             return self.published
         path = Path(self.context)
-        return f"{self.published} + {'shipped context' if path.parent == SHIPPED_CONTEXTS else path.name}"
+        persons = "" if self.people == NONE else " + persons"
+        return f"{self.published} + {'shipped context' if path.parent == SHIPPED_CONTEXTS else path.name}{persons}"
 
     @property
     def folder(self) -> str:
         """The name of the folder of its predictions: another one for another content of the context's file."""
-        parts = [self.encoder, self.weights, self.precision]
+        parts = [self.encoder, self.weights, self.precision, *([] if self.people == NONE else [self.people])]
         return "-".join(parts if self.context == NONE else [*parts, fingerprint(self.context)[:12]])
 
 
@@ -116,6 +120,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the predictions here")
     parser.add_argument("--plot", type=plot_file, metavar="FILE", help="reliability diagrams of the annotated tracks")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the encoders (default auto)")
+    parser.add_argument(
+        "--people",
+        choices=(NONE, *EMBEDDERS),
+        default=NONE,
+        help="tell persons apart on detected tracks, whose voices the context then remembers by person (default none)",
+    )
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
@@ -172,13 +182,13 @@ def systems(arguments: argparse.Namespace) -> list[System]:
     Raises:
         UserError: there is none.
     """
-    found = []
+    found, given = [], (arguments.precision, arguments.cache, arguments.people)
     for encoder, weights in (name.split("/") for name in arguments.encoders):
         for context in dict.fromkeys(arguments.context):
             if context == SHIPPED:
                 context = shipped_for(encoder, fingerprint(find_weights(encoder, weights, arguments.cache)[0]))
             if context is not None:
-                found.append(System(encoder, weights, str(context), arguments.precision, arguments.cache))
+                found.append(System(encoder, weights, str(context), *given))
     if not found:
         raise UserError(f"no context is shipped for {', '.join(arguments.encoders)}: give --context none or a file")
     return found
@@ -280,7 +290,11 @@ def plot_reliability(calibrations: dict[str, dict[str, Calibration]], path: Path
 @functools.cache
 def _detector(system: System) -> ActiveSpeakerDetector:
     return ActiveSpeakerDetector(
-        system.encoder, system.weights, context=system.context, precision=system.precision, cache=system.cache
+        *(system.encoder, system.weights),
+        context=system.context,
+        precision=system.precision,
+        people=False if system.people == NONE else embedder_named(system.people, system.cache),
+        cache=system.cache,
     )
 
 

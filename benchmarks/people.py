@@ -45,6 +45,7 @@ from core.people.evaluation import People, PersonTracks, read_people, true_perso
 from core.people.portraits import Portraits, frontality
 from core.runtime.errors import UserError, exits_cleanly
 
+EMBEDDERS = ("sface", "dlib")
 EVERY = 6  # frames
 MIN_OVERLAP = 0.5  # of a detected face and an annotated one
 SMALL_PX = 60
@@ -102,6 +103,11 @@ class Dlib:
         return normalised(np.array(self.network.compute_face_descriptor(np.ascontiguousarray(face[:, :, ::-1]))))
 
 
+def embedder_named(name: str, cache: Path | None) -> FaceEmbedder:
+    """One of `EMBEDDERS`; cache: folder with SFace's weights, None for the user's."""
+    return Dlib() if name == "dlib" else find_embedder(True, cache)[0]
+
+
 @dataclass(frozen=True)
 class Worse:
     """An embedder that is shown worse frames.
@@ -144,11 +150,11 @@ WORSE = {
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DIR", help="data set in AVA layout")
-    parser.add_argument("--embedder", choices=("sface", "dlib"), default="sface")
+    parser.add_argument("--embedder", choices=EMBEDDERS, default=EMBEDDERS[0])
     parser.add_argument("--detected", action="store_true", help="also on detected tracks")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
-    embedder = Dlib() if arguments.embedder == "dlib" else find_embedder(True, arguments.cache)[0]
+    embedder = embedder_named(arguments.embedder, arguments.cache)
     detector = YuNet(cached(YUNET, arguments.cache))
     truths = {}
     for split in SPLITS:
