@@ -6,7 +6,7 @@
 
 Reads ASC_inputs_forward, ASC_inputs['models_out'] and ASC_forward_params of core/config.py; writes
 ASC_inputs_forward['logits_out']/{train,val}. Videos whose logits are there, made by the same weights and features, are
-skipped.
+skipped. Features and logits_out may be URLs of folders (docs/cluster.md).
 """
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
@@ -24,16 +24,16 @@ from torch import nn
 from core import parallel, settings
 from core.dataset import ContextDataset, context_shape
 from core.formats.context_logits import STEP, write_logits
-from core.formats.feature_store import FeatureStore
+from core.formats.feature_store import FeatureStore, VideoFile, check_encoders, find_features, videos_of
 from core.inference.contexts import score_contexts
 from core.inference.residual_contexts import ResidualScorer
 from core.models import ASC_Net, ResidualContext
 from core.models.fast_context import ContextScorer
 from core.models.residual_context import is_residual
 from core.models.weights import load_weights, read_state_dict
-from core.runtime import devices
+from core.runtime import devices, elsewhere
 from core.runtime.allocation import reuse_freed_memory
-from core.runtime.errors import exits_cleanly
+from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import fingerprint
 from core.runtime.provenance import Record, declare
 from core.training.runs import check_trained_with, find_checkpoint
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = settings.splits(arguments.split)
     paths = [*(f"features_{split}_full" for split in splits), "logits_out"]
     needed = {"ASC_inputs_forward": paths, "ASC_inputs": ["models_out"], "ASC_forward_params": []}
-    config = settings.load(arguments.config, arguments.changes, needed)
+    config = settings.load(arguments.config, arguments.changes, needed, urls=paths)
     inputs, params = config["ASC_inputs_forward"], config["ASC_forward_params"]
     device = devices.device(arguments.cuda_device, arguments.cluster)
     weights = find_checkpoint(params["weights"], config["ASC_inputs"]["models_out"], "ASC")
@@ -64,41 +64,29 @@ def main(argv: list[str] | None = None) -> int:
 
     status = 0
     for split in splits:
-        # -------------------------------------------------------- features, and what of them has its logits
-        source, folder = Path(inputs[f"features_{split}_full"]), Path(inputs["logits_out"]) / split
-        store = FeatureStore(source)
-        encoder = {"made_of.encoder.weights": store.encoder["weights"]} if store.encoder else {}
+        # -------------------------------------------------------- features
+        source = elsewhere.place(str(inputs[f"features_{split}_full"]))
+        folder = elsewhere.place(f"{inputs['logits_out']}/{split}")
+        videos = videos_of(source)
+        first = find_features(source, videos[0])
+        encoder = {"made_of.encoder.weights": first.encoder["weights"]} if first.encoder else {}
         if note := check_trained_with(weights, "ASC", trained_with | encoder):
             print(note)
-        network = weights, shape, store.feature_size, params["batch_size"]
+        feature_size = FeatureStore(source, only=videos[0]).feature_size if shape else None
+        network = weights, shape, feature_size, params["batch_size"]
         load_network(*network[:3])  # weights of another one are reported before any work
-        records = {
-            video_id: record_of(store, video_id, folder, made_by)
-            for video_id in parallel.shard(list(store.videos), arguments.shard)
-        }
-        remaining = [video_id for video_id, record in records.items() if record.missing([f"{video_id}.csv"])]
-        declare(folder, STEP, store.videos)
+        declare(folder, STEP, videos)
 
         # -------------------------------------------------------- forward
-        score = parallel.Opened(partial(score_video, made_by=made_by), partial(open_network, *network, device))
-        tasks = {video_id: (source, video_id, folder) for video_id in remaining}
-        disk, on_gpu = [weights, store.folder, Path(folder)], device.type != "cpu"
-        broken = parallel.spread(score, tasks, arguments, f"ASC {split}", paths=disk, on_gpu=on_gpu)
-        done = [store.videos[video_id] for video_id in remaining if video_id not in broken]
-        faces = sum(rows.stop - rows.start for rows in done)
-        print(f"{folder}: {faces:,} faces scored, {len(records) - len(remaining)} videos were there already")
-        if broken:
-            status = parallel.report(broken, len(records), folder)
+        score = partial(score_video, made_by=made_by, first=first, feature_size=feature_size)
+        tasks = parallel.Items(videos, lambda video_id, source=source, folder=folder: (source, video_id, folder))
+        spread = {"out": folder, "paths": [weights, first.path.parent], "on_gpu": device.type != "cpu"}
+        score = parallel.Opened(score, partial(open_network, *network, device))
+        status = max(status, parallel.run(score, tasks, arguments, f"ASC {split}", **spread))
     return status
 
 
-def record_of(store: FeatureStore, video_id: str, folder: Path, made_by: Mapping[str, Any]) -> Record:
-    """What the logits of a video are made of."""
-    features = {"features": store.sources(video_id), "left_out": store.left_out[video_id]}
-    return Record(folder, video_id, STEP, made_by | features, version=2)
-
-
-def load_network(weights: Path, shape: Mapping[str, int], feature_size: int) -> nn.Module:
+def load_network(weights: Path, shape: Mapping[str, int], feature_size: int | None) -> nn.Module:
     """The network with its weights; the residual one, which has no shape, reads no features."""
     model = ASC_Net(shape["clip_length"], shape["speakers"], feature_size=feature_size) if shape else ResidualContext()
     load_weights(model, weights, "ASC checkpoint")
@@ -106,7 +94,7 @@ def load_network(weights: Path, shape: Mapping[str, int], feature_size: int) -> 
 
 
 def open_network(
-    weights: Path, shape: Mapping[str, int], feature_size: int, batch_size: int, device: torch.device
+    weights: Path, shape: Mapping[str, int], feature_size: int | None, batch_size: int, device: torch.device
 ) -> Callable[[FeatureStore], np.ndarray]:
     """The network in evaluation: features of one video -> logits (row, [not speaking, speaking]) float32."""
     model = load_network(weights, shape, feature_size)
@@ -123,15 +111,39 @@ def open_network(
 
 
 def score_video(
-    score: Callable[[FeatureStore], np.ndarray], task: tuple[Path, str, Path], *, made_by: Mapping[str, Any]
+    network: Callable[[], Callable[[FeatureStore], np.ndarray]],
+    task: tuple[Path, str, Path],
+    *,
+    made_by: Mapping[str, Any],
+    first: VideoFile,
+    feature_size: int | None,
 ) -> None:
-    """Write the logits of one video; `task` is (features of the split, video id, folder to write)."""
+    """Write the logits of one video.
+
+    Args:
+        network: gives what `open_network` does.
+        task: features of the split, video id, folder to write.
+        made_by: what the logits are made by.
+        first: features of the split's first video.
+        feature_size: of these; None where the network reads none.
+
+    Raises:
+        UserError: the video's features were made by another encoder.
+    """
     source, video_id, folder = task
-    store = FeatureStore(source, only=video_id)
-    record, outputs = record_of(store, video_id, folder, made_by), [f"{video_id}.csv"]
+    features = find_features(source, video_id)
+    check_encoders(features.path.parent, {first.path.stem: first.encoder, video_id: features.encoder})
+    made_of = made_by | {"features": features.sources, "left_out": features.left_out}
+    record, outputs = Record(folder, video_id, STEP, made_of, version=2), [f"{video_id}.csv"]
     if record.missing(outputs):
+        store = FeatureStore(source, only=video_id)
+        if feature_size not in (None, store.feature_size):
+            raise UserError(
+                f"{source} mixes features of sizes {feature_size} (video {first.path.stem}) and {store.feature_size} "
+                f"(video {video_id}): forward all videos with one encoder"
+            )
         with record.making(outputs):
-            write_logits(folder, video_id, store.entity_ids, store.timestamps, score(store))
+            write_logits(folder, video_id, store.entity_ids, store.timestamps, network()(store))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
     python STE_forward.py 11 cpu --config configs/lr_asd.py --set STE_forward_params.weights=pretrain_AVA.model
 
 Reads STE_inputs and STE_forward_params of core/config.py; writes STE_inputs['features_out']/{train,val}. Videos whose
-features are there, made by the same weights of the same rows, crops and audio, are skipped.
+features are there, made by the same weights of the same rows, crops and audio, are skipped. The csvs, video_dir (packed
+crops), audio_dir and features_out may be URLs (docs/cluster.md).
 """
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
@@ -29,20 +30,20 @@ from core.inference.clips import encode_videos
 from core.inference.engine import DTYPES, in_pytorch
 from core.inference.track_embedding import TrackEmbedder, visual_precision
 from core.inference.videos import encode_tracks, track_encoder
-from core.inputs.annotated_tracks import AnnotatedTracks
+from core.inputs.annotated_tracks import AnnotatedTracks, check_names, packed_sources
 from core.models import TRACK_ENCODERS, make_encoder, reads_whole_tracks
 from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
-from core.runtime import devices
+from core.runtime import devices, elsewhere
 from core.runtime.allocation import reuse_freed_memory
 from core.runtime.errors import exits_cleanly
 from core.runtime.files import fingerprint
-from core.runtime.provenance import Record, declare, digest_of
+from core.runtime.provenance import Record, declare, digest_of, recorded_left_out
 from core.track_dataset import TrackDataset
 from core.training.runs import check_trained_with, find_checkpoint
 
-Task = tuple[pd.DataFrame, str, str, str]  # a video's rows, folders of crops and audio, folder to write
-PATHS = ["csv_train_full", "csv_val_full", "audio_dir", "video_dir", "models_out", "features_out"]
+Task = tuple[pd.DataFrame, Path, Path, Path]  # a video's rows, folders of crops and audio, folder to write
+PLACES = ["csv_train_full", "csv_val_full", "video_dir", "audio_dir", "features_out"]  # may be URLs
 
 
 @exits_cleanly
@@ -56,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     parallel.add_arguments(parser, gpus=True)
     arguments = parser.parse_args(argv)
     splits = settings.splits(arguments.split)
-    paths = [key for key in PATHS if not key.startswith("csv_") or key.split("_")[1] in splits]
-    config = settings.load(arguments.config, arguments.changes, {"STE_inputs": paths, "STE_forward_params": []})
+    paths = ["models_out", *(key for key in PLACES if not key.startswith("csv_") or key.split("_")[1] in splits)]
+    needed = {"STE_inputs": paths, "STE_forward_params": []}
+    config = settings.load(arguments.config, arguments.changes, needed, urls=PLACES)
     inputs, params = config["STE_inputs"], config["STE_forward_params"]
     reuse_freed_memory()
     device = devices.device(arguments.cuda_device, arguments.cluster)
@@ -97,25 +99,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     status = 0
     for split in splits:
-        folder, form = f"{inputs['features_out']}/{split}", params["format"]
-        places = f"{inputs['video_dir']}/{split}", f"{inputs['audio_dir']}/{split}"
-        rows = ava.read_augmented(inputs[f"csv_{split}_full"])
-        dataset = open_tracks(rows, *places)
-        sources = dataset.sources()
-        records = {
-            name: Record(folder, name, STEP, made_by | sources[name])
-            for name in parallel.shard(list(sources), arguments.shard)
-        }
-        missing = [name for name, record in records.items() if record.missing([f"{name}.{form}"])]
-        declare(folder, STEP, sources)
-        tasks = parallel.Items(missing, partial(task_of, rows.groupby("video_id"), *places, folder))
-        disk, on_gpu = [weights, *map(Path, (*places, folder))], device.type != "cpu"
-        broken = parallel.spread(forward, tasks, arguments, f"STE {split}", paths=disk, on_gpu=on_gpu)
-        faces = dataset.rows["video_id"].isin(set(missing) - set(broken)).sum()
-        there = len(records) - len(missing)
-        print(f"{folder}: {faces:,} faces forwarded, {there} videos were there already{dataset.left_out_text()}")
-        if broken:
-            status = parallel.report(broken, len(records), folder)
+        crops, audio, folder = (elsewhere.place(f"{inputs[key]}/{split}") for key in PLACES[-3:])
+        rows = ava.read_augmented(elsewhere.fetched(str(inputs[f"csv_{split}_full"])))
+        check_names(rows, crops, audio, inputs["rows_without_crops"])
+        of_video = rows.groupby("video_id")
+        declare(folder, STEP, of_video.groups)
+        tasks = parallel.Items(of_video.groups, partial(task_of, of_video, crops, audio, folder))
+        spread = {"out": folder, "paths": [weights, crops, audio], "on_gpu": device.type != "cpu"}
+        status = max(status, parallel.run(forward, tasks, arguments, f"STE {split}", **spread))
+        if inputs["rows_without_crops"] == "leave_out":
+            left_out = sum(recorded_left_out(folder, of_video.groups).values())
+            print(f"{folder}: {len(rows) - left_out:,} faces{ava.left_out_text(left_out, len(rows) - left_out)}")
     return status
 
 
@@ -145,13 +139,13 @@ def open_encoder(
     return partial(encode_videos, encode, heads=heads, **loading)
 
 
-def task_of(of_video: DataFrameGroupBy, crops: str, audio: str, folder: str, name: str) -> Task:
+def task_of(of_video: DataFrameGroupBy, crops: Path, audio: Path, folder: Path, name: str) -> Task:
     """What `forward_video` takes, of a video of a split."""
     return of_video.get_group(name).reset_index(drop=True), crops, audio, folder
 
 
 def forward_video(
-    encode: Callable[..., Iterator[VideoFeatures]],
+    encoder: Callable[[], Callable[..., Iterator[VideoFeatures]]],
     task: Task,
     *,
     made_by: Mapping[str, Any],
@@ -160,12 +154,16 @@ def forward_video(
 ) -> None:
     """Write the features of one video."""
     rows, crops, audio, folder = task
+    name = rows["video_id"].iloc[0]
+    outputs = [f"{name}.{made_by['format']}"]
+    packed = packed_sources(rows, crops, audio)
+    if packed and not Record(folder, name, STEP, made_by | packed).missing(outputs):
+        return
     dataset = open_tracks(rows, crops, audio)
-    ((name, sources),) = dataset.sources().items()
-    record, outputs = Record(folder, name, STEP, made_by | sources), [f"{name}.{made_by['format']}"]
+    record = Record(folder, name, STEP, made_by | dataset.sources()[name])
     if record.missing(outputs):
         with record.making(outputs):
-            (features,) = encode(dataset, [name], description=name if watched else "")
+            (features,) = encoder()(dataset, [name], description=name if watched else "")
             write_features(folder, features, made_by["format"])
 
 

@@ -16,7 +16,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         options["people"] = detector.embedder is not None
     work = parallel.Opened(work_through, functools.partial(detection.ActiveSpeakerDetector, **options))
     if arguments.cluster is None:
-        detector = work.kept
+        detector = work.kept()
     for parent in {output_folder(video, arguments.out).parent for video in addresses}:
         elsewhere.check_writable(parent)
     for video in addresses:
@@ -327,13 +327,14 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"cannot write into {where}: give a folder that can be written to, with --out")
 
 
-def work_through(detector: "detection.ActiveSpeakerDetector", task: Task) -> None:
+def work_through(opened: Callable[[], "detection.ActiveSpeakerDetector"], task: Task) -> None:
     """Detect in one video and write its outputs, unless they are there.
 
     Raises:
         MediaError: the video cannot be used, or only in part, or it has no scores to write in a format; what there is
             of it is written.
     """
+    detector = opened()
     if task.address is not None:
         fetch(task.address, task.video)
     found_in = {"video": Files.one(task.video), "settings": detector.settings}

@@ -10,7 +10,8 @@ import dataclasses
 import importlib.util
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,6 +101,8 @@ def load(
     changes: list[str],
     dictionaries: Mapping[str, list[str]] | None = None,
     base: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    urls: Collection[str] = (),
 ) -> Settings:
     """Merge `core/config.py`, a user's file and single changes, and check what a stage needs.
 
@@ -110,6 +113,7 @@ def load(
         dictionaries: what the stage needs: dictionary -> the path keys that must be filled in; None for all
             dictionaries and no path.
         base: what comes between `core/config.py` and the user's file.
+        urls: those path keys that may be URLs too (`core.runtime.elsewhere`).
 
     Raises:
         UserError: listing every fault: unknown names, values of the wrong kind or range, paths left as "...". A
@@ -139,7 +143,8 @@ def load(
         forward = f"{name.partition('_')[0]}_forward_params"
         merged[name] = {key: _as_name(key, value) if callable(value) else value for key, value in merged[name].items()}
         for key, value in merged[name].items():
-            check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, _path if key in paths else None))
+            path_check = partial(_path, may_be_url=key in urls) if key in paths else None
+            check = _CHECKS.get(f"{name}.{key}", _CHECKS.get(key, path_check))
             fault = check(value) if check else None
             if fault and key == "models_out" and forward in (dictionaries or ()):  # where weights are looked for
                 newest = str(merged[forward]["weights"]) in ("best", "last")
@@ -218,9 +223,11 @@ def _note_batch_size(given: list[tuple[Any, str, str, Any]]) -> None:
         )
 
 
-def _path(value: Any) -> str | None:
+def _path(value: Any, *, may_be_url: bool) -> str | None:
     if str(value).startswith(UNSET):
         return "fill in a path, in core/config.py, in a file given with --config, or with --set"
+    if may_be_url and isinstance(value, str) and "://" in value:
+        return None
     return None if _is_path(value) else "expected a path of this machine"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -40,8 +41,8 @@ def begin_and_wait(item: tuple[Path, str, str]) -> None:
     (folder / f"{name}.done").touch()
 
 
-def with_number(kept: str, item: Path) -> None:
-    item.write_text(kept)
+def with_number(kept: Callable[[], str], item: Path) -> None:
+    item.write_text(kept())
 
 
 def own_number() -> str:

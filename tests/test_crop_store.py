@@ -201,7 +201,7 @@ def test_absent_crops_are_named(packed, folders, rows, tmp_path):
     both = pd.concat([rows, annotations({"w:1": ["0.04"]}, "w")], ignore_index=True)
     for folder, of, facts in (
         (tmp_path / "none", rows, "none"),
-        (tmp_path / "empty", rows, r"1 videos in .*, first v: "),
+        (tmp_path / "empty", rows, r"1 videos in .*, first video v: "),
         (packed, both, "video w"),
     ):
         with pytest.raises(UserError, match=rf"no crop.*{facts}"):

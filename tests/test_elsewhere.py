@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,14 +17,18 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import ray
+import torch
 from detections import Squares
 from moto.server import DomainDispatcherApplication, create_backend_app
 from s3fs import S3FileSystem
-from tiny import CLIPS, CROP_SIZE, audio_of, exit_status, refusal, tiny_frame, tree
+from tiny import CLIPS, CROP_SIZE, as_options, audio_of, exit_status, refusal, tiny_frame, tree
 from videos import encode
 from werkzeug.serving import make_server
 
+import ASC_forward
 import detect
+import STE_forward
+from core.models import ResidualContext, resnet18_two_streams
 from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.provenance import Files, Record
@@ -180,11 +185,117 @@ def test_preparation_in_a_bucket_gives_what_it_gives_here(bucket, server, tiny_s
     assert server.fetched_and_put() == []
 
 
+CLIP = 3
+
+
+@pytest.fixture(scope="module")
+def weights(light_weights, tmp_path_factory) -> Iterator[dict[str, Path]]:
+    """State dicts of untrained networks, by name."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    paths = {name: folder / f"{name}.pth" for name in ("resnet18_two_streams", "residual")}
+    torch.save(resnet18_two_streams(rgb_stack_size=CLIP).state_dict(), paths["resnet18_two_streams"])
+    torch.save(ResidualContext().state_dict(), paths["residual"])
+    yield {**paths, "light_asd": light_weights}
+    shutil.rmtree(folder)
+
+
+def forwarding(inputs: object, out: object, weights: dict[str, Path], backbone: str, form: str) -> list[list[object]]:
+    """The commands that make features, and logits of them where both are of whole tracks; of the training split."""
+    places = {"video_dir": f"{inputs}/crops", "audio_dir": f"{inputs}/audio", "features_out": f"{out}/features"}
+    params = {"backbone": backbone, "weights": weights[backbone], "crop_size": CROP_SIZE, "threads": 0, "format": form}
+    encoder = as_options("STE_inputs", csv_train_full=f"{inputs}/csv/train.csv", **places)
+    score = as_options("ASC_inputs_forward", features_train_full=f"{out}/features/train", logits_out=f"{out}/logits")
+    score += as_options("ASC_forward_params", weights=weights["residual"])
+    commands = [
+        [STE_forward.main, CLIP, "cpu", "--split", "train", *encoder, *as_options("STE_forward_params", **params)],
+        [ASC_forward.main, "cpu", "--split", "train", *score],
+    ]
+    return commands if form == "arrow" else commands[:1]
+
+
+@pytest.fixture
+def prepared_there(bucket, prepared) -> str:
+    """What was prepared, copied into the bucket with its records; the URL."""
+    for path in prepared.rglob("*"):
+        if path.is_file():
+            bucket.put_file(str(path), f"bucket/prepared/{path.relative_to(prepared)}")
+    return "s3://bucket/prepared"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "form", "options"),
+    [
+        ("light_asd", "arrow", ["--jobs", 2]),
+        ("light_asd", "csv", []),
+        ("resnet18_two_streams", "arrow", []),
+    ],
+)
+def test_forwarding_in_a_bucket_gives_what_it_gives_here(
+    bucket, server, prepared, prepared_there, weights, tmp_path, backbone, form, options
+):
+    """Also what is recorded of it; what is done is not fetched again."""
+    here = forwarding(prepared, tmp_path, weights, backbone, form)
+    there = forwarding(prepared_there, "s3://bucket/out", weights, backbone, form)
+    for command in here:
+        assert exit_status(*command) == 0
+    for command in there:
+        assert exit_status(*command, *options) == 0
+    made = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(tree(tmp_path)) == 2 * len(there)
+    found = {path.removeprefix("bucket/out/"): bucket.cat(path) for path in bucket.find("bucket/out")}
+    assert {path: plain(content) for path, content in found.items()} == {p: plain(c) for p, c in made.items()}
+    server.asked.clear()
+    for command in there:
+        assert exit_status(*command) == 0
+    assert server.fetched_and_put() == []
+    assert not any(path.is_file() for path in elsewhere.place("s3://bucket").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ("crops/train/tinyTrain_2.arrow", "cut"),
+        ("audio/train/tinyTrain_2_0000_0060:1.wav", "short"),
+        ("features/train/tinyTrain_2.arrow", "500"),
+        ("features/train/tinyTrain_2.arrow", "403"),
+    ],
+)
+def test_a_video_whose_files_do_not_arrive_is_forwarded_the_next_time(
+    bucket, server, prepared_there, weights, capsys, part, fault
+):
+    stage = int(part.startswith("features"))
+    *before, command = forwarding(prepared_there, "s3://bucket/out", weights, "light_asd", "arrow")[: 1 + stage]
+    assert [exit_status(*one) for one in before] == [0] * stage
+    server.faults["GET", part] = fault
+    assert exit_status(*command) == 1
+    err = capsys.readouterr().err
+    assert len(re.findall(rf"s3://\S*{part}", err)) == 1
+    assert ("tried" in err) == (fault != "403")
+    out = ("features", "logits")[stage]
+    assert [Path(path).stem for path in bucket.glob(f"bucket/out/{out}/train/*.*") if ".made" not in path] == [
+        "-tinyTrain1"
+    ]
+    server.faults.clear()
+    assert exit_status(*command) == 0
+    assert len(bucket.ls(f"bucket/out/{out}/train")) == 3  # with the records
+
+
+def test_features_of_another_encoder_are_noticed_in_a_bucket(bucket, prepared_there, weights, capsys):
+    command, score = forwarding(prepared_there, "s3://bucket/out", weights, "light_asd", "arrow")
+    assert exit_status(*command) == 0
+    assert exit_status(*command, "--shard", "2/2", *as_options("STE_forward_params", precision="bf16")) == 0
+    message = refusal(capsys, *score)
+    assert all(fact in message for fact in ("precision", "float32", "bfloat16", "tinyTrain_2", "s3://bucket/out"))
+
+
 def plain(content: bytes) -> Any:
     """A record without what is particular to a disk or bucket; other files as they are."""
     if not content.startswith(b"{"):
         return content
     record = json.loads(content)
+    if "outputs" not in record:
+        return record
     record["outputs"] = {name: state[0] for name, state in record["outputs"].items()}
     for value in record["made_of"].values():
         if isinstance(value, dict):
@@ -204,7 +315,9 @@ def test_crops_in_folders_are_not_written_into_a_bucket(bucket, tiny_set, prepar
         "evaluate.py --groundtruth g --predictions p --json s3://bucket/a.json",
         "evaluate.py --groundtruth g --predictions p --plot s3://bucket/a.png",
         "STE_forward.py 11 cpu --config s3://bucket/config.py",
-        "STE_forward.py 11 cpu --set STE_inputs.features_out=s3://bucket/features",
+        "STE_forward.py 11 cpu --set STE_inputs.models_out=s3://bucket/models",
+        "STE_train.py 11 cpu --set STE_inputs.video_dir=s3://bucket/crops",
+        "ASC_train.py cpu --set ASC_inputs.features_train_full=s3://bucket/features",
         "ava_asd/extract.py videos configs/config.yaml s3://bucket/data",
         "data/augment_annotations.py annotations s3://bucket/train.csv",
         "detect.py a.mp4 --names s3://bucket/names.json",

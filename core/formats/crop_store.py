@@ -11,7 +11,7 @@ its time: as the csv writes it (ours), as Python prints the number (fuankarion/a
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from core.clip_utils import run_lengths
 from core.formats import ava
 from core.formats.arrow_file import is_text, open_arrow
 from core.formats.official_csv import BOX_COLUMNS, key_text
+from core.runtime import elsewhere
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_write, first_existing
 from core.runtime.provenance import Files, Record, check_outputs, read_record
@@ -74,11 +75,45 @@ def _entity_folder(folder: Path, video_id: str, entity_id: str) -> Path:
     return first_existing(folder / video_id / entity_id, folder / entity_id).relative_to(folder)
 
 
+def check_names(folder: Path, rows: pd.DataFrame) -> None:
+    """See that videos have crops, by a look at the names in their folder alone.
+
+    Raises:
+        UserError: some have none.
+    """
+    names = set(os.listdir(_there(folder)))
+    keys = rows[["video_id", "entity_id"]].drop_duplicates()
+    videos = keys["video_id"].unique()
+    lacking = [video for video in videos if f"{video}.arrow" not in names]
+    if len(lacking) == len(videos):
+        with_folder = keys["entity_id"].isin(names) | keys["video_id"].isin(names)
+        lacking = sorted(set(lacking) - set(keys["video_id"][with_folder]))
+    if lacking:
+        raise _no_crops(lacking, folder)
+
+
+def check_record(folder: Path, rows: pd.DataFrame) -> None:
+    """See that the crops of a video's rows were cut by these rows, and are as they were written.
+
+    Raises:
+        UserError: they are not, by the record of the step that cut them.
+    """
+    video_id = rows["video_id"].iloc[0]
+    record = read_record(folder, video_id)
+    if record is not None:
+        if record["made_of"].get("boxes") != fingerprint_of_boxes(rows):
+            raise UserError(
+                f"the crops of video {video_id} in {folder} were cut by other annotations (times or boxes): "
+                "run data/extract_face_crops_time.py again with the csv that is used here"
+            )
+        check_outputs(folder, video_id, [*record["outputs"], *record["begun"]])
+
+
 class Crops:
     """Reads the crops of one split, packed or in folders, by row number of its annotation table.
 
     Args:
-        folder: `video_dir/<split>`.
+        folder: `video_dir/<split>`; packed crops that are elsewhere are fetched.
         rows: the split's annotations, sorted by video, entity and time.
         rows_without_crops: "refuse" rows that have no crop in folders, or "leave_out": then row numbers are those of
             `rows[there]`.
@@ -93,12 +128,11 @@ class Crops:
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, rows_without_crops: str = "refuse"):
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise UserError(f"no crop folder {self.folder}: run data/extract_face_crops_time.py first")
         self._video = rows["video_id"].to_numpy()
         starts, lengths = run_lengths(self._video)
         videos = [rows.iloc[start : start + length] for start, length in zip(starts, lengths, strict=True)]
         self.packed = any(self._packed_file(video).is_file() for video in videos)
+        _there(self.folder)
         if self.packed:
             chunks = [chunk for video in videos for chunk in self._open_packed(video)["jpeg"].chunks]
             self._jpegs = pa.chunked_array(chunks, pa.binary())  # mapped, not read
@@ -108,7 +142,7 @@ class Crops:
             self.there = self._files.there
             self._check_there(rows, rows_without_crops)
         for video in videos:
-            self._check_record(video)
+            check_record(self.folder, video)
         self._rows = np.flatnonzero(self.there)
         kept = rows[self.there]
         self._entity, self._timestamp = kept["entity_id"].to_numpy(), kept["frame_timestamp"].to_numpy()
@@ -142,24 +176,10 @@ class Crops:
         names = [f"{video_id}.arrow"] if self.packed else [self._files.name(number) for number in numbers]
         return Files(self.folder, names, video_id)
 
-    def _check_record(self, rows: pd.DataFrame) -> None:
-        video_id = rows["video_id"].iloc[0]
-        record = read_record(self.folder, video_id)
-        if record is not None:
-            if record["made_of"].get("boxes") != fingerprint_of_boxes(rows):
-                raise UserError(
-                    f"the crops of video {video_id} in {self.folder} were cut by other annotations (times or boxes): "
-                    "run data/extract_face_crops_time.py again with the csv that is used here"
-                )
-            check_outputs(self.folder, video_id, [*record["outputs"], *record["begun"]])
-
     def _check_there(self, rows: pd.DataFrame, rows_without_crops: str) -> None:
         without = sorted(set(rows["video_id"]) - set(rows["video_id"][self.there]))
         if without:
-            raise UserError(
-                f"no crops of {len(without):,} videos in {self.folder}, first {without[0]}: neither <video_id>.arrow "
-                "nor folders <entity_id> or <video_id>/<entity_id>; run data/extract_face_crops_time.py"
-            )
+            raise _no_crops(without, self.folder)
         if rows_without_crops == "refuse" and not self.there.all():
             lacking = rows[~self.there]
             labels = ", ".join(f"{count:,} {label}" for label, count in lacking["label"].value_counts().items())
@@ -170,13 +190,13 @@ class Crops:
             )
 
     def _packed_file(self, rows: pd.DataFrame) -> Path:
-        return self.folder / f"{rows['video_id'].iloc[0]}.arrow"
+        return elsewhere.bring(self.folder / f"{rows['video_id'].iloc[0]}.arrow")
 
     def _open_packed(self, rows: pd.DataFrame) -> pa.Table:
         """The packed crops of one video; checks that their keys are those of its rows."""
         path = self._packed_file(rows)
         if not path.is_file():
-            raise UserError(f"no crops of video {path.stem} ({path}): run data/extract_face_crops_time.py")
+            raise _no_crops([path.stem], self.folder)
         table = _open_table(path)
         difference = _first_difference(table, rows)
         if difference is not None:
@@ -278,6 +298,19 @@ def write_packed(path: Path, rows: pd.DataFrame, crops: Iterator[tuple[int, byte
                     jpegs.append(spill.read(length))
                 columns = [entity[part], timestamp[part], pa.array(jpegs, pa.binary())]
                 writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+
+
+def _there(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"no crop folder {folder}: run data/extract_face_crops_time.py first")
+    return folder
+
+
+def _no_crops(videos: Sequence[str], folder: Path) -> UserError:
+    return UserError(
+        f"no crops of {len(videos):,} videos in {folder}, first video {videos[0]}: neither <video_id>.arrow nor "
+        "folders <entity_id> or <video_id>/<entity_id>; run data/extract_face_crops_time.py"
+    )
 
 
 def _open_table(path: Path) -> pa.Table:

@@ -7,6 +7,7 @@ no audio head), video_logits (2), in_step (3; absent where the encoder is a user
 where SPEAKING_NOT_AUDIBLE is 0.0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from core.formats import ava
 from core.formats.arrow_file import fixed_lists, is_text, is_vectors, lists_of, open_arrow
 from core.formats.feature_csv import read_feature_csv, write_feature_csv
 from core.formats.official_csv import key_text
+from core.runtime import elsewhere
 from core.runtime.checks import check_finite
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_write, finished_files
-from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record, recorded_left_out
+from core.runtime.files import PART, atomic_write
+from core.runtime.provenance import Files, check_outputs, checksums, declared, digest_of, read_record
 
 ROWS_PER_BATCH = 16384
 FORMATS = ("arrow", "csv")
@@ -115,6 +117,87 @@ def write_features(folder: str | Path, video: VideoFeatures, form: str = "arrow"
         writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
 
 
+@dataclass(frozen=True)
+class VideoFile:
+    """The features of one video, not opened.
+
+    Attributes:
+        path: of the file.
+        encoder: what made it; empty where there is no record.
+        left_out: annotated rows without features, for want of crops; 0 where there is no record.
+    """
+
+    path: Path
+    encoder: Mapping[str, Any]
+    left_out: int
+
+    @property
+    def sources(self) -> Files:
+        """The features, as something that scores are made of."""
+        return Files(self.path.parent, [self.path.name], self.path.stem)
+
+
+def videos_of(source: Path) -> list[str]:
+    """The ids of the videos of a source of features, see `FeatureStore`; no file of features is looked at.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder, pattern = _folder_and_pattern(source)
+    videos = declared(folder, STEP)
+    if videos is None:
+        paths = [path for path in elsewhere.files_in(folder) if path.suffix[1:] in FORMATS and path.match(pattern)]
+        videos = sorted({path.stem for path in paths if not path.name.startswith(PART)})
+    if not videos:
+        raise UserError(
+            f"no features {source}: expected a folder of <video_id>.arrow (or .csv) files or a pattern of such files; "
+            "run STE_forward.py first"
+        )
+    return videos
+
+
+def find_features(source: Path, video_id: str) -> VideoFile:
+    """The features of one video of a source.
+
+    Raises:
+        UserError: there are none, they are not as they were written, or there are two.
+    """
+    folder, pattern = _folder_and_pattern(source)
+    record = read_record(folder, video_id)
+    names = record["outputs"] if record else [f"{video_id}.{form}" for form in FORMATS]
+    paths = [path for name in names if (path := folder / name).match(pattern) and (record or elsewhere.is_file(path))]
+    if not paths:
+        raise UserError(f"no features of video {video_id} in {source}: run STE_forward.py again, to its end")
+    if len(paths) > 1:
+        raise UserError(f"{paths[0]} and {paths[1]} are features of one video: remove one of them")
+    if record is None:
+        return VideoFile(paths[0], {}, 0)
+    check_outputs(folder, video_id, names)
+    encoder = {key: record["made_of"].get(key) for key in ENCODER_KEYS}
+    return VideoFile(paths[0], encoder, record["made_of"].get("left_out", 0))
+
+
+def check_encoders(folder: Path, encoders: Mapping[str, Mapping[str, Any]]) -> None:
+    """See that the features of videos were made by one encoder, as far as there are records.
+
+    Args:
+        folder: of the features.
+        encoders: video id -> `VideoFile.encoder`.
+
+    Raises:
+        UserError: they were made by several.
+    """
+    known = {video_id: encoder for video_id, encoder in encoders.items() if encoder}
+    first = next(iter(known), None)
+    for video_id, encoder in known.items():
+        for key in ENCODER_KEYS:
+            if encoder[key] != known[first][key]:
+                raise UserError(
+                    f"{folder} mixes features of two encoders: {key} is {known[first][key]} for video {first} and "
+                    f"{encoder[key]} for video {video_id}; run STE_forward.py again, to its end"
+                )
+
+
 class FeatureStore:
     """The features of a split, opened without reading them.
 
@@ -123,7 +206,8 @@ class FeatureStore:
 
     Args:
         folder: of `<video_id>.arrow` files, or of CSV files in the published form (these are read into memory); or a
-            pattern of such files in a folder, as the published configuration has it: "features/train/*.csv".
+            pattern of such files in a folder, as the published configuration has it: "features/train/*.csv". Files of
+            a folder that is elsewhere are fetched.
         only: the one video that is wanted; None for all.
 
     Attributes:
@@ -149,14 +233,14 @@ class FeatureStore:
 
     def __init__(self, folder: str | Path, only: str | None = None):
         source = Path(folder)
-        folder, pattern = (source, "*") if source.is_dir() else (source.parent, source.name)
-        self.folder = folder
-        paths = self._find(pattern, only)
-        if not paths:
-            raise UserError(
-                f"no features {source}: expected a folder of <video_id>.arrow (or .csv) files or a pattern of such "
-                "files; run STE_forward.py first"
-            )
+        self.folder = folder = _folder_and_pattern(source)[0]
+        videos = {name: find_features(source, name) for name in (videos_of(source) if only is None else [only])}
+        encoders = {video_id: video.encoder for video_id, video in videos.items()}
+        check_encoders(folder, encoders)
+        self.encoder = next(filter(None, encoders.values()), {})
+        self.left_out = {video_id: video.left_out for video_id, video in videos.items()}
+        self._sources = {video_id: video.sources for video_id, video in videos.items()}
+        paths = [video.path for video in videos.values()]
         tables = [_open(path) for path in paths]
         sizes = {table.schema.field("features").type.list_size for table in tables}
         if len(sizes) > 1:
@@ -164,7 +248,6 @@ class FeatureStore:
         self.feature_size = sizes.pop()
         lengths = [table.num_rows for table in tables]
         ends = np.cumsum(lengths).tolist()
-        self.left_out = recorded_left_out(folder, self._paths)
         self.videos = {p.stem: slice(end - n, end) for p, n, end in zip(paths, lengths, ends, strict=True)}
         self.entity_ids = _text([table["entity_id"] for table in tables])
         self.timestamps = _text([table["frame_timestamp"] for table in tables])
@@ -214,51 +297,10 @@ class FeatureStore:
 
         check_finite(values, name, "the weights were those of a training that diverged; forward with others")
 
-    def sources(self, video_id: str) -> Files:
-        """The features of a video, as something that scores are made of."""
-        return Files(self.folder, [self._paths[video_id].name], video_id)
-
     def fingerprint(self) -> str:
         """SHA-256 of all features."""
-        sums = {video_id: checksums(self.sources(video_id)) for video_id in self.videos}
+        sums = {video_id: checksums(files) for video_id, files in self._sources.items()}
         return digest_of(sums, [sum_ for one in sums.values() for sum_ in one.values()])
-
-    def _find(self, pattern: str, only: str | None) -> list[Path]:
-        """The files to read, in order of video id, checked against the records that STE_forward.py left."""
-        self.encoder: dict[str, Any] = {}
-        # One video costs no more where the folder has many.
-        videos = declared(self.folder, STEP) if only is None else read_record(self.folder, only) and [only]
-        if videos is None:
-            if only is None:
-                paths = [path for form in FORMATS for path in finished_files(self.folder, f".{form}")]
-            else:
-                paths = [path for form in FORMATS if (path := self.folder / f"{only}.{form}").is_file()]
-            paths = sorted(path for path in paths if path.match(pattern))
-            self._paths = {path.stem: path for path in paths}
-            if len(self._paths) < len(paths):
-                twice = next(path for path in paths if self._paths[path.stem] != path)
-                raise UserError(f"{twice} and {self._paths[twice.stem]} are features of one video: remove one of them")
-            return list(self._paths.values())
-        self._paths, encoders = {}, {}
-        for video_id in videos:
-            record = read_record(self.folder, video_id)
-            names = list(record["outputs"]) if record else []
-            if not names:
-                raise UserError(
-                    f"no features of video {video_id} in {self.folder}: run STE_forward.py again, to its end"
-                )
-            check_outputs(self.folder, video_id, names)
-            self._paths[video_id] = self.folder / names[0]
-            encoders[video_id] = {key: record["made_of"].get(key) for key in ENCODER_KEYS}
-        for video_id, encoder in encoders.items():
-            self.encoder = self.encoder or encoder
-            for key in ENCODER_KEYS:
-                if encoder[key] != self.encoder[key]:
-                    raise UserError(
-                        f"{self.folder} mixes features of two encoders: {key} is {self.encoder[key]} for video "
-                        f"{videos[0]} and {encoder[key]} for video {video_id}; run STE_forward.py again, to its end"
-                    )
-        return [path for path in self._paths.values() if path.match(pattern)]
 
     def _group(self, tables: list[pa.Table], video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers that are equal for rows of one entity, and for rows of one video and time."""
@@ -282,7 +324,13 @@ class FeatureStore:
         return entity, np.unique(time_step, return_inverse=True)[1]
 
 
+def _folder_and_pattern(source: Path) -> tuple[Path, str]:
+    """The folder of a source, which elsewhere is no pattern, and the pattern of its files."""
+    return (source, "*") if elsewhere.url_of(source) or source.is_dir() else (source.parent, source.name)
+
+
 def _open(path: Path) -> pa.Table:
+    elsewhere.bring(path)
     return read_feature_csv(path) if path.suffix == ".csv" else open_arrow(path, COLUMNS, REMEDY, OPTIONAL)
 
 

@@ -1,5 +1,6 @@
 """Wavs as every step keeps them, 16 kHz mono 16 bit: of a video, of an entity."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import scipy.io.wavfile
 
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.formats import ava
+from core.runtime import elsewhere
 from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write, first_existing
 from core.runtime.provenance import check_outputs
@@ -80,6 +82,25 @@ class EntityAudio:
         return read_wav(self.path)[self.begin : self.end]
 
 
+def entity_wav(audio_dir: Path, video_id: str, entity_id: str) -> Path:
+    """Where the wav of an entity is: `<entity_id>.wav`, or `<video_id>/<entity_id>.wav` as TalkNet and others cut."""
+    ours = audio_dir / f"{entity_id}.wav"
+    return ours if elsewhere.url_of(audio_dir) else first_existing(audio_dir / video_id / ours.name, ours)
+
+
+def check_names(audio_dir: Path, rows: pd.DataFrame) -> None:
+    """See that entities have audio, by a look at the names in its folder alone.
+
+    Raises:
+        UserError: some have none.
+    """
+    names = set(os.listdir(_there(audio_dir)))
+    videos = _video_of_entity(rows)
+    lacking = ~((videos.index + ".wav").isin(names) | videos.isin(names).to_numpy())
+    if lacking.any():
+        raise _no_audio(videos[lacking], len(videos), audio_dir)
+
+
 def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[EntityAudio]:
     """The audio of each entity that has rows in use, in their order.
 
@@ -89,26 +110,19 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
     Args:
         rows: the annotations of a split that the wavs were cut by (`ava.AUGMENTED_COLUMNS` and time_s).
         used: (row,) bool, those whose audio is wanted.
-        audio_dir: `audio_dir/<split>`: `<entity_id>.wav`, or `<video_id>/<entity_id>.wav` as TalkNet and others cut.
+        audio_dir: `audio_dir/<split>`, see `entity_wav`; wavs that are elsewhere are fetched.
 
     Raises:
+        MediaError: a wav does not arrive.
         UserError: the folder or a wav is absent or changed since it was cut, or a wav is of another length than its
             rows, begins after the first row in use or ends before the last; the message names the first such wav.
     """
-    if not audio_dir.is_dir():
-        raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
-    videos = rows[used].drop_duplicates("entity_id").set_index("entity_id")["video_id"]
-    paths = {
-        entity: first_existing(audio_dir / video / f"{entity}.wav", audio_dir / f"{entity}.wav")
-        for entity, video in videos.items()
-    }
-    missing = [entity for entity, path in paths.items() if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"no audio of {len(missing)} of {len(paths)} entities in {audio_dir}, first {missing[0]} of video "
-            f"{videos[missing[0]]}; run data/extract_audio_tracks.py and data/slice_audio_tracks.py, or remove the "
-            "video from the csv"
-        )
+    videos = _video_of_entity(rows[used])
+    paths = {entity: elsewhere.bring(entity_wav(audio_dir, video, entity)) for entity, video in videos.items()}
+    _there(audio_dir)
+    lacking = [not path.is_file() for path in paths.values()]
+    if any(lacking):
+        raise _no_audio(videos[lacking], len(videos), audio_dir)
     ours = {
         video: check_outputs(audio_dir, video, [str(paths[entity].relative_to(audio_dir)) for entity in entities])
         for video, entities in videos.groupby(videos, sort=False).groups.items()
@@ -138,6 +152,26 @@ def entity_audio(rows: pd.DataFrame, used: np.ndarray, audio_dir: Path) -> list[
             )
         audio.append(EntityAudio(path, first - begin, last - begin))
     return audio
+
+
+def _there(audio_dir: Path) -> Path:
+    if not audio_dir.is_dir():
+        raise UserError(f"no audio folder {audio_dir}: run data/slice_audio_tracks.py first")
+    return audio_dir
+
+
+def _no_audio(lacking: pd.Series, entities: int, audio_dir: Path) -> UserError:
+    """Of the video ids of entities that lack audio."""
+    return UserError(
+        f"no audio of {len(lacking)} of {entities} entities in {audio_dir}, first {lacking.index[0]} of video "
+        f"{lacking.iloc[0]}; run data/extract_audio_tracks.py and data/slice_audio_tracks.py, or remove the video from "
+        "the csv"
+    )
+
+
+def _video_of_entity(rows: pd.DataFrame) -> pd.Series:
+    """Video ids by entity id, in order."""
+    return rows.drop_duplicates("entity_id").set_index("entity_id")["video_id"]
 
 
 def _spans(rows: pd.DataFrame) -> dict[str, list[int]]:

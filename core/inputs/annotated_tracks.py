@@ -6,10 +6,51 @@ import numpy as np
 import pandas as pd
 
 from core.clip_utils import run_lengths
-from core.formats import ava
+from core.formats import ava, crop_store, wav
 from core.formats.crop_store import Crops
 from core.formats.wav import entity_audio
+from core.runtime import elsewhere
 from core.runtime.provenance import Files, digest_of, recorded
+
+
+def check_names(rows: pd.DataFrame, crops_dir: Path, audio_dir: Path, rows_without_crops: str) -> None:
+    """See that a split has crops and audio by the names in its folders, those that are here; no file is opened.
+
+    Args:
+        rows, crops_dir, audio_dir, rows_without_crops: as of `AnnotatedTracks`.
+
+    Raises:
+        UserError: a video has no crops, or an entity no audio.
+    """
+    if not elsewhere.url_of(crops_dir):
+        crop_store.check_names(crops_dir, rows)
+    if not elsewhere.url_of(audio_dir) and rows_without_crops == "refuse":  # else some need none
+        wav.check_names(audio_dir, rows)
+
+
+def packed_sources(rows: pd.DataFrame, crops_dir: Path, audio_dir: Path) -> dict[str, str | int | Files] | None:
+    """What `AnnotatedTracks.sources` gives of one video with packed crops, whose files are not opened, nor fetched.
+
+    The samples are those that the outputs were made of: rows and audio decide them.
+
+    Returns:
+        None where the crops are here, in folders.
+
+    Raises:
+        UserError: the crops were cut by other rows.
+    """
+    video_id = rows["video_id"].iloc[0]
+    if not elsewhere.url_of(crops_dir) and not (crops_dir / f"{video_id}.arrow").is_file():
+        return None
+    crop_store.check_record(crops_dir, rows)
+    wavs = [wav.entity_wav(audio_dir, video_id, entity) for entity in rows["entity_id"].unique()]
+    return {
+        "rows": _digest(rows),
+        "left_out": 0,
+        "crops": Files(crops_dir, [f"{video_id}.arrow"], video_id),
+        "audio": Files(audio_dir, [str(path.relative_to(audio_dir)) for path in wavs], video_id),
+        "samples": Files(audio_dir, []),
+    }
 
 
 class AnnotatedTracks:
@@ -60,7 +101,7 @@ class AnnotatedTracks:
             left_out = self.left_out[self.left_out["video_id"] == video_id]
             annotated = pd.concat([self.rows[rows], left_out])
             sources[video_id] = {
-                "rows": ava.digest(annotated, ["entity_id", "frame_timestamp", "label_id"]),
+                "rows": _digest(annotated),
                 "left_out": len(left_out),
                 "crops": self.crops.sources(rows),
                 "audio": Files(self.audio_dir, [str(a.path.relative_to(self.audio_dir)) for a in tracks], video_id),
@@ -84,3 +125,7 @@ class AnnotatedTracks:
     def audio(self, track: int) -> np.ndarray:
         """(sample,) int16 at 16 kHz, from the track's first timestamp to its last; memory-mapped."""
         return self._audio[track].read()
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    return ava.digest(rows, ["entity_id", "frame_timestamp", "label_id"])

@@ -46,20 +46,23 @@ class Items(Mapping[str, Item]):
 class Opened(Generic[Kept, Item]):
     """A function for `map_videos` of something that takes long to open, as networks do, and of an item.
 
-    Each process opens it once, with its first item, and keeps it.
+    Each process opens it once, when an item first needs it, and keeps it.
 
     Args:
-        function: of what is opened, and of the item.
+        function: of `kept` and of the item.
         open: opens it; picklable.
     """
 
-    def __init__(self, function: Callable[[Kept, Item], object], open: Callable[[], Kept]):
+    def __init__(self, function: Callable[[Callable[[], Kept], Item], object], open: Callable[[], Kept]):
         self.function, self.open = function, open
 
     @cached_property
+    def _kept(self) -> Kept:
+        return self.open()
+
     def kept(self) -> Kept:
         """What this process has opened."""
-        return self.open()
+        return self._kept
 
     def __call__(self, item: Item) -> None:
         self.function(self.kept, item)
@@ -201,13 +204,28 @@ def spread(
 
 
 def run(
-    function: Callable[[Item], object], items: Mapping[str, Item], arguments: argparse.Namespace, title: str
+    function: Callable[[Item], object],
+    items: Mapping[str, Item],
+    arguments: argparse.Namespace,
+    title: str,
+    *,
+    out: Path | None = None,
+    paths: Iterable[Path] = (),
+    on_gpu: bool = False,
 ) -> int:
-    """A preparation step: `spread` over the share of the videos that is asked for, then `report`; the exit status."""
-    elsewhere.check_writable(arguments.out)
+    """A step: `spread` over the share of the videos that is asked for, then `report`; the exit status.
+
+    Args:
+        function, items, arguments, on_gpu: as of `spread`.
+        title: what the progress bar says.
+        out: folder that is written to; None for that of the arguments.
+        paths: what is read besides the paths among the arguments.
+    """
+    out = arguments.out if out is None else out
     mine = Items(shard(list(items), arguments.shard), items.__getitem__)
-    if not elsewhere.url_of(arguments.out):
-        make_folder(arguments.out)  # here, so that a node without this disk is told from one with it
+    elsewhere.check_writable(out)
+    if not elsewhere.url_of(out):
+        make_folder(out)  # here, so that a node without this disk is told from one with it
     given = [one for value in vars(arguments).values() for one in (value if isinstance(value, list) else [value])]
-    paths = [value for value in given if isinstance(value, Path) and value.exists()]
-    return report(spread(function, mine, arguments, title, paths=paths), len(mine), arguments.out)
+    paths = [value for value in [*paths, out, *given] if isinstance(value, Path) and value.exists()]
+    return report(spread(function, mine, arguments, title, paths=paths, on_gpu=on_gpu), len(mine), out)

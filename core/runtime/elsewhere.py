@@ -33,6 +33,7 @@ VERSIONS = ("ETag", "etag", "blob_id", "md5Hash", "generation")  # what file sys
 State = list[int]  # size in bytes, 0, and a digest of the mark of its content: as long as the state of a file here
 Answer = TypeVar("Answer")
 _folders: dict[str, dict[str, State]] = {}  # URLs of those that were listed -> name of a file in it -> state
+_states: dict[str, State | None] = {}  # URLs of single files that were asked about, while one item is worked on
 _copies: dict[Path, State | None] = {}  # that this process has -> state of what they are copies of
 
 
@@ -47,8 +48,9 @@ def place(text: str) -> Path:
 
 
 def look_anew() -> None:
-    """Forget what folders hold, which is from another command."""
+    """Forget what was asked, which is from another command."""
     _folders.clear()
+    _states.clear()
 
 
 def copy_of(text: str) -> Path:
@@ -103,8 +105,10 @@ def state(path: Path) -> State | None:
     folder, _, name = url.rpartition("/")
     if folder in _folders:
         return _folders[folder].get(name)
-    info = _asked(url, lambda: _found(url))
-    return _state(info) if info and info["type"] == "file" else None
+    if url not in _states:
+        info = _asked(url, lambda: _found(url))
+        _states[url] = _state(info) if info and info["type"] == "file" else None
+    return _states[url]
 
 
 def list_folder(path: Path) -> dict[str, State]:
@@ -143,7 +147,7 @@ def is_folder(path: Path) -> bool:
 
 
 def bring(path: Path) -> Path:
-    """Fetch a copy, unless this process has it; the path, of whatever file.
+    """Fetch a copy, unless it is there; the path, of whatever file.
 
     Raises:
         MediaError: it is absent, or does not arrive whole.
@@ -152,7 +156,7 @@ def bring(path: Path) -> Path:
         return path
     if (expected := state(path)) is None:
         raise MediaError(f"no file {url}")
-    if _copies.get(path) == expected:
+    if _copies.get(path) == expected and path.exists():  # processes that work for this one remove what they have used
         return path
     with atomic_write(path, sync=False) as temporary:
 
@@ -183,7 +187,7 @@ def put(path: Path) -> None:
         return info
 
     info = _asked(url, send, refusal=UserError)
-    _copies[path] = _state(info)
+    _copies[path] = _states[url] = _state(info)
     folder, _, name = url.rpartition("/")
     _folders.get(folder, {})[name] = _state(info)
 
@@ -197,6 +201,7 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     if (url := url_of(path)) and state(path) is not None:
         _asked(url, lambda: _files(url).rm_file(url))
+        _states[url] = None
         folder, _, name = url.rpartition("/")
         _folders.get(folder, {}).pop(name, None)
 
@@ -215,7 +220,8 @@ def check_writable(folder: Path) -> None:
 
 
 def forget() -> None:
-    """Remove the copies that this process has."""
+    """Remove the copies that this process has: the next item may find other files."""
+    _states.clear()
     while _copies:
         with contextlib.suppress(OSError):
             _copies.popitem()[0].unlink()

@@ -248,7 +248,7 @@ def check_outputs(folder: str | Path, item: str, names: Iterable[str]) -> dict[s
 def declare(folder: str | Path, step: str, items: Iterable[str]) -> None:
     """Say which items make up a folder now: what others are there besides is no longer part of it."""
     if declared(folder, step) != sorted(items):
-        write_json(Path(folder) / FOLDER / f".{step}.json", {"items": sorted(items)})
+        _save(Path(folder) / FOLDER / f".{step}.json", {"items": sorted(items)})
 
 
 def declared(folder: str | Path, step: str) -> list[str] | None:
@@ -258,8 +258,9 @@ def declared(folder: str | Path, step: str) -> list[str] | None:
         UserError: the list is damaged.
     """
     path = Path(folder) / FOLDER / f".{step}.json"
-    if not path.exists():
+    if _state(path) is None:
         return None
+    elsewhere.bring(path)
     remedy = f"delete it and run the step that writes {folder} again"
     items = read_json(path, remedy).get("items")
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
