@@ -89,14 +89,6 @@ def claim_folder(out: Path, settings: Settings) -> None:
     write_json(path, wanted)
 
 
-def make_set(out: Path, settings: Settings, jobs: int) -> None:
-    """Make all videos of a set, `jobs` of them at a time."""
-    claim_folder(out, settings)
-    counts = {"train": settings.videos, "val": settings.val_videos}
-    tasks = {f"{split} {index}": (split, index) for split in counts for index in range(counts[split])}
-    parallel.map_videos(functools.partial(make_video, out, settings), tasks, jobs, "synthetic videos")
-
-
 def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable[[str], float]:
     """An argparse type: a number from `low` to `high`."""
 
@@ -135,7 +127,7 @@ def condition(text: str) -> tuple[str, object]:
 
 
 @exits_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=as_path, help="folder to make the set in")
     parser.add_argument("--videos", type=number(int, 1), default=24, help="videos in train (default 24)")
@@ -156,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         type=condition,
         help="another value of one condition (core/synthetic/conditions.py); may be repeated",
     )
-    parser.add_argument("--jobs", type=number(int, 1), default=1, help="videos made side by side (default 1)")
+    parallel.add_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = Settings(
         seed=arguments.seed,
@@ -167,10 +159,15 @@ def main(argv: list[str] | None = None) -> None:
         val_videos=arguments.val_videos or max(1, arguments.videos // 3),
         conditions=PRESETS[arguments.conditions].changed(dict(arguments.changes)),
     )
-    make_set(arguments.out, settings, arguments.jobs)
-    labels = ava.read_split(arguments.out / "annotations" / "val")["label"].value_counts(normalize=True)
-    shares = ", ".join(f"{label} {share:.0%}" for label, share in labels.items())
-    print(f"{arguments.out}: {settings.videos} videos in train, {settings.val_videos} in val ({shares})")
+    claim_folder(arguments.out, settings)
+    counts = {"train": settings.videos, "val": settings.val_videos}
+    tasks = {f"{split} {index}": (split, index) for split in counts for index in range(counts[split])}
+    status = parallel.run(functools.partial(make_video, arguments.out, settings), tasks, arguments, "synthetic videos")
+    if arguments.shard is None:
+        labels = ava.read_split(arguments.out / "annotations" / "val")["label"].value_counts(normalize=True)
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in labels.items())
+        print(f"{arguments.out}: {settings.videos} videos in train, {settings.val_videos} in val ({shares})")
+    return status
 
 
 if __name__ == "__main__":
