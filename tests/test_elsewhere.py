@@ -1,5 +1,6 @@
 """Files of a bucket: moto's S3 server on this machine, which also fails on order."""
 
+import argparse
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+import fsspec
 import pytest
 import ray
 import torch
@@ -30,7 +32,7 @@ import detect
 import STE_forward
 from core.models import ResidualContext, resnet18_two_streams
 from core.runtime import elsewhere
-from core.runtime.errors import UserError
+from core.runtime.errors import MediaError, UserError
 from core.runtime.provenance import Files, Record
 from data import extract_audio_tracks, extract_face_crops_time, slice_audio_tracks
 from scripts import export_clips
@@ -521,10 +523,43 @@ def test_a_bucket_that_cannot_be_read_is_one_message(run, bucket, capsys, monkey
     assert len(err.splitlines()) == 1
 
 
-def test_a_missing_package_is_named(run, bucket, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
-    assert run("gs://bucket/videos") == 2
-    assert "pip install gcsfs" in capsys.readouterr().err
+@pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("hf", "huggingface_hub")])
+def test_a_missing_package_is_named(run, capsys, monkeypatch, scheme, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run(f"{scheme}://bucket/videos") == 2
+    assert f"pip install {package}" in capsys.readouterr().err
+
+
+class StatusError(Exception):
+    def __init__(self, **attributes: object):
+        super().__init__("no access")
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (OSError("Forbidden: b/bucket/o"), 1),  # of gcsfs
+        (StatusError(code=401), 1),  # likewise
+        (StatusError(response=argparse.Namespace(status_code=403)), 1),  # of huggingface_hub
+        (StatusError(response=argparse.Namespace(status_code=503)), elsewhere.TRIES),
+        (OSError("cut"), elsewhere.TRIES),
+    ],
+)
+def test_refusals_of_other_buckets_are_told_from_faults(monkeypatch, error, tries):
+    asked = []
+
+    class Refusing:
+        def info(self, url: str) -> dict:
+            asked.append(url)
+            raise error
+
+    monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: Refusing())
+    monkeypatch.setattr(elsewhere, "FIRST_DELAY_S", 0.01)
+    with pytest.raises(MediaError, match=r"gs://bucket/a\.mp4") as raised:
+        elsewhere.bring(elsewhere.place("gs://bucket/a.mp4"))
+    assert len(asked) == tries
+    assert ("refused" in str(raised.value)) == (tries == 1)
 
 
 def test_no_credential_and_no_signature_is_in_any_output(run, bucket, server, video, tmp_path, capsys):

@@ -303,9 +303,16 @@ def _asked(url: str, ask: Callable[[], Answer], *, refusal: type[UserError] = Me
             if getattr(error, "errno", None) in NO_SPACE:
                 raise
             text = " ".join(as_given(getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-            if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+            if _is_refusal(error):
                 raise refusal(f"{url} is refused ({text}): give credentials that may use it, or another URL") from error
             if number == TRIES:
                 raise MediaError(f"{url}: {text} (tried {number} times)") from error
         time.sleep(FIRST_DELAY_S * 2 ** (number - 1))
     raise AssertionError
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error says that one may not: those of s3fs and fsspec, of gcsfs, and of huggingface_hub."""
+    status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    named = "Credential" in type(error).__name__ or str(error).startswith("Forbidden")
+    return isinstance(error, PermissionError) or named or status in (401, 403)
