@@ -14,6 +14,7 @@ from ava_asd.mfcc import BANDS
 from ava_asd.models import AUDIO_VISUAL_MODES, MODES
 from ava_asd.optimisers import OPTIMISERS
 from core.formats.ava import LABEL_IDS, SPEAKING
+from core.runtime import elsewhere
 from core.runtime.checks import flag, is_file_name, number, one_of, whole
 from core.runtime.errors import UserError
 
@@ -24,8 +25,12 @@ OWN_FILES = r"\d+\.jpg|audio\.wav|mfcc\.npy|crops\.npy|faces\.arrow|\.made"
 LEAST_DURATION_S = 0.001  # of MFCC windows and strides: some samples at any sample rate
 
 
-def _path(value: Any) -> str | None:
+def _path_or_url(value: Any) -> str | None:
     return None if isinstance(value, str) and value and "\0" not in value else "expected a path"
+
+
+def _path(value: Any) -> str | None:
+    return "expected a path of this machine" if "://" in str(value) else _path_or_url(value)
 
 
 def _start_ts(value: Any) -> str | None:
@@ -71,7 +76,7 @@ class Config:
     train_ann_dir: PathText
     extracted_path: PathText
     download_path: PathText
-    vid_save_path: PathText
+    vid_save_path: Annotated[str, _path_or_url]
     start_ts: Annotated[str, _start_ts]
     fps: Positive
     eps: NotNegative
@@ -119,8 +124,8 @@ class Config:
     tb_logdir: PathText
 
     def path(self, data_dir: str | Path, key: str) -> Path:
-        """The path that a key holds; a relative one is under the data folder."""
-        return Path(data_dir) / getattr(self, key)
+        """The path that a key holds, or of the copy of what its URL names; a relative one is under the data folder."""
+        return Path(data_dir) / elsewhere.copy_of(getattr(self, key))
 
     @property
     def speaking_class(self) -> int:

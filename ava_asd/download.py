@@ -23,6 +23,7 @@ from ava_asd.config import read_config
 from ava_asd.layout import ANNOTATION_KEYS, annotated_videos
 from core.download.ava_release import AVA, Sources, at_mirror, fetch_annotations, find_videos
 from core.download.many import Downloader, Remote, report_missing
+from core.runtime import elsewhere
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import make_folder
 
@@ -55,6 +56,9 @@ def main(
         sources = dataclasses.replace(
             sources, annotations={split: Remote(remote.url) for split, remote in sources.annotations.items()}
         )
+    videos = config.path(data, "vid_save_path")
+    if arguments.what == "videos" and elsewhere.url_of(videos):
+        raise UserError(f"vid_save_path {videos}: expected a path of this machine to download to")
     lists = Downloader(make_folder(config.path(data, "download_path")), arguments.jobs, sleep)
     if arguments.what == "annotations":
         folders = {release: config.path(data, ANNOTATION_KEYS[split]) for split, release in ARCHIVES.items()}
@@ -63,7 +67,7 @@ def main(
         return report_missing(lists.missing)
     ids = dict.fromkeys(annotated_videos(config, data), Path())
     wanted = find_videos(lists, ids, sources, use_md5=not arguments.no_md5)
-    videos = Downloader(make_folder(config.path(data, "vid_save_path")), arguments.jobs, sleep)
+    videos = Downloader(make_folder(videos), arguments.jobs, sleep)
     fetched = videos.fetch(wanted, "videos")
     print(f"{len(fetched)} of {len(ids)} annotated videos in {videos.folder}")
     return report_missing(lists.missing + videos.missing)

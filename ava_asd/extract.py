@@ -27,6 +27,7 @@ from ava_asd.extract_mfccs import extract_mfccs
 from ava_asd.extract_videos import extract_video
 from ava_asd.layout import SPLITS, annotated_videos, video_folder
 from core import parallel
+from core.runtime import elsewhere
 from core.runtime.errors import UserError, exits_cleanly
 
 TITLES = {"videos": "frames, audio and faces", "mfccs": "MFCCs", "annotations": "windows"}
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     config, data = configuration(arguments), arguments.data
     videos = config.path(data, "vid_save_path")
-    if arguments.what == "videos" and not videos.is_dir():
+    if arguments.what == "videos" and not elsewhere.is_folder(videos):
         raise UserError(f"no videos: there is no folder {videos}; run 'ava-download videos', or set vid_save_path")
     annotated = annotated_videos(config, data)
     if arguments.what == "annotations":

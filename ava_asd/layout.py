@@ -53,19 +53,19 @@ class VideoFolder:
         """Names of what is extracted of the video, but for the frames."""
         return [path.name for path in (self.audio, self.faces, self.crops, self.start_ts)]
 
-    def video_record(self, config: Config, annotations: Path, videos: Path, item: str = "videos") -> Record:
+    def video_record(self, config: Config, annotations: Path, videos: Path | None, item: str = "videos") -> Record:
         """What audio and faces are made of.
 
         Args:
             config: settings.
-            annotations, videos: folders of the video's annotations and of the video. Where either is absent, the one
-                that was extracted counts.
+            annotations, videos: folders of the video's annotations and of the video. Where either is absent, or
+                `videos` is None, what was extracted counts.
             item: "frames" for these, whose record is too large for every training to read.
         """
         csv = annotations / f"{self.path.name}{ANNOTATION_SUFFIX}"
         made_of = {name: getattr(config, name) for name in (*CROP_SETTINGS, "eps", "start_ts")}
         made_of["csv"] = Files(annotations, [csv.name] if csv.is_file() else [])
-        made_of["video"] = video_source(videos, self.path.name)
+        made_of["video"] = video_source(videos, self.path.name) if videos else Files(self.path, [])
         return Record(self.path, item, f"extracted {item}", made_of)
 
     def mfcc_record(self, config: Config) -> Record:

@@ -13,6 +13,7 @@ from ava_asd.mfcc import whole_samples
 from core.formats.arrow_file import is_text, open_arrow
 from core.formats.official_csv import BOX_COLUMNS
 from core.formats.wav import map_wav
+from core.runtime import elsewhere
 from core.runtime.errors import MediaError, UserError
 from core.runtime.provenance import Files, checksums, recorded
 
@@ -88,6 +89,7 @@ def checked_folder(config: Config, data: Path, split: str, name: str) -> VideoFo
     """
     folder = video_folder(config, data, name)
     annotations, videos = config.path(data, ANNOTATION_KEYS[split]), config.path(data, "vid_save_path")
+    videos = None if elsewhere.url_of(videos) else videos  # a training asks no bucket
     check_made(folder.video_record(config, annotations, videos), folder.outputs, "ava-extract videos")
     return folder
 

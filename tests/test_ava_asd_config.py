@@ -9,6 +9,7 @@ from ava_asd_set import SHIPPED
 
 from ava_asd.config import SAMPLES_KEYS, read_config
 from ava_asd.layout import VideoFolder
+from core.runtime import elsewhere
 from core.runtime.errors import UserError
 
 # The published config.yaml, but for its comments.
@@ -83,6 +84,8 @@ def test_shapes_paths_and_weights(write):
     assert config.video_shape == (3, 10, 80, 64)
     assert config.path("data", "extracted_path") == Path("data/a/b")
     assert config.path("data", "download_path") == Path("/elsewhere")
+    url = read_config(write(vid_save_path="s3://bucket/videos")).path("data", "vid_save_path")
+    assert elsewhere.url_of(url) == "s3://bucket/videos"
     assert config.loss_weights == {"audio": 0.4, "video": 0.4, "main": 1}
 
 
@@ -121,7 +124,7 @@ def test_all_faults_in_one_message(write):
 FOLDER = VideoFolder(Path("v"), "start_ts")
 OWN_FILES = (FOLDER.audio, FOLDER.mfccs, FOLDER.faces, FOLDER.crops, FOLDER.frame(12))
 BAD_VALUES = {
-    "extracted_path": ["", 10, "a\0b"],
+    "extracted_path": ["", 10, "a\0b", "s3://bucket/extracted"],
     "start_ts": ["", "..", "folder/start_ts", ".made", "Audio.WAV", *(f.name for f in OWN_FILES)],
     "fps": ["ten", INFINITE, float("nan"), 10**400],
     "eps": [-1, INFINITE],

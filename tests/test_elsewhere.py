@@ -30,6 +30,7 @@ from werkzeug.serving import make_server
 import ASC_forward
 import detect
 import STE_forward
+from ava_asd import download
 from core.models import ResidualContext, resnet18_two_streams
 from core.runtime import elsewhere
 from core.runtime.errors import MediaError, UserError
@@ -303,6 +304,26 @@ def plain(content: bytes) -> Any:
         if isinstance(value, dict):
             value.pop("files")
     return record
+
+
+def test_the_static_system_reads_videos_of_a_bucket(bucket, server, laid_out, extracted, capsys):
+    for video in laid_out.at("vid_save_path").iterdir():
+        bucket.put_file(str(video), f"bucket/videos/{video.name}")
+    shutil.rmtree(laid_out.at("vid_save_path"))
+    laid_out.configure(vid_save_path="s3://bucket/videos")
+    server.faults["GET", "tinyTrain_2.mp4"] = "cut"
+    assert laid_out.extract("videos") == [1]
+    assert capsys.readouterr().err.count("s3://bucket/videos/tinyTrain_2.mp4") == 1
+    server.faults.clear()
+    assert laid_out.extract() == [0, 0, 0]
+    assert tree(laid_out.at("extracted_path")) == tree(extracted.at("extracted_path"))
+    server.asked.clear()
+    assert laid_out.extract() == [0, 0, 0]
+    assert server.fetched_and_put() == []
+    server.asked.clear()
+    assert len(laid_out.windows()) == len(extracted.windows())
+    assert server.asked == []  # by what a training does
+    assert "s3://bucket/videos" in refusal(capsys, download.main, "videos", laid_out.path, laid_out.data)
 
 
 def test_crops_in_folders_are_not_written_into_a_bucket(bucket, tiny_set, prepared, capsys):

@@ -92,21 +92,20 @@ def check_names(folder: Path, rows: pd.DataFrame) -> None:
         raise _no_crops(lacking, folder)
 
 
-def check_record(folder: Path, rows: pd.DataFrame) -> None:
-    """See that the crops of a video's rows were cut by these rows, and are as they were written.
+def check_boxes(folder: Path, rows: pd.DataFrame) -> dict[str, Any] | None:
+    """The record of a video's crops, after a check that they were cut by these rows; None where there is no record.
 
     Raises:
-        UserError: they are not, by the record of the step that cut them.
+        UserError: they were cut by others.
     """
     video_id = rows["video_id"].iloc[0]
     record = read_record(folder, video_id)
-    if record is not None:
-        if record["made_of"].get("boxes") != fingerprint_of_boxes(rows):
-            raise UserError(
-                f"the crops of video {video_id} in {folder} were cut by other annotations (times or boxes): "
-                "run data/extract_face_crops_time.py again with the csv that is used here"
-            )
-        check_outputs(folder, video_id, [*record["outputs"], *record["begun"]])
+    if record is not None and record["made_of"].get("boxes") != fingerprint_of_boxes(rows):
+        raise UserError(
+            f"the crops of video {video_id} in {folder} were cut by other annotations (times or boxes): "
+            "run data/extract_face_crops_time.py again with the csv that is used here"
+        )
+    return record
 
 
 class Crops:
@@ -142,7 +141,8 @@ class Crops:
             self.there = self._files.there
             self._check_there(rows, rows_without_crops)
         for video in videos:
-            check_record(self.folder, video)
+            if record := check_boxes(self.folder, video):
+                check_outputs(self.folder, video["video_id"].iloc[0], [*record["outputs"], *record["begun"]])
         self._rows = np.flatnonzero(self.there)
         kept = rows[self.there]
         self._entity, self._timestamp = kept["entity_id"].to_numpy(), kept["frame_timestamp"].to_numpy()

@@ -42,7 +42,7 @@ def packed_sources(rows: pd.DataFrame, crops_dir: Path, audio_dir: Path) -> dict
     video_id = rows["video_id"].iloc[0]
     if not elsewhere.url_of(crops_dir) and not (crops_dir / f"{video_id}.arrow").is_file():
         return None
-    crop_store.check_record(crops_dir, rows)
+    crop_store.check_boxes(crops_dir, rows)
     wavs = [wav.entity_wav(audio_dir, video_id, entity) for entity in rows["entity_id"].unique()]
     return {
         "rows": _digest(rows),
