@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     # Wrong options, absent weights and folders that cannot be written to are reported before any work.
     if arguments.cluster is not None:  # whose nodes may have other devices and caches
         detector = detection.ActiveSpeakerDetector(**options | {"device": "cpu"})
-        options["people"] = detector.embedder is not None
+        options["people"] = True if detector.embedder is not None else detector.grouper or False
     work = parallel.Opened(work_through, functools.partial(detection.ActiveSpeakerDetector, **options))
     if arguments.cluster is None:
         detector = work.kept()

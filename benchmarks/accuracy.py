@@ -42,6 +42,7 @@ from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.media.video_files import find_video
 from core.outputs.tables import write_ava_predictions
+from core.people.embedding import Likeness
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, fingerprint
 from evaluate import read_frame_widths
@@ -57,7 +58,7 @@ class System:
     Attributes:
         encoder, weights, precision, cache: as `core.detection.ActiveSpeakerDetector` has them.
         context: "none", or the path of a context network.
-        people: "none", or the name of the embedder that tells persons apart on detected tracks.
+        people: "none", or the name of the embedder by which voices are remembered from one detected track to the next.
     """
 
     encoder: str
@@ -65,7 +66,7 @@ class System:
     context: str
     precision: str
     cache: Path | None
-    people: str = NONE
+    people: str = Likeness.name
 
     @property
     def published(self) -> str:
@@ -77,13 +78,13 @@ class System:
         if self.context == NONE:
             return self.published
         path = Path(self.context)
-        persons = "" if self.people == NONE else " + persons"
-        return f"{self.published} + {'shipped context' if path.parent == SHIPPED_CONTEXTS else path.name}{persons}"
+        by = {Likeness.name: "", NONE: ", voices by track"}.get(self.people, f", voices by {self.people}")
+        return f"{self.published} + {'shipped context' if path.parent == SHIPPED_CONTEXTS else path.name}{by}"
 
     @property
     def folder(self) -> str:
         """The name of the folder of its predictions: another one for another content of the context's file."""
-        parts = [self.encoder, self.weights, self.precision, *([] if self.people == NONE else [self.people])]
+        parts = [self.encoder, self.weights, self.precision, *([] if self.people == Likeness.name else [self.people])]
         return "-".join(parts if self.context == NONE else [*parts, fingerprint(self.context)[:12]])
 
 
@@ -122,9 +123,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the encoders (default auto)")
     parser.add_argument(
         "--people",
-        choices=(NONE, *EMBEDDERS),
-        default=NONE,
-        help="tell persons apart on detected tracks, whose voices the context then remembers by person (default none)",
+        choices=(NONE, Likeness.name, *EMBEDDERS),
+        default=Likeness.name,
+        help="what says which detected tracks are of one person, whose voice the context then remembers from one to "
+        "the next (default likeness, which detect.py takes where SFace's weights are not in its cache)",
     )
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
     arguments = parser.parse_args(argv)
@@ -289,11 +291,12 @@ def plot_reliability(calibrations: dict[str, dict[str, Calibration]], path: Path
 
 @functools.cache
 def _detector(system: System) -> ActiveSpeakerDetector:
+    people = {NONE: False, Likeness.name: Likeness()}.get(system.people)
     return ActiveSpeakerDetector(
         *(system.encoder, system.weights),
         context=system.context,
         precision=system.precision,
-        people=False if system.people == NONE else embedder_named(system.people, system.cache),
+        people=embedder_named(system.people, system.cache) if people is None else people,
         cache=system.cache,
     )
 

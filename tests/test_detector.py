@@ -21,10 +21,18 @@ from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.models import ASC_Net, ResidualContext, light_asd, lr_asd, resnet18_two_streams
 from core.outputs.overlay import write_overlay
+from core.people.embedding import Likeness
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint, write_json
 
 CLIP = CLIPS[0]
+
+
+class Alike(Brightness, Likeness):
+    """Likeness, by the brightness of faces."""
+
+
+ALIKE = Alike()
 FRAMES = CLIP.frames
 
 
@@ -171,7 +179,10 @@ def test_tracks_of_a_person_are_put_together_across_cuts(weights, tmp_path, monk
     assert (found.settings["people"], found.settings["people_max_distance"]) == ("brightness", 0.5)
 
 
-@pytest.mark.parametrize(("people", "expected"), [(Brightness(), [10, 11, 11, 10]), (False, [10, 11, 10, 11])])
+@pytest.mark.parametrize(
+    ("people", "expected"),
+    [(Brightness(), [10, 11, 11, 10]), (False, [10, 11, 10, 11]), (None, [10, 11, 12, 13]), (ALIKE, [10, 11, 11, 10])],
+)
 def test_voices_are_those_of_persons_where_these_are_told_apart(weights, tmp_path, monkeypatch, people, expected):
     monkeypatch.setattr("core.people.portraits.MARGIN", 0.0)
     monkeypatch.setattr(
@@ -183,6 +194,8 @@ def test_voices_are_those_of_persons_where_these_are_told_apart(weights, tmp_pat
     options = {"detector": SquaresWithLandmarks(2), "context": weights / "residual.pth", "people": people}
     found = detector(weights, **options).detect(two_shots(tmp_path / "cut.mp4"))
     assert [set(track.scores) for track in found.tracks] == [{score} for score in expected]
+    told_apart = isinstance(people, Brightness) and not isinstance(people, Likeness)
+    assert (found.persons is not None) == (found.tracks[0].embedding is not None) == told_apart
 
 
 def test_persons_are_not_told_apart_where_nobody_asked_or_nothing_can_be_seen(weights, video):

@@ -6,7 +6,7 @@ from onnx_files import CELLS, write_pooling_network
 
 from core.download.cache import NotDownloadedError
 from core.download.weights_catalogue import SFACE
-from core.people.embedding import SIDE, SFace, find_embedder
+from core.people.embedding import SIDE, Likeness, SFace, find_embedder
 from core.runtime.errors import UserError
 
 # Where SFace's training had the landmarks, in pixels of its input (opencv/modules/objdetect/src/face_recognize.cpp).
@@ -71,7 +71,7 @@ def test_weights_are_downloaded_only_where_persons_are_asked_for(tmp_path, monke
 
     monkeypatch.setattr("core.people.embedding.cached", unreachable)
     embedder, note = find_embedder(None, tmp_path)
-    assert embedder is None
+    assert isinstance(embedder, Likeness)
     assert all(fact in note for fact in (str(tmp_path), SFACE.name, SFACE.url, SFACE.sha256, "--people"))
     assert find_embedder(False, tmp_path) == (None, None)
     assert asked == []
@@ -89,3 +89,18 @@ def test_weights_in_the_cache_are_used_and_checked(tmp_path, sface, monkeypatch)
     assert (embedder.name, note) == ("SFace", None)
     assert embedder.weights_sha256 == sface.weights_sha256
     assert find_embedder(sface, tmp_path) == (sface, None)
+
+
+def test_likeness_does_not_depend_on_size_light_or_strength_of_colour():
+    face, other, likeness = scene(), np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8), Likeness()
+
+    def vector(pixels: np.ndarray) -> np.ndarray:
+        box = np.array([0, 0, *pixels.shape[1::-1]], np.float32)
+        return likeness.embed(likeness.align(pixels, box, UPRIGHT))
+
+    assert vector(face).dtype == np.float32
+    for alike in (face[::2, ::2], (face * 0.5 + 30).astype(np.uint8)):
+        assert 1 - vector(face) @ vector(alike) < 0.01
+    assert 1 - vector(face) @ vector(face[::-1]) > 1
+    assert 1 - vector(face) @ vector(other) > 0.5
+    assert np.isfinite(vector(np.zeros_like(face))).all()

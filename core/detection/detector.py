@@ -25,7 +25,7 @@ from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.parallel.readahead import CallsBehind, read_ahead
 from core.people.clustering import group_tracks
-from core.people.embedding import FaceEmbedder, find_embedder
+from core.people.embedding import FaceEmbedder, Likeness, find_embedder
 from core.runtime.checks import check_finite
 from core.runtime.errors import MediaError
 from core.runtime.files import printable
@@ -65,6 +65,7 @@ class ActiveSpeakerDetector:
         min_face_px: pixels; tracks of less median height are dropped.
         people: put tracks of one person together: True with SFace's weights, downloaded once; None if these are in the
             cache already (`people_note` says so where not); False not; or any `core.people.embedding.FaceEmbedder`.
+            With `Likeness`, or None without weights, only voices are remembered from one track to the next.
         device: "cpu", "cuda" or "cuda:1"; where the networks run.
         cache: folder for downloads; by default the user's (see `core.download.cache`).
 
@@ -96,7 +97,7 @@ class ActiveSpeakerDetector:
         self.detection_size, self.detect_every = detection_size, detect_every
         self.min_track_s, self.min_face_px = min_track_s, min_face_px
         check_options(vars(self), {})
-        self.encoder, self.detector, (self.embedder, self.people_note) = all_of(
+        self.encoder, self.detector, (embedder, self.people_note) = all_of(
             lambda: open_encoder(
                 encoder,
                 weights,
@@ -111,6 +112,10 @@ class ActiveSpeakerDetector:
             lambda: find_detector(detector, cache, precision),
             lambda: find_embedder(people, cache),
         )
+        # What puts tracks together for the voices, and what tells persons apart.
+        has_voices = self.encoder.context is not None and self.encoder.context.with_voices is not None
+        self.embedder = None if isinstance(embedder, Likeness) else embedder
+        self.grouper = embedder if has_voices else self.embedder
         self.video_stream, self.audio_stream = video_stream, audio_stream
 
     @property
@@ -121,6 +126,7 @@ class ActiveSpeakerDetector:
             "detect_every": self.detect_every,
             "video_stream": self.video_stream,
             "audio_stream": self.audio_stream,
+            "voices_by": None if self.grouper is None else self.grouper.name,
             "people": None if self.embedder is None else self.embedder.name,
             "people_sha256": getattr(self.embedder, "weights_sha256", None),
             "people_max_distance": None if self.embedder is None else self.embedder.max_distance,
@@ -198,10 +204,10 @@ class _Run:
         if seen.begins_shot:
             self._end_shot(end_s=seen.frame.time_s)
             self.shot_start = seen.number
-            encoder, embedder = self.detector.encoder, self.detector.embedder
+            encoder, grouper = self.detector.encoder, self.detector.grouper
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
             origin_s = self.times_s[0] if self.times_s else seen.frame.time_s
-            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, embedder, self.calls.add)
+            self.follower = ShotFollower(origin_s, encoder.crop, start, self._is_kept, grouper, self.calls.add)
         self.times_s.append(seen.frame.time_s)
         self.landmarks |= seen.faces is not None and seen.faces.shape[1] > 5
         self.follower.add(seen)
@@ -216,7 +222,10 @@ class _Run:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
         self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
         self.calls.finish()
-        persons = self._persons() if self._can_tell_persons else None
+        can_group = self.detector.grouper is not None and (self.landmarks or not self.tracks)
+        groups = self._group() if can_group else None
+        if self.detector.embedder is None:
+            self.tracks = [replace(track, embedding=None) for track in self.tracks]
         faults = [printable(fault) for fault in self._faults()]
         return DetectedVideo(
             path=self.media.path,
@@ -228,21 +237,17 @@ class _Run:
             notes=[*faults, *(printable(note) for note in self._notes())],
             complete=not faults and (self.audio is not None or self.info.audio is None),
             settings=self.detector.settings,
-            persons=persons,
+            persons=None if groups is None or self.detector.embedder is None else Person.of(groups),
             start_s=self.media.start_s,
             offset_s=self.media.offset_s,
         )
 
-    @property
-    def _can_tell_persons(self) -> bool:
-        return self.detector.embedder is not None and (self.landmarks or not self.tracks)
-
-    def _persons(self) -> list[Person]:
-        """Tracks put together; whose scores lack what voices add are scored with that, those of a person together."""
+    def _group(self) -> list[int]:
+        """Tracks put together by their embeddings; what voices add to their scores is added for each group together."""
         groups = group_tracks(
             [track.embedding for track in self.tracks],
             [(int(track.frames[0]), int(track.frames[-1])) for track in self.tracks],
-            self.detector.embedder.max_distance,
+            self.detector.grouper.max_distance,
         )
         if self.unvoiced:
             features, logits = zip(*self.unvoiced, strict=True)
@@ -251,9 +256,7 @@ class _Run:
                 replace(track, scores=self._scores(track.times_s, own.first, scores))
                 for track, own, scores in zip(self.tracks, features, voiced, strict=True)
             ]
-        ids = [track.id for track in self.tracks]
-        persons = [[id for id, own in zip(ids, groups, strict=True) if own == group] for group in sorted(set(groups))]
-        return [Person(number, tuple(own)) for number, own in enumerate(persons, start=1)]
+        return groups
 
     def _faults(self) -> Iterator[str]:
         """Sentences on what of the file is damaged or missing."""
@@ -273,7 +276,7 @@ class _Run:
         if (context := self.detector.encoder.context) is not None and context.note is not None:
             yield context.note
         yield from stream_notes(self.media, self.audio, self.times_s[0], self.times_s[-1] + 1 / self.info.fps)
-        if self.detector.embedder is not None and not self._can_tell_persons:
+        if self.detector.embedder is not None and self.tracks and not self.landmarks:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         finder = self.detector.finder(self.info)
         if finder.least_face_px > self.detector.min_face_px:
@@ -302,7 +305,7 @@ class _Run:
         context = self.detector.encoder.context
         if faces and self.audio is not None and context is not None:
             features = [TrackFeatures(face.first_grid, face.features) for face in faces]
-            if context.with_voices is not None and self.detector.embedder is not None and self.landmarks:
+            if context.with_voices is not None and self.detector.grouper is not None and self.landmarks:
                 logits = context.score(features)
                 self.unvoiced += zip(features, logits, strict=True)  # which are of one person is known in the end
             else:

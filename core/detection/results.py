@@ -1,7 +1,7 @@
 """What detection finds in a video: shots, face tracks with scores, notes on them; kept in a file, and read again."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -86,6 +86,14 @@ class Person:
     id: int
     tracks: tuple[int, ...]
     name: str | None = None
+
+    @classmethod
+    def of(cls, groups: Sequence[int]) -> "list[Person]":
+        """Persons by the number of each track's, 0, 1, ..., in order of the tracks' ids."""
+        tracks = [[] for _ in set(groups)]
+        for id, group in enumerate(groups, start=1):
+            tracks[group].append(id)
+        return [cls(number, tuple(own)) for number, own in enumerate(tracks, start=1)]
 
     @property
     def label(self) -> str:

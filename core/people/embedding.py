@@ -10,12 +10,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from core.boxes import pixel_edges
 from core.download.cache import cache_folder, cached
 from core.download.weights_catalogue import SFACE
 from core.runtime.errors import UserError
 from core.runtime.files import fingerprint
 
 SIDE = 112  # pixels of SFace's input
+SMALL_SIDE = 24  # of `Likeness`
 
 
 class FaceEmbedder(Protocol):
@@ -84,6 +86,26 @@ class SFace:
         return normalised(self.network.feature(face)[0])
 
 
+class Likeness:
+    """How faces look in small: those of one person are alike where light, head and camera are about the same, as where
+    a film returns to a camera. Of others they hardly ever are; so this does not tell persons apart, but it needs no
+    weights, and suffices to remember a voice over a cut (see `core.inference.residual_contexts`)."""
+
+    name = "likeness"
+    # In 24 composed clips 52 of 89 pairs of tracks of one person are no further apart, none of 159 of two people, and 4
+    # of 8,082 across clips.
+    max_distance = 0.1
+
+    def align(self, pixels: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """See `FaceEmbedder`; (24, 24, 3), not turned."""
+        x1, y1, x2, y2 = pixel_edges(box, pixels.shape[1], pixels.shape[0])
+        return cv2.resize(pixels[y1:y2, x1:x2], (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
+
+    def embed(self, face: np.ndarray) -> np.ndarray:
+        """See `FaceEmbedder`: deviations from the face's mean colour."""
+        return normalised((face - face.mean((0, 1))).reshape(-1))
+
+
 def normalised(vector: np.ndarray) -> np.ndarray:
     """A vector brought to length 1, float32; one of zeros stays."""
     length = np.linalg.norm(vector)
@@ -93,18 +115,18 @@ def normalised(vector: np.ndarray) -> np.ndarray:
 def find_embedder(
     people: bool | FaceEmbedder | None, cache: str | Path | None = None
 ) -> tuple[FaceEmbedder | None, str | None]:
-    """What tells persons apart, None where nothing does; and a note where that was not asked for.
+    """What tells persons apart, or tracks that look alike, or None; and a note where that was not asked for.
 
     Args:
         people: an embedder; True for SFace with weights downloaded once; None for SFace if its weights are in the
-            cache; False for nothing.
+            cache, else `Likeness`; False for nothing.
         cache: folder for downloads; None for the user's.
 
     Raises:
         UserError: SFace was asked for and its weights could not be downloaded, or another file lies in their place.
     """
     if people is None and not (cache_folder(cache) / SFACE.name).is_file():
-        return None, (
+        return Likeness(), (
             f"tracks are not put together to persons, as SFace's weights are not in {cache_folder(cache)}: ask for "
             f"persons (--people) to have them downloaded once, or download {SFACE.url} (SHA-256 {SFACE.sha256}) on any "
             f"machine and put it there as {SFACE.name}; --no-people omits this note"
