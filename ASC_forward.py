@@ -33,7 +33,7 @@ from core.models.residual_context import is_residual
 from core.models.weights import load_weights, read_state_dict
 from core.runtime import devices, elsewhere
 from core.runtime.allocation import reuse_freed_memory
-from core.runtime.errors import UserError, exits_cleanly
+from core.runtime.errors import UserError, exits_cleanly, of_one_video
 from core.runtime.files import fingerprint
 from core.runtime.provenance import Record, declare
 from core.training.runs import check_trained_with, find_checkpoint
@@ -131,12 +131,15 @@ def score_video(
         UserError: the video's features were made by another encoder.
     """
     source, video_id, folder = task
-    features = find_features(source, video_id)
+    with of_one_video():
+        features = find_features(source, video_id)
     check_encoders(features.path.parent, {first.path.stem: first.encoder, video_id: features.encoder})
     made_of = made_by | {"features": features.sources, "left_out": features.left_out}
     record, outputs = Record(folder, video_id, STEP, made_of, version=2), [f"{video_id}.csv"]
     if record.missing(outputs):
-        store = FeatureStore(source, only=video_id)
+        elsewhere.bring(features.path)
+        with of_one_video():
+            store = FeatureStore(source, only=video_id)
         if feature_size not in (None, store.feature_size):
             raise UserError(
                 f"{source} mixes features of sizes {feature_size} (video {first.path.stem}) and {store.feature_size} "

@@ -36,7 +36,7 @@ from core.models.two_stream import TwoStreamResNet
 from core.models.weights import load_weights
 from core.runtime import devices, elsewhere
 from core.runtime.allocation import reuse_freed_memory
-from core.runtime.errors import exits_cleanly
+from core.runtime.errors import exits_cleanly, of_one_video
 from core.runtime.files import fingerprint
 from core.runtime.provenance import Record, declare, digest_of, recorded_left_out
 from core.track_dataset import TrackDataset
@@ -103,6 +103,9 @@ def main(argv: list[str] | None = None) -> int:
         rows = ava.read_augmented(elsewhere.fetched(str(inputs[f"csv_{split}_full"])))
         check_names(rows, crops, audio, inputs["rows_without_crops"])
         of_video = rows.groupby("video_id")
+        first = task_of(of_video, crops, audio, folder, rows["video_id"].iloc[0])
+        if not (elsewhere.url_of(crops) or elsewhere.url_of(audio)):
+            open_tracks(*first[:3])  # what is wrong with all videos is reported before any work
         declare(folder, STEP, of_video.groups)
         tasks = parallel.Items(of_video.groups, partial(task_of, of_video, crops, audio, folder))
         spread = {"out": folder, "paths": [weights, crops, audio], "on_gpu": device.type != "cpu"}
@@ -156,10 +159,16 @@ def forward_video(
     rows, crops, audio, folder = task
     name = rows["video_id"].iloc[0]
     outputs = [f"{name}.{made_by['format']}"]
-    packed = packed_sources(rows, crops, audio)
-    if packed and not Record(folder, name, STEP, made_by | packed).missing(outputs):
-        return
-    dataset = open_tracks(rows, crops, audio)
+    with of_one_video():
+        packed = packed_sources(rows, crops, audio)
+    if packed:
+        if not Record(folder, name, STEP, made_by | packed).missing(outputs):
+            return
+        for files in (packed["crops"], packed["audio"]):
+            for file in files.names:
+                elsewhere.bring(files.folder / file)
+    with of_one_video():
+        dataset = open_tracks(rows, crops, audio)
     record = Record(folder, name, STEP, made_by | dataset.sources()[name])
     if record.missing(outputs):
         with record.making(outputs):

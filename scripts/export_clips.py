@@ -30,7 +30,7 @@ from core.media.video_audio import audio_on_disk
 from core.media.video_writer import audio_form
 from core.runtime import elsewhere
 from core.runtime.checks import as_number, as_whole
-from core.runtime.errors import MediaError, UserError, exits_cleanly
+from core.runtime.errors import UserError, exits_cleanly, of_one_video
 from core.runtime.files import make_folder, printable
 from core.runtime.provenance import Files, Record
 
@@ -86,10 +86,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def one_of_many(cut: Callable[[Path], None], folder: Path) -> None:
     """Cut the speakers out of one video; what is wrong with it does not stop the others."""
-    try:
+    with of_one_video():
         cut(folder)
-    except UserError as error:
-        raise MediaError(str(error)) from error
 
 
 def cut_out(

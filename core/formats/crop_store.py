@@ -25,7 +25,7 @@ from core.formats import ava
 from core.formats.arrow_file import is_text, open_arrow
 from core.formats.official_csv import BOX_COLUMNS, key_text
 from core.runtime import elsewhere
-from core.runtime.errors import UserError
+from core.runtime.errors import MediaError, UserError
 from core.runtime.files import atomic_write, first_existing
 from core.runtime.provenance import Files, Record, check_outputs, read_record
 
@@ -153,12 +153,12 @@ class Crops:
         Without a size it is (height, width, [r, g, b]), as stored.
 
         Raises:
-            UserError: the crop is absent, no JPEG, cut short or too large.
+            MediaError: the crop is absent, no JPEG, cut short or too large.
         """
         jpeg = self.jpeg(row)
         pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if _is_jpeg(jpeg) else None
         if pixels is None:
-            raise UserError(
+            raise MediaError(
                 f"crop of entity {self._entity[row]} at {self._timestamp[row]} s in {self.folder} is not a readable "
                 "image; delete the file and extract its video again"
             )

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NoReturn
 
@@ -100,3 +100,12 @@ def exit_at_once(status: int) -> NoReturn:
 
 class MediaError(UserError):
     """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""
+
+
+@contextlib.contextmanager
+def of_one_video() -> Iterator[None]:
+    """Whatever is wrong in the block is wrong with one video's files, and does not stop the others."""
+    try:
+        yield
+    except UserError as error:
+        raise MediaError(str(error)) from error
