@@ -174,7 +174,7 @@ def test_missing_audio_and_crops_are_named_with_their_video(media, tmp_path):
     for crops, audio, facts in (
         (folder / "crops", tmp_path, "4 of 4 entities.* a:1 of video a"),
         (folder / "crops", tmp_path / "none", "none"),
-        (tmp_path, folder / "audio", "2 videos in .*, first a: "),
+        (tmp_path, folder / "audio", "2 videos in .*, first video a: "),
     ):
         with pytest.raises(UserError, match=facts):
             ClipDataset(rows, crops, audio, clip_length=5, random_centres=False)

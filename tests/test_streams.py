@@ -28,11 +28,12 @@ from core.formats.wav import read_wav
 from core.media.audio import extract_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames, until_failure
-from core.media.video_audio import audio_on_disk
+from core.media.video_audio import VideoAudio, audio_on_disk
 from core.outputs.report_media import why_not_played
 from core.runtime.errors import MediaError
 
 FRAMES = 40
+HEARD = VideoAudio(np.ones(SAMPLE_RATE, np.int16), 0.0, 1.0)
 
 
 # Which streams
@@ -287,7 +288,7 @@ def test_what_follows_a_recording_is_counted(tmp_path, name, rest):
     with MediaFile(path) as media:
         assert len(list(read_frames(media))) == FRAMES
         assert media.unread_bytes == len(rest)
-        assert [str(len(rest)) in note.replace(",", "") for note in stream_notes(media, silent=False)] == [True]
+        assert [str(len(rest)) in note.replace(",", "") for note in stream_notes(media, HEARD, 0.0, 1.0)] == [True]
 
 
 def test_frames_without_a_time_are_noted(tmp_path):
@@ -304,7 +305,7 @@ def test_frames_without_a_time_are_noted(tmp_path):
         container.mux(stream.encode(None))
     with MediaFile(path) as media:
         assert len(list(read_frames(media))) < FRAMES
-        [note] = stream_notes(media, silent=False)
+        [note] = stream_notes(media, HEARD, 0.0, 1.0)
         assert note.startswith("10 frame(s)")
 
 
