@@ -63,14 +63,24 @@ class ResidualScorer:
         odds: Sequence[np.ndarray],
         heard: Sequence[np.ndarray],
         present: Sequence[np.ndarray],
+        persons: Sequence[int],
     ) -> list[np.ndarray]:
-        """What voices add to the log odds of faces, as `odds` gives these; `heard` are MFCCs of each face's time,
-        (time, 13)."""
+        """What voices add to the log odds of faces, as `odds` gives these.
+
+        Args:
+            firsts, present: as of `odds`.
+            odds: of each face, (time,) float32.
+            heard: MFCCs of each face's time, (time, 13).
+            persons: a number for each face, those of one person alike; no two of these at the same time.
+        """
         added = [np.zeros_like(own) for own in odds]
         for window in _windows(firsts, present, VOICE_REACH):
             there = window.of(present)
             sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
-            window.put(added, by_voice(window.of(odds), there, sounds, window.now))
+            here, row = np.unique([persons[face] for face in window.faces], return_inverse=True)
+            faces_of = (np.arange(len(here))[:, None] == row).astype(np.float32)  # (person, face)
+            together = faces_of @ np.where(there, window.of(odds), 0)
+            window.put(added, by_voice(together, faces_of @ there > 0, sounds, window.now)[row])
         return added
 
     def scores(
@@ -80,9 +90,9 @@ class ResidualScorer:
         heard: Sequence[np.ndarray],
         present: Sequence[np.ndarray],
     ) -> list[np.ndarray]:
-        """As `odds`, with what voices add."""
+        """As `odds`, with what voices add, each face being a person."""
         odds = self.odds(firsts, cues, present)
-        added = self.voices(firsts, odds, heard, present)
+        added = self.voices(firsts, odds, heard, present, range(len(odds)))
         return [own + more for own, more in zip(odds, added, strict=True)]
 
     def tracks(self, tracks: Sequence[TrackFeatures]) -> list[np.ndarray]:
@@ -104,27 +114,13 @@ class ResidualScorer:
         Args:
             tracks: the faces, on one grid, as `tracks` takes them.
             logits: of each, as `tracks` gives them.
-            persons: a number for each, those of one person alike; no two of these at the same time.
+            persons: as of `voices`.
         """
-        firsts, odds, heard, present = [], [], [], []
-        own = {person: [n for n, one in enumerate(persons) if one == person] for person in persons}
-        for numbers in own.values():
-            first, end = min(tracks[n].first for n in numbers), max(tracks[n].end for n in numbers)
-            firsts.append(first)
-            odds.append(np.zeros(end - first, np.float32))
-            heard.append(np.zeros((end - first, COEFFICIENTS), np.float32))
-            present.append(np.zeros(end - first, bool))
-            for n in numbers:
-                at = slice(tracks[n].first - first, tracks[n].end - first)
-                odds[-1][at] = logits[n][:, 1] - logits[n][:, 0]
-                heard[-1][at], present[-1][at] = tracks[n].features[:, -COEFFICIENTS:], True
-        added = self.voices(firsts, odds, heard, present)
-        out = {}
-        for first, before, more, numbers in zip(firsts, odds, added, own.values(), strict=True):
-            for n in numbers:
-                at = slice(tracks[n].first - first, tracks[n].end - first)
-                out[n] = logits_of(before[at] + more[at])
-        return [out[n] for n in range(len(tracks))]
+        odds = [own[:, 1] - own[:, 0] for own in logits]
+        heard = [track.features[:, -COEFFICIENTS:] for track in tracks]
+        present = [np.ones(len(own), bool) for own in odds]
+        added = self.voices([track.first for track in tracks], odds, heard, present, persons)
+        return [logits_of(own + more) for own, more in zip(odds, added, strict=True)]
 
     def rows(self, store: "FeatureStore", rows: slice) -> np.ndarray:
         """Logits for every row of one video, (row, [not speaking, speaking]) float32.
