@@ -199,8 +199,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of encoder and YuNet; by default, on a processor that has bf16, int8 for the AVA weights of whole-track "
-        "encoders, bf16 for others of theirs and YuNet; else fp32",
+        help="of encoder and YuNet; by default, on x86-64, int8 for the AVA weights of whole-track encoders, "
+        "bf16 for others of theirs and YuNet where the processor has it; else fp32",
     )
     parser.add_argument(
         "--detector",

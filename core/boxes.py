@@ -26,7 +26,7 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
 
 def clamped(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """The parts of boxes that lie in a frame: (..., [x1, y1, x2, y2]) pixels -> the same shape and type."""
-    return np.clip(boxes, 0, np.tile([width, height], 2).astype(boxes.dtype))
+    return np.minimum(np.maximum(boxes, 0), np.array([width, height, width, height], boxes.dtype))
 
 
 def pixel_edges(boxes: np.ndarray, width: int, height: int) -> np.ndarray:

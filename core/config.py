@@ -67,7 +67,7 @@ STE_forward_params = {
     "batch_size": 32,  # clips in the network at once; whole tracks go one by one
     "threads": 1,  # make batches ahead; 0 makes each when it is needed
     "crop_size": 144,  # pixels, as in training (clips only)
-    "precision": "fp32",  # or "bf16", faster where the processor has it, or "int8" there, of published weights
+    "precision": "fp32",  # or "bf16", faster where the processor has it, or "int8" on x86-64, of published weights
     "feature_type": "float16",  # or "float32"
     "format": "arrow",  # or "csv", the published form
 }

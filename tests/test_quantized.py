@@ -32,7 +32,7 @@ def test_a_convolution_has_rounded_weights_channel_by_channel():
     assert torch.equal(rounded[0].weight, before[0])
     assert torch.equal(network[2].weight, before[1])
     weight = rounded[2][1].weight.detach()
-    steps = before[1].detach().abs().amax(dim=(1, 2, 3, 4)) / 127
+    steps = before[1].detach().abs().amax(dim=(1, 2, 3, 4)) / 64
     for channel in range(3):
         integers = weight[channel] / steps[channel]
         torch.testing.assert_close(integers, integers.round(), rtol=0, atol=1e-3)
@@ -84,6 +84,23 @@ def test_openvino_keeps_integers():
         expected = rounded(faces).numpy()
     [found] = opened["int8"].function("one")(faces.numpy())
     assert (found - expected).std() / expected.std() < 0.05
+
+
+@needs_integers
+def test_the_greatest_sums_are_not_cut_off():
+    """Processors without instructions for it add two products at a time in 16 bits."""
+    network = nn.Sequential(nn.Conv3d(1, 16, 1), nn.ReLU(), nn.Conv3d(16, 8, (1, 3, 3), padding=(0, 1, 1), bias=False))
+    nn.init.constant_(network[0].weight, 0.0)
+    nn.init.constant_(network[0].bias, 1.0)
+    for channel, weight in enumerate((1.0, -1.0, 0.5, -0.5, 1.0, -1.0, 0.5, -0.5)):
+        nn.init.constant_(network[2].weight[channel], weight)
+    images = torch.zeros(1, 1, 2, 12, 12)
+    run = open_networks(
+        lambda: Parts({"one": (quantized(network, {"2": 1.0}), (images,))}, {}), precisions={"one": "int8"}
+    ).function("one")
+    with torch.inference_mode():
+        expected = network(images).numpy()
+    np.testing.assert_allclose(run(images.numpy())[0], expected, rtol=0.01)
 
 
 def test_the_command_measures_what_is_shipped(shared, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A whole-track encoder in evaluation gives the model's numbers, however a track is cut into blocks."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -135,27 +136,30 @@ PUBLISHED_SHA256 = WEIGHTS["lr_asd"]["ava"].file.sha256
 
 
 @pytest.mark.parametrize(
-    ("asked", "weights", "device", "has_bfloat16", "found"),
+    ("asked", "weights", "device", "machine", "has_bfloat16", "found"),
     [
-        ("auto", PUBLISHED_SHA256, "cpu", True, "int8"),
-        ("auto", PUBLISHED_SHA256, "cpu", False, "fp32"),
-        ("auto", PUBLISHED_SHA256, "cuda", True, "fp32"),
-        ("auto", "0" * 64, "cpu", True, "bf16"),
-        ("fp32", PUBLISHED_SHA256, "cpu", True, "fp32"),
-        ("bf16", PUBLISHED_SHA256, "cpu", False, "bf16"),
-        ("int8", PUBLISHED_SHA256, "cpu", True, "int8"),
-        ("int8", "0" * 64, "cpu", True, None),
-        ("int8", WEIGHTS["lr_asd"]["talkset"].file.sha256, "cpu", True, None),
-        ("int8", PUBLISHED_SHA256, "cpu", False, None),
-        ("int8", PUBLISHED_SHA256, "cuda", True, None),
+        ("auto", PUBLISHED_SHA256, "cpu", "x86_64", True, "int8"),
+        ("auto", PUBLISHED_SHA256, "cpu", "x86_64", False, "int8"),
+        ("auto", PUBLISHED_SHA256, "cpu", "arm64", True, "bf16"),
+        ("auto", PUBLISHED_SHA256, "cpu", "arm64", False, "fp32"),
+        ("auto", PUBLISHED_SHA256, "cuda", "x86_64", True, "fp32"),
+        ("auto", "0" * 64, "cpu", "x86_64", True, "bf16"),
+        ("auto", "0" * 64, "cpu", "x86_64", False, "fp32"),
+        ("fp32", PUBLISHED_SHA256, "cpu", "x86_64", True, "fp32"),
+        ("bf16", PUBLISHED_SHA256, "cpu", "x86_64", False, "bf16"),
+        ("int8", PUBLISHED_SHA256, "cpu", "x86_64", False, "int8"),
+        ("int8", "0" * 64, "cpu", "x86_64", True, None),
+        ("int8", WEIGHTS["lr_asd"]["talkset"].file.sha256, "cpu", "x86_64", True, None),
+        ("int8", PUBLISHED_SHA256, "cpu", "arm64", True, None),
+        ("int8", PUBLISHED_SHA256, "cuda", "x86_64", True, None),
     ],
 )
-def test_8_bit_integers_are_for_published_weights_and_fast_processors(
-    asked, weights, device, has_bfloat16, found, monkeypatch
+def test_8_bit_integers_are_for_published_weights_and_processors_that_were_measured(
+    asked, weights, device, machine, has_bfloat16, found, monkeypatch
 ):
-    for module in (engine, track_embedding):
-        monkeypatch.setattr(module, "has_bfloat16", lambda: has_bfloat16)
-    monkeypatch.setattr(track_embedding, "in_openvino", lambda device: device == "cpu")
+    monkeypatch.setattr(engine, "has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(engine, "in_openvino", lambda device: device == "cpu")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     if found is None:
         with pytest.raises(UserError, match="int8"):
             visual_precision(asked, weights, device)

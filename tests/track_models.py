@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.inference.engine import has_bfloat16
+from core.inference.engine import multiplies_integers
 
 # Published weights: key in the reference numbers -> file
 PUBLISHED = {
@@ -16,7 +16,9 @@ PUBLISHED = {
     "lr_asd_ava": "lr-asd_pretrain_AVA.model",
     "lr_asd_talkset": "lr-asd_finetuning_TalkSet.model",
 }
-needs_integers = pytest.mark.skipif(not has_bfloat16(), reason="the processor does not multiply 8 bit integers fast")
+needs_integers = pytest.mark.skipif(
+    not multiplies_integers(), reason="8 bit integers need OpenVINO and an x86-64 processor"
+)
 SIDE = 16  # pixels of a test face: the networks take any size, and small ones are fast
 
 

@@ -49,9 +49,9 @@ class ActiveSpeakerDetector:
             weights had it in training, "box" for weights of your own.
         ensemble: average the six passes of the published own-video protocol (windows of 1 to 6 s); whole-track
             encoders only.
-        precision: "fp32" or "bf16", of the encoder's and YuNet's products; or "int8", on a processor that has bf16, of
-            a whole-track encoder with its published AVA weights, YuNet's being bf16. "auto" on such a processor is int8
-            for these weights, bf16 for other whole-track encoders and YuNet (losing 0.002 AP at most); else fp32.
+        precision: "fp32" or "bf16", of the encoder's and YuNet's products; or "int8", on an x86-64 processor, of a
+            whole-track encoder with its published AVA weights. "auto" is int8 for these there; bf16 for other
+            whole-track encoders and YuNet on a processor that has it (losing 0.002 AP at most); else fp32.
         detector: "yunet", with weights downloaded once; "haar", OpenCV's cascade, which finds about half of the faces;
             the path of YuNet weights; or any `core.detection.faces.FaceDetector`.
         detection_size: pixels, longer side of the image in which faces are detected; by default as large as faces of

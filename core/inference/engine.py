@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import json
 import os
+import platform
 import sys
 import warnings
 import zipfile
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorch's
-PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}  # the settings' name -> OpenVINO's, of what is no integer
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # the settings' name -> OpenVINO's
+X86_64 = ("x86_64", "AMD64")  # as `platform.machine` has it
 RECORD = "record.json"  # in a file of kept networks, beside each of them
 # What kept networks depend on beside weights, precisions, processor and the versions of PyTorch and OpenVINO.
 CODE = [path for room in ("models", "inference") for path in (Path(__file__).parents[1] / room).glob("*.py")]
@@ -230,6 +232,14 @@ def has_bfloat16() -> bool:
     return openvino is not None and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def multiplies_integers(device: str = "cpu") -> bool:
+    """Whether networks run in OpenVINO on a device that is faster with 8 bit integers.
+
+    OpenVINO says of all processors that they multiply them; measured are those of the x86-64 family, with instructions
+    for it and without."""
+    return in_openvino(device) and platform.machine() in X86_64
+
+
 def _processor() -> list[str]:
     """What compiled networks depend on of the processor."""
     core = import_openvino().Core()
@@ -328,7 +338,8 @@ def _options(precision: str, threads: int | None = None) -> dict[str, Any]:
     """Of compiling and importing."""
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        # What is no integer is computed in what is fastest.
+        "INFERENCE_PRECISION_HINT": PRECISIONS[best_precision() if precision == "int8" else precision],
         "INFERENCE_NUM_THREADS": threads or (int(given) if given.isdecimal() else 0),  # 0: as there are cores
         "ENABLE_CPU_PINNING": False,  # several processes would share one core
     }

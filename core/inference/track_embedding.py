@@ -8,7 +8,7 @@ import numpy as np
 
 from core.clip_utils import COEFFICIENTS, MFCC_PER_FRAME
 from core.download.weights_catalogue import find_ranges
-from core.inference.engine import Function, Networks, Parts, best_precision, has_bfloat16, in_openvino, open_networks
+from core.inference.engine import Function, Networks, Parts, best_precision, multiplies_integers, open_networks
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,14 +33,11 @@ def visual_precision(asked: str, weights_sha256: str, device: str) -> tuple[str,
     if asked not in ("auto", "int8"):
         return asked, {}
     ranges = find_ranges(weights_sha256)
-    # OpenVINO says of every processor that it multiplies integers. Those with bfloat16 have instructions for it; others
-    # may be slow, or cut off sums at 16 bits.
-    fit = in_openvino(device) and has_bfloat16()
-    if ranges and fit:
+    if ranges and multiplies_integers(device):
         return "int8", ranges
     if asked == "auto":
         return best_precision(device), {}
-    reason = "it needs OpenVINO, and a CPU that multiplies bfloat16 numbers"
+    reason = "it needs OpenVINO, and a CPU of the x86-64 family"
     if not ranges:
         reason = "it is for the published AVA weights of whole-track encoders, and these are others"
     raise UserError(f"precision int8 cannot be used: {reason}; choose fp32 or bf16")

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-STEPS, WEIGHT_STEPS = 255, 127  # above 0; inputs are never below
+STEPS = 255  # above 0; inputs are never below
+# Above 0 as below, of 127 that there are: processors without instructions for it (AVX-512 VNNI) add two products in 16
+# bits, and 255 x 64 x 2 is the most that these hold. Published encoders come no less near their numbers so.
+WEIGHT_STEPS, MOST_STEPS = 64, 127
 
 
 class Rounded(nn.Module):
@@ -49,8 +52,9 @@ def keep_integers(model: Any) -> None:
         if layer.get_type_name() == "Convolution" and layer.input_value(0).get_node().get_type_name() == "FakeQuantize":
             weight = layer.input_value(1).get_node()
             greatest = np.abs(weight.data).max(axis=tuple(range(1, weight.data.ndim)), keepdims=True)
+            greatest *= MOST_STEPS / WEIGHT_STEPS
             bounds = -greatest, greatest
-            marked = opset13.fake_quantize(weight, *bounds, *bounds, levels=2 * WEIGHT_STEPS + 1)
+            marked = opset13.fake_quantize(weight, *bounds, *bounds, levels=2 * MOST_STEPS + 1)
             layer.input(1).replace_source_output(marked.output(0))
 
 
