@@ -100,7 +100,7 @@ def test_a_constant_rate_is_constant(tmp_path, fps):
 def test_frames_in_yuv420p_keep_their_numbers_and_the_tags_of_their_colours(tmp_path):
     frame = yuv420_of(grey(20))
     frame.colorspace, frame.color_range = 1, 1  # BT.709, limited
-    write_timed_video(tmp_path / "tagged.mp4", [(0.0, frame)], 25, crf=0, preset="ultrafast")
+    write_timed_video(tmp_path / "tagged.mp4", [(0.0, frame)], 25, crf=0, quick=True)
     [shown] = read_frames(MediaFile(tmp_path / "tagged.mp4"))
     assert (shown.raw.colorspace, shown.raw.color_range) == (1, 1)
     np.testing.assert_array_equal(shown.raw.to_ndarray(), frame.to_ndarray())

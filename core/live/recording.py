@@ -29,7 +29,6 @@ from core.runtime.provenance import Files
 
 VIDEO = "recording.mp4"
 FORMATS = ("csv", "json", "rttm", "vtt", "report")
-PRESET = "ultrafast"  # the detector needs the processor
 MOST_NOTES = 100  # on times when the camera was away
 FRAMES_BEHIND = 8  # that wait for the encoder; then what gives them waits
 BETTER_BY = 1.2  # a thumbnail is replaced where the face is so much higher
@@ -244,6 +243,6 @@ class _Writer:
         audio = (samples for _, _, samples in second) if self.with_audio else ()
         try:
             with atomic_write(self.path) as temporary:
-                write_timed_video(temporary, frames, self.fps, audio, preset=PRESET, index_first=True)
+                write_timed_video(temporary, frames, self.fps, audio, quick=True, index_first=True)
         except BaseException as error:  # raised where the next frame is put
             self.fault = error

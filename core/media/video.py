@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from core.media.container import MEND, MediaFile
 from core.media.streams import BACK_S
@@ -30,6 +32,7 @@ LUMA_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj44
 FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 SEEK_BACK_S = 10.0  # more than the distance of two key frames in all but a few files
 Item = TypeVar("Item")
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ class Frame:
         raw = self.raw
         scale = min(1.0, longest / max(raw.width, raw.height))
         width, height = (max(1, round(side * scale)) for side in (raw.width, raw.height))
-        small = raw.reformat(width, height, "bgr24", interpolation="AREA" if scale <= 0.5 else "BILINEAR")
-        return self._turned(small.to_ndarray())
+        how = "AREA" if scale <= 0.5 else "BILINEAR"
+        return self._turned(_scaler().reformat(raw, width, height, "bgr24", interpolation=how).to_ndarray())
 
     def halved_bgr(self, longest: int) -> np.ndarray:
         """About what `scaled_bgr` gives, in a fraction of the time: the frame halved until it is no larger.
@@ -139,7 +142,7 @@ class Frame:
     def scaled_to(self, width: int, height: int) -> "Frame":
         """The same frame, displayed with another width and height in pixels."""
         sides = (height, width) if self._quarter_turns % 2 else (width, height)
-        return Frame(self.time_s, self.raw.reformat(*sides))
+        return Frame(self.time_s, _scaler().reformat(self.raw, *sides))
 
     def yuv420(self) -> av.VideoFrame:
         """A copy of the displayed frame in yuv420p, with even sides: an odd last row or column is left out.
@@ -165,15 +168,23 @@ class Frame:
         return self._displayed("gray")
 
     def _displayed(self, format: str) -> np.ndarray:
-        return self._turned(self.raw.to_ndarray(format=format))
+        return self._turned(_scaler().reformat(self.raw, format=format).to_ndarray())
 
     def _turned(self, pixels: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
 
-    @property
+    @functools.cached_property
     def _quarter_turns(self) -> int:
         """Counterclockwise turns from the stored frame to the displayed one."""
         return round(self.raw.rotation / 90) % 4
+
+
+def _scaler() -> VideoReformatter:
+    """FFmpeg's scaler of this thread: its tables take longer to make than most conversions, and each frame's own would
+    make them anew."""
+    if not hasattr(_of_thread, "scaler"):
+        _of_thread.scaler = VideoReformatter()
+    return _of_thread.scaler
 
 
 def yuv420_of(pixels: np.ndarray) -> av.VideoFrame:
