@@ -170,8 +170,9 @@ class ActiveSpeakerDetector:
         return FaceFinder.of(self.detector, info, self.min_face_px, self.detection_size)
 
     def _seen_frames(self, media: MediaFile) -> Iterator[SeenFrame]:
-        """Frames with their faces; decoding with shots, and detection, each in a thread of its own."""
-        shots = read_ahead(find_shots(read_frames(media), media.info.fps), FRAMES_AHEAD)
+        """Frames with their faces; decoding, shots and detection, each in a thread of its own."""
+        frames = read_ahead(read_frames(media), FRAMES_AHEAD)
+        shots = read_ahead(find_shots(frames, media.info.fps), FRAMES_AHEAD)
         faces = detect_faces(shots, self.finder(media.info), schedule(media.info, self.detect_every))
         return read_ahead(across_cuts(faces), FRAMES_AHEAD)
 
