@@ -158,7 +158,7 @@ def test_8_bit_integers_are_for_published_weights_and_processors_that_were_measu
     asked, weights, device, machine, has_bfloat16, found, monkeypatch
 ):
     monkeypatch.setattr(engine, "has_bfloat16", lambda: has_bfloat16)
-    monkeypatch.setattr(engine, "in_openvino", lambda device: device == "cpu")
+    monkeypatch.setattr(track_embedding, "in_openvino", lambda device: device == "cpu")
     monkeypatch.setattr(platform, "machine", lambda: machine)
     if found is None:
         with pytest.raises(UserError, match="int8"):

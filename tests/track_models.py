@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.inference.engine import multiplies_integers
+from core.inference.track_embedding import multiplies_integers
 
 # Published weights: key in the reference numbers -> file
 PUBLISHED = {

@@ -9,7 +9,6 @@ import importlib.metadata
 import io
 import json
 import os
-import platform
 import sys
 import warnings
 import zipfile
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # the settings' name -> PyTorch's
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # the settings' name -> OpenVINO's
-X86_64 = ("x86_64", "AMD64")  # as `platform.machine` has it
 RECORD = "record.json"  # in a file of kept networks, beside each of them
 # What kept networks depend on beside weights, precisions, processor and the versions of PyTorch and OpenVINO.
 CODE = [path for room in ("models", "inference") for path in (Path(__file__).parents[1] / room).glob("*.py")]
@@ -230,14 +228,6 @@ def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 numbers, and OpenVINO is there to make use of it."""
     openvino = import_openvino()
     return openvino is not None and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def multiplies_integers(device: str = "cpu") -> bool:
-    """Whether networks run in OpenVINO on a device that is faster with 8 bit integers.
-
-    OpenVINO says of all processors that they multiply them; measured are those of the x86-64 family, with instructions
-    for it and without."""
-    return in_openvino(device) and platform.machine() in X86_64
 
 
 def _processor() -> list[str]:

@@ -1,5 +1,6 @@
 """A whole-track encoder in evaluation: embeddings of faces and audio, and their scores, in bounded memory."""
 
+import platform
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -8,7 +9,7 @@ import numpy as np
 
 from core.clip_utils import COEFFICIENTS, MFCC_PER_FRAME
 from core.download.weights_catalogue import find_ranges
-from core.inference.engine import Function, Networks, Parts, best_precision, multiplies_integers, open_networks
+from core.inference.engine import Function, Networks, Parts, best_precision, in_openvino, open_networks
 from core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
 BLOCK = 150  # faces in the visual encoder at a time, some 150 MB; half as many are 8 % slower, twice as many 4 % faster
 NO_RANGES = MappingProxyType({})
+X86_64 = ("x86_64", "AMD64")  # as `platform.machine` has it
 LONG_BLOCK = 2048  # frames of audio, or of embeddings, at a time: those are small
+
+
+def multiplies_integers(device: str = "cpu") -> bool:
+    """Whether networks run in OpenVINO on a device that is faster with 8 bit integers.
+
+    OpenVINO says of all processors that they multiply them; measured are those of the x86-64 family, with instructions
+    for it and without."""
+    return in_openvino(device) and platform.machine() in X86_64
 
 
 def visual_precision(asked: str, weights_sha256: str, device: str) -> tuple[str, Mapping[str, float]]:
