@@ -1,11 +1,16 @@
 """Items made ahead and calls made behind by a thread: order, errors, stopping early."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from core.parallel.readahead import CallsBehind, read_ahead
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("count", "depth"), [(100, 3), (1, 3), (0, 1)])
@@ -104,3 +109,9 @@ def test_calls_that_have_not_begun_are_dropped_at_a_close():
     threading.Timer(0.05, go.set).start()
     calls.close()
     assert made == []
+
+
+def test_a_program_ends_whose_items_are_not_taken():
+    program = "from core.parallel.readahead import read_ahead; ahead = read_ahead(iter(int, 1), 2); next(ahead); 1 / 0"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert b"ZeroDivisionError" in ended.stderr

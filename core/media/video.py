@@ -96,12 +96,11 @@ class Frame:
         Args:
             x1, y1, x2, y2: as `bgr_region`.
         """
-        raw = self.raw
-        if raw.format.name not in LUMA_FORMATS or self._quarter_turns:
+        if self._luma is None:
             return self._displayed_grey[y1:y2, x1:x2]
-        luma = _pixels(raw.planes[0])[y1:y2, x1:x2]
-        full_range = raw.format.name.startswith("yuvj") or raw.color_range not in LIMITED
-        return luma.copy() if full_range else cv2.LUT(np.ascontiguousarray(luma), FULL_RANGE)
+        luma, full_range = self._luma
+        part = luma[y1:y2, x1:x2]
+        return part.copy() if full_range else cv2.LUT(np.ascontiguousarray(part), FULL_RANGE)
 
     def scaled_bgr(self, longest: int) -> np.ndarray:
         """The whole displayed frame made smaller, in OpenCV's order, (height, width, [b, g, r]) uint8.
@@ -158,6 +157,14 @@ class Frame:
             _pixels(target)[:] = np.rot90(_pixels(plane), self._quarter_turns)
         copy.colorspace, copy.color_range = raw.colorspace, raw.color_range
         return copy
+
+    @functools.cached_property
+    def _luma(self) -> tuple[np.ndarray, bool] | None:
+        """A view of the brightness as displayed, and whether it uses the full range; None where it must be made."""
+        raw, name = self.raw, self.raw.format.name
+        if name not in LUMA_FORMATS or self._quarter_turns:
+            return None
+        return _pixels(raw.planes[0]), name.startswith("yuvj") or raw.color_range not in LIMITED
 
     @functools.cached_property
     def _displayed_bgr(self) -> np.ndarray:

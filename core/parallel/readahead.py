@@ -3,10 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
-END = object()
 
 
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
@@ -15,15 +16,35 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     An exception of the iterable is raised here, after the items before it. When the caller stops early, the thread
     ends after the item that it is making.
     """
-    iterator = iter(items)
-    thread = ThreadPoolExecutor(1, "read ahead")
-    waiting = deque(thread.submit(next, iterator, END) for _ in range(depth))
+    # These queues take a fifth of the time of futures, which counts where items are many and quick.
+    room, made, stopped = SimpleQueue(), SimpleQueue(), Event()
+
+    def make() -> None:
+        iterator = iter(items)
+        try:
+            while room.get() and not stopped.is_set():
+                made.put((next(iterator), None))
+        except BaseException as error:  # of the iterable; StopIteration at its end
+            made.put((None, error))
+
+    for _ in range(depth):
+        room.put(True)
+    # A caller who neither goes on nor closes this must not keep the program from ending.
+    thread = Thread(target=make, name="read ahead", daemon=True)
+    thread.start()
     try:
-        while (item := waiting.popleft().result()) is not END:
-            waiting.append(thread.submit(next, iterator, END))
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            room.put(True)
             yield item
     finally:
-        thread.shutdown(cancel_futures=True)
+        stopped.set()
+        room.put(False)
+        thread.join()
 
 
 class CallsBehind:
