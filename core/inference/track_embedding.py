@@ -1,7 +1,7 @@
 """A whole-track encoder in evaluation: embeddings of faces and audio, and their scores, in bounded memory."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -223,6 +223,40 @@ class FaceStream:
         needless = max(0, end - self.context)
         del self.faces[:needless]
         self.embedded = end - needless
+
+
+class GrowingEmbeddings:
+    """Embeddings of what comes frame by frame; those near its end change as more comes.
+
+    Args:
+        embed: (1, time * per_frame, ...) -> (1, time, feature).
+        context: frames on either side that an embedding depends on.
+        per_frame: rows of values to a frame.
+    """
+
+    def __init__(self, embed: Callable[[np.ndarray], np.ndarray], context: int, per_frame: int = 1):
+        self.embed, self.context, self.per_frame = embed, context, per_frame
+        self.values: np.ndarray | None = None  # from frame `first` on
+        self.final: np.ndarray | None = None  # embeddings from frame `begin` on that no later frame changes
+        self.first = self.begin = 0
+
+    def push(self, values: np.ndarray) -> None:
+        """Take what the next frames have, (time * per_frame, ...)."""
+        self.values = values if self.values is None else np.concatenate((self.values, values))
+
+    def since(self, begin: int) -> np.ndarray:
+        """The embeddings of the frames from one on, (time, feature) float32, as of a track that ends now; those before
+        are forgotten."""
+        known = self.begin + (0 if self.final is None else len(self.final))  # frames whose embeddings are final
+        embeddings = self.embed(self.values[None])[0][known - self.first :]
+        if self.final is not None:
+            embeddings = np.concatenate((self.final, embeddings))
+        embeddings, self.begin = embeddings[begin - self.begin :], begin
+        final = max(known, self.first + len(self.values) // self.per_frame - self.context)
+        self.final = embeddings[: max(0, final - begin)]
+        first = max(self.first, final - self.context)
+        self.values, self.first = self.values[self.per_frame * (first - self.first) :], first
+        return embeddings
 
 
 def _in_blocks(embed: Function, values: np.ndarray, block: int, context: int, per_frame: int = 1) -> np.ndarray:

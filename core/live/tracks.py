@@ -1,7 +1,7 @@
 """Faces of a shot scored while they are seen, with a bounded view to either side."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from core.clip_utils import COEFFICIENTS, GRID_FPS, MFCC_PER_FRAME
 from core.detection.encoders import Context
 from core.detection.tracking import FaceTrack
-from core.inference.track_embedding import TrackEmbedder
+from core.inference.track_embedding import GrowingEmbeddings, TrackEmbedder
 from core.inference.voices import in_step
 from core.inputs.mfcc import track_heard, track_mfcc, track_samples
 from core.inputs.shots import TrackFeatures, told
@@ -35,40 +35,6 @@ class Audio(Protocol):
     def part(self, start_s: float, length: int) -> np.ndarray:
         """(length,) int16 at 16 kHz from a time on; silence where there is nothing."""
         ...
-
-
-class GrowingEmbeddings:
-    """Embeddings of what comes frame by frame; those near its end change as more comes.
-
-    Args:
-        embed: (1, time * per_frame, ...) -> (1, time, feature).
-        context: frames on either side that an embedding depends on.
-        per_frame: rows of values to a frame.
-    """
-
-    def __init__(self, embed: Callable[[np.ndarray], np.ndarray], context: int, per_frame: int = 1):
-        self.embed, self.context, self.per_frame = embed, context, per_frame
-        self.values: np.ndarray | None = None  # from frame `first` on
-        self.final: np.ndarray | None = None  # embeddings from frame `begin` on that no later frame changes
-        self.first = self.begin = 0
-
-    def push(self, values: np.ndarray) -> None:
-        """Take what the next frames have, (time * per_frame, ...)."""
-        self.values = values if self.values is None else np.concatenate((self.values, values))
-
-    def since(self, begin: int) -> np.ndarray:
-        """The embeddings of the frames from one on, (time, feature) float32, as of a track that ends now; those before
-        are forgotten."""
-        known = self.begin + (0 if self.final is None else len(self.final))  # frames whose embeddings are final
-        embeddings = self.embed(self.values[None])[0][known - self.first :]
-        if self.final is not None:
-            embeddings = np.concatenate((self.final, embeddings))
-        embeddings, self.begin = embeddings[begin - self.begin :], begin
-        final = max(known, self.first + len(self.values) // self.per_frame - self.context)
-        self.final = embeddings[: max(0, final - begin)]
-        first = max(self.first, final - self.context)
-        self.values, self.first = self.values[self.per_frame * (first - self.first) :], first
-        return embeddings
 
 
 class LiveTrack:
