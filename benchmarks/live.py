@@ -5,71 +5,70 @@
 
 Scores the annotated tracks of a split of a data set in AVA layout as `core.live.LiveDetector` does, in the same
 windows, with delays from the camera to the score of some tenths of a second, and offline; the boxes are given, so that
-the whole delay is left to the encoder and the context network. Prints a table in Markdown for each encoder. With --work
-it pushes a video through `LiveDetector`, and prints what a second of it takes.
+the whole delay is left to the encoder and the context network. Prints a table in Markdown for each encoder: alone; with
+context, each track with its own voice, as benchmarks/accuracy.py has it offline; and with voices that go over cuts to
+tracks that look alike, as is the default. With --work it pushes a video through `LiveDetector`, and prints what a
+second of it takes.
 """
 
 import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated
 from benchmarks.measure import plot_file
 from core import settings
+from core.boxes import pixel_edges
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder
 from core.detection.options import SHIPPED, WHOLE_TRACK_ENCODERS
 from core.evaluation.metrics import average_precision
 from core.formats import ava
 from core.inference.track_embedding import TrackEmbedder
-from core.inputs.shots import seen_together
+from core.inference.voices import VoiceMemory
+from core.inputs.shots import TrackFeatures, seen_together
 from core.live.detector import LEAST_DELAY_S, LiveDetector
-from core.live.tracks import LiveShot, scored_together
+from core.live.tracks import LiveFace, LiveShot, memory_of, scored_together
 from core.media.container import MediaFile
-from core.media.video import read_frames
-from core.media.video_audio import audio_on_disk
+from core.media.video import Frame, read_frames
+from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import find_video
+from core.people.embedding import Likeness, normalised
+from core.people.portraits import EVERY_S, PORTRAITS
 from core.runtime.errors import MediaError, exits_cleanly
 from core.runtime.files import atomic_write
 
 DELAYS_S = (0.04, 0.2, 0.5, 1.0, 2.0)
 OFFLINE = "offline"
-SYSTEMS = ("encoder", "context")
+ENCODER, OWN, SHARED = "encoder", "context", "voices over cuts"
+SYSTEMS = {ENCODER: "{}", OWN: "with context", SHARED: "and voices over cuts"}  # and how the tables call them
 Precisions = dict[tuple[str, float | str], float]  # system, delay -> average precision
-AT_ONCE = 16  # ends of tracks in the visual encoder
+NOTHING = np.zeros((1, 1), np.uint8)  # in place of crops whose embeddings are known
+PORTRAIT_EVERY = round(EVERY_S * GRID_FPS)  # faces
 BLOCK_S = 0.1  # of audio, as a microphone gives it
 
 
 class KnownFaces:
-    """Embeddings of a track's faces as of each of its beginnings, in place of `GrowingEmbeddings`.
+    """Embeddings of a track's faces as of each of its beginnings, in place of `GrowingEmbeddings`, and its portraits.
 
     Args:
         encoder: embeds them.
         faces: (time, 112, 112) uint8.
+        small: the same as `Likeness` takes them.
     """
 
-    def __init__(self, encoder: TrackEmbedder, faces: np.ndarray):
-        self.context, self.whole = encoder.visual_context, encoder.visual(faces[None])[0]
-        # Of the last frames before each end; those need as many frames before them.
-        size = 2 * self.context
-        self.ends = [
-            encoder.visual(faces[None, :end])[0][-self.context :] for end in range(1, min(size, 1 + len(faces)))
-        ]
-        if len(faces) >= size:
-            windows = sliding_window_view(faces, size, axis=0).transpose(0, 3, 1, 2)
-            for start in range(0, len(windows), AT_ONCE):
-                self.ends += list(
-                    encoder.visual(np.ascontiguousarray(windows[start : start + AT_ONCE]))[:, -self.context :]
-                )
+    def __init__(self, encoder: TrackEmbedder, faces: np.ndarray, small: Sequence[np.ndarray]):
+        self.encoder, self.faces, self.whole = encoder, faces, encoder.visual(faces[None])[0]
+        self.ends: dict[int, np.ndarray] = {}  # of the first so many faces the embeddings that more of them change
+        self.alike = [Likeness().embed(face) for face in small[: PORTRAITS * PORTRAIT_EVERY : PORTRAIT_EVERY]]
         self.begin = self.count = 0
 
     def push(self, values: np.ndarray) -> None:
@@ -79,8 +78,119 @@ class KnownFaces:
     def since(self, begin: int) -> np.ndarray:
         """As `GrowingEmbeddings.since`."""
         self.begin = begin
-        end = self.ends[self.count - 1]
+        changed = self.encoder.visual_context
+        if self.count not in self.ends:  # those need as many frames before them
+            last = self.faces[None, max(0, self.count - 2 * changed) : self.count]
+            self.ends[self.count] = self.encoder.visual(np.ascontiguousarray(last))[0][-changed:]
+        end = self.ends[self.count]
         return np.concatenate((self.whole[: self.count - len(end)], end))[begin:]
+
+    def embedding(self) -> np.ndarray:
+        """As `Portraits.embedding`, of the first of the faces that have come: annotations have no landmarks, by which
+        the best are chosen."""
+        return normalised(np.mean(self.alike[: 1 + self.count // PORTRAIT_EVERY], axis=0))
+
+
+class BothMemories:
+    """In place of a `VoiceMemory`: that of a video, and one of a shot alone, as `detect.py --no-people` has it."""
+
+    def __init__(self, shared: VoiceMemory, own: VoiceMemory):
+        self.memories = (shared, own)
+        self.by_own: dict[LiveFace, np.ndarray] = {}  # what the second gave when the first was asked
+
+    def note(self, face: LiveFace, first: int, told: TrackFeatures, logits: np.ndarray, embedding: np.ndarray) -> None:
+        """As `VoiceMemory.note`."""
+        shared, own = self.memories
+        shared.note(face, first, told, logits, embedding)
+        own.note(face, first, told, logits, None)
+
+    def scores(self, since: int) -> dict[LiveFace, np.ndarray]:
+        """As `VoiceMemory.scores`."""
+        shared, own = self.memories
+        self.by_own = own.scores(since)
+        return shared.scores(since)
+
+
+class Shot(LiveShot):
+    """The annotated tracks of a shot.
+
+    Args:
+        encoder: with a context network.
+        audio: of the video.
+        voices: what is remembered of its earlier shots.
+        rows: of the video.
+        tracks: the rows of each.
+        known: the faces of each.
+
+    Attributes:
+        scores: of each track what `SYSTEMS` say, [(time,), ...] log odds of speaking, in order of time.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        audio: VideoAudio,
+        voices: VoiceMemory,
+        rows: pd.DataFrame,
+        tracks: list[np.ndarray],
+        known: list[KnownFaces],
+    ):
+        self.both = BothMemories(voices, memory_of(encoder.context))
+        super().__init__(encoder.network, encoder.context, audio, self.both)
+        self.tracks, self.known = tracks, known
+        self.firsts_s = [float(rows["time_s"].iloc[own[0]]) for own in tracks]
+        self.numbers: dict[LiveFace, int] = {}
+        self.scores: list[dict[str, list[np.ndarray]]] = [{system: [] for system in SYSTEMS} for _ in tracks]
+
+    def start(self, number: int) -> LiveFace:
+        """A track's face, whose first crop is to come."""
+        known, first_s = self.known[number], self.firsts_s[number]
+        face = self.begin(round(first_s * GRID_FPS), first_s)
+        face.track.visual = face.portraits = known
+        known.begin = known.count = 0
+        self.numbers[face] = number
+        return face
+
+    def show(self) -> None:
+        """All faces of all tracks at once."""
+        for number, track in enumerate(self.tracks):
+            face = self.start(number)
+            for _ in track:
+                face.push(NOTHING)
+            face.ended = True
+
+    def play(self, delay_s: float) -> None:
+        """The faces as they come, scored with a delay."""
+        firsts = [round(first_s * GRID_FPS) for first_s in self.firsts_s]
+        ends = [first + len(own) for first, own in zip(firsts, self.tracks, strict=True)]
+        faces, together, last = {}, scored_together(delay_s), min(firsts) - 1
+        for now in range(min(firsts), max(ends) + 1):
+            for number, (first, end) in enumerate(zip(firsts, ends, strict=True)):
+                if now == first:
+                    faces[number] = self.start(number)
+                if first <= now < end:
+                    faces[number].push(NOTHING)
+                elif now == end:
+                    faces[number].ended = True
+            due = now - delay_s * GRID_FPS
+            if now == max(ends):
+                last = now
+            elif due > last + 1e-6:
+                last = int(np.ceil(due - 1e-6)) + together - 1
+            else:
+                continue
+            self.advance(min(last, now))
+
+    def settle(self, due: int) -> None:
+        """As of a `LiveShot`; what became due is noted."""
+        before = [(face, face.due, one) for face, one in zip(self.faces, self.scored, strict=False)]
+        super().settle(due)
+        for face, known, one in before:
+            if new := face.due - known:
+                own = self.scores[self.numbers[face]]
+                own[SHARED].append(face.odds[-new:])
+                for system, logits in ((ENCODER, one[0]), (OWN, self.both.by_own[face][-len(one[0]) :])):
+                    own[system].append((logits[:, 1] - logits[:, 0])[:new])
 
 
 @exits_cleanly
@@ -133,60 +243,45 @@ def measured(name: str, arguments: argparse.Namespace) -> Precisions:
 def score_video(
     encoder: Encoder, video: Path, rows: pd.DataFrame, delays_s: tuple[float, ...]
 ) -> Iterator[tuple[tuple[str, float | str], np.ndarray]]:
-    """Decode a video once; for "encoder" and "context", and each delay, the log odds of its rows."""
+    """Decode a video once; for each of `SYSTEMS` and each delay, the log odds of its rows."""
     with MediaFile(video) as media, audio_on_disk(media) as audio:
         if audio is None:
             raise MediaError(f"{video} has no audio")
-        crops = dict(annotated.cut_faces(media, rows, encoder.crop))
-        shots = list(seen_together(annotated.track_numbers(rows), rows["time_s"].to_numpy()))
-        known = [[KnownFaces(encoder.network, np.stack([crops[row] for row in own])) for own in shot] for shot in shots]
-        for delay_s in (*delays_s, np.inf):
-            for system, context in zip(SYSTEMS, (None, encoder.context), strict=True):
-                odds = np.empty(len(rows))
-                for shot, faces in zip(shots, known, strict=True):
-                    live = LiveShot(encoder.network, context, audio)
-                    for own, scored in zip(shot, score_shot(live, rows, shot, faces, delay_s), strict=True):
-                        odds[own] = scored
-                yield (system, OFFLINE if np.isinf(delay_s) else delay_s), odds
+        crops = dict(annotated.cut_faces(media, rows, lambda *face: (encoder.crop(*face), small_face(*face))))
+        tracks = list(seen_together(annotated.track_numbers(rows), rows["time_s"].to_numpy()))
+        known = [[known_faces(encoder.network, [crops[row] for row in own]) for own in shot] for shot in tracks]
+        for delay in (*delays_s, OFFLINE):
+            odds, voices = {system: np.empty(len(rows)) for system in SYSTEMS}, memory_of(encoder.context)
+            shots = [Shot(encoder, audio, voices, rows, *faces) for faces in zip(tracks, known, strict=True)]
+            for shot in shots:
+                if delay == OFFLINE:
+                    shot.show()
+                    shot.look(sys.maxsize)
+                else:
+                    shot.play(delay)
+            for shot in shots:
+                shot.settle(sys.maxsize)  # what is left: offline all
+                for rows_of, own in zip(shot.tracks, shot.scores, strict=True):
+                    for system, scored in own.items():
+                        odds[system][rows_of] = np.concatenate(scored)
+            yield from (((system, delay), own) for system, own in odds.items())
 
 
-def score_shot(
-    shot: LiveShot, rows: pd.DataFrame, tracks: list[np.ndarray], known: list[KnownFaces], delay_s: float
-) -> Iterator[np.ndarray]:
-    """Play a shot's tracks; the log odds of each of them, (time,)."""
-    times = rows["time_s"].to_numpy()
-    firsts = [round(times[own[0]] * GRID_FPS) for own in tracks]
-    ends = [first + len(own) for first, own in zip(firsts, tracks, strict=True)]
-    faces, scored, nothing = {}, [[] for _ in tracks], np.zeros((1, 1), np.uint8)
-    together = scored_together(min(delay_s, 1e3))
-    last = min(firsts) - 1
-    for now in range(min(firsts), max(ends) + 1):
-        for number, (first, end) in enumerate(zip(firsts, ends, strict=True)):
-            if now == first:
-                faces[number] = shot.begin(first, float(times[tracks[number][0]]))
-                faces[number].track.visual = known[number]
-                known[number].begin = known[number].count = 0
-            if first <= now < end:
-                faces[number].push(nothing)
-            elif now == end:
-                faces[number].ended = True
-        due = now - delay_s * GRID_FPS
-        if now == max(ends):
-            last = now
-        elif due > last + 1e-6:
-            last = int(np.ceil(due - 1e-6)) + together - 1
-        else:
-            continue
-        shot.advance(min(last, now))
-        for number, face in faces.items():
-            new = face.due - len(scored[number])
-            scored[number] += face.odds[len(face.odds) - new :].tolist()
-    yield from map(np.array, scored)
+def small_face(frame: Frame, box: np.ndarray) -> np.ndarray:
+    """A face as `Likeness` takes it."""
+    x1, y1, x2, y2 = pixel_edges(box, frame.width, frame.height).tolist()
+    return Likeness().align(frame.bgr_region(x1, y1, x2, y2), box - np.array([x1, y1, x1, y1]), np.zeros((5, 2)))
+
+
+def known_faces(encoder: TrackEmbedder, faces: list[tuple[np.ndarray, np.ndarray]]) -> KnownFaces:
+    crops, small = zip(*faces, strict=True)
+    return KnownFaces(encoder, np.stack(crops), small)
 
 
 def print_table(name: str, precisions: Precisions) -> None:
     """Average precision, and how far it is from offline."""
-    print(f"| delay | {name} | from offline | with context | from offline |\n|---|---:|---:|---:|---:|")
+    heads = " | from offline | ".join(title.format(name) for title in SYSTEMS.values())
+    print(f"| delay | {heads} | from offline |\n|---|{'---:|' * 2 * len(SYSTEMS)}")
     for delay in dict.fromkeys(delay for _, delay in precisions):
         cells = []
         for system in SYSTEMS:
@@ -203,12 +298,11 @@ def plot(precisions: dict[str, Precisions], title: str, path: Path) -> None:
     figure = Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.add_subplot()
     for (name, values), colour in zip(precisions.items(), ("tab:blue", "tab:orange"), strict=False):
-        delays = [delay for system, delay in values if system == SYSTEMS[0] and delay != OFFLINE]
-        for system, marker in zip(SYSTEMS, "os", strict=True):
-            label = name if system == SYSTEMS[0] else f"{name} with context"
-            fill = "white" if system == SYSTEMS[0] else colour
+        delays = [delay for system, delay in values if system == ENCODER and delay != OFFLINE]
+        for (system, how), marker in zip({ENCODER: "", SHARED: " with context"}.items(), "os", strict=True):
+            fill = "white" if system == ENCODER else colour
             odds = [values[system, delay] for delay in delays]
-            axes.plot(delays, odds, color=colour, marker=marker, markerfacecolor=fill, label=label)
+            axes.plot(delays, odds, color=colour, marker=marker, markerfacecolor=fill, label=f"{name}{how}")
             axes.axhline(values[system, OFFLINE], color=colour, linestyle=":", linewidth=1)
     axes.set(xscale="log", xlabel="delay, seconds (dotted: offline)", ylabel="average precision", title=title)
     axes.set_xticks(delays, [f"{delay:g}" for delay in delays])

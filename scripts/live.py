@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.weights,
             delay_s=arguments.delay,
             context=arguments.context,
+            people=arguments.people,
             detector=arguments.detector,
             fps=source.fps,
             audio=source.has_audio,
@@ -188,6 +189,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--encoder", choices=WHOLE_TRACK_ENCODERS, default=DEFAULT_ENCODER)
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
     parser.add_argument("--context", metavar="shipped|none|FILE", default=SHIPPED, help="default shipped")
+    parser.add_argument(
+        "--no-people", dest="people", action="store_false", help="remember voices only as long as a face is seen"
+    )
     parser.add_argument(
         "--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help="yunet (default), haar or a file"
     )

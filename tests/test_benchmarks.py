@@ -120,7 +120,7 @@ def test_live_precisions_are_drawn(tmp_path, capsys):
     values["context", 1.0] = 0.65
     live.print_table("light_asd", values)
     lines = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert lines[3] == ["1 s", "0.7000", "+0.0000", "0.6500", "-0.0500"]
+    assert lines[3] == ["1 s", "0.7000", "+0.0000", "0.6500", "-0.0500", "0.7000", "+0.0000"]
     live.plot({"light_asd": values, "lr_asd": values}, "drawn", tmp_path / "live.png")
     assert (tmp_path / "live.png").stat().st_size > 5000
 
@@ -155,7 +155,8 @@ def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):
             assert found["encoder", 0.2][shot[0][0]] == pytest.approx(logits[1] - logits[0], abs=1e-3)
             for own, logits in zip(shot, encoder.context.scores(faces), strict=True):
                 assert found["context", live.OFFLINE][own] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-3)
-    for system in ("encoder", "context"):
+    assert len(found) == 3 * len(live.SYSTEMS)
+    for system in (live.ENCODER, live.OWN):
         assert found[system, 60.0].tolist() == found[system, live.OFFLINE].tolist()
         assert np.abs(found[system, 0.2] - found[system, live.OFFLINE]).max() > 1e-3
 

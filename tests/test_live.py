@@ -5,14 +5,14 @@ import json
 import re
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
-from detections import Mean, Squares
+from detections import Mean, Squares, SquaresWithLandmarks
 from tiny import exit_status, tiny_frame
 from track_models import used
 
@@ -20,6 +20,7 @@ from core import models
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.detection import ActiveSpeakerDetector
 from core.detection.encoders import Context
+from core.inference import voices
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass
 from core.live import LiveDetector
@@ -30,6 +31,7 @@ from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_writer import write_video
+from core.people.embedding import Likeness
 from core.runtime.errors import UserError
 from scripts import live as live_script
 
@@ -251,13 +253,44 @@ def test_with_a_delay_longer_than_the_video_scores_are_those_of_whole_tracks(wei
         assert np.array([face.box for face in own]) == pytest.approx(track.boxes, abs=1e-3)
 
 
-def test_how_frames_and_audio_come_does_not_change_results(weights, noise):
-    first = play(detector_of(weights), noise, block=1600)
+def there_and_back() -> Iterator[np.ndarray]:
+    """Frames with two cuts, after the second of which the first scene is back."""
+    scenes = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    for number in range(3 * FRAMES // 2):
+        yield (scenes[number // 50 % 2] * (0.8 + 0.2 * np.sin(number / 4))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_with_a_delay_longer_than_the_video_voices_are_those_of_detect(weights, tmp_path, noise, people):
+    path = tmp_path / "a.mkv"
+    write_video(path, there_and_back(), GRID_FPS, audio=noise[:96000])
+    options = {"context": weights / "residual.pth", "detector": SquaresWithLandmarks(2), "precision": "fp32"}
+    options |= {"min_face_px": 10, "min_track_s": 0.1}
+    embedder = Likeness() if people else False
+    offline = ActiveSpeakerDetector(
+        "light_asd", weights / "light_asd.pth", detect_every=3, people=embedder, **options
+    ).detect(path)
+    live = LiveDetector("light_asd", weights / "light_asd.pth", delay_s=20, people=people, **options)
+    with MediaFile(path, as_played=True) as media, audio_on_disk(media) as audio:
+        live.push_audio(audio.samples[:], audio.origin_s)
+        for frame in read_frames(media):
+            assert live.push_frame(frame.raw, frame.time_s) == []
+    scored = live.finish()
+    assert [track.shot for track in offline.tracks] == [0, 0, 1, 1, 2, 2]
+    for track in offline.tracks:
+        own = [face.probability for frame in scored for face in frame.faces if face.id == track.id]
+        assert own == pytest.approx(track.probabilities.tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("context", ["none", "residual.pth"])
+def test_how_frames_and_audio_come_does_not_change_results(weights, noise, context):
+    options = {"context": context if context == "none" else weights / context, "detector": SquaresWithLandmarks(2)}
+    first = play(detector_of(weights, **options), noise, block=1600)
     assert len(first) == FRAMES
     assert [len(frame.faces) for frame in first] == [2] * FRAMES
     assert np.ptp(probabilities(first)) > 0.01
     for block, ahead_s in ((160, 0.5), (8000, 0.0), (1111, -0.3)):
-        again = play(detector_of(weights, apart_s=5.0), noise, block=block, ahead_s=ahead_s)
+        again = play(detector_of(weights, apart_s=5.0, **options), noise, block=block, ahead_s=ahead_s)
         assert [(frame.time_s, [face[:2] for face in frame.faces]) for frame in again] == [
             (frame.time_s, [face[:2] for face in frame.faces]) for frame in first
         ]
@@ -393,7 +426,9 @@ def test_a_cut_beside_a_face_ends_only_the_others(weights, delay_s):
 
 
 @pytest.mark.parametrize(("context", "begin_s"), [(None, 0.0), (NO_CONTEXT, WALL_CLOCK_S)])
-def test_memory_and_work_do_not_grow(weights, context, begin_s):
+def test_memory_and_work_do_not_grow(weights, monkeypatch, context, begin_s):
+    for name, steps in (("WITHIN", 100), ("VOICE_REACH", 140)):
+        monkeypatch.setattr(voices, name, steps)  # so that what is remembered is forgotten within seconds
     live = detector_of(weights)
     live.encoder = replace(live.encoder, context=context)
     pixels, block = tiny_frame(0, faces=2), np.zeros(640, np.int16)

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from detections import Mean, Squares
 from tiny import BOXES, exit_status, refusal, tiny_frame
 
@@ -23,6 +24,7 @@ from core.media.container import MediaFile
 from core.media.video import read_frames, yuv420_of
 from core.media.video_audio import audio_on_disk
 from core.media.video_writer import write_video
+from core.models import ResidualContext
 from core.outputs import speakers_json
 from core.runtime.provenance import check_outputs
 from scripts import live as live_script
@@ -187,6 +189,19 @@ def test_ctrl_c_ends_a_recording_that_is_whole(film, tmp_path, light_weights, mo
     frames = len(capsys.readouterr().out.splitlines())
     assert 5 < frames < 100
     assert len(video_of(folder)[0]) == frames == written(folder)[0]["video"]["frames"]
+
+
+@pytest.mark.parametrize(
+    ("options", "voices_by"), [([], "likeness"), (["--no-people"], None), (["--context", "none"], None)]
+)
+def test_a_recording_tells_what_voices_were_remembered_by(tmp_path, light_weights, monkeypatch, options, voices_by):
+    monkeypatch.setattr("core.live.detector.find_detector", lambda *arguments: Squares(2))
+    torch.save(ResidualContext().state_dict(), tmp_path / "residual.pth")
+    film, folder = tmp_path / "film.mkv", tmp_path / "record"
+    write_video(film, map(frame_of, range(20)), GRID_FPS, audio=NOISE[: 4 * SAMPLE_RATE // 5])
+    given = ["--weights", light_weights, "--context", tmp_path / "residual.pth", "--record", folder, *options]
+    assert exit_status(live_script.main, film, *given) == 0
+    assert json.loads((folder / "speakers.json").read_text())["settings"]["voices_by"] == voices_by
 
 
 def test_a_folder_with_something_in_it_is_refused(film, light_weights, capsys):

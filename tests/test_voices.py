@@ -15,8 +15,10 @@ from core.clip_utils import SAMPLE_RATE
 from core.dataset import ClipDataset
 from core.formats import ava
 from core.formats.wav import read_wav, write_wav
+from core.inference import residual_contexts
 from core.inference import voices as module
 from core.inference.clips import ClipScorer, encode_videos
+from core.inference.residual_contexts import ResidualScorer, logits_of
 from core.inference.track_embedding import TrackEmbedder
 from core.inference.tracks import OnePass
 from core.inference.videos import track_encoder
@@ -31,13 +33,15 @@ from core.inference.voices import (
     SYLLABLES,
     WEIGHT,
     WITHIN,
+    VoiceMemory,
     by_voice,
     in_step,
 )
 from core.inputs.mfcc import track_mfcc, track_samples
-from core.inputs.shots import told
+from core.inputs.shots import TrackFeatures, told
 from core.media.video_audio import VideoAudio
-from core.models import TRACK_ENCODERS, resnet18_two_streams
+from core.models import TRACK_ENCODERS, ResidualContext, resnet18_two_streams
+from core.people.clustering import group_tracks
 from core.runtime import provenance
 
 CPU = torch.device("cpu")
@@ -188,6 +192,90 @@ def test_what_sounds_while_nobody_is_there_is_of_no_consequence():
     other[345:455] = heard[100:210]  # what is nearer than four times `SYLLABLES` is heard at the other times
     now = slice(0, 250)
     assert (by_voice(odds, present, heard, now) == by_voice(odds, present, other, now)).all()
+
+
+# ---------------------------------------------------------------- while people speak
+
+
+@pytest.fixture(scope="module")
+def scorer() -> ResidualScorer:
+    return ResidualScorer.of(ResidualContext())
+
+
+def noted(memory: VoiceMemory, face: str, first: int, odds: np.ndarray, heard: np.ndarray, looks: int | None) -> None:
+    """A whole face that the memory is told of; of two looks, which are nothing alike, or None."""
+    embedding = None if looks is None else np.eye(2, dtype=np.float32)[looks]
+    memory.note(face, first, TrackFeatures(first, heard), logits_of(odds), embedding)
+
+
+@pytest.mark.parametrize(("looks", "added"), [(0, WEIGHT * np.log(1.0026 / 0.55)), (1, 0.0), (None, 0.0)])
+def test_a_face_that_is_back_after_a_cut_has_its_voice_back(scorer, looks, added):
+    """It speaks half of its eight seconds (p = 0.9526), and is silent where the other voice is heard. After the cut
+    both mouths would score alike; of what came after it nothing is a second away."""
+    heard = np.zeros((225, 13), np.float32)
+    heard[:, 3] = 30 * np.repeat([0, 1, 0, 1, 0], [50, 50, 50, 50, 25])
+    odds = np.where(heard[:200, 3] == 0, 3.0, -3.0)
+    memory = VoiceMemory(scorer.with_voices, max_distance=0.1)
+    noted(memory, "before", 0, odds, heard[:200], 0)
+    noted(memory, "after", 200, np.zeros(25), heard[200:], looks)
+    logits = memory.scores(since=200)["after"]
+    assert (logits[:, 1] - logits[:, 0])[15:].tolist() == pytest.approx([added] * 10, abs=0.1)
+
+
+def test_what_is_forgotten_is_of_no_consequence_and_memory_is_bounded(scorer, monkeypatch):
+    """Faces that come and go, by blocks, beside all that was ever told of them at once."""
+    reach = 100
+    for name, value in (("WITHIN", 60), ("VOICE_REACH", reach), ("PIECE", 70)):
+        monkeypatch.setattr(module, name, value, raising=False)
+        monkeypatch.setattr(residual_contexts, name, value, raising=False)
+    rng, block, length = np.random.default_rng(0), 10, 900
+    heard = 10 * rng.standard_normal((length, 13)).astype(np.float32)
+    spans = [(begin, begin + int(rng.integers(20, 120))) for begin in range(0, length - 120, 15)]
+    odds = [4 * rng.standard_normal(end - begin).astype(np.float32) for begin, end in spans]
+    looks = [np.eye(4, dtype=np.float32)[n % 4] for n in range(len(spans))]
+    memory, differences, most = VoiceMemory(scorer.with_voices, 0.1), [], 0
+    for since in range(0, length - 120, block):
+        now = since + block + 5  # 5 that are not due are told anew
+        told = {n: TrackFeatures(a, heard[a : min(now, b)]) for n, (a, b) in enumerate(spans) if a < now}
+        logits = {n: logits_of(odds[n][: len(known.features)]) for n, known in told.items()}
+        for n, known in told.items():
+            if known.end > since - 8:
+                late = max(0, since - 8 - known.first)
+                last = TrackFeatures(known.first + late, known.features[late:])
+                memory.note(n, known.first, last, logits[n][late:], looks[n])
+        near = list(memory.faces)
+        persons = group_tracks([looks[n] for n in near], [(told[n].first, told[n].end - 1) for n in near], 0.1)
+        whole = scorer.with_voices([told[n] for n in near], [logits[n] for n in near], persons)
+        scored = memory.scores(since)
+        for n, expected in zip(near, whole, strict=True):
+            new = max(0, told[n].end - since)
+            differences.append(np.abs(scored[n] - expected[-len(scored[n]) :])[len(scored[n]) - new :].max(initial=0))
+        most = max(most, *(len(known.heard) for known in memory.faces.values()))
+        assert len(memory.faces) <= (reach + 120 + block) / 15 + 1
+    assert max(differences) < 1e-4
+    assert most <= reach + block + 5 + EVERY
+
+
+def test_of_many_faces_the_last_are_remembered():
+    memory = VoiceMemory(None, 0.1)
+    for face in range(60):
+        noted(memory, face, 10 * face, np.zeros(10), np.zeros((10, 13), np.float32), None)
+    noted(memory, "seen", 0, np.zeros(620), np.zeros((620, 13), np.float32), None)
+    memory.scores(since=610)
+    assert set(memory.faces) == {*range(10, 60), "seen"}
+
+
+@pytest.mark.parametrize("since", [-5, 0, 37, 400, 900])
+def test_what_voices_add_since_a_time_is_what_they_add_at_all_times(scorer, since):
+    odds, _, heard = drawn_shot(7, 4, 500)
+    firsts, own = [0, 40, 100, 3], [np.ones(450, bool)] * 4
+    told = [np.roll(heard, first, axis=0)[:450] for first in firsts]
+    arguments = firsts, [one[:450].astype(np.float32) for one in odds], told, own, range(4)
+    for face, (all_times, wanted) in enumerate(
+        zip(scorer.voices(*arguments), scorer.voices(*arguments, since), strict=True)
+    ):
+        begin = max(0, since - firsts[face])
+        np.testing.assert_allclose(wanted[begin:], all_times[begin:], rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------- alike wherever it is told

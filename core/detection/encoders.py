@@ -37,15 +37,15 @@ class Context:
         score: of a shot's faces, in any order, their logits, each (crop, [not speaking, speaking]) float32.
         settings: what its scores depend on, as plain values.
         note: what the user should know of it, or None.
-        with_voices: of faces, of one or several shots, their logits and numbers of their persons: the logits with what
-            voices add; None of a network without that.
+        with_voices: of faces, of one or several shots, their logits, numbers of their persons and the first time step
+            that is wanted, the logits with what voices add: see `ResidualScorer.with_voices`; None where there is none.
     """
 
     reads: Gives
     score: Callable[[Sequence[TrackFeatures]], list[np.ndarray]]
     settings: dict[str, Any]
     note: str | None = None
-    with_voices: Callable[[Sequence[TrackFeatures], list[np.ndarray], Sequence[int]], list[np.ndarray]] | None = None
+    with_voices: Callable[..., list[np.ndarray]] | None = None
 
     def scores(self, faces: Sequence[TrackFeatures]) -> list[np.ndarray]:
         """The logits of a shot's faces with what voices add, each face being a person."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.clip_utils import COEFFICIENTS, GRID_FPS
 from core.inference.engine import Networks, Parts, open_networks
-from core.inference.voices import VOICE_REACH, by_voice
+from core.inference.voices import EVERY, VOICE_REACH, by_voice
 from core.inputs.shots import Shot, TrackFeatures, at_steps, cues, shots_in
 from core.runtime.errors import UserError
 
@@ -64,6 +64,7 @@ class ResidualScorer:
         heard: Sequence[np.ndarray],
         present: Sequence[np.ndarray],
         persons: Sequence[int],
+        since: float = -np.inf,
     ) -> list[np.ndarray]:
         """What voices add to the log odds of faces, as `odds` gives these.
 
@@ -72,9 +73,10 @@ class ResidualScorer:
             odds: of each face, (time,) float32.
             heard: MFCCs of each face's time, (time, 13).
             persons: a number for each face, those of one person alike; no two of these at the same time.
+            since: the first time step for which this is wanted; 0 is given before.
         """
         added = [np.zeros_like(own) for own in odds]
-        for window in _windows(firsts, present, VOICE_REACH):
+        for window in _windows(firsts, present, VOICE_REACH, since):
             there = window.of(present)
             sounds = at_steps(np.nonzero(there)[1], window.of(heard)[there], window.size)
             here, row = np.unique([persons[face] for face in window.faces], return_inverse=True)
@@ -107,19 +109,23 @@ class ResidualScorer:
         return [logits_of(own) for own in self.odds([track.first for track in tracks], cues, present)]
 
     def with_voices(
-        self, tracks: Sequence[TrackFeatures], logits: Sequence[np.ndarray], persons: Sequence[int]
+        self,
+        tracks: Sequence[TrackFeatures],
+        logits: Sequence[np.ndarray],
+        persons: Sequence[int],
+        since: float = -np.inf,
     ) -> list[np.ndarray]:
         """Logits of faces with what voices add, also over several shots.
 
         Args:
-            tracks: the faces, on one grid, as `tracks` takes them.
+            tracks: the faces, on one grid, as `tracks` takes them; of their features the last 13 are read.
             logits: of each, as `tracks` gives them.
-            persons: as of `voices`.
+            persons, since: as of `voices`.
         """
         odds = [own[:, 1] - own[:, 0] for own in logits]
         heard = [track.features[:, -COEFFICIENTS:] for track in tracks]
         present = [np.ones(len(own), bool) for own in odds]
-        added = self.voices([track.first for track in tracks], odds, heard, present, persons)
+        added = self.voices([track.first for track in tracks], odds, heard, present, persons, since)
         return [logits_of(own + more) for own, more in zip(odds, added, strict=True)]
 
     def rows(self, store: "FeatureStore", rows: slice) -> np.ndarray:
@@ -199,10 +205,15 @@ class _Window:
             part[:] = scored[row, begin - first - self.now.start :][: len(part)]
 
 
-def _windows(firsts: Sequence[int], present: Sequence[np.ndarray], margin: int) -> Iterator[_Window]:
-    """A shot in pieces of `PIECE` time steps, each with a margin around it; see `ResidualScorer.odds`."""
+def _windows(
+    firsts: Sequence[int], present: Sequence[np.ndarray], margin: int, since: float = -np.inf
+) -> Iterator[_Window]:
+    """A shot, or what of it is since a time step, in pieces of `PIECE` time steps, each with a margin around it; see
+    `ResidualScorer.odds`."""
     ends = [first + len(own) for first, own in zip(firsts, present, strict=True)]
-    for start in range(min(firsts), max(ends), PIECE):
+    # The same of the other times are looked at, wherever it begins.
+    skipped = int(max(0, since - min(firsts))) // EVERY * EVERY
+    for start in range(min(firsts) + skipped, max(ends), PIECE):
         begin, end = max(min(firsts), start - margin), min(max(ends), start + PIECE + margin)
         spans = [slice(max(0, begin - first), max(0, end - first)) for first in firsts]
         faces = {

@@ -5,14 +5,18 @@ heard does not. And where a mouth is heard it moves while the audio is loud, and
 embeddings of both are there already, so this costs the encoder's last layers alone.
 
 The context network follows these scores over some seconds, but does not hear. The voices of a shot differ: scores at
-times that sound alike tell more of a face than those of all times (`by_voice`). Nothing is trained for it.
+times that sound alike tell more of a face than those of all times (`by_voice`). Nothing is trained for it. While people
+speak a `VoiceMemory` keeps what this needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import numpy as np
 
-from core.clip_utils import GRID_FPS
+from core.clip_utils import COEFFICIENTS, GRID_FPS
+from core.inputs.shots import TrackFeatures
+from core.people.clustering import group_tracks
 
 STEPS = 12_000  # time steps scored at once, of all shifts together: few shifts of a long track
 SHIFTS = (-25, -18, -12, -8, 8, 12, 18, 25)  # frames, of 1/25 s: beyond what a dubbed mouth may be out of step
@@ -26,6 +30,7 @@ APART = GRID_FPS  # time steps: nearer ones sound alike whoever speaks
 EVERY = 5  # of the other times one in so many is looked at: they are smoothed
 WITHIN = 60 * GRID_FPS  # time steps: those further away are not looked at, so that work for a second does not grow
 VOICE_REACH = WITHIN + round(4 * SYLLABLES)  # time steps to either side that what a voice adds depends on
+MOST_GONE = 50  # faces that are gone and remembered; of more of them the last
 SELDOM = 0.05  # probability that is added to both, so that never is not infinitely less than seldom
 WEIGHT = 1.5  # of what the voice tells
 
@@ -123,3 +128,87 @@ def bell(deviation: float) -> np.ndarray:
     steps = np.arange(-round(4 * deviation), round(4 * deviation) + 1)
     weights = np.exp(-(steps**2) / (2 * deviation**2))
     return weights / weights.sum()
+
+
+@dataclass(eq=False)
+class Remembered:
+    """What is remembered of a face.
+
+    Attributes:
+        first, last: numbers of its first and last time step, on a grid that all faces share.
+        heard: MFCCs of the last of its steps, (time, 13) float32.
+        logits: of the same steps, without what voices add, (time, [not speaking, speaking]) float32.
+        embedding: (feature,) float32 of length 1, by which it is found alike to others, or None.
+    """
+
+    first: int
+    last: int
+    heard: np.ndarray
+    logits: np.ndarray
+    embedding: np.ndarray | None
+
+
+class VoiceMemory:
+    """What the faces of a stream were heard and seen to do, of which it is told what their voices add.
+
+    It holds what `ResidualScorer.with_voices` looks at, a minute, so that neither it nor the work with it grows.
+
+    Args:
+        with_voices: as `ResidualScorer.with_voices`; None where voices add nothing.
+        max_distance: mean cosine distance up to which faces that are not seen at once share a voice.
+    """
+
+    def __init__(self, with_voices: Callable[..., list[np.ndarray]] | None, max_distance: float):
+        self.with_voices, self.max_distance = with_voices, max_distance
+        self.faces: dict[Hashable, Remembered] = {}
+        self.begin: int | None = None  # the first time step of all
+
+    def note(
+        self, face: Hashable, first: int, told: TrackFeatures, logits: np.ndarray, embedding: np.ndarray | None
+    ) -> None:
+        """Remember a face, in place of what was known before of the same time steps.
+
+        Args:
+            face: any object that stands for it.
+            first: number of its first time step.
+            told: its last steps, which follow those that were noted before or overlap them; of the features the last
+                13, what is heard, are read.
+            logits: of these, without what voices add, (time, [not speaking, speaking]) float32.
+            embedding: (feature,) float32 of length 1, or None.
+        """
+        heard, before = told.features[:, -COEFFICIENTS:], self.faces.get(face)
+        if before is not None:
+            kept = len(before.heard) - (before.last + 1 - told.first)
+            heard = np.concatenate((before.heard[:kept], heard))
+            logits = np.concatenate((before.logits[:kept], logits))
+        self.faces[face] = Remembered(first, told.end - 1, heard, logits, embedding)
+        self.begin = told.first if self.begin is None else self.begin
+
+    def scores(self, since: int) -> dict[Hashable, np.ndarray]:
+        """The logits of all faces that are remembered, with what voices add from a time step on, (time, [not speaking,
+        speaking]) float32; what voices from there on do not depend on is then forgotten."""
+        known = list(self.faces.values())
+        logits = [one.logits for one in known]
+        if self.with_voices is not None and known:
+            tracks = [TrackFeatures(one.last + 1 - len(one.heard), one.heard) for one in known]
+            spans = [(one.first, one.last) for one in known]
+            persons = group_tracks([one.embedding for one in known], spans, self.max_distance)
+            logits = self.with_voices(tracks, logits, persons, since)
+        scores = dict(zip(self.faces, logits, strict=True))
+        self._forget(since)
+        return scores
+
+    def _forget(self, since: int) -> None:
+        # By whole `EVERY`, so that the same of the other times are looked at as if nothing were forgotten.
+        least = self.begin + (since - VOICE_REACH - self.begin) // EVERY * EVERY
+        gone = sorted((face for face, known in self.faces.items() if known.last < since), key=self._last)
+        too_many = set(gone[: max(0, len(gone) - MOST_GONE)])
+        for face, known in list(self.faces.items()):
+            if known.last < least or face in too_many:
+                del self.faces[face]
+            else:
+                kept = slice(-(known.last + 1 - least), None)
+                known.heard, known.logits = known.heard[kept].copy(), known.logits[kept].copy()
+
+    def _last(self, face: Hashable) -> int:
+        return self.faces[face].last

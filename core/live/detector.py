@@ -19,8 +19,9 @@ from core.detection.shots import ShotFinder, ShotFrame
 from core.download.cache import all_of
 from core.live.audio import BACK_S, LiveAudio, check_time
 from core.live.lines import ScoredFace, ScoredFrame
-from core.live.tracks import LiveFace, LiveShot, SeenFace, SeenRow, scored_together
+from core.live.tracks import LiveFace, LiveShot, SeenFace, SeenRow, memory_of, scored_together
 from core.media.video import Frame, yuv420_of
+from core.people.embedding import Likeness
 from core.runtime.checks import number
 from core.runtime.errors import UserError
 
@@ -51,6 +52,8 @@ class LiveDetector:
         audio: False for a camera without a microphone, which is not waited for.
         fps: about how many frames come in a second; for the shortest shot.
         context: "shipped", "none" or the path of a residual context network's state dict.
+        people: whether what is remembered of a voice goes from a face that is gone to one that looks alike
+            (`core.people.embedding.Likeness`), also over cuts; False: each face has its own, and a cut ends it.
 
     Attributes:
         left_out: how many frames came after later ones, and were left out.
@@ -69,6 +72,7 @@ class LiveDetector:
         audio: bool = True,
         fps: float = GRID_FPS,
         context: str | Path = SHIPPED,
+        people: bool = True,
         crop: str | None = None,
         precision: str = "auto",
         detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
@@ -107,6 +111,8 @@ class LiveDetector:
         self.delay_s, self.apart_s, self.has_audio, self.fps = delay_s, apart_s, audio, fps
         self.every = scored_together(delay_s)
         self.box_wait_s = min(BOX_WAIT_S, delay_s / 4)
+        has_voices = self.encoder.context is not None and self.encoder.context.with_voices is not None
+        self.embedder = Likeness() if people and has_voices else None
         self.audio = LiveAudio(2 * delay_s + apart_s + GAP_S + 1)
         self.left_out = self.ids = 0
         self.waiting: deque[Frame] = deque()  # for their audio
@@ -191,6 +197,7 @@ class LiveDetector:
         self.scoring: list[LiveShot] = []  # the last of them goes on
         self.seen: dict[float, SeenRow] = {}  # time -> frame whose boxes are not known
         self.known: deque[SeenRow] = deque()  # those whose boxes are known, not given yet
+        self.voices = memory_of(self.encoder.context)
         self.scored = -1  # number of the last time step that is scored
 
     def _work(self) -> Iterator[ScoredFrame]:
@@ -231,9 +238,13 @@ class LiveDetector:
         if seen.begins_shot:
             self._end_shot()
             self.seen[frame.time_s].begins_shot = True
-            self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio))
+            if self.embedder is None or seen.faces.shape[1] == 5:  # without landmarks there are no portraits
+                self.voices = memory_of(self.encoder.context)
+            self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio, self.voices))
             self.follower = ShotFollower(
-                *(self.origin_s, self.encoder.crop, self._start, self._end), wait_s=self.box_wait_s
+                *(self.origin_s, self.encoder.crop, self._start, self._end),
+                embedder=self.embedder,
+                wait_s=self.box_wait_s,
             )
         self.follower.add(seen)
         self.last.append(seen)
@@ -272,6 +283,7 @@ class LiveDetector:
                 face = self.faces[followed.scorer] = SeenFace(
                     followed.scorer, followed.track, *followed.times_s[:1] * 2
                 )
+                followed.scorer.portraits = followed.portraits
             for time_s, box in zip(followed.times_s, followed.boxes, strict=True):
                 self.seen[time_s].boxes.append((face, box))
                 face.heights.append(box[3] - box[1])
@@ -296,7 +308,9 @@ class LiveDetector:
             last = min(last, int(self._place(self.known[-1].time_s) + SAME_PLACE))
         self.scored = max(self.scored, last)
         for shot in self.scoring:
-            shot.advance(self.scored)
+            shot.look(self.scored)
+        for shot in self.scoring:
+            shot.settle(self.scored)
         self.scoring = [*(shot for shot in self.scoring[:-1] if not shot.is_over), self.scoring[-1]]
         while self.known and self._place(self.known[0].time_s) <= self.scored + SAME_PLACE:
             row = self.known.popleft()

@@ -1,9 +1,8 @@
 """Faces of a shot scored while they are seen, with a bounded view to either side."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,9 +10,10 @@ from core.clip_utils import COEFFICIENTS, GRID_FPS, MFCC_PER_FRAME
 from core.detection.encoders import Context
 from core.detection.tracking import FaceTrack
 from core.inference.track_embedding import GrowingEmbeddings, TrackEmbedder
-from core.inference.voices import in_step
+from core.inference.voices import VoiceMemory, in_step
 from core.inputs.mfcc import track_heard, track_mfcc, track_samples
 from core.inputs.shots import TrackFeatures, told
+from core.people.embedding import Likeness
 
 PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder's last layers see the embeddings
 CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
@@ -35,6 +35,11 @@ class Audio(Protocol):
     def part(self, start_s: float, length: int) -> np.ndarray:
         """(length,) int16 at 16 kHz from a time on; silence where there is nothing."""
         ...
+
+
+def memory_of(context: Context | None) -> VoiceMemory:
+    """A memory of voices, of what a context network says, or None."""
+    return VoiceMemory(None if context is None else context.with_voices, Likeness.max_distance)
 
 
 class LiveTrack:
@@ -110,6 +115,7 @@ class LiveFace:
         odds: log odds of speaking of the crops that were due, (time,) float32, from crop `odds_first` on.
         known: what `told` gives of crops that were due, the last of them, (time, `CUES` + 13) float32.
         rest: where the face has ended, what `LiveTrack.score` gives of the crops that are not due.
+        portraits: the best frames by now, or None; anything whose `embedding` gives what `Portraits.embedding` does.
     """
 
     first: int
@@ -119,6 +125,7 @@ class LiveFace:
     odds_first: int = 0
     known: np.ndarray | None = None
     rest: tuple[np.ndarray, np.ndarray | None] | None = None
+    portraits: Any = None
 
     @property
     def due(self) -> int:
@@ -167,11 +174,16 @@ class LiveShot:
         encoder: of whole tracks.
         context: a residual context network, or None.
         audio: which the faces are heard in.
+        voices: what is remembered of the faces of this shot and, if it is to count, of others.
     """
 
-    def __init__(self, encoder: TrackEmbedder, context: Context | None, audio: Audio):
+    def __init__(
+        self, encoder: TrackEmbedder, context: Context | None, audio: Audio, voices: VoiceMemory | None = None
+    ):
         self.encoder, self.context, self.audio = encoder, context, audio
+        self.voices = voices or memory_of(context)
         self.faces: list[LiveFace] = []
+        self.scored: list[tuple[np.ndarray, np.ndarray | None] | None] = []  # of the crops that are not due
 
     def begin(self, first: int, first_s: float) -> LiveFace:
         """A face whose first crop has this number on the grid, and time in seconds."""
@@ -187,36 +199,57 @@ class LiveShot:
 
     def advance(self, due: int) -> None:
         """Score the crops of all faces up to a number on the grid, that one included, for good."""
+        self.look(due)
+        self.settle(due)
+
+    def look(self, due: int) -> None:
+        """The first half of `advance`: what the networks say. Where several shots advance all of them do this first, as
+        what voices tell depends on it."""
         self.faces = [face for face in self.faces if not _is_over(face, due)]
-        until = [min(max(face.due, due + 1 - face.first), face.count) for face in self.faces]
-        if all(face.due == end for face, end in zip(self.faces, until, strict=True)):
+        self.scored = []
+        if any(face.due < end for face, end in zip(self.faces, self._until(due), strict=True)):
+            # Of a face that has no more crops the context network sees the cues that are known.
+            self.scored = [face.score() if face.count > face.due else None for face in self.faces]
+            if self.context is not None:
+                self._with_context()
+
+    def settle(self, due: int) -> None:
+        """The second half, with the same number."""
+        if not self.scored:
             return
-        # Of a face that has no more crops the context network sees the cues that are known.
-        scored = [face.score() if face.count > face.due else None for face in self.faces]
-        logits = [None if one is None else one[0] for one in scored]
+        voiced = {}
         if self.context is not None:
-            logits = self._with_context(scored)
-        for face, end, own, one in zip(self.faces, until, logits, scored, strict=True):
+            since = min(face.first + face.due for face, one in zip(self.faces, self.scored, strict=True) if one)
+            voiced = self.voices.scores(since)
+        for face, end, one in zip(self.faces, self._until(due), self.scored, strict=True):
             new = end - face.due
             if not new:
                 continue
-            if one[1] is not None:
-                known = face.told(*one)
-                face.known = known[: len(known) - len(one[0]) + new][-CONTEXT_PAST:]
-            face.odds = np.concatenate((face.odds, own[:new, 1] - own[:new, 0]))
+            logits, cues = one
+            if cues is not None:
+                known = face.told(logits, cues)
+                face.known = known[: len(known) - len(logits) + new][-CONTEXT_PAST:]
+                logits = voiced[face][-len(logits) :]
+            face.odds = np.concatenate((face.odds, logits[:new, 1] - logits[:new, 0]))
             if face.rest is not None:
                 face.rest = tuple(None if part is None else part[new:] for part in face.rest)
+        self.scored = []
 
-    def _with_context(self, scored: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> list[np.ndarray | None]:
-        """Logits of the crops that were not due, with those of before and of the other faces as context."""
+    def _until(self, due: int) -> list[int]:
+        """How many crops of each face are due then."""
+        return [min(max(face.due, due + 1 - face.first), face.count) for face in self.faces]
+
+    def _with_context(self) -> None:
+        """Tell the memory of the faces, each seen with what is known of before and of the other faces."""
         seen = {}
-        for number, (face, one) in enumerate(zip(self.faces, scored, strict=True)):
+        for face, one in zip(self.faces, self.scored, strict=True):
             own = face.known if one is None else face.told(*one)
             if own is not None:
                 end = face.first + face.due + (0 if one is None else len(one[0]))
-                seen[number] = TrackFeatures(end - len(own), own)
-        logits = dict(zip(seen, self.context.scores(list(seen.values())), strict=True))
-        return [None if one is None else logits[n][-len(one[0]) :] for n, one in enumerate(scored)]
+                seen[face] = TrackFeatures(end - len(own), own)
+        for face, logits in zip(seen, self.context.score(list(seen.values())), strict=True):
+            embedding = None if face.portraits is None else face.portraits.embedding()
+            self.voices.note(face, face.first, seen[face], logits, embedding)
 
 
 def _is_over(face: LiveFace, due: int) -> bool:
