@@ -1,6 +1,7 @@
 """Video: frames come once, in order, with their times; what cannot be read is named."""
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ from videos import audio_file, audio_frame, encode, frame_times, grey, number_of
 
 from core.media import container
 from core.media.container import MediaFile
-from core.media.video import read_frames
+from core.media.video import Frame, read_frames
 from core.media.video_files import find_video
 from core.media.video_writer import write_video
 from core.runtime.errors import MediaError
@@ -246,3 +247,20 @@ def test_a_real_file_that_is_cut_off_in_the_middle(unusual):
     with pytest.raises(MediaError, match=r"truncated-middle\.mp4: decoding fails after \d+\.\d\d s"):
         found.extend(frame.time_s for frame in read_frames(media))
     assert 0.3 * media.info.duration_s < found[-1] < 0.7 * media.info.duration_s
+
+
+def test_frames_of_any_form_and_colours_are_converted_as_by_themselves():
+    """One scaler converts all frames of a thread, of whichever videos."""
+    generator, frames = np.random.default_rng(0), []
+    for form, size, colours, reach in itertools.product(
+        ("yuv420p", "yuv444p", "yuv420p10le", "rgb24"), ((48, 64), (50, 80)), (1, 5, 2), (1, 2)
+    ):
+        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
+        frames.append(av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=form))
+        frames[-1].colorspace, frames[-1].color_range = colours, reach
+    for number in generator.permutation(np.repeat(np.arange(len(frames)), 2)):
+        found = Frame(0.0, frames[number])
+        np.testing.assert_array_equal(found.rgb(), frames[number].to_ndarray(format="rgb24"))
+        height = round(50 * found.height / found.width)
+        small = frames[number].reformat(50, height, "bgr24", interpolation="BILINEAR").to_ndarray()
+        np.testing.assert_array_equal(found.scaled_bgr(50), small)
