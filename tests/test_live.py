@@ -26,7 +26,7 @@ from core.inference.tracks import OnePass
 from core.live import LiveDetector
 from core.live.audio import LiveAudio
 from core.live.lines import ScoredFace, ScoredFrame, as_line, schema
-from core.live.tracks import ANEW, LiveShot, LiveTrack
+from core.live.tracks import ANEW, LiveShot, LiveTrack, memory_of
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
@@ -184,7 +184,8 @@ def test_the_context_sees_the_last_second_by_what_has_come_since(network, noise)
         seen.append(tracks[0].features)
         return [np.zeros((len(track.features), 2)) for track in tracks]
 
-    shot, alone = LiveShot(network, Context("cues", score, {}), audio), LiveTrack(network, audio, 0.0, gives_cues=True)
+    context, alone = Context("cues", score, {}), LiveTrack(network, audio, 0.0, gives_cues=True)
+    shot = LiveShot(network, context, audio, memory_of(context))
     face = shot.begin(0, 0.0)
     for number, crop in enumerate(np.random.default_rng(1).integers(0, 256, (80, 112, 112), np.uint8), start=1):
         face.push(crop)
@@ -209,7 +210,8 @@ def test_faces_are_scored_with_what_is_known_of_the_others(network, noise):
         shown.append([(track.first, len(track.features)) for track in tracks])
         return [np.stack((np.zeros(len(track.features)), np.arange(track.first, track.end)), 1) for track in tracks]
 
-    shot = LiveShot(network, Context("cues", score, {}), VideoAudio(noise, 0.0, 8.0))
+    context = Context("cues", score, {})
+    shot = LiveShot(network, context, VideoAudio(noise, 0.0, 8.0), memory_of(context))
     first = shot.begin(10, 0.4)
     for _ in range(20):
         first.push(np.zeros((112, 112), np.uint8))

@@ -113,9 +113,8 @@ class ActiveSpeakerDetector:
             lambda: find_embedder(people, cache),
         )
         # What puts tracks together for the voices, and what tells persons apart.
-        has_voices = self.encoder.context is not None and self.encoder.context.with_voices is not None
         self.embedder = None if isinstance(embedder, Likeness) else embedder
-        self.grouper = embedder if has_voices else self.embedder
+        self.grouper = embedder if self.encoder.has_voices else self.embedder
         self.video_stream, self.audio_stream = video_stream, audio_stream
 
     @property
@@ -126,7 +125,6 @@ class ActiveSpeakerDetector:
             "detect_every": self.detect_every,
             "video_stream": self.video_stream,
             "audio_stream": self.audio_stream,
-            "voices_by": None if self.grouper is None else self.grouper.name,
             "people": None if self.embedder is None else self.embedder.name,
             "people_sha256": getattr(self.embedder, "weights_sha256", None),
             "people_max_distance": None if self.embedder is None else self.embedder.max_distance,
@@ -306,7 +304,7 @@ class _Run:
         context = self.detector.encoder.context
         if faces and self.audio is not None and context is not None:
             features = [TrackFeatures(face.first_grid, face.features) for face in faces]
-            if context.with_voices is not None and self.detector.grouper is not None and self.landmarks:
+            if self.detector.encoder.has_voices and self.detector.grouper is not None and self.landmarks:
                 logits = context.score(features)
                 self.unvoiced += zip(features, logits, strict=True)  # which are of one person is known in the end
             else:

@@ -71,6 +71,11 @@ class Encoder:
     context: Context | None
     network: TrackEmbedder | None
 
+    @property
+    def has_voices(self) -> bool:
+        """Whether behind its context network voices add to the scores."""
+        return self.context is not None and self.context.with_voices is not None
+
 
 def open_encoder(
     name: str,

@@ -260,6 +260,7 @@ def settings_of(detector: Any) -> dict[str, Any]:
         "detection_size": detector.detection_size,
         "min_track_s": detector.min_track_s,
         "min_face_px": detector.min_face_px,
+        "voices_by": None if detector.grouper is None else detector.grouper.name,
         "min_confidence": MIN_CONFIDENCE,
         "threshold": SPEAKING_THRESHOLD,
     }

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 BLOCK = 150  # faces in the visual encoder at a time, some 150 MB; half as many are 8 % slower, twice as many 4 % faster
 NO_RANGES = MappingProxyType({})
-X86_64 = ("x86_64", "AMD64")  # as `platform.machine` has it
 LONG_BLOCK = 2048  # frames of audio, or of embeddings, at a time: those are small
 
 
@@ -26,7 +25,7 @@ def multiplies_integers(device: str = "cpu") -> bool:
 
     OpenVINO says of all processors that they multiply them; measured are those of the x86-64 family, with instructions
     for it and without."""
-    return in_openvino(device) and platform.machine() in X86_64
+    return in_openvino(device) and platform.machine() == "x86_64"
 
 
 def visual_precision(asked: str, weights_sha256: str, device: str) -> tuple[str, Mapping[str, float]]:

@@ -111,8 +111,7 @@ class LiveDetector:
         self.delay_s, self.apart_s, self.has_audio, self.fps = delay_s, apart_s, audio, fps
         self.every = scored_together(delay_s)
         self.box_wait_s = min(BOX_WAIT_S, delay_s / 4)
-        has_voices = self.encoder.context is not None and self.encoder.context.with_voices is not None
-        self.embedder = Likeness() if people and has_voices else None
+        self.grouper = Likeness() if people and self.encoder.has_voices else None
         self.audio = LiveAudio(2 * delay_s + apart_s + GAP_S + 1)
         self.left_out = self.ids = 0
         self.waiting: deque[Frame] = deque()  # for their audio
@@ -238,12 +237,12 @@ class LiveDetector:
         if seen.begins_shot:
             self._end_shot()
             self.seen[frame.time_s].begins_shot = True
-            if self.embedder is None or seen.faces.shape[1] == 5:  # without landmarks there are no portraits
+            if self.grouper is None or seen.faces.shape[1] == 5:  # without landmarks there are no portraits
                 self.voices = memory_of(self.encoder.context)
             self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio, self.voices))
             self.follower = ShotFollower(
                 *(self.origin_s, self.encoder.crop, self._start, self._end),
-                embedder=self.embedder,
+                embedder=self.grouper,
                 wait_s=self.box_wait_s,
             )
         self.follower.add(seen)

@@ -145,7 +145,7 @@ class Recording:
     def _found(self, notes: list[str], complete: bool) -> DetectedVideo:
         with MediaFile(self.video, as_played=True) as media:
             info = media.info
-        times_s, embedder = np.array(self.times_s), self.live.embedder
+        times_s = np.array(self.times_s)
         ends_s = np.append(times_s[1:], times_s[-1] + 1 / info.fps)
         lasts = [*(first - 1 for first in self.shots[1:]), len(times_s) - 1]
         tracks = [
@@ -164,7 +164,7 @@ class Recording:
             tracks=tracks,
             notes=list(map(printable, notes)),
             complete=complete,
-            settings=settings_of(self.live) | {"delay_s": self.live.delay_s, "voices_by": embedder and embedder.name},
+            settings=settings_of(self.live) | {"delay_s": self.live.delay_s},
         )
 
 

@@ -38,7 +38,7 @@ class Audio(Protocol):
 
 
 def memory_of(context: Context | None) -> VoiceMemory:
-    """A memory of voices, of what a context network says, or None."""
+    """An empty memory of the voices of faces that a context network scores; without one they add nothing."""
     return VoiceMemory(None if context is None else context.with_voices, Likeness.max_distance)
 
 
@@ -177,11 +177,8 @@ class LiveShot:
         voices: what is remembered of the faces of this shot and, if it is to count, of others.
     """
 
-    def __init__(
-        self, encoder: TrackEmbedder, context: Context | None, audio: Audio, voices: VoiceMemory | None = None
-    ):
-        self.encoder, self.context, self.audio = encoder, context, audio
-        self.voices = voices or memory_of(context)
+    def __init__(self, encoder: TrackEmbedder, context: Context | None, audio: Audio, voices: VoiceMemory):
+        self.encoder, self.context, self.audio, self.voices = encoder, context, audio, voices
         self.faces: list[LiveFace] = []
         self.scored: list[tuple[np.ndarray, np.ndarray | None] | None] = []  # of the crops that are not due
 

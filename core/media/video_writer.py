@@ -114,7 +114,7 @@ def write_timed_video(
         fps: average frames per second, which guides the spending of bits.
         audio: blocks that follow each other without gaps, (samples,) int16 of one channel or (samples, 2) of two;
             none for a video without audio.
-        quick: a third of the work, for what is looked at rather than kept.
+        quick: much less work, for what is looked at rather than kept.
         index_first: in mp4, put the index before the rest ("fast start"), so that a player can begin before it has
             the whole file; the file is copied once for it.
         pixel_aspect: width of a pixel over its height; None for square ones.
