@@ -260,7 +260,8 @@ def _connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
-    logging.getLogger("ray.util.client.logsclient").disabled = True  # Ray Client sets its level anew
+    for part in ("logsclient", "dataclient"):  # of Ray Client, which sets levels anew: its errors are raised as well
+        logging.getLogger(f"ray.util.client.{part}").disabled = True
     options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
