@@ -312,7 +312,17 @@ def records(folder: Path) -> dict[str, dict]:
     return found
 
 
-def test_preparation_forwarding_and_detection_give_what_local_processes_give(nodes, drawn, tmp_path):
+@pytest.fixture(scope="module")
+def local(drawn, tmp_path_factory) -> tuple[dict[str, bytes], dict[str, dict]]:
+    """What this process makes of it by all commands, and its records."""
+    out = tmp_path_factory.mktemp("local")
+    for command in commands(drawn, out).values():
+        assert exit_status(*command) == 0
+    assert any(len(path.read_text().splitlines()) > 1 for path in out.rglob("tracks.csv"))
+    return tree(out), records(out)
+
+
+def test_preparation_forwarding_and_detection_give_what_this_process_gives(nodes, drawn, local, tmp_path):
     """One of three nodes is lost in the middle."""
     node = nodes.add_node(**NODE)
 
@@ -326,13 +336,12 @@ def test_preparation_forwarding_and_detection_give_what_local_processes_give(nod
     for command in commands(drawn, tmp_path / "cluster").values():
         assert exit_status(*command, "--cluster", "auto") == 0
     thread.join()
-    for command in commands(drawn, tmp_path / "local").values():
-        assert exit_status(*command, "--jobs", 2) == 0
     found = tree(tmp_path / "cluster")
     begun = [name for name in found if Path(name).name.startswith(PART)]  # by the lost node: stays for the next command
-    assert {name: content for name, content in found.items() if name not in begun} == tree(tmp_path / "local")
-    assert records(tmp_path / "cluster") == records(tmp_path / "local")
-    assert any(len(path.read_text().splitlines()) > 1 for path in tmp_path.rglob("tracks.csv"))
+    assert (
+        {name: content for name, content in found.items() if name not in begun},
+        records(tmp_path / "cluster"),
+    ) == local
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cluster").rglob("*")}
     again = commands(drawn, tmp_path / "cluster")
@@ -356,7 +365,7 @@ for step in STEPS:
 STEPS = ("tracks", "audio", "crops", "features", "found")
 
 
-def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn, tmp_path):
+def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn, local, tmp_path):
     with two_hosts() as (first, second), contextlib.ExitStack() as ends:
         if not first.begin:
             pytest.skip("network namespaces are made by root on Linux, with iproute2")
@@ -367,10 +376,8 @@ def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn,
         command = [*first.begin, sys.executable, "-c", ON_A_HOST, drawn, tmp_path]
         subprocess.run(command, env=os.environ | {"RAY_ADDRESS": address}, cwd=ROOT, check=True, timeout=240)
     assert len({(tmp_path / name).read_text() for name in "abcdefgh"}) == 2
-    for step in STEPS:
-        assert exit_status(*commands(drawn, tmp_path / "local")[step]) == 0
-    assert tree(tmp_path / "cluster") == tree(tmp_path / "local")
-    assert records(tmp_path / "cluster") == records(tmp_path / "local")
+    made = ({name: one for name, one in part.items() if Path(name).parts[0] in STEPS} for part in local)
+    assert (tree(tmp_path / "cluster"), records(tmp_path / "cluster")) == tuple(made)
 
 
 def begin_node(ends: contextlib.ExitStack, host: Host, *options: str, **environment: str) -> subprocess.Popen:

@@ -221,6 +221,7 @@ def test_a_device_that_is_lost_is_used_when_it_is_back(run, show, kind):
     page = show(run().page.address, "camera", "microphone")
     page.click("#start")
     wait_for(page, lambda: any("0." in text for text in faces(page)))
+    page.evaluate("navigator.mediaDevices.enumerateDevices = async () => []")
     page.evaluate(
         "(kind) => watch.camera.tracks.filter((track) => track.kind === kind)"
         ".forEach((track) => { track.stop(); track.dispatchEvent(new Event('ended')); })",
@@ -229,6 +230,9 @@ def test_a_device_that_is_lost_is_used_when_it_is_back(run, show, kind):
     assert page.evaluate("watch.camera.audio") is None
     assert (page.inner_text("#state") == "camera gone") == (kind == "video")
     assert "is gone" in page.inner_text("#notes")
+    page.evaluate("watch.show([watch.shown])")  # one that was on its way
+    assert (page.inner_text("#state") == "camera gone") == (kind == "video")
+    page.evaluate("delete navigator.mediaDevices.enumerateDevices")
     wait_for(page, lambda: page.evaluate("watch.camera.audio?.state") == "running")
     wait_for(page, lambda: page.inner_text("#state") == "live" and "0." in faces(page)[-1])
 

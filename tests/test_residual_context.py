@@ -28,6 +28,12 @@ def network() -> ResidualContext:
     return network
 
 
+@pytest.fixture(scope="module")
+def scorer(network: ResidualContext) -> ResidualScorer:
+    """Of the network; opening one takes seconds."""
+    return ResidualScorer.of(network)
+
+
 def shot(faces: int, time: int, seed: int = 0, share: float = 0.7) -> tuple[Tensor, Tensor]:
     """Cues (1, face, time, cue) and whether each face is present."""
     source = torch.Generator().manual_seed(seed)
@@ -181,9 +187,9 @@ def parts(tracks: list[TrackFeatures]) -> dict[str, list]:
     return {"firsts": firsts, "cues": list(cues), "heard": list(heard), "present": present}
 
 
-def odds_of(network: ResidualContext, tracks: list[TrackFeatures]) -> list[np.ndarray]:
+def odds_of(scorer: ResidualScorer, tracks: list[TrackFeatures]) -> list[np.ndarray]:
     """The odds of tracks before voices are considered."""
-    return ResidualScorer.of(network).odds(**{name: part for name, part in parts(tracks).items() if name != "heard"})
+    return scorer.odds(**{name: part for name, part in parts(tracks).items() if name != "heard"})
 
 
 def at_once(network: ResidualContext, tracks: list[TrackFeatures]) -> list[np.ndarray]:
@@ -201,26 +207,26 @@ TRACKS = [track(7, 800, 0), track(60, 40, 1), track(805, 900, 2), track(807, 1, 
 
 
 @pytest.mark.parametrize("piece", [1500, 700, 200])
-def test_pieces_change_nothing(network, monkeypatch, piece):
+def test_pieces_change_nothing(network, scorer, monkeypatch, piece):
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
-    for odds, expected in zip(odds_of(network, TRACKS), at_once(network, TRACKS), strict=True):
+    for odds, expected in zip(odds_of(scorer, TRACKS), at_once(network, TRACKS), strict=True):
         assert odds.dtype == np.float32
         np.testing.assert_allclose(odds, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("piece", [1500, 700])
-def test_what_a_voice_adds_does_not_depend_on_pieces(network, monkeypatch, piece):
+def test_what_a_voice_adds_does_not_depend_on_pieces(scorer, monkeypatch, piece):
     """In a shot of four minutes, of which a minute to either side is looked at."""
     tracks = [track(0, 6000, 0), track(2000, 3000, 1)]
     monkeypatch.setattr(residual_contexts, "PIECE", 6000)
-    whole = ResidualScorer.of(network).scores(**parts(tracks))
+    whole = scorer.scores(**parts(tracks))
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
-    for own, expected in zip(ResidualScorer.of(network).scores(**parts(tracks)), whole, strict=True):
+    for own, expected in zip(scorer.scores(**parts(tracks)), whole, strict=True):
         np.testing.assert_allclose(own, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("piece", [1500, 200])
-def test_voices_are_added_to_the_networks_odds(network, monkeypatch, piece):
+def test_voices_are_added_to_the_networks_odds(network, scorer, monkeypatch, piece):
     monkeypatch.setattr(residual_contexts, "PIECE", piece)
     first, tracks = 7, [track(7, 800, 0), track(60, 40, 1), track(805, 500, 2), track(1000, 1, 3)]
     odds, present = np.zeros((4, 1298)), np.zeros((4, 1298), bool)
@@ -230,16 +236,15 @@ def test_voices_are_added_to_the_networks_odds(network, monkeypatch, piece):
     heard = track(0, 1305, 0).features[first:, len(CUES) :]
     added = by_voice(odds, present, heard, slice(None))
     assert np.abs(added[0]).max() > 0.1
-    scorer = ResidualScorer.of(network)
     scored = scorer.with_voices(tracks, scorer.tracks(tracks), range(4))
     for face, (logits, one) in enumerate(zip(scored, tracks, strict=True)):
         expected = (odds + added)[face, one.first - first : one.end - first]
         np.testing.assert_allclose(logits, np.stack((-expected, expected), axis=1) / 2, rtol=0, atol=1e-3)
 
 
-def test_the_tracks_of_a_person_share_a_voice(network):
+def test_the_tracks_of_a_person_share_a_voice(scorer):
     """As one face that is away in between."""
-    scorer, whole, other = ResidualScorer.of(network), track(3, 700, 0), track(40, 600, 1)
+    whole, other = track(3, 700, 0), track(40, 600, 1)
     given = parts([whole, other])
     given["present"][0][200:300] = False
     first, second = map(logits_of, scorer.odds(given["firsts"], given["cues"], given["present"]))
@@ -253,15 +258,15 @@ def test_the_tracks_of_a_person_share_a_voice(network):
     assert np.abs(apart[0] - together[0]).max() > 0.02
 
 
-def test_a_piece_in_which_nobody_is_seen(network, monkeypatch):
+def test_a_piece_in_which_nobody_is_seen(network, scorer, monkeypatch):
     monkeypatch.setattr(residual_contexts, "PIECE", 50)
     gap, whole = slice(20, 20 + 3 * REACH), track(0, 40 + 3 * REACH, 5)
     given = parts([whole])
     given["present"][0][gap] = False
-    [scored] = ResidualScorer.of(network).scores(**given)
+    [scored] = scorer.scores(**given)
     assert np.isfinite(scored).all()
     del given["heard"]
-    [odds] = ResidualScorer.of(network).odds(**given)
+    [odds] = scorer.odds(**given)
     for part in (slice(gap.start), slice(gap.stop, None)):
         [expected] = at_once(network, [TrackFeatures(0, whole.features[part])])
         np.testing.assert_allclose(odds[part], expected, rtol=0, atol=1e-4)

@@ -33,6 +33,11 @@ class Camera {
     this.heardS = 0;
   }
 
+  /** Whether it gives frames: it is running, and not gone. */
+  get isSeen() {
+    return this.isRunning && this.video.srcObject !== null;
+  }
+
   async start() {
     this.isRunning = true;
     try {

@@ -78,9 +78,14 @@ class Watch {
     element("boxes").width = 0;
   }
 
+  /** Whether the page's camera was stopped or is gone: frames that were on their way then are not shown. */
+  get isDark() {
+    return this.camera !== undefined && !this.camera.isSeen;
+  }
+
   frame(frame) {
     const lagS = performance.now() / 1000 - frame.time;
-    if (this.camera && !this.camera.isRunning) return; // it was stopped meanwhile
+    if (this.isDark) return;
     if (this.lagS === null || Math.abs(lagS - this.lagS) > ANEW_S) {
       this.waiting = [];
       this.lagS = lagS;
@@ -135,6 +140,7 @@ class Watch {
     const frame = frames.at(-1), image = new Image();
     image.src = `data:image/jpeg;base64,${frame.jpeg}`;
     await image.decode();
+    if (this.isDark) return; // since just now
     const canvas = element("frame");
     [canvas.width, canvas.height] = [image.width, image.height];
     canvas.getContext("2d").drawImage(image, 0, 0);
