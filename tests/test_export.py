@@ -64,6 +64,7 @@ def drawn(network: Network) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def model() -> TrackEncoder:
+    torch.manual_seed(0)
     return used(light_asd())
 
 

@@ -446,7 +446,7 @@ def test_memory_and_work_do_not_grow(weights, monkeypatch, context, begin_s):
     tracemalloc.start()
     memory = [play_on(begin_s + 10.0 * number) for number in range(5)]
     tracemalloc.stop()
-    assert memory[4] - memory[2] < 1500  # in 20 s, of 640 kB of audio and 12 MB of faces
+    assert memory[4] - memory[2] < 8 * 20 * GRID_FPS  # a number a frame, of 640 kB of audio and 12 MB of faces
 
 
 @pytest.mark.parametrize(
