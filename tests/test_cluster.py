@@ -138,7 +138,7 @@ def test_a_node_with_another_version_of_the_project_is_named(nodes, tmp_path):
 
 def test_a_token_where_the_cluster_has_none_is_named(nodes):
     done = in_another_process(CALL.format(address="auto"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))  # Ray may print others
     assert "RAY_AUTH_MODE" in line
 
@@ -206,11 +206,13 @@ def test_behind_ray_client_workers_share_a_gpu_and_a_lost_head_is_one_message(no
     )
     sizes = ["--num-cpus=6", "--num-gpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
     ports = [f"--port={free_port()}", f"--ray-client-server-port={port}"]
-    waits = {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5"}  # s; else 30
+    # s, on the head and in the command; else 30, and 5 for the first attempt
+    waits = {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "3", "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "2"}
     with contextlib.ExitStack() as ends:
         head = begin_node(ends, LOOPBACK, "--head", "--include-dashboard=false", *sizes, *ports, **waits)
         wait_for(lambda: answers(port))
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", code]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | waits)
         ends.callback(process.kill)
         wait_for(lambda: process.poll() is not None or len(list(tmp_path.iterdir())) == 4)
         assert process.poll() is None, process.stderr.read()
@@ -218,9 +220,21 @@ def test_behind_ray_client_workers_share_a_gpu_and_a_lost_head_is_one_message(no
         assert len(list(tmp_path.iterdir())) == 4  # at once, of six CPUs
         end_all(head)
         said = process.communicate(timeout=60)[1]
-    assert process.returncode == 2
+    assert process.returncode == 2, said
     assert said.startswith("error: the head of the cluster is lost")
     assert said.count("\n") == 1, said
+
+
+def test_a_connection_that_is_lost_between_two_calls_is_one_message_and_no_other_cluster_is_begun(nodes):
+    code = (
+        "import ray; wait = ray.wait\n"
+        "def lost(*arguments, **options): ray.shutdown(); return wait(*arguments, **options)\n"
+        "ray.wait = lost\n"
+    )
+    done = in_another_process("import core.parallel.ray_cluster\n" + code + CALL.format(address="auto"))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the head of the cluster is lost")
 
 
 def wait_for(what: Callable[[], bool]) -> None:

@@ -25,6 +25,8 @@ from core.runtime.errors import UserError
 from core.runtime.provenance import Files, checksums
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Else a call after the head is lost would look for another cluster, or begin one.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 try:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -97,7 +99,7 @@ def outcomes(
                 if job := again.popleft() if again else _next(rest):
                     working[worker.attempt.remote(job[1])] = worker, job
                 else:  # nothing is left: a worker that waited could be lost unseen
-                    ray.kill(worker)
+                    _end(worker)
             if not working:
                 time.sleep(LOOK_S)
                 continue
@@ -110,7 +112,7 @@ def outcomes(
                         raise error.cause from None
                     raise error if job else _unstarted(error) from None
                 except ray.exceptions.RayError as error:
-                    ray.kill(worker)
+                    _end(worker)
                     if job is None:
                         unstarted += 1
                         if unstarted == MOST_UNSTARTED:
@@ -126,15 +128,18 @@ def outcomes(
                     if job is not None:
                         undone -= 1
                         yield job[0], outcome
-    except ConnectionError as error:  # what Ray gives of a head that was reached by ray://
+    except (ConnectionError, ray.exceptions.RaySystemError) as error:  # of a head that was reached by ray://
         if isinstance(error, ray.exceptions.RayTaskError):  # an item's own
             raise
+        if not isinstance(error, ConnectionError) and ray.is_initialized():
+            raise
+        nodes.disconnected = True
         raise UserError(f"the head of the cluster is lost: {AGAIN}") from error
     finally:
         nodes.close()
         if not nodes.head_lost:  # which would be waited for
             for worker in [*idle, *(worker for worker, _ in working.values())]:
-                ray.kill(worker)
+                _end(worker)
             if (copies := elsewhere.scratch_folder()) is not None:
                 _remove_on_each_node(copies)
 
@@ -173,7 +178,7 @@ class _Nodes:
     """How many workers the nodes of the cluster have room for, asked for in a thread: a lost head does not answer."""
 
     def __init__(self, gpus: float):
-        self.gpus, self.count = gpus, 0
+        self.gpus, self.count, self.disconnected = gpus, 0, False
         self.answered = self.there = time.monotonic()  # when the head answered, and when there was a node
         self.count = self._count()
         if gpus and not self.count:
@@ -183,8 +188,8 @@ class _Nodes:
 
     @property
     def head_lost(self) -> bool:
-        """Whether the head has not answered for long."""
-        return time.monotonic() - self.answered > HEAD_SILENT_S
+        """Whether it is not asked any more, or has not answered for long."""
+        return self.disconnected or time.monotonic() - self.answered > HEAD_SILENT_S
 
     def room(self) -> int:
         """How many workers there is room for.
@@ -230,6 +235,12 @@ def _check_source(expected: dict[str, str]) -> None:
             f"the node {socket.gethostname()} has another version of this project in {PROJECT} ({len(others)} file(s) "
             f"differ, first {others[0]}): install the one of this command on all nodes"
         )
+
+
+def _end(worker: ray.actor.ActorHandle) -> None:
+    """End a worker, unless it has ended, or could not even be started."""
+    with contextlib.suppress(ray.exceptions.RaySystemError):
+        ray.kill(worker)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
