@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Set up if needed, then run the tests, on as many processes as there are cores; arguments go to pytest.
+# Set up if needed, then run the tests, on a process more than there are cores, as some wait for browsers and clusters;
+# arguments go to pytest.
 #   bash scripts/test.sh             bash scripts/test.sh -k crops
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
-exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"
+processes=$(($(getconf _NPROCESSORS_ONLN) + 1))
+# File after file by name: by default those with few tests come last, among them the slowest.
+exec .venv/bin/python -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder "$@"
