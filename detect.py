@@ -266,10 +266,18 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
     """The videos that the command line names -> the address to fetch each from, None for those that are there.
 
     Raises:
-        UserError: there is no such file, a folder has no videos, or two addresses would be fetched to one file.
+        UserError: there is no such file, a folder has no videos, or two would be one file.
     """
     videos: dict[Path, str | None] = {}
+    named: dict[Path, str | None] = {}  # likewise, without those of folders
     absent = []
+
+    def name(path: Path, address: str | None) -> None:
+        if named.setdefault(path, address) != address:
+            both = " and ".join(one or str(path) for one in (named[path], address))
+            raise UserError(f"{both} would both be {path}: give one, then the other")
+        videos[path] = address
+
     elsewhere.look_anew()
     for text in given:
         if elsewhere.is_address(text):
@@ -277,15 +285,14 @@ def given_videos(given: list[str], out: Path | None) -> dict[Path, str | None]:
                 parts = urlsplit(text)
             except ValueError as error:
                 raise UserError(f"{text}: {error}; give an address that FFmpeg reads") from error
-            copy = (out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv"
-            if videos.setdefault(copy, text) != text:
-                raise UserError(f"{videos[copy]} and {text} would both be fetched to {copy}: give one, then the other")
+            name((out or Path()) / f"{Path(parts.path).stem or parts.hostname or 'video'}.mkv", text)
             continue
         path = elsewhere.copy_of(text)
         if elsewhere.is_file(path):
-            videos[path] = None
+            name(path, None)
         elif elsewhere.is_folder(path):
-            videos |= dict.fromkeys(videos_in(path))
+            for video in videos_in(path):  # maybe also what was fetched before from an address that is given
+                videos.setdefault(video, None)
         else:
             absent.append(text)
     if absent:

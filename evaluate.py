@@ -79,6 +79,7 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 import argparse
 import contextlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -245,10 +246,10 @@ def report(results: list[dict], as_text: Callable[[Mapping], str], source: Mappi
 
 def parse_frame_size(text: str) -> tuple[int, int]:
     """`1280x720` -> (1280, 720) pixels."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and text.isascii() and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    sides = re.fullmatch(r"0*([1-9][0-9]{0,5})x0*([1-9][0-9]{0,5})", text.lower())
+    if sides is None:
         raise UserError(f"--frame-size {text}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
-    return int(width), int(height)
+    return int(sides[1]), int(sides[2])
 
 
 def frame_widths(

@@ -73,20 +73,31 @@ def main(argv: list[str] | None = None) -> int:
             told("Nothing can be heard: faces have no probability.")
         interrupted = stack.enter_context(ends_on_interrupt(inbox))
         stack.enter_context(playing(source, inbox, told))
+        fault = None
         try:
-            for scored, seen in scored_frames(live, inbox):
-                print(as_line(scored), flush=True)
-                if page is not None:
-                    page.show(scored, seen)
-                if recording is not None:
-                    recording.add(scored, seen)
-                told.count(inbox)
-        finally:  # what was recorded before anything went wrong is kept
+            try:
+                for scored, seen in scored_frames(live, inbox):
+                    print(as_line(scored), flush=True)
+                    if page is not None:
+                        page.show(scored, seen)
+                    if recording is not None:
+                        recording.add(scored, seen)
+                    told.count(inbox)
+            except Exception as error:  # what was recorded before is kept
+                fault = error
+                told.notes.append(f"It ended early: {printable(str(error))}")
             told.count(inbox, at_end=True)
-            for fault in source.faults:
-                told(printable(fault))
+            for damage in source.faults:
+                told(printable(damage))
             if recording is not None:
-                told.written(recording.finish(told.notes, complete=not source.faults))
+                told.written(recording.finish(told.notes, complete=fault is None and not source.faults))
+        except KeyboardInterrupt:  # the second
+            if recording is not None:
+                recording.abandon()
+            note("interrupted at once: what of a recording was not finished is lost.")
+            return EXIT_INTERRUPTED
+        if fault is not None:
+            raise fault
         if interrupted and source.ends:
             return EXIT_INTERRUPTED
         return EXIT_BROKEN_ITEMS if source.faults else 0

@@ -190,6 +190,9 @@ def test_no_other_file_is_taken_for_what_is_at_an_address(run, server, video, tm
     assert not out.exists()
     out.mkdir()
     (out / "one.mkv").write_bytes(b"mine")
+    for both in ((first, out / "one.mkv"), (out / "one.mkv", first)):
+        assert run(*both, *options) == 2
+        assert first in capsys.readouterr().err
     assert run(first, *options) != 0
     assert "one.mkv" in capsys.readouterr().err
     assert (out / "one.mkv").read_bytes() == b"mine"
@@ -198,6 +201,8 @@ def test_no_other_file_is_taken_for_what_is_at_an_address(run, server, video, tm
     asked = len(server.asked)
     assert run(second, *options) == 0
     assert len(server.asked) > asked
+    for both in ((second, out), (out, second)):  # the folder holds what was fetched
+        assert run(*both, *options) == 0
 
 
 def test_where_persons_are_not_told_apart_it_is_said_unless_they_are_not_wanted(run, video, tmp_path, capsys):

@@ -279,6 +279,7 @@ def test_line_numbers_hold_far_into_a_large_file(refusal, tmp_path):
     [
         "--frame-size 1280",
         "--frame-size 0x720",
+        f"--frame-size {'9' * 5000}x720",
         "--videos nowhere",
         "--plot pr.txt",
         "--predictions nowhere.csv",

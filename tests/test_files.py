@@ -208,6 +208,22 @@ def test_a_reader_that_goes_away_ends_a_script_quietly(lines):
     assert (script.returncode, errors) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full stands for a full disk")
+def test_standard_output_that_finds_no_room_is_one_message():
+    code = (
+        "from core.runtime.errors import exits_cleanly\n"
+        "@exits_cleanly\n"
+        "def main():\n"
+        "    for number in range(100_000): print(number)\n"
+        "main()\n"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "standard output" in line
+
+
 def test_what_a_killed_process_left_is_not_taken_for_finished(tmp_path):
     for name in ("b.csv", "a.csv", ".part-x.csv", "c.txt"):
         (tmp_path / name).touch()

@@ -237,6 +237,63 @@ def test_a_device_that_is_lost_is_used_when_it_is_back(run, show, kind):
     wait_for(page, lambda: page.inner_text("#state") == "live" and "0." in faces(page)[-1])
 
 
+REMEMBER_TRACKS = """() => {
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  window.given = [];
+  window.allowed = null; // else a promise: the browser asks until then
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    window.isAsked = true;
+    await window.allowed;
+    const stream = await ask(wanted);
+    window.given.push(...stream.getTracks());
+    return stream;
+  };
+}"""
+LOSE = """(kind) => {
+  for (const track of window.given.filter((track) => track.kind === kind && track.readyState === "live")) {
+    track.stop();
+    track.dispatchEvent(new Event("ended"));
+  }
+}"""
+LIVE = "window.given.filter((track) => track.readyState === 'live').map((track) => track.kind).sort()"
+
+
+def test_a_camera_that_is_lost_stopped_and_started_again_is_taken_once(run, show):
+    page = show(run().page.address, "camera", "microphone")
+    page.evaluate(REMEMBER_TRACKS)
+    page.click("#start")
+    wait_for(page, lambda: faces(page))
+    page.evaluate(LOSE, "video")
+    page.click("#stop")
+    page.evaluate("window.allowed = new Promise((allow) => { window.allow = allow; }); null")
+    page.click("#start")
+    page.wait_for_timeout(2500)  # in which the lost one would be looked for
+    page.evaluate("window.allow()")
+    wait_for(page, lambda: page.inner_text("#state") == "live")
+    page.wait_for_timeout(500)
+    assert page.evaluate(LIVE) == ["audio", "video"]
+    page.click("#stop")
+    assert page.evaluate(LIVE) == []
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_is_allowed_after_a_stop_is_not_used(run, show, lost):
+    """A microphone that was lost, or both devices."""
+    page = show(run().page.address, "camera", "microphone")
+    page.evaluate(REMEMBER_TRACKS)
+    if lost:
+        page.click("#start")
+        wait_for(page, lambda: page.evaluate("watch.camera.audio?.state") == "running")
+    page.evaluate("window.isAsked = false; window.allowed = new Promise((allow) => { window.allow = allow; }); null")
+    page.evaluate(LOSE, "audio") if lost else page.click("#start")
+    wait_for(page, lambda: page.evaluate("window.isAsked"))
+    page.evaluate("watch.camera.stop()")
+    page.evaluate("window.allow()")
+    page.wait_for_timeout(500)
+    assert page.evaluate(LIVE) == []
+    assert page.inner_text("#empty-text") == "The camera is off."
+
+
 def test_one_page_gives_its_camera(run, show):
     address = run().page.address
     first, second = show(address, "camera"), show(address, "camera")

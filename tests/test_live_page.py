@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -189,6 +190,8 @@ def test_little_waits_for_the_detector(page):
     assert (inbox.frames, inbox.left_out) == (16, 5)
     inbox.close()
     assert not inbox.put(seen(2.0))
+    inbox.leave_out()
+    assert (inbox.frames, inbox.left_out) == (16, 5)  # nobody missed what came then
     assert [item.time_s for item in items if isinstance(item, Seen)] == [*(number / 25 for number in range(1, 10)), 1.0]
 
 
@@ -203,6 +206,19 @@ def test_what_goes_wrong_while_a_source_plays_is_raised_where_it_is_waited_for()
     inbox = Inbox()
     with playing(Broken(), inbox, print), pytest.raises(MediaError, match="damaged"):
         list(inbox)
+
+
+def test_what_came_before_a_source_failed_is_scored(light_weights):
+    live = LiveDetector("light_asd", light_weights, context="none", delay_s=0.4, detector=Squares(3), audio=False)
+    inbox, given = Inbox(), []
+    for number in range(5):
+        inbox.put(seen(number / 25))
+    inbox.close(MediaError("it broke off"))
+    scored = scored_frames(live, inbox)
+    given.extend(frame.time_s for frame, _ in itertools.islice(scored, 5))
+    with pytest.raises(MediaError, match="broke off"):
+        next(scored)
+    assert given == [number / 25 for number in range(5)]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from detections import Mean, Squares
@@ -189,6 +190,43 @@ def test_ctrl_c_ends_a_recording_that_is_whole(film, tmp_path, light_weights, mo
     frames = len(capsys.readouterr().out.splitlines())
     assert 5 < frames < 100
     assert len(video_of(folder)[0]) == frames == written(folder)[0]["video"]["frames"]
+
+
+@pytest.mark.parametrize("moment", ["add", "finish"])
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_half_written(
+    film, tmp_path, light_weights, monkeypatch, capsys, moment
+):
+    given = getattr(Recording, moment)
+
+    def interrupted(recording: Recording, *arguments, **options) -> None:
+        if len(recording.times_s) >= 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return given(recording, *arguments, **options)
+
+    monkeypatch.setattr(Recording, moment, interrupted)
+    folder = tmp_path / "record"
+    options = ["--weights", light_weights, "--context", "none", "--delay", "0.4", "--record", folder]
+    assert exit_status(live_script.main, film, *options) == 130
+    assert list(folder.iterdir()) == []
+    assert "run the same command again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_audio", [True, False])
+def test_frames_that_are_written_are_not_kept(tmp_path, light_weights, has_audio):
+    live = LiveDetector("light_asd", light_weights, context="none", detector=Squares(2), audio=has_audio)
+    recording, memory = Recording(tmp_path / "record", live), []
+    for number in range(250):
+        image = yuv420_of(np.full((360, 640, 3), number, np.uint8))
+        recording.add(ScoredFrame(number / 25, (), False), Seen(number / 25, image))
+        memory.append(psutil.Process().memory_info().rss)
+    recording.finish([], complete=True)
+    assert memory[-1] - memory[50] < 35e6  # of 69 MB
+
+
+def test_a_name_that_is_too_long_is_refused(film, light_weights, capsys):
+    said = refusal(capsys, live_script.main, film, "--weights", light_weights, "--record", "x" * 300)
+    assert said.startswith("error: --record xxx")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,14 @@ import pytest
 from tiny import refusal, tiny_frame
 
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
+from core.live import inbox as inbox_module
 from core.live import sources
 from core.live.audio import Resampler
-from core.live.inbox import Heard, Inbox, Seen
-from core.live.sources import CameraSource, Devices, Pace, StreamSource, playing
+from core.live.detector import AUDIO_AHEAD_S
+from core.live.inbox import Heard, Inbox, Pace, Seen
+from core.live.sources import CameraSource, Devices, FileSource, StreamSource, playing
+from core.media.container import MediaFile
+from core.media.video_audio import audio_on_disk
 from core.media.video_writer import write_video
 from core.runtime.errors import MediaError, UserError
 from scripts import live as live_script
@@ -142,24 +146,76 @@ def test_a_stream_that_says_how_long_it_is_and_breaks_off_is_told(served, film, 
     content["/film.mp4"] = [film.read_bytes()]
     source, inbox = StreamSource(f"{address}/film.mp4"), Inbox()
     content.clear()
-    with playing(source, inbox, print), pytest.raises(MediaError):
+    with playing(source, inbox, print), pytest.raises(MediaError, match=r"/film\.mp4"):
         list(inbox)
 
 
+def test_the_last_frame_of_a_file_is_heard(film):
+    """And no block of audio begins where another has."""
+    inbox, given = Inbox(), []
+    with (
+        MediaFile(film, as_played=True) as media,
+        audio_on_disk(media) as audio,
+        playing(FileSource(media, audio), inbox, print),
+    ):
+        given.extend(inbox)
+    heard_s = [item.time_s for item in given if isinstance(item, Heard)]
+    assert np.diff(heard_s) == pytest.approx(1 / GRID_FPS, abs=1e-9)
+    assert heard_s[-1] + 1 / GRID_FPS >= times_of(given)[-1] + AUDIO_AHEAD_S
+
+
+class Clock:
+    """Time that passes when it is waited for; also an event that is never set."""
+
+    def __init__(self, monkeypatch):
+        self.now_s, self.waited_s = 50.0, 0.0
+        monkeypatch.setattr(inbox_module.time, "monotonic", lambda: self.now_s)
+
+    def wait(self, seconds: float) -> None:
+        self.waited_s += seconds
+        self.now_s += seconds
+
+
 def test_a_clock_that_jumps_is_not_waited_for(monkeypatch):
-    now, slept = [50.0], []
-    monkeypatch.setattr(sources.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(
-        sources.time, "sleep", lambda seconds: (slept.append(seconds), now.__setitem__(0, now[0] + seconds))
-    )
-    pace, times_s = Pace(), []
+    clock = Clock(monkeypatch)
+    pace, times_s = Pace(clock, may_jump=True), []
     for time_s in (7.0, 7.04, 5000.0, 5000.04, 3.0, 3.04):
         assert pace.wait(time_s)
         times_s.append(pace.began_s + time_s)
-    assert sum(slept) == pytest.approx(0.12)
+    assert clock.waited_s == pytest.approx(0.12)
     assert times_s == sorted(times_s)
-    now[0] += 0.5
+    clock.now_s += 0.5
     assert not pace.wait(3.08)  # 0.5 s late
+
+
+def test_long_gaps_of_a_file_are_waited_for(monkeypatch):
+    clock = Clock(monkeypatch)
+    pace = Pace(clock, may_jump=False)
+    assert [pace.wait(time_s) for time_s in (0.0, 3.0, 60.0)] == [True] * 3
+    assert clock.waited_s == pytest.approx(60)
+
+
+def test_a_stream_that_paused_is_late_for_a_second(monkeypatch):
+    """For 0.5 s, after two seconds; what it sends then is left out for little more than a second, and no more."""
+    clock = Clock(monkeypatch)
+    pace, given, sent_s = Pace(clock, may_jump=True), [], 50.0
+    for number in range(500):
+        sent_s += 0.5 if number == 50 else 0.04
+        clock.now_s = max(clock.now_s, sent_s)
+        given.append(pace.wait(number / 25))
+    assert all(given[:50])
+    assert 20 <= given.count(False) <= 30
+    assert all(given[80:])
+
+
+def test_a_stream_whose_clock_is_slow_is_seen_all_the_time(monkeypatch):
+    """By one part in a thousand, for an hour."""
+    clock = Clock(monkeypatch)
+    pace, given = Pace(clock, may_jump=True), []
+    for number in range(3600 * 25):
+        clock.now_s = max(clock.now_s, 50.0 + 1.001 * number / 25)
+        given.append(pace.wait(number / 25))
+    assert 0.98 < np.mean(given) < 1
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])

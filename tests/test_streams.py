@@ -29,6 +29,7 @@ from core.media.audio import extract_audio
 from core.media.container import MediaFile
 from core.media.video import read_frames, until_failure
 from core.media.video_audio import VideoAudio, audio_on_disk
+from core.media.video_files import fetch_video
 from core.outputs.report_media import why_not_played
 from core.runtime.errors import MediaError
 
@@ -338,3 +339,45 @@ def test_theora_repeats_frames(shared):
     times_s = [frame.time_s for frame in read_frames(media)]
     assert (len(times_s), round(times_s[-1] * FPS)) == (47, 49)
     assert not media.damage["video"]
+
+
+# Fetched from an address
+
+
+def fetched(server, path: Path) -> Path:
+    """The copy of a video at an address."""
+    server.files[f"/{path.name}"] = path.read_bytes()
+    copy = path.with_name(f"fetched_{path.stem}.mkv")
+    fetch_video(f"{server.url}/{path.name}", copy)
+    return copy
+
+
+def seen_in(path: Path) -> tuple[list[float], list[int]]:
+    """When its frames are shown, and the numbers that they show."""
+    with MediaFile(path) as media:
+        shown = [(round(frame.time_s, 3), number_of(frame.rgb())) for frame in read_frames(media)]
+    return tuple(map(list, zip(*shown, strict=True)))
+
+
+def test_what_is_fetched_begins_with_the_first_frame_and_keeps_what_streams_are_for(server, tmp_path):
+    """Of a file whose first packets have no decoding times, as x264 sorts frames; the second of both is the default."""
+    videos, audios = (
+        [(64, 3, ""), (64, 7, "default"), (64, 9, "attached_pic")],
+        [(tone(0), ""), (tone(9000), "default")],
+    )
+    path = of_streams(tmp_path / "a.mkv", videos[:2], audios)
+    with av.open(str(path)) as container:
+        assert any(packet.size and packet.dts is None for packet in container.demux(video=0))
+    copy = fetched(server, path)
+    assert seen_in(copy) == seen_in(path)
+    assert set(seen_in(copy)[1]) == {7}
+    with audio_on_disk(MediaFile(copy)) as audio:
+        assert strength(audio.samples) > 1000
+    music = of_streams(tmp_path / "music.mp4", videos[2:], audios[1:])
+    with pytest.raises(MediaError, match="no video stream"):
+        seen_in(fetched(server, music))
+
+
+def test_joined_recordings_are_fetched_to_the_end(server, tmp_path):
+    path = parts(tmp_path, "joined.ts", 2)
+    assert seen_in(fetched(server, path)) == seen_in(path)

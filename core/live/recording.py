@@ -1,5 +1,6 @@
 """What was seen, heard and found out, kept: a video, and all that detect.py writes of one."""
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -47,11 +48,15 @@ class Recording:
         live: gives what is recorded.
 
     Raises:
-        UserError: there is something in the folder.
+        UserError: there is something in the folder, or it cannot be used.
     """
 
     def __init__(self, folder: Path, live: LiveDetector):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        except OSError as error:  # a name that is too long, or a folder that may not be read
+            raise UserError(f"--record {folder}: {error.strerror}; give another folder") from error
+        if taken:
             raise UserError(f"--record {folder}: there is something already; give a folder that is absent or empty")
         self.folder, self.live, self.video = make_folder(folder), live, folder / VIDEO
         self.times_s = array("d")
@@ -112,6 +117,11 @@ class Recording:
             write_outputs(self.folder, found, FORMATS)
             record.notes.update(fault=None, impossible={}, video=printable(str(self.video.absolute())), persons=None)
         return [self.video, *paths]
+
+    def abandon(self) -> None:
+        """End at once: of the video nothing is left, unless it was whole."""
+        if self._writer is not None:
+            self._writer.abandon()
 
     def _time_of(self, seen_s: float) -> float:
         """When a frame is shown in the recording."""
@@ -219,6 +229,7 @@ class _Writer:
         self.path, self.fps, self.with_audio = path, fps, with_audio
         self.items: queue.Queue[Item | None] = queue.Queue(FRAMES_BEHIND)
         self.fault: BaseException | None = None
+        self.abandoned = False
         self.thread = threading.Thread(target=self._write, name="recording", daemon=True)
         self.thread.start()
 
@@ -237,12 +248,28 @@ class _Writer:
         if self.fault is not None:
             raise self.fault
 
+    def abandon(self) -> None:
+        """Leave nothing half written: end the file before its end."""
+        self.abandoned = True
+        while self.thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self.items.put_nowait(None)
+            self.thread.join(0.1)
+
     def _write(self) -> None:
-        first, second = itertools.tee(iter(self.items.get, None))
-        frames = ((time_s, frame) for time_s, frame, _ in first)
-        audio = (samples for _, _, samples in second) if self.with_audio else ()
+        items, audio = self._given(), ()
+        if self.with_audio:  # else what is given would be kept for what is never taken
+            items, heard = itertools.tee(items)
+            audio = (samples for _, _, samples in heard)
+        frames = ((time_s, frame) for time_s, frame, _ in items)
         try:
             with atomic_write(self.path) as temporary:
                 write_timed_video(temporary, frames, self.fps, audio, quick=True, index_first=True)
         except BaseException as error:  # raised where the next frame is put
             self.fault = error
+
+    def _given(self) -> Iterator[Item]:
+        while (item := self.items.get()) is not None and not self.abandoned:
+            yield item
+        if self.abandoned:
+            raise InterruptedError

@@ -5,7 +5,6 @@ import functools
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from av.container import InputContainer
 
 from core.clip_utils import GRID_FPS, SAMPLE_RATE
 from core.live.audio import Resampler
-from core.live.inbox import Heard, Inbox, Seen
+from core.live.detector import AUDIO_AHEAD_S
+from core.live.inbox import Heard, Inbox, Pace, Seen, now_s
 from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio
@@ -24,9 +24,6 @@ from core.runtime.errors import MediaError, UserError
 from core.runtime.files import printable
 
 BLOCK = SAMPLE_RATE // 25  # samples of audio that are given at a time
-LATE_S = 0.2  # a frame that would be given so much after its time is left out
-SINCE_1970_S = time.time() - time.monotonic()
-JUMP_S = 1.0  # a time so far from when it would be due is on a clock that was set, or after a pause
 
 OPENING_S, SILENT_S = 10.0, 5.0  # that a stream may take to be opened, and to give something
 AGAIN_S = 2.0  # until what is lost is looked for again
@@ -108,26 +105,6 @@ def playing(source: Source, inbox: Inbox, note: Note) -> Iterator[None]:
     finally:
         inbox.close()
         thread.join()
-
-
-def now_s() -> float:
-    """Seconds since 1970, by a clock that is never set."""
-    return SINCE_1970_S + time.monotonic()
-
-
-class Pace:
-    """Lets time pass as it does for who watches a recording."""
-
-    def __init__(self) -> None:
-        self.began_s: float | None = None  # on the clock of `now_s`, where the recording has time 0
-
-    def wait(self, time_s: float) -> bool:
-        """Wait until a time of the recording has come; False where that is `LATE_S` ago."""
-        if self.began_s is None or abs(self.began_s + time_s - now_s()) > JUMP_S:
-            self.began_s = now_s() - time_s
-        early_s = self.began_s + time_s - now_s()
-        time.sleep(max(0.0, early_s))
-        return early_s >= -LATE_S
 
 
 def opened(address: str, **options: Any) -> InputContainer:
@@ -286,11 +263,14 @@ class StreamSource:
         if not self.ends:
             again_and_again(self._open, lambda container: self._play(container, inbox), self.name, inbox, note)
             return
-        with self._open() as container:
-            self._play(container, inbox)
+        try:
+            with self._open() as container:
+                self._play(container, inbox)
+        except MediaError as error:
+            raise MediaError(f"{self.name} broke off before its end ({error}): run it again") from error
 
     def _play(self, container: InputContainer, inbox: Inbox) -> None:
-        pace, resampler = Pace(), Resampler()
+        pace, resampler = Pace(inbox.closed, may_jump=True), Resampler()
         for frame in decoded(container, inbox):
             if frame.pts is None:
                 continue
@@ -328,16 +308,23 @@ class FileSource:
         Raises:
             MediaError: as `core.media.video.read_frames`.
         """
-        pace, heard_s = Pace(), None
+        pace, blocks, first_s, frame = Pace(inbox.closed, may_jump=False), 0, None, None
+
+        def hear(until_s: float) -> None:
+            nonlocal blocks
+            while self.audio is not None and (time_s := first_s + blocks * BLOCK / SAMPLE_RATE) <= until_s:
+                inbox.put(Heard(time_s, self.audio.part(time_s, BLOCK)))
+                blocks += 1
+
         for frame in read_frames(self.media):
             if inbox.closed.is_set():
                 return
             in_time = pace.wait(frame.time_s)
-            heard_s = frame.time_s if heard_s is None else heard_s
-            while self.audio is not None and heard_s <= frame.time_s:
-                inbox.put(Heard(heard_s, self.audio.part(heard_s, BLOCK)))
-                heard_s += BLOCK / SAMPLE_RATE
+            first_s = frame.time_s if first_s is None else first_s
+            hear(frame.time_s)
             if in_time:
                 inbox.put(Seen(frame.time_s, frame.raw))
             else:
                 inbox.leave_out()
+        if frame is not None:
+            hear(frame.time_s + AUDIO_AHEAD_S)

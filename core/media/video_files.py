@@ -155,16 +155,24 @@ def fetch_video(address: str, path: Path) -> None:
     """
     import av  # slow to load, and seldom needed
 
+    from core.media.streams import SharedClock, streams_of
+
     try:
         with (
             atomic_write(path) as temporary,
-            av.open(address, timeout=TIMEOUT_S) as source,
+            av.open(address, timeout=TIMEOUT_S, metadata_errors="replace") as source,
             av.open(str(temporary), "w", format="matroska") as out,
         ):
-            chosen = [stream for stream in source.streams if stream.type in ("video", "audio") and stream.codec_context]
-            copies = {stream.index: out.add_stream_from_template(stream) for stream in chosen}
+            chosen = [one for kind in ("video", "audio") for one in streams_of(source, kind) if one.codec_context]
+            if not chosen:
+                raise MediaError(f"{address} has neither video nor audio")
+            copies, clock = {}, SharedClock()
+            for stream in chosen:
+                copies[stream.index] = out.add_stream_from_template(stream, opaque=True)
+                copies[stream.index].disposition = stream.disposition  # by which one is chosen
             for packet in source.demux(*chosen):
-                if packet.dts is not None:  # else it marks the end
+                if packet.size or packet.pts is not None:  # else it marks the end
+                    clock.carry(packet)
                     packet.stream = copies[packet.stream.index]
                     out.mux(packet)
     except (av.FFmpegError, ValueError) as error:

@@ -1,6 +1,7 @@
 """One way to fail: a message that says what was found, what is accepted and how to mend it; and how processes end."""
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NoReturn
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_BROKEN_ITEMS = 1  # some videos of many could not be used; the others are finished
 EXIT_USER_ERROR = 2  # nothing to be done before the user has changed something
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
@@ -43,11 +45,22 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
             print(message, file=sys.stderr)
             sys.exit(status)
         except BrokenPipeError:  # whoever read the output, as `| head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+            _discard_output()
             sys.exit(EXIT_UNREAD)
+        except OSError as error:
+            if error.errno not in NO_SPACE or error.filename is not None:
+                raise
+            _discard_output()
+            print(f"error: standard output cannot be written ({error.strerror}): make room", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
         sys.exit(status or 0)
 
     return wrapper
+
+
+def _discard_output() -> None:
+    """What Python still flushes at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ending(error: UserError | KeyboardInterrupt, where: str = "") -> tuple[str, int]:

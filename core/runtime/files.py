@@ -1,7 +1,6 @@
 """Files that appear whole or not at all."""
 
 import contextlib
-import errno
 import fcntl
 import functools
 import hashlib
@@ -12,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.runtime.errors import UserError, as_given
+from core.runtime.errors import NO_SPACE, UserError, as_given
 
 PART = ".part-"  # how names of unfinished files begin
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBE = 1 << 20  # bytes that a disk which is not full has room for
 
 

@@ -29,6 +29,7 @@ class Camera {
     this.canvas = document.createElement("canvas");
     this.tracks = [];
     this.isRunning = false;
+    this.run = 0; // grows with each start, stop and loss: whoever waited meanwhile is not needed any more
     this.heard = []; // blocks of audio that wait
     this.heardS = 0;
   }
@@ -40,24 +41,28 @@ class Camera {
 
   async start() {
     this.isRunning = true;
+    const run = ++this.run;
+    let tracks;
     try {
-      this.tracks = await this.devices();
+      tracks = await this.wanted(this.devices(), run);
     } catch (error) {
+      if (run !== this.run) return;
       this.stop();
       this.fail(REASONS[error.name] ?? `The camera cannot be used: ${error.message}`);
       return;
     }
-    if (!this.isRunning) return this.stop();
-    const [camera] = this.tracks.filter((track) => track.kind === "video");
+    if (run !== this.run) return;
+    this.tracks = tracks;
+    const [camera] = tracks.filter((track) => track.kind === "video");
     camera.addEventListener("ended", () => this.lose());
     this.onTheWay = this.missed = 0;
     this.sent = Promise.resolve();
     this.video.srcObject = new MediaStream([camera]);
     await this.video.play().catch(() => {}); // it was stopped meanwhile
-    if (!this.isRunning) return;
+    if (run !== this.run) return;
     this.meet("begun");
     this.see();
-    this.hear(this.tracks.find((track) => track.kind === "audio")).catch((error) =>
+    this.hear(tracks.find((track) => track.kind === "audio")).catch((error) =>
       this.say(`The microphone cannot be used (${error.message}): faces have no probability.`));
   }
 
@@ -74,8 +79,17 @@ class Camera {
     return stream.getTracks();
   }
 
+  /** The tracks that are promised; those that come when the run is over are stopped, and none are given. */
+  async wanted(promised, run) {
+    const tracks = await promised;
+    if (run === this.run) return tracks;
+    for (const track of tracks) track.stop();
+    return [];
+  }
+
   stop() {
     this.isRunning = false;
+    this.run++;
     this.release();
     this.meet("stopped");
   }
@@ -92,36 +106,39 @@ class Camera {
 
   /** The camera has gone: look for one until there is one. */
   async lose() {
+    const run = ++this.run;
     this.release();
     this.say("The camera is gone; it is used again when it is back.");
     this.meet("lost");
-    if (await this.isBack("videoinput")) this.start();
+    if (await this.isBack("videoinput", run)) this.start();
   }
 
   /** Likewise the microphone. */
   async loseMicrophone() {
+    const run = this.run;
     this.say("The microphone is gone: faces have no probability until it is back.");
     this.audio?.close();
     this.audio = null;
-    if (!(await this.isBack("audioinput"))) return;
+    if (!(await this.isBack("audioinput", run))) return;
     try {
-      const [track] = (await navigator.mediaDevices.getUserMedia({ audio: MICROPHONE })).getTracks();
+      const promised = navigator.mediaDevices.getUserMedia({ audio: MICROPHONE }).then((stream) => stream.getTracks());
+      const [track] = await this.wanted(promised, run);
+      if (run !== this.run) return;
       this.tracks.push(track);
       this.hear(track);
     } catch {
-      this.loseMicrophone();
+      if (run === this.run) this.loseMicrophone();
     }
   }
 
-  /** Wait for a device of a kind; false where nobody waits any more. */
-  async isBack(kind) {
-    const stream = this.video.srcObject;
-    while (this.isRunning && this.video.srcObject === stream) {
+  /** Wait for a device of a kind; false where the run that waits for it is over. */
+  async isBack(kind, run) {
+    let known = [];
+    while (run === this.run && !known.some((device) => device.kind === kind)) {
       await new Promise((passed) => setTimeout(passed, AGAIN_MS));
-      const known = await navigator.mediaDevices.enumerateDevices();
-      if (known.some((device) => device.kind === kind)) break;
+      known = await navigator.mediaDevices.enumerateDevices();
     }
-    return this.isRunning && this.video.srcObject === stream;
+    return run === this.run;
   }
 
   see() {
