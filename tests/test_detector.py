@@ -19,6 +19,7 @@ from core.detection import ActiveSpeakerDetector, encoders, options
 from core.inference.engine import best_precision
 from core.media.container import MediaFile
 from core.media.video import read_frames
+from core.media.video_audio import audio_on_disk
 from core.models import ASC_Net, ResidualContext, light_asd, lr_asd, resnet18_two_streams
 from core.outputs.overlay import write_overlay
 from core.people.embedding import Likeness
@@ -74,6 +75,37 @@ def detector(weights: Path, name: str = "light_asd", faces: int = 2, **options) 
 def test_the_names_of_encoders_are_those_of_the_networks():
     assert set(options.WHOLE_TRACK_ENCODERS) == set(models.TRACK_ENCODERS)
     assert set(options.CLIP_ENCODERS) == set(models.BACKBONES)
+
+
+def test_outputs_are_made_of_the_streams_that_were_detected_in_also_where_recordings_are_joined(weights, tmp_path):
+    """Each has the audio that counts where the other has silence."""
+    silent, loud = (tone(0), ""), (tone(9000), "default")
+    parts = [
+        of_streams(tmp_path / f"{number}.mkv", [(64, 3, "")], audios)
+        for number, audios in enumerate([[silent, loud], [loud, silent]])
+    ]
+    path = tmp_path / "joined.mkv"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    found = detector(weights, faces=0).detect(path)
+    with found.open(tolerant=True) as media, audio_on_disk(media) as audio:
+        halves = [strength(half) for half in np.array_split(audio.samples[: len(audio.samples)], 2)]
+    assert min(halves) > 1000
+
+
+@pytest.mark.parametrize("gap_s", [1.5, 600.0])
+def test_nobody_is_followed_over_a_gap_in_time(weights, tmp_path, gap_s):
+    """As where a clock was set forward, or a picture stands still for minutes while audio goes on."""
+    times_s = np.arange(FRAMES) / FPS + gap_s * (np.arange(FRAMES) >= 20)
+    path = tiny_video(tmp_path / "a.mkv", times_s, faces=2, audio=np.zeros(16_000, np.int16))
+    found = detector(weights).detect(path)
+    lasts = [19, FRAMES - 1] if gap_s > 2 else [FRAMES - 1]
+    assert [shot.last_frame for shot in found.shots] == lasts
+    assert [int(track.frames[-1]) for track in found.tracks] == [last for last in lasts for _ in range(2)]
+    assert any("no new picture" in note for note in found.notes) == (gap_s > 2)
+    if gap_s > 2:
+        assert found.shots[0].end_s < 1
+        assert found.end_of_frame(19) == found.shots[0].end_s
+        assert found.shots[1].start_s == pytest.approx(times_s[20], abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from core.detection.results import stream_notes
 from core.formats.wav import read_wav
 from core.media.audio import extract_audio
 from core.media.container import MediaFile
+from core.media.streams import NoStreamError
 from core.media.video import read_frames, until_failure
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import fetch_video
@@ -339,6 +340,16 @@ def test_theora_repeats_frames(shared):
     times_s = [frame.time_s for frame in read_frames(media)]
     assert (len(times_s), round(times_s[-1] * FPS)) == (47, 49)
     assert not media.damage["video"]
+
+
+def test_a_later_recording_may_lack_the_stream_that_is_asked_for(tmp_path):
+    audios = [(tone(0), ""), (tone(9000), "default")]
+    made = [of_streams(tmp_path / f"{count}.mkv", [(64, count, "")], audios[-count:]) for count in (2, 1)]
+    path = joined_to(tmp_path / "joined.mkv", *(part.read_bytes() for part in made))
+    with MediaFile(path, audio_stream=1) as media:
+        assert [number_of(frame.rgb()) for frame in read_frames(media)] == [2] * FRAMES + [1] * FRAMES
+    with pytest.raises(NoStreamError):
+        MediaFile(path, audio_stream=2)
 
 
 # Fetched from an address

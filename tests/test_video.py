@@ -209,6 +209,26 @@ def test_rotation_in_the_metadata_is_applied(tmp_path):
     np.testing.assert_array_equal(frame.rgb(), np.rot90(stored, 3))
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_frames_are_mirrored_and_turned_as_players_do(tmp_path, turns, mirrored):
+    path = encode(tmp_path / "turned.mp4", [tiny_frame(0)], crf="0")
+    turn(path, turns, mirrored=mirrored)
+    with MediaFile(path) as media:
+        frame = next(read_frames(media))
+        expected = np.rot90(frame.raw.to_ndarray(format="rgb24"), -turns)
+        expected = expected[:, ::-1] if mirrored else expected
+        assert (media.info.height, media.info.width) == (frame.height, frame.width) == expected.shape[:2]
+        np.testing.assert_array_equal(frame.rgb(), expected)
+        x1, y1, x2, y2 = part = (2, 4, 30, 40)
+        for found in (frame.bgr_region(*part)[..., ::-1], Frame(0.0, frame.yuv420()).rgb()[y1:y2, x1:x2]):
+            np.testing.assert_allclose(found.astype(int), expected[y1:y2, x1:x2], atol=3)
+        grey = Frame(0.0, frame.yuv420()).grey_region(*part)
+        np.testing.assert_allclose(frame.grey_region(*part).astype(int), grey, atol=1)
+        half = frame.halved_bgr(48)
+        assert (half.shape[0] > half.shape[1]) == (expected.shape[0] > expected.shape[1])
+
+
 @pytest.mark.parametrize(
     ("name", "width", "height", "fps", "frames"),
     [

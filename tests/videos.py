@@ -171,13 +171,15 @@ def with_empty_packets(source: Path, path: Path, numbers: Iterable[int]) -> Path
     return path
 
 
-def turn(path: Path, clockwise_quarter_turns: int) -> None:
-    """Write a rotation into the header of an mp4 (its display matrix), which PyAV cannot do."""
+def turn(path: Path, clockwise_quarter_turns: int, *, mirrored: bool = False) -> None:
+    """Write a rotation, after which what is displayed is mirrored left to right, into the header of an mp4 (its display
+    matrix), which PyAV cannot do."""
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd") + 4  # version 0: flags 4, times and ids 20, reserved 8, layer to volume 8
     fixed = 1 << 16
     cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][clockwise_quarter_turns]
-    matrix = [cosine * fixed, sine * fixed, 0, -sine * fixed, cosine * fixed, 0, 0, 0, 1 << 30]
+    across = -fixed if mirrored else fixed  # where right is
+    matrix = [cosine * across, sine * fixed, 0, -sine * across, cosine * fixed, 0, 0, 0, 1 << 30]
     start = header + 4 + 20 + 8 + 8
     assert int.from_bytes(data[start : start + 4]) == fixed
     data[start : start + 36] = b"".join(value.to_bytes(4, signed=True) for value in matrix)

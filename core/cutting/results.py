@@ -58,7 +58,7 @@ class Results:
         has_audio: whether speech could be looked for.
         shots_s: start and end of each shot, seconds, as a player shows them.
         faces: in order of id.
-        streams: arguments of `MediaFile`: which were used.
+        streams: arguments of `MediaFile`: which were asked for.
         complete: False where something of the file could not be decoded.
     """
 
@@ -120,10 +120,10 @@ def read_results(folder: str | Path, video: Path | None = None) -> Results:
             document["video"]["sound"] is not None,
             [(float(shot["start_s"]), float(shot["end_s"])) for shot in document["shots"]],
             _faces(document),
-            {key: document["video"][key] for key in ("video_stream", "audio_stream")},
+            {key: document["settings"].get(key) for key in ("video_stream", "audio_stream")},
             document["video"]["complete"],
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not as detect.py writes it ({error!r}): {REMEDY}") from error
 
 

@@ -14,7 +14,7 @@ from core.detection.encoders import ContextShape, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, across_cuts, scores_at, settings_of, why_left_out
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
-from core.detection.results import DetectedVideo, Person, Shot, Track, stream_notes
+from core.detection.results import DetectedVideo, Person, Shot, Track, gap_notes, is_gap, stream_notes
 from core.detection.shots import find_shots
 from core.download.cache import all_of
 from core.inference.engine import opencv_on_one_thread
@@ -201,7 +201,7 @@ class _Run:
     def add(self, seen: SeenFrame) -> None:
         """Take the next frame."""
         if seen.begins_shot:
-            self._end_shot(end_s=seen.frame.time_s)
+            self._end_shot(seen.frame.time_s)
             self.shot_start = seen.number
             encoder, grouper = self.detector.encoder, self.detector.grouper
             start = None if self.audio is None else lambda first_s: encoder.start(self.audio, first_s)
@@ -219,7 +219,7 @@ class _Run:
         """
         if not self.times_s:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
-        self._end_shot(end_s=self.times_s[-1] + 1 / self.info.fps)
+        self._end_shot(np.inf)
         self.calls.finish()
         can_group = self.detector.grouper is not None and (self.landmarks or not self.tracks)
         groups = self._group() if can_group else None
@@ -275,6 +275,7 @@ class _Run:
         if (context := self.detector.encoder.context) is not None and context.note is not None:
             yield context.note
         yield from stream_notes(self.media, self.audio, self.times_s[0], self.times_s[-1] + 1 / self.info.fps)
+        yield from gap_notes(self.times_s, self.info.fps)
         if self.detector.embedder is not None and self.tracks and not self.landmarks:
             yield f"Persons were not told apart: {self.detector.detector.name} gives no landmarks of the faces."
         finder = self.detector.finder(self.info)
@@ -291,9 +292,11 @@ class _Run:
             found = self.left_out.total()
             yield f"No face was kept of {found} found: {left_out}." if found else "No face was found."
 
-    def _end_shot(self, end_s: float) -> None:
+    def _end_shot(self, next_s: float) -> None:
         if self.follower is None:
             return
+        last_s, fps = self.times_s[-1], self.info.fps
+        end_s = last_s + 1 / fps if is_gap(next_s - last_s, fps) else next_s
         self.calls.add(self._score, self.follower.finish(), len(self.shots))
         self.follower = None
         self.shots.append(Shot(self.shot_start, len(self.times_s) - 1, self.times_s[self.shot_start], end_s))

@@ -15,6 +15,7 @@ import numpy as np
 from core.boxes import intersection_over_union
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.faces import SeenFrame
+from core.detection.results import GAP_S
 from core.detection.shots import unchanged
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
@@ -103,11 +104,13 @@ def across_cuts(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
 def after_cut(before: SeenFrame, after: SeenFrame) -> SeenFrame:
     """A frame that begins a shot, or goes on with the one before for those faces that the cut left as they were.
 
-    So it is where several pictures are side by side, and one of them is cut.
+    So it is where several pictures are side by side, and one of them is cut. After a gap in time nobody goes on.
 
     Args:
         before, after: frames on either side of a cut, with faces.
     """
+    if after.frame.time_s - before.frame.time_s > GAP_S:
+        return after
     overlaps = intersection_over_union(after.faces[:, None, :4], before.faces[None, :, :4])
     stay = (overlaps >= SAME_PLACE).any(axis=1)
     stay[stay] = unchanged(before.frame, after.frame, after.faces[stay, :4])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ AUDIO_SLACK_S = 0.5  # audio that begins or ends earlier or later than the video
 CANCELLED_S = 1.0  # audio whose channels cancel each other for at least so long is noted
 LEAST_FPS = 10  # less is noted; encoders are trained on 25, and mouths open and close up to five times a second
 TIMES_NAMED = 5  # in a note
+GAP_S, GAP_FRAMES = 2.0, 10  # see `is_gap`
 UNREAD_BYTES = 1 << 16  # at a file's end that are noted; less is no video
 
 
@@ -27,7 +29,8 @@ class Shot:
 
     Attributes:
         first_frame, last_frame: numbers of the video's own frames, both inside.
-        start_s, end_s: seconds, as a player shows them; the end is where the next shot's first frame appears.
+        start_s, end_s: seconds, as a player shows them; the end is where the next shot's first frame appears,
+            or, before a gap in time, an average frame after the last.
     """
 
     first_frame: int
@@ -147,16 +150,26 @@ class DetectedVideo:
         Raises:
             MediaError: it cannot be opened.
         """
-        audio = self.info.audio and self.info.audio.stream
-        return MediaFile(
-            self.path, tolerant=tolerant, as_played=True, video_stream=self.info.stream, audio_stream=audio
-        )
+        # Those that were asked for, not their numbers: recordings that were joined may have others.
+        asked = {name: self.settings.get(name) for name in ("video_stream", "audio_stream")}
+        return MediaFile(self.path, tolerant=tolerant, as_played=True, **asked)
 
     def end_of_frame(self, frame: int) -> float:
-        """When a frame gives way to the next, in seconds; the last one is shown for as long as an average frame."""
-        if frame + 1 < len(self.frame_times_s):
-            return float(self.frame_times_s[frame + 1])
-        return float(self.frame_times_s[frame]) + 1 / self.info.fps
+        """When a frame gives way to the next, in seconds; the last, as one before a gap, lasts as an average one."""
+        ends_s = float(self.frame_times_s[frame]) + 1 / self.info.fps
+        if frame + 1 == len(self.frame_times_s):
+            return ends_s
+        next_s = float(self.frame_times_s[frame + 1])
+        return ends_s if is_gap(next_s - float(self.frame_times_s[frame]), self.info.fps) else next_s
+
+
+def is_gap(seconds: float, fps: float) -> bool:
+    """Whether so long between two frames the picture stands still, or some of it is missing: nobody is followed.
+
+    Args:
+        fps: the video's average, for those of few frames a second.
+    """
+    return seconds > max(GAP_S, GAP_FRAMES / fps)
 
 
 def kept_apart(values: np.ndarray, threshold: float, decimals: int) -> list[float]:
@@ -239,6 +252,17 @@ def read_detected(path: str | Path, video: Path) -> DetectedVideo:
         start_s=facts["start_s"],
         offset_s=facts["offset_s"],
     )
+
+
+def gap_notes(times_s: Sequence[float], fps: float) -> Iterator[str]:
+    """A sentence where there are gaps between a video's frames, (n,) seconds."""
+    gaps = [(first, second) for first, second in pairwise(times_s) if is_gap(second - first, fps)]
+    if gaps:
+        longest_s, times = max(second - first for first, second in gaps), f"{len(gaps):,} times"
+        yield (
+            f"There is no new picture for up to {longest_s:.1f} s, {'once' if len(gaps) == 1 else times}, first after "
+            f"{gaps[0][0]:.2f} s: nobody is followed meanwhile, and faces are new after it."
+        )
 
 
 def stream_notes(media: MediaFile, audio: VideoAudio | None, first_s: float, last_s: float) -> Iterator[str]:

@@ -10,6 +10,7 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
 from core.boxes import pixel_edges
+from core.detection.results import is_gap
 from core.media.video import Frame
 from core.runtime.errors import MediaError
 
@@ -62,7 +63,7 @@ def find_shots(frames: Iterable[Frame], fps: float) -> Iterator[ShotFrame]:
 
 
 class ShotFinder:
-    """Marks the frames that begin a shot as they come.
+    """Marks the frames that begin a shot as they come: after a cut, and after a gap in time.
 
     Args:
         fps: average frame rate, for the shortest shot.
@@ -80,6 +81,7 @@ class ShotFinder:
         self.waiting: deque[Frame] = deque()
         self._count = 0
         self._cuts = {0}
+        self._last_s: float | None = None
 
     def add(self, frame: Frame) -> Iterator[ShotFrame]:
         """Take the next frame; the frame that this makes known, if there is one."""
@@ -88,6 +90,9 @@ class ShotFinder:
         self._detector.min_content_val = LEAST_CHANGE_OF_GREY if _is_grey(small) else LEAST_CHANGE
         found = self._detector.process_frame(FrameTimecode(self._count, self.fps), small)
         self._cuts.update(cut.frame_num for cut in found)
+        if self._last_s is not None and is_gap(frame.time_s - self._last_s, self.fps):
+            self._cuts.add(self._count)
+        self._last_s = frame.time_s
         self._count += 1
         if len(self.waiting) > self._held:
             yield self._next()

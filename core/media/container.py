@@ -26,6 +26,7 @@ from core.media.streams import (
     declared_end,
     declared_length,
     in_order,
+    orientation,
     streams_of,
 )
 from core.media.video_files import contents_of
@@ -44,8 +45,7 @@ class MediaFile:
 
     with MediaFile("interview.mp4") as media:
         print(media.info.width)
-        for frame in read_frames(media):  # core.media.video
-            ...
+        for frame in read_frames(media): ...  # core.media.video
 
     A demuxer of FFmpeg is at one position of the file, and cannot be rewound where there is no index. So each stream is
     read through a demuxer of its own: the first goes on with the one that read the header, another is opened anew.
@@ -91,8 +91,8 @@ class MediaFile:
         self.tolerant = tolerant
         self.damage = {"video": Damage(), "audio": Damage()}
         self.joins_s: dict[str, set[float]] = {"video": set(), "audio": set()}
-        self.cancelled_s = 0.0
-        self.untimed = 0
+        self.cancelled_s, self.untimed = 0.0, 0
+        self._has_asked = False  # whether the first recording has the streams that are asked for
         self.as_played = as_played
         self._options = {"as_played": as_played, "video_stream": video_stream, "audio_stream": audio_stream}
         contents = contents_of(self.path)
@@ -103,7 +103,7 @@ class MediaFile:
         self.start_s = container_start_s - self.offset_s
         videos, audios = streams_of(container, "video"), streams_of(container, "audio")
         video, audio = self._read_of(container, "video"), self._read_of(container, "audio")
-        self.audio_streams = len(audio)
+        self._has_asked, self.audio_streams = True, len(audio)
         self._of_videos = {"stream": videos.index(video[0]) if video else 0, "streams": len(videos)}
         self.audio = audio_info(audios, audio, self.start_s, self.offset_s)
         self.declared_s = declared_length(container, [*video, *audio], container_start_s)
@@ -146,8 +146,8 @@ class MediaFile:
             rate = stream.guessed_rate
         if not rate:
             raise MediaError(f"{self.path}: the file has no frame rate; {MEND['video']}")
-        rotation = round(first.rotation / 90) * 90 % 360
-        sideways = rotation in (90, 270)
+        rotation = 90 * orientation(first)[1]
+        sideways = rotation % 180 > 0
         width, height = (first.height, first.width) if sideways else (first.width, first.height)
         aspect = stream.sample_aspect_ratio or None
         aspect = 1 / aspect if aspect and sideways else aspect
@@ -248,8 +248,10 @@ class MediaFile:
         return container, stream
 
     def _read_of(self, container: av.container.InputContainer, kind: str) -> list[Stream]:
-        """The streams of a kind that are read."""
-        return choose(streams_of(container, kind), self._options[f"{kind}_stream"], f"{self.path}: {kind}")
+        """The streams of a kind that are read; none where a later recording has no such one."""
+        streams, number = streams_of(container, kind), self._options[f"{kind}_stream"]
+        lacks = self._has_asked and isinstance(number, int) and number >= len(streams)
+        return [] if lacks else choose(streams, number, f"{self.path}: {kind}")
 
     def _all_read_of(self, container: av.container.InputContainer) -> list[Stream]:
         """The streams that are read, of both kinds."""
@@ -263,7 +265,7 @@ class MediaFile:
         keeps_no_times = kind == "video" and container.format.name == AVI
         # Where a file keeps no times, or they go back, a frame's time follows from all frames before it.
         if seek_s > 0 and not keeps_no_times and not container.format.flags & Flags.ts_discont.value:
-            with contextlib.suppress(av.FFmpegError):  # a file that cannot seek is decoded from its beginning
+            with contextlib.suppress(av.FFmpegError):  # else it is decoded from its beginning
                 container.seek(int((seek_s + self.offset_s) * av.time_base), backward=True)
         for recording in range(len(self._recordings)):
             if recording > 0:

@@ -1,12 +1,14 @@
 """The streams of a file: what it says of them, which are read, the clock that they share, what of them is damaged."""
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import numpy as np
 from av.stream import Disposition, Stream
 
 from core.runtime.errors import MediaError
@@ -88,7 +90,8 @@ class VideoInfo:
         fps: average frames per second.
         duration_s: seconds as the container claims, or FFmpeg estimates; None where neither says.
         audio: the audio that is read; None where there is none.
-        rotation: degrees counterclockwise that turn a stored frame into the displayed one: 0, 90, 180 or 270.
+        rotation: degrees counterclockwise that turn a stored frame, mirrored where its metadata say so, into the
+            displayed one: 0, 90, 180 or 270.
         declared_s: seconds that the file should at least last by its own header; None where that does not say.
         codec: FFmpeg's name of the video's decoder.
         pixel_format: FFmpeg's name of it.
@@ -116,6 +119,21 @@ class VideoInfo:
 def streams_of(container: av.container.InputContainer, kind: str) -> list[Stream]:
     """The streams of a kind, "video" or "audio"; cover art is no video."""
     return [stream for stream in getattr(container.streams, kind) if not stream.disposition & Disposition.attached_pic]
+
+
+def orientation(frame: av.VideoFrame) -> tuple[bool, int]:
+    """Whether a stored frame is to be mirrored, left to right, and then how often to be turned by a quarter,
+    counterclockwise, to be displayed; by the display matrix, as FFmpeg and browsers do.
+
+    Of its numbers the first two rows say where a step to the right, and one down, lead: (right, down) each.
+    """
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return False, 0
+    right, down, _, right_of_down, down_of_down = np.frombuffer(bytes(side_data), np.int32)[:5].astype(float)
+    mirrored = right * down_of_down < down * right_of_down
+    sign = -1 if mirrored else 1
+    return mirrored, round(-math.degrees(math.atan2(sign * down, sign * right)) / 90) % 4
 
 
 def choose(streams: Sequence[Stream], number: StreamNumber, name: str) -> list[Stream]:

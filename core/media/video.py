@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from core.media.container import MEND, MediaFile
-from core.media.streams import BACK_S
+from core.media.streams import BACK_S, orientation
 from core.runtime.errors import MediaError
 
 # FFmpeg's numbers: colour unspecified (taken as BT.601 there as in OpenCV), BT.470BG and SMPTE 170M; range unspecified
@@ -76,7 +76,7 @@ class Frame:
         """
         raw = self.raw
         plain = raw.format.name == "yuv420p" and raw.colorspace in BT601 and raw.color_range in LIMITED
-        if not plain or self._quarter_turns or raw.width % 2 or raw.height % 2:
+        if not plain or self._is_turned or raw.width % 2 or raw.height % 2:
             return self.bgr()[y1:y2, x1:x2]
         left, top = x1 // 2 * 2, y1 // 2 * 2  # colour is kept for squares of two pixels
         right, bottom = (x2 + 1) // 2 * 2, (y2 + 1) // 2 * 2
@@ -154,7 +154,7 @@ class Frame:
             return yuv420_of(pixels)
         copy = av.VideoFrame(self.width, self.height, "yuv420p")
         for target, plane in zip(copy.planes, raw.planes, strict=True):
-            _pixels(target)[:] = np.rot90(_pixels(plane), self._quarter_turns)
+            _pixels(target)[:] = self._turned(_pixels(plane))
         copy.colorspace, copy.color_range = raw.colorspace, raw.color_range
         return copy
 
@@ -162,7 +162,7 @@ class Frame:
     def _luma(self) -> tuple[np.ndarray, bool] | None:
         """A view of the brightness as displayed, and whether it uses the full range; None where it must be made."""
         raw, name = self.raw, self.raw.format.name
-        if name not in LUMA_FORMATS or self._quarter_turns:
+        if name not in LUMA_FORMATS or self._is_turned:
             return None
         return _pixels(raw.planes[0]), name.startswith("yuvj") or raw.color_range not in LIMITED
 
@@ -178,12 +178,25 @@ class Frame:
         return self._turned(_scaler().reformat(self.raw, format=format).to_ndarray())
 
     def _turned(self, pixels: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
+        if not self._is_turned:
+            return pixels
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if self._mirrored else pixels, self._quarter_turns))
+
+    @property
+    def _is_turned(self) -> bool:
+        return self._mirrored or self._quarter_turns > 0
+
+    @property
+    def _mirrored(self) -> bool:
+        return self._orientation[0]
+
+    @property
+    def _quarter_turns(self) -> int:
+        return self._orientation[1]
 
     @functools.cached_property
-    def _quarter_turns(self) -> int:
-        """Counterclockwise turns from the stored frame to the displayed one."""
-        return round(self.raw.rotation / 90) % 4
+    def _orientation(self) -> tuple[bool, int]:
+        return orientation(self.raw)
 
 
 def _scaler() -> VideoReformatter:
