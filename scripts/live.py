@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
                     told.count(inbox)
             except Exception as error:  # what was recorded before is kept
                 fault = error
-                told.notes.append(f"It ended early: {printable(str(error))}")
+                told.notes.append(f"It ended early: {printable(str(error)).removesuffix('.')}.")
             told.count(inbox, at_end=True)
             for damage in source.faults:
                 told(printable(damage))
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:  # the second
             if recording is not None:
                 recording.abandon()
-            note("interrupted at once: what of a recording was not finished is lost.")
+                note("interrupted at once: what of the recording was not finished is lost.")
             return EXIT_INTERRUPTED
         if fault is not None:
             raise fault

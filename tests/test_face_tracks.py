@@ -71,7 +71,7 @@ def follow(
     shot_frames = (ShotFrame(number, frame, number in shots) for number, frame in enumerate(frames))
     faces, follower, shot = [], None, -1
     when = Schedule(lambda frames, seconds: frames >= every, skipped, held)
-    for seen in across_cuts(detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when)):
+    for seen in across_cuts(detect_faces(shot_frames, lambda frame: detector(frame.bgr()), when), 25.0):
         if seen.begins_shot:
             faces += [(shot, face) for face in follower.finish()] if follower else []
             follower, shot = ShotFollower(frames[0].time_s, box_crop, Recorder), shot + 1

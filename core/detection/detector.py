@@ -14,7 +14,7 @@ from core.detection.encoders import ContextShape, open_encoder
 from core.detection.face_tracks import FollowedFace, ShotFollower, across_cuts, scores_at, settings_of, why_left_out
 from core.detection.faces import FaceDetector, FaceFinder, SeenFrame, detect_faces, find_detector, schedule
 from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, MIN_FACE_PX, MIN_TRACK_S, SHIPPED, check_options
-from core.detection.results import DetectedVideo, Person, Shot, Track, gap_notes, is_gap, stream_notes
+from core.detection.results import DetectedVideo, Person, Shot, Track, end_of, gap_notes, stream_notes
 from core.detection.shots import find_shots
 from core.download.cache import all_of
 from core.inference.engine import opencv_on_one_thread
@@ -172,7 +172,7 @@ class ActiveSpeakerDetector:
         frames = read_ahead(read_frames(media), FRAMES_AHEAD)
         shots = read_ahead(find_shots(frames, media.info.fps), FRAMES_AHEAD)
         faces = detect_faces(shots, self.finder(media.info), schedule(media.info, self.detect_every))
-        return read_ahead(across_cuts(faces), FRAMES_AHEAD)
+        return read_ahead(across_cuts(faces, media.info.fps), FRAMES_AHEAD)
 
 
 class _Run:
@@ -219,7 +219,7 @@ class _Run:
         """
         if not self.times_s:
             raise MediaError(f"{self.media.path}: no frame has a time; re-encode it, for example to H.264 in mp4")
-        self._end_shot(np.inf)
+        self._end_shot()
         self.calls.finish()
         can_group = self.detector.grouper is not None and (self.landmarks or not self.tracks)
         groups = self._group() if can_group else None
@@ -292,11 +292,10 @@ class _Run:
             found = self.left_out.total()
             yield f"No face was kept of {found} found: {left_out}." if found else "No face was found."
 
-    def _end_shot(self, next_s: float) -> None:
+    def _end_shot(self, next_s: float = np.inf) -> None:
         if self.follower is None:
             return
-        last_s, fps = self.times_s[-1], self.info.fps
-        end_s = last_s + 1 / fps if is_gap(next_s - last_s, fps) else next_s
+        end_s = end_of(self.times_s[-1], next_s, self.info.fps)
         self.calls.add(self._score, self.follower.finish(), len(self.shots))
         self.follower = None
         self.shots.append(Shot(self.shot_start, len(self.times_s) - 1, self.times_s[self.shot_start], end_s))

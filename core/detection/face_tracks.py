@@ -15,7 +15,7 @@ import numpy as np
 from core.boxes import intersection_over_union
 from core.clip_utils import GRID_FPS, SPEAKING_THRESHOLD
 from core.detection.faces import SeenFrame
-from core.detection.results import GAP_S
+from core.detection.results import is_gap
 from core.detection.shots import unchanged
 from core.detection.tracking import FaceTrack, FaceTracker
 from core.media.cropping import CropFunction, thumbnail
@@ -93,24 +93,25 @@ class FollowedFace:
         self.scorer = self.portraits = None
 
 
-def across_cuts(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
-    """Frames as they come; where a cut leaves faces as they were, the shot goes on for these (see `after_cut`)."""
+def across_cuts(frames: Iterable[SeenFrame], fps: float) -> Iterator[SeenFrame]:
+    """Frames as they come; where a cut leaves faces as they were, the shot goes on for these (see `after_cut`), but not
+    after a gap in time."""
     last: SeenFrame | None = None
     for seen in frames:
-        yield (seen := seen if last is None or not seen.begins_shot else after_cut(last, seen))
+        if last is not None and seen.begins_shot and not is_gap(seen.frame.time_s - last.frame.time_s, fps):
+            seen = after_cut(last, seen)
+        yield seen
         last = seen
 
 
 def after_cut(before: SeenFrame, after: SeenFrame) -> SeenFrame:
     """A frame that begins a shot, or goes on with the one before for those faces that the cut left as they were.
 
-    So it is where several pictures are side by side, and one of them is cut. After a gap in time nobody goes on.
+    So it is where several pictures are side by side, and one of them is cut.
 
     Args:
         before, after: frames on either side of a cut, with faces.
     """
-    if after.frame.time_s - before.frame.time_s > GAP_S:
-        return after
     overlaps = intersection_over_union(after.faces[:, None, :4], before.faces[None, :, :4])
     stay = (overlaps >= SAME_PLACE).any(axis=1)
     stay[stay] = unchanged(before.frame, after.frame, after.faces[stay, :4])

@@ -155,12 +155,9 @@ class DetectedVideo:
         return MediaFile(self.path, tolerant=tolerant, as_played=True, **asked)
 
     def end_of_frame(self, frame: int) -> float:
-        """When a frame gives way to the next, in seconds; the last, as one before a gap, lasts as an average one."""
-        ends_s = float(self.frame_times_s[frame]) + 1 / self.info.fps
-        if frame + 1 == len(self.frame_times_s):
-            return ends_s
-        next_s = float(self.frame_times_s[frame + 1])
-        return ends_s if is_gap(next_s - float(self.frame_times_s[frame]), self.info.fps) else next_s
+        """When a frame gives way to the next, in seconds; see `end_of`."""
+        time_s, next_s = map(float, (*self.frame_times_s[frame : frame + 2], np.inf)[:2])
+        return end_of(time_s, next_s, self.info.fps)
 
 
 def is_gap(seconds: float, fps: float) -> bool:
@@ -170,6 +167,16 @@ def is_gap(seconds: float, fps: float) -> bool:
         fps: the video's average, for those of few frames a second.
     """
     return seconds > max(GAP_S, GAP_FRAMES / fps)
+
+
+def end_of(time_s: float, next_s: float, fps: float) -> float:
+    """When a frame of a time ends: where the next one is shown or, before a gap, after a frame's average length.
+
+    Args:
+        next_s: time of the next one, seconds; infinite where there is none.
+        fps: the video's average.
+    """
+    return time_s + 1 / fps if is_gap(next_s - time_s, fps) else next_s
 
 
 def kept_apart(values: np.ndarray, threshold: float, decimals: int) -> list[float]:

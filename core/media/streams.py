@@ -133,7 +133,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, int]:
     right, down, _, right_of_down, down_of_down = np.frombuffer(bytes(side_data), np.int32)[:5].astype(float)
     mirrored = right * down_of_down < down * right_of_down
     sign = -1 if mirrored else 1
-    return mirrored, round(-math.degrees(math.atan2(sign * down, sign * right)) / 90) % 4
+    return bool(mirrored), round(-math.degrees(math.atan2(sign * down, sign * right)) / 90) % 4
 
 
 def choose(streams: Sequence[Stream], number: StreamNumber, name: str) -> list[Stream]:

@@ -178,17 +178,16 @@ class Frame:
         return self._turned(_scaler().reformat(self.raw, format=format).to_ndarray())
 
     def _turned(self, pixels: np.ndarray) -> np.ndarray:
-        if not self._is_turned:
-            return pixels
-        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if self._mirrored else pixels, self._quarter_turns))
+        mirrored, turns = self._orientation
+        return (
+            np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turns))
+            if self._is_turned
+            else pixels
+        )
 
     @property
     def _is_turned(self) -> bool:
-        return self._mirrored or self._quarter_turns > 0
-
-    @property
-    def _mirrored(self) -> bool:
-        return self._orientation[0]
+        return any(self._orientation)
 
     @property
     def _quarter_turns(self) -> int:

@@ -129,9 +129,8 @@ def outcomes(
                         undone -= 1
                         yield job[0], outcome
     except (ConnectionError, ray.exceptions.RaySystemError) as error:  # of a head that was reached by ray://
-        if isinstance(error, ray.exceptions.RayTaskError):  # an item's own
-            raise
-        if not isinstance(error, ConnectionError) and ray.is_initialized():
+        lost = isinstance(error, ConnectionError) or not ray.is_initialized()
+        if isinstance(error, ray.exceptions.RayTaskError) or not lost:  # an item's own, or another one of Ray's
             raise
         nodes.disconnected = True
         raise UserError(f"the head of the cluster is lost: {AGAIN}") from error

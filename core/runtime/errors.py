@@ -48,10 +48,14 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
             _discard_output()
             sys.exit(EXIT_UNREAD)
         except OSError as error:
-            if error.errno not in NO_SPACE or error.filename is not None:
+            if error.errno not in NO_SPACE:
                 raise
-            _discard_output()
-            print(f"error: standard output cannot be written ({error.strerror}): make room", file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _discard_output()
+            where = error.filename or "standard output, or a temporary file"
+            print(f"error: {where} cannot be written ({error.strerror}): make room and run this again", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         sys.exit(status or 0)
 
