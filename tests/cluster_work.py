@@ -28,7 +28,15 @@ def divide(item: int) -> float:
 
 def where(item: Path) -> None:
     item.write_text(node_id())
-    time.sleep(0.2)
+
+
+def meet(item: Path) -> None:
+    """Write on which node this is, and wait up to a minute until another has, too: of nodes with a CPU each, two."""
+    item.parent.mkdir(exist_ok=True)
+    item.write_text(node_id())
+    end = time.monotonic() + 60
+    while len(list(item.parent.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def begin_and_wait(item: tuple[Path, str, str]) -> None:

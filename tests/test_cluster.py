@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from cluster_work import begin_and_wait, divide, end_the_worker, own_number, where, with_number
+from cluster_work import begin_and_wait, divide, end_the_worker, meet, own_number, where, with_number
 from hosts import LOOPBACK, Host, two_hosts
 from test_parallel import refuse, write_number
 from tiny import as_options, exit_status, tree
@@ -67,8 +67,9 @@ def test_broken_videos_are_reported_and_the_others_finished(nodes, tmp_path):
 
 
 def test_all_nodes_work_each_with_what_it_has_opened(nodes, tmp_path):
-    parallel.map_videos(where, {str(n): tmp_path / str(n) for n in range(12)}, cluster="auto")
-    assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
+    parallel.map_videos(meet, {name: tmp_path / "met" / name for name in "ab"}, cluster="auto")
+    assert len({path.read_text() for path in (tmp_path / "met").iterdir()}) == 2
+    shutil.rmtree(tmp_path / "met")
     work = parallel.Opened(with_number, own_number)
     parallel.map_videos(work, {str(n): tmp_path / str(n) for n in range(12)}, cluster="auto")
     assert 1 <= len({path.read_text() for path in tmp_path.iterdir()}) <= 2
@@ -367,12 +368,12 @@ def test_preparation_forwarding_and_detection_give_what_this_process_gives(nodes
 ON_A_HOST = """
 import sys
 from pathlib import Path
-from cluster_work import where
+from cluster_work import meet
 from test_cluster import STEPS, commands
 from tiny import exit_status
 from core import parallel
 drawn, out = map(Path, sys.argv[1:])
-parallel.map_videos(where, {name: out / name for name in "abcdefgh"}, cluster="auto")
+parallel.map_videos(meet, {name: out / "met" / name for name in "ab"}, cluster="auto")
 for step in STEPS:
     assert exit_status(*commands(drawn, out / "cluster")[step], "--cluster", "auto") == 0
 """
@@ -389,7 +390,7 @@ def test_two_hosts_prepare_and_detect_as_this_process_does(nodes, drawn, local, 
         begin_node(ends, second, f"--address={address}", *sizes)
         command = [*first.begin, sys.executable, "-c", ON_A_HOST, drawn, tmp_path]
         subprocess.run(command, env=os.environ | {"RAY_ADDRESS": address}, cwd=ROOT, check=True, timeout=240)
-    assert len({(tmp_path / name).read_text() for name in "abcdefgh"}) == 2
+    assert len({path.read_text() for path in (tmp_path / "met").iterdir()}) == 2
     made = ({name: one for name, one in part.items() if Path(name).parts[0] in STEPS} for part in local)
     assert (tree(tmp_path / "cluster"), records(tmp_path / "cluster")) == tuple(made)
 
