@@ -377,10 +377,10 @@ parallel.map_videos(meet, {name: out / "met" / name for name in "ab"}, cluster="
 for step in STEPS:
     assert exit_status(*commands(drawn, out / "cluster")[step], "--cluster", "auto") == 0
 """
-STEPS = ("tracks", "crops", "found")
+STEPS = ("tracks", "audio", "crops", "features", "found")
 
 
-def test_two_hosts_prepare_and_detect_as_this_process_does(nodes, drawn, local, tmp_path):
+def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn, local, tmp_path):
     with two_hosts() as (first, second), contextlib.ExitStack() as ends:
         if not first.begin:
             pytest.skip("network namespaces are made by root on Linux, with iproute2")

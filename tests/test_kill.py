@@ -8,8 +8,8 @@ from core.runtime.provenance import Record
 
 def test_a_killed_stage_goes_on_where_it_was(tmp_path):
     chosen = stages()
-    assert kills("set", chosen["set"], tmp_path, 1, random.Random(3)) == []
-    assert kills("csv", chosen["csv"], tmp_path, 1, random.Random(0)) == []
+    assert kills("set", chosen["set"], tmp_path, 2, random.Random(3)) == []
+    assert kills("csv", chosen["csv"], tmp_path, 2, random.Random(0)) == []
 
 
 def test_records_are_compared_without_the_times_of_files(tmp_path):

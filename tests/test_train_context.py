@@ -106,7 +106,7 @@ def test_who_is_heard_is_told_by_the_others_too(learnt):
 
 
 def test_the_study_trains_a_network_without_each_ingredient(learnt, monkeypatch, capsys):
-    some = ("as shipped", "one network", "logit alone")
+    some = ("as shipped", "one network", "logit alone", "without other faces", "in place of the encoder's logit")
     monkeypatch.setattr(context_study, "VARIANTS", {name: context_study.VARIANTS[name] for name in some})
     folders = [learnt / "features" / split for split in ava.SPLITS]
     assert exit_status(context_study.main, *folders, "--seeds", "1", "--epochs", "9") == 0
