@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -328,13 +328,29 @@ def records(folder: Path) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def local(drawn, tmp_path_factory) -> tuple[dict[str, bytes], dict[str, dict]]:
-    """What this process makes of it by all commands, and its records."""
+def local(drawn, tmp_path_factory) -> Path:
+    """The folder of what this process makes of it by all commands."""
     out = tmp_path_factory.mktemp("local")
     for command in commands(drawn, out).values():
         assert exit_status(*command) == 0
     assert any(len(path.read_text().splitlines()) > 1 for path in out.rglob("tracks.csv"))
-    return tree(out), records(out)
+    return out
+
+
+def made(out: Path, steps: Collection[str]) -> tuple[dict[str, bytes], dict[str, dict]]:
+    """The files of some commands, and their records."""
+    return tuple(
+        {name: one for name, one in part.items() if Path(name).parts[0] in steps} for part in (tree(out), records(out))
+    )
+
+
+def test_two_processes_make_what_one_makes(drawn, local, tmp_path):
+    """Of crops, features and detection that is tested with them."""
+    steps = ("tracks", "audio", "logits")
+    shutil.copytree(local / "features", tmp_path / "features")
+    for step in steps:
+        assert exit_status(*commands(drawn, tmp_path)[step], "--jobs", 2) == 0
+    assert made(tmp_path, steps) == made(local, steps)
 
 
 def test_preparation_forwarding_and_detection_give_what_this_process_gives(nodes, drawn, local, tmp_path):
@@ -353,10 +369,8 @@ def test_preparation_forwarding_and_detection_give_what_this_process_gives(nodes
     thread.join()
     found = tree(tmp_path / "cluster")
     begun = [name for name in found if Path(name).name.startswith(PART)]  # by the lost node: stays for the next command
-    assert (
-        {name: content for name, content in found.items() if name not in begun},
-        records(tmp_path / "cluster"),
-    ) == local
+    assert {name: content for name, content in found.items() if name not in begun} == tree(local)
+    assert records(tmp_path / "cluster") == records(local)
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cluster").rglob("*")}
     again = commands(drawn, tmp_path / "cluster")
@@ -391,8 +405,7 @@ def test_two_hosts_prepare_forward_and_detect_as_this_process_does(nodes, drawn,
         command = [*first.begin, sys.executable, "-c", ON_A_HOST, drawn, tmp_path]
         subprocess.run(command, env=os.environ | {"RAY_ADDRESS": address}, cwd=ROOT, check=True, timeout=240)
     assert len({path.read_text() for path in (tmp_path / "met").iterdir()}) == 2
-    made = ({name: one for name, one in part.items() if Path(name).parts[0] in STEPS} for part in local)
-    assert (tree(tmp_path / "cluster"), records(tmp_path / "cluster")) == tuple(made)
+    assert (tree(tmp_path / "cluster"), records(tmp_path / "cluster")) == made(local, STEPS)
 
 
 def begin_node(ends: contextlib.ExitStack, host: Host, *options: str, **environment: str) -> subprocess.Popen:
