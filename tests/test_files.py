@@ -1,5 +1,6 @@
 """Files appear whole or not at all: on an error, a full disk or an interrupt nothing half-written is left."""
 
+import contextlib
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.runtime import files
 from core.runtime.errors import UserError, exits_cleanly
 from core.runtime.files import atomic_write, finished_files, write_json
 
@@ -49,6 +51,46 @@ def test_an_exception_leaves_the_old_file_or_none(tmp_path, error, old):
         write_half(path, error)
     assert names(tmp_path) == ([] if old is None else ["out.txt"])
     assert old is None or path.read_text() == old
+
+
+def interrupted_at(moment: int, path: Path) -> bool:
+    """Write a file, with Ctrl-C at a bytecode (counted from 0) of its writing; whether it came to that moment."""
+    left = moment
+
+    def trace(frame, event, _):
+        nonlocal left
+        if frame.f_code.co_filename not in (files.__file__, contextlib.__file__):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        with atomic_write(path) as temporary:
+            temporary.write_text("whole")
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_interrupt_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):
+    path, moment, seen = tmp_path / "out.txt", 0, set()
+    while True:
+        path.write_text("old")
+        if not interrupted_at(moment, path):
+            break
+        assert names(tmp_path) == ["out.txt"], moment
+        seen.add(path.read_text())
+        moment += 1
+    assert path.read_text() == "whole"
+    assert seen == {"old", "whole"}  # it came before the rename and after it
 
 
 def test_a_disk_that_is_full_at_the_rename(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,16 +47,12 @@ def atomic_write(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     except OSError as error:  # a name that is too long
         raise UserError(f"cannot write {path}: {error.strerror}; give another output path") from error
     _remove_abandoned(path.parent)
-    try:
-        handle, temporary = _begin(path)
-    except OSError as error:
-        raise UserError(f"cannot write into {path.parent}: {error.strerror}; give another output path") from error
-    try:
+    temporary, handle = path.parent / f"{PART}{uuid.uuid4().hex}{path.suffix}", None
+    try:  # from before the file is there: an interrupt can come at any moment
+        handle = _begin(temporary)
         yield temporary
         if sync:
             _sync(temporary)
-        # mkstemp makes files private; outputs get the permissions any other new file would get.
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # a writer in C++ does not say why it failed
         if getattr(error, "errno", None) in NO_SPACE or _is_full(temporary):
@@ -64,17 +60,22 @@ def atomic_write(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _begin(path: Path) -> tuple[int, Path]:
-    """A new temporary file beside a path: a handle whose lock shows that its writer lives, and the file's path."""
+def _begin(temporary: Path) -> int:
+    """Create a file; a handle whose lock shows that its writer lives."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=PART, suffix=path.suffix, dir=path.parent)
+        try:
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            where = temporary.parent
+            raise UserError(f"cannot write into {where}: {error.strerror}; give another output path") from error
         with contextlib.suppress(OSError):  # of a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
-            return handle, Path(name)
+            return handle
         os.close(handle)  # another process has taken it for abandoned before it was locked
 
 
@@ -151,12 +152,6 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
 def printable(name: str) -> str:
     """A file's name, or a message, as text that can be written: `as_given`, and bytes that are no UTF-8 become "�"."""
     return as_given(os.fsencode(name).decode("utf-8", "replace"))
-
-
-def _umask() -> int:
-    umask = os.umask(0)  # it can only be read by setting it
-    os.umask(umask)
-    return umask
 
 
 def fingerprint(path: str | Path, algorithm: str = "sha256") -> str:
