@@ -143,6 +143,16 @@ def test_frames_and_audio_stay_together(tmp_path, times_s, fps, expected_s, numb
     assert len(heard(path)) / SAMPLE_RATE == pytest.approx(1.6, abs=0.065)
 
 
+@pytest.mark.parametrize(("pause_s", "end"), [(0.44, 120), (2.44, 80)])
+def test_a_face_that_goes_before_its_shot_ends_is_cut_to_where_its_last_frame_does(tmp_path, pause_s, end):
+    """At the next frame, or where that comes after a gap, an average frame later."""
+    times_s = np.concatenate([steady(20), steady(20) + 0.76 + pause_s])
+    frames = [draw(number, {RED: LEFT}) for number in range(40)]
+    tracks = [head_track(1, times_s, 0, [SPEAKS] * 20, LEFT)]
+    talk = results_of(tmp_path, frames, tracks, times_s, audio=clicks([], 3.0))
+    assert export(talk, "--all", "--min-seconds", 0) == {"talk_track001_001.mp4": (0, end)}
+
+
 def cut_head(folder: Path, middles: np.ndarray, boxes: np.ndarray | None = None, *options: object) -> list[np.ndarray]:
     """The frames of a clip of a head that is drawn at `middles`, while the tracker says `boxes`."""
     tracks = [head_track(1, TIMES_S, 0, [SPEAKS] * FRAMES, middles)]

@@ -65,6 +65,7 @@ def test_tracks_have_one_item_a_frame(tmp_path):
     first, second = written(tmp_path, talk())["tracks"]
     assert (first["id"], first["shot"], first["person"]) == (1, 0, None)  # persons were not told apart
     assert (first["first_frame"], first["last_frame"]) == (3, 17)
+    assert (first["end_s"], second["end_s"]) == (0.6, 1.3)
     assert first["times_s"][:2] == [0.1, 0.1333]
     assert first["scores"] == [3.0] * 12 + [-3.0] * 3
     assert first["probabilities"] == [0.9526] * 12 + [0.0474] * 3

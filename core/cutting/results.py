@@ -129,7 +129,6 @@ def read_results(folder: str | Path, video: Path | None = None) -> Results:
 
 def _faces(document: dict[str, Any]) -> list[SeenFace]:
     persons = {person["id"]: person["name"] or f"Person {person['id']}" for person in document["persons"] or ()}
-    shots = document["shots"]
     faces = []
     for track in document["tracks"]:
         times_s, boxes = np.array(track["times_s"], np.float64), np.array(track["boxes"], np.float64)
@@ -145,8 +144,6 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
                 raise ValueError(f"speech of track {track['id']} from {part['start_s']} to {part['end_s']} s")
             if part["start_s"] > times_s[-1] + SLACK_S:
                 raise ValueError(f"speech of track {track['id']} at {part['start_s']} s, after its last frame")
-        shot = shots[track["shot"]]
-        to_the_end = track["last_frame"] == shot["last_frame"]
         faces.append(
             SeenFace(
                 track["id"],
@@ -157,7 +154,7 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
                 boxes,
                 scores,
                 probabilities,
-                shot["end_s"] if to_the_end else float(times_s[-1]) + 1 / document["video"]["fps"],
+                float(track["end_s"]),
                 [Segment(part["start_s"], part["end_s"], part["probability"]) for part in track["speech"]],
             )
         )

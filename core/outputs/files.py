@@ -39,7 +39,7 @@ class MissingOutputsError(MediaError):
 
 def record_of(folder: str | Path, made_of: Mapping[str, Any]) -> Record:
     """The record of the outputs in a folder, of what they are made: the video, settings and given names."""
-    return Record(folder, "outputs", "detection", made_of, version=3)
+    return Record(folder, "outputs", "detection", made_of, version=4)
 
 
 def output_paths(folder: str | Path, video: Path, formats: Collection[str]) -> dict[str, Path]:

@@ -119,6 +119,7 @@ def _track(track: Track, video: DetectedVideo, person: Person | None) -> dict[st
         "person": person and person.id,
         "first_frame": int(track.frames[0]),
         "last_frame": int(track.frames[-1]),
+        "end_s": _time(video.end_of_frame(int(track.frames[-1]))),
         "speaking_s": _time(speaking_time(segments)),
         "speech": _segments(segments),
         "times_s": _rounded(track.times_s, TIME_DECIMALS),
