@@ -37,7 +37,6 @@ from core.detection.options import (
     context_shape,
 )
 from core.detection.results import DetectedVideo, read_detected, write_detected
-from core.media.container import check_streams
 from core.media.video_files import fetch_video, is_video, videos_in
 from core.outputs.files import BIOMETRIC, FORMATS, MissingOutputsError, output_paths, record_of, write_outputs
 from core.outputs.names import (
@@ -125,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         "cache": arguments.cache,
     }
     check_options(options, OPTIONS)
+    from core.media.video import check_streams  # slow to load
+
     there = [video for video, address in addresses.items() if address is None]
     check_streams(there, video_stream=arguments.video_stream, audio_stream=arguments.audio_stream)
     watched, every = parallel.one_by_one(arguments), set(formats) >= ALL_FORMATS

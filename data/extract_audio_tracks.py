@@ -17,7 +17,8 @@ import core.runtime.quiet_start  # noqa: F401  # isort: skip
 from core import parallel
 from core.formats import ava
 from core.media.audio import extract_audio
-from core.media.container import MediaFile, check_streams
+from core.media.container import MediaFile
+from core.media.video import check_streams
 from core.media.video_files import find_video, present_videos, video_source
 from core.runtime import elsewhere
 from core.runtime.checks import as_stream

@@ -22,8 +22,9 @@ from core import parallel
 from core.clip_utils import CROP_SIZE
 from core.formats import ava
 from core.formats.crop_store import LAYOUTS, STEP, fingerprint_of_boxes, rows_to_cut
-from core.media.container import MediaFile, check_streams
+from core.media.container import MediaFile
 from core.media.cropping import extract_crops
+from core.media.video import check_streams
 from core.media.video_files import find_video, present_videos, video_source
 from core.runtime import elsewhere
 from core.runtime.errors import UserError, exits_cleanly

@@ -12,10 +12,13 @@ from videos import (
     click_times,
     clicks,
     encode,
+    flip,
     frame_times,
     grey,
+    heard,
     number_of,
     of_streams,
+    stored_times,
     strength,
     tone,
     turn,
@@ -27,12 +30,12 @@ from core.detection.results import stream_notes
 from core.formats.wav import read_wav
 from core.media.audio import extract_audio
 from core.media.container import MediaFile
-from core.media.streams import NoStreamError
+from core.media.streams import steadied
 from core.media.video import read_frames, until_failure
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import fetch_video
 from core.outputs.report_media import why_not_played
-from core.runtime.errors import MediaError
+from core.runtime.errors import MediaError, NoStreamError
 
 FRAMES = 40
 HEARD = VideoAudio(np.ones(SAMPLE_RATE, np.int16), 0.0, 1.0)
@@ -350,6 +353,75 @@ def test_a_later_recording_may_lack_the_stream_that_is_asked_for(tmp_path):
         assert [number_of(frame.rgb()) for frame in read_frames(media)] == [2] * FRAMES + [1] * FRAMES
     with pytest.raises(NoStreamError):
         MediaFile(path, audio_stream=2)
+
+
+# Damaged times
+
+
+@pytest.fixture(scope="module", params=[("0", "0"), ("2", "0"), ("2", "700000")])
+def broadcast(request, tmp_path_factory) -> Path:
+    """A transport stream, without and with B-frames, with a time for each frame of its audio, or for several."""
+    b_frames, delay = request.param
+    folder = tmp_path_factory.mktemp("broadcast")
+    made = recording(folder / "made.ts", 0, bf=b_frames)
+    with av.open(str(made)) as source, av.open(str(folder / "a.ts"), "w", options={"max_delay": delay}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    return folder / "a.ts"
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_damaged_time_is_what_those_around_it_let_expect(broadcast, tmp_path, kind):
+    """Each bit above a second's, of a random packet that is neither the first nor the last."""
+    rng = np.random.default_rng(0)
+    content = broadcast.read_bytes()
+    places = [place for packet in stored_times(content, kind)[1:-1] for place in packet]
+    times_s, clicked_s = frame_times(broadcast), click_times(heard(broadcast))
+    assert (len(times_s), len(clicked_s)) == (FRAMES, 1)
+    for bit in range(17, 33):
+        path = tmp_path / "damaged.ts"
+        path.write_bytes(flip(content, int(rng.choice(places)), bit))
+        with MediaFile(path) as media:
+            np.testing.assert_allclose([frame.time_s for frame in read_frames(media)], times_s, atol=1 / FPS)
+            assert click_times(heard_of(media)) == pytest.approx(clicked_s, abs=0.05)
+            assert media.joins_s == {"video": set(), "audio": set()}
+            assert media.untimed == 0
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_times_are_left_alone_that_may_be_right(most):
+    """Random streams that stand still for long, and recordings that are joined: in order, each time as it was."""
+    rng = np.random.default_rng(most)
+    for _ in range(200):
+        steps = rng.choice([0.04, 0.04, 0.04, 3.0, 60.0], rng.integers(2, 40))
+        later = rng.uniform(0.04, 100) + np.cumsum(rng.choice([0.02, 0.04], rng.integers(most + 1, 20)))
+        recordings = [np.cumsum(steps), later] if later[-1] < steps[0] else [np.cumsum(steps)]
+        times_s = np.concatenate(recordings).tolist()
+        items = list(enumerate(times_s))
+        found = list(steadied(items, lambda item: (0, "video", item[1]), lambda item, time_s: 1 / 0, most))
+        assert found == items
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_times_that_are_far_off_are_put_between_those_around_them(most):
+    """Two random streams, of which up to `most` times in succession are elsewhere."""
+    rng = np.random.default_rng(most)
+    for _ in range(200):
+        right = {stream: np.cumsum(rng.uniform(0.02, 0.06, 40)) for stream in (0, 1)}
+        given = {stream: times_s.copy() for stream, times_s in right.items()}
+        first = rng.integers(2, 35)
+        damaged = slice(first, first + rng.integers(1, most + 1))
+        given[rng.integers(2)][damaged] += rng.choice([-1, 1]) * rng.uniform(10, 1e5)
+        items = [[stream, place, given[stream][place]] for place in range(40) for stream in (0, 1)]
+        found = list(
+            steadied(items, lambda item: (item[0], "video", item[2]), lambda item, time_s: item.insert(2, time_s), most)
+        )
+        assert [item[:2] for item in found] == [[stream, place] for place in range(40) for stream in (0, 1)]
+        for stream, place, time_s, *_ in found:
+            assert time_s == pytest.approx(right[stream][place], abs=0.06)
 
 
 # Fetched from an address

@@ -205,6 +205,30 @@ def joined(folder: Path, sizes: list[tuple[int, int]], starts_s: list[float]) ->
     return folder / "joined.ts"
 
 
+def stored_times(content: bytes, kind: str) -> list[list[int]]:
+    """Where a transport stream (ISO/IEC 13818-1) has the times of each packet of its video, or audio: when it is shown
+    and, where that is another, when it is decoded; five bytes each."""
+    places = []
+    for start in range(0, len(content), 188):
+        head = content[start : start + 188]
+        place = 5 + head[4] if head[3] & 0x20 else 4  # after the adaptation field
+        packet = head[place:]
+        begins = head[1] & 0x40 and head[3] & 0x10 and packet[:3] == b"\0\0\1"
+        if begins and packet[3] >> 4 == {"video": 0xE, "audio": 0xC}[kind]:
+            count = {2: 1, 3: 2}[packet[7] >> 6]
+            places.append([start + place + 9 + 5 * number for number in range(count)])
+    return places
+
+
+def flip(content: bytes, place: int, bit: int) -> bytes:
+    """Flip a bit, from 0 to 32, of a stored time."""
+    parts = [(4, 1, 0), (3, 0, 7), (2, 1, 15), (1, 0, 22), (0, 1, 30)]  # byte, marker bits below it, its lowest bit
+    byte, below, lowest = next(part for part in reversed(parts) if part[2] <= bit)
+    changed = bytearray(content)
+    changed[place + byte] ^= 1 << (bit - lowest + below)
+    return bytes(changed)
+
+
 def tone(amplitude: float, hertz: float = 300, seconds: float = 1.6) -> np.ndarray:
     """(samples,) int16."""
     times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE

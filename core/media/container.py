@@ -7,7 +7,10 @@ asked for, it is the clock that players show: the container's own timestamps, fr
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +20,6 @@ from av.stream import Stream
 
 from core.media.streams import (
     Damage,
-    NoStreamError,
     SharedClock,
     StreamNumber,
     VideoInfo,
@@ -25,15 +27,16 @@ from core.media.streams import (
     choose,
     declared_end,
     declared_length,
-    in_order,
     orientation,
+    steadied,
     streams_of,
 )
 from core.media.video_files import contents_of
-from core.runtime.errors import MediaError, UserError
+from core.runtime.errors import MediaError
 
 AVI = "avi"  # FFmpeg's name
 MOST_FPS = 1000
+REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
 MEND = {
     "video": "re-encode it, for example to H.264 in mp4",
     "audio": "re-encode it, for example to AAC",
@@ -175,8 +178,7 @@ class MediaFile:
             with self._open(recording) as container:
                 if recording > 0:
                     clock.begin(_start(container))
-                for packet in container.demux(*self._all_read_of(container)):
-                    clock.carry(packet)
+                deque(clock.carry(container.demux(*self._all_read_of(container))), maxlen=0)  # to its end
         return self.start_s if clock.end is None else max(self.start_s, float(clock.end) - self.offset_s)
 
     def time_of(self, item: av.Packet | av.VideoFrame | av.AudioFrame) -> float | None:
@@ -276,7 +278,17 @@ class MediaFile:
                 stream.codec_context.thread_count = 1
             with container:
                 frames = self._decoded(self._packets(container, stream, clock, kind), kind, keeps_no_times)
-                yield from in_order(frames) if keeps_no_times else frames
+                if keeps_no_times:
+                    frames = _in_order(frames)
+                elif kind == "video":
+                    frames = steadied(frames, self._shown_s, self._show_at)
+                yield from frames
+
+    def _shown_s(self, frame: av.VideoFrame) -> tuple[int, str, float] | None:
+        return None if frame.pts is None else (0, "video", self.time_of(frame))
+
+    def _show_at(self, frame: av.VideoFrame, time_s: float) -> None:
+        frame.pts = round((time_s + self.offset_s) / frame.time_base)
 
     def _decoded(
         self, packets: Iterator[av.Packet], kind: str, in_ticks: bool
@@ -308,41 +320,29 @@ class MediaFile:
         shown until the next one, and a decoder would take them for the end.
         """
         last = None
-        for packet in container.demux(*self._all_read_of(container)):
+        for packet, joined_s in clock.carry(container.demux(*self._all_read_of(container))):
             ours = stream is not None and packet.stream.index == stream.index
-            if packet.size:
-                joined_s = clock.carry(packet)
-                if joined_s is not None:
-                    self.joins_s[kind].add(joined_s - self.offset_s)
-                if ours:
-                    yield packet
+            if joined_s is not None:
+                self.joins_s[kind].add(joined_s - self.offset_s)
+            if ours and packet.size:
+                yield packet
             elif ours:
                 last = packet
         if last is not None:
             yield last
 
 
-def check_streams(paths: Iterable[Path], **numbers: StreamNumber) -> None:
-    """See that a stream that is asked for is in one of the files that can be opened, if there are such.
-
-    Args:
-        paths: the files; one that is without it among others is reported when it is worked on.
-        numbers: `video_stream`, `audio_stream` or both, as `MediaFile` takes them.
-
-    Raises:
-        UserError: none has it; the message says which there are.
-    """
-    faults = []
-    for path in paths if any(number is not None for number in numbers.values()) else ():
-        try:
-            with MediaFile(path, **numbers):
-                return
-        except NoStreamError as error:
-            faults.append(str(error))
-        except MediaError:
-            continue
-    if faults:
-        raise UserError("\n".join(faults))
+def _in_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same frames, their ticks rising; those of `REORDERED` are in memory."""
+    ticks: list[int] = []
+    waiting: deque[av.VideoFrame] = deque()
+    for frame in itertools.chain(frames, [None] * REORDERED):  # as many as wait at the end
+        if frame is not None and frame.pts is not None:
+            heapq.heappush(ticks, frame.pts)
+            waiting.append(frame)
+        if waiting and (frame is None or len(waiting) > REORDERED):
+            waiting[0].pts = heapq.heappop(ticks)
+            yield waiting.popleft()
 
 
 def _start(container: av.container.InputContainer) -> Fraction:

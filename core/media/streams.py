@@ -1,28 +1,26 @@
 """The streams of a file: what it says of them, which are read, the clock that they share, what of them is damaged."""
 
-import heapq
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 from av.stream import Disposition, Stream
 
-from core.runtime.errors import MediaError
+from core.runtime.errors import NoStreamError
 
 DECLARE_LENGTH = ("mp4", "matroska")  # in FFmpeg's names of containers whose header has it; of others it is estimated
-REORDERED = 16  # frames that a decoder holds back at most to bring them in order (H.264, max_dec_frame_buffering)
 ALL = "all"  # the audio streams, mixed
 BACK_S = {"video": 0.1, "audio": 1.0}  # that rounding, careless muxers and audio stored twice let time go back by
+ON_S = 0.5  # what time goes on by at once; more is to be borne out by what comes next
+IN_A_PACKET = 32  # frames of audio, at most, of which a transport stream keeps the first one's time alone
+HELD = 200  # packets that wait for what comes next, at most
 
 StreamNumber = int | str | None  # among the streams of a kind, from 0 as in FFmpeg's 0:V:1; or ALL; None: by default
-
-
-class NoStreamError(MediaError):
-    """A file has no stream of the number that was asked for."""
 
 
 class Damage:
@@ -52,12 +50,11 @@ class Damage:
         self.frames += 1
 
     def __str__(self) -> str:
-        parts = []
-        if self.packets:
-            parts.append(f"{self.packets:,} packet(s) cannot be decoded, {_first(self.packets)}{self._lost}")
-        if self.frames:
-            parts.append(f"{self.frames:,} frame(s) can be decoded only in part, {_first(self.frames)}{self._faulty}")
-        return "; ".join(parts)
+        lost = f"{self.packets:,} packet(s) cannot be decoded, {'the first ' * (self.packets > 1)}{self._lost}"
+        faulty = (
+            f"{self.frames:,} frame(s) can be decoded only in part, {'the first ' * (self.frames > 1)}{self._faulty}"
+        )
+        return "; ".join([lost] * bool(self.packets) + [faulty] * bool(self.frames))
 
 
 @dataclass(frozen=True)
@@ -216,12 +213,16 @@ class SharedClock:
         self._latest.clear()
         return float(self.end)
 
-    def carry(self, packet: av.Packet) -> float | None:
-        """Put the next packet of the file, of any of the streams, on the clock.
+    def carry(self, packets: Iterable[av.Packet]) -> Iterator[tuple[av.Packet, float | None]]:
+        """Put the packets of a file, of all streams that are read, on the clock.
 
-        Returns:
-            Where another recording begins with it, the time on the clock, seconds; else None.
+        Yields:
+            each; and where another recording begins with it, the time on the clock, seconds, else None.
         """
+        for packet in steadied(packets, _decoded_s, _decode_at, IN_A_PACKET):
+            yield packet, self._carried(packet)
+
+    def _carried(self, packet: av.Packet) -> float | None:
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is None:
             return None
@@ -238,6 +239,81 @@ class SharedClock:
         end = (stamp + (packet.duration or 0)) * base + self._offset
         self.end = end if self.end is None else max(self.end, end)
         return joined_s
+
+
+@dataclass
+class _Pace:
+    """The latest time of a stream, and items, with their times, that are far off it, but go on from each other."""
+
+    back_s: float  # what time may go back by
+    most: int  # doubtful items
+    put_right: Callable[[Any, float], object]
+    latest_s: float | None = None
+    doubtful: list[tuple[Any, float]] = field(default_factory=list)
+
+    def add(self, item: Any, time_s: float) -> None:
+        back_s, latest_s = self.back_s, self.latest_s
+        if self.doubtful:
+            first_s, last_s = self.doubtful[0][1], self.doubtful[-1][1]
+            least_s = min(first_s, time_s) if latest_s is None else latest_s
+            if -back_s <= time_s - last_s <= ON_S:
+                if latest_s is not None and len(self.doubtful) < self.most:
+                    self.doubtful.append((item, time_s))
+                    return
+            elif least_s - back_s <= time_s and not least_s - back_s <= first_s <= time_s:  # it is back
+                shift_s = (least_s + time_s - first_s - last_s) / 2  # into the middle
+                for one, at_s in self.doubtful:
+                    self.put_right(one, at_s + shift_s)
+                last_s += shift_s
+            self.latest_s = last_s
+        goes_on = self.latest_s is not None and -back_s <= time_s - self.latest_s <= ON_S
+        self.doubtful = [] if goes_on else [(item, time_s)]
+        self.latest_s = time_s if goes_on else self.latest_s
+
+
+def steadied(
+    items: Iterable[Any],
+    stamp_of: Callable[[Any], tuple[int, str, float] | None],
+    put_right: Callable[[Any, float], object],
+    most: int = 1,
+) -> Iterator[Any]:
+    """Packets or frames in their order; times of a few that are far off those before and behind them are put right.
+
+    So they are where a bit is flipped, as in a recorded broadcast. Where time goes on far and stays there, or goes back
+    as where recordings were joined, it is left alone.
+
+    Args:
+        items: of one or several streams, in each of which time goes on.
+        stamp_of: number and kind of the stream, and the time, seconds; None for what has none.
+        put_right: gives one another time.
+        most: how many there may be in succession, which depend on one stored time.
+    """
+    paces: dict[int, _Pace] = {}
+    held: deque[Any] = deque()
+    try:
+        for item in items:
+            held.append(item)
+            if (stamp := stamp_of(item)) is not None:
+                stream, kind, time_s = stamp
+                paces.setdefault(stream, _Pace(BACK_S[kind], most, put_right)).add(item, time_s)
+            doubtful = [pace.doubtful[0][0] for pace in paces.values() if pace.doubtful]
+            while held and (len(held) > HELD or not any(held[0] is one for one in doubtful)):
+                yield held.popleft()
+    except av.FFmpegError:
+        yield from held  # what came before the fault
+        raise
+    yield from held
+
+
+def _decoded_s(packet: av.Packet) -> tuple[int, str, float] | None:
+    has_time = packet.size and packet.dts is not None
+    return (packet.stream.index, packet.stream.type, float(packet.dts * packet.time_base)) if has_time else None
+
+
+def _decode_at(packet: av.Packet, time_s: float) -> None:
+    before, packet.dts = packet.dts, round(time_s / packet.time_base)
+    if packet.pts is not None and abs(packet.pts - before) < abs(packet.pts - packet.dts):
+        packet.pts += packet.dts - before  # the file has one time for both
 
 
 def declared_length(container: av.container.InputContainer, streams: Sequence[Stream], start_s: float) -> float | None:
@@ -270,28 +346,5 @@ def declared_end(stream: Stream) -> float | None:
         return None
 
 
-def in_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """The same frames, their ticks rising; those of `REORDERED` are in memory."""
-    ticks: list[int] = []
-    waiting: deque[av.VideoFrame] = deque()
-    for frame in frames:
-        if frame.pts is not None:
-            heapq.heappush(ticks, frame.pts)
-            waiting.append(frame)
-        if len(waiting) > REORDERED:
-            yield _at_tick(heapq.heappop(ticks), waiting.popleft())
-    while waiting:
-        yield _at_tick(heapq.heappop(ticks), waiting.popleft())
-
-
-def _at_tick(tick: int, frame: av.VideoFrame) -> av.VideoFrame:
-    frame.pts = tick
-    return frame
-
-
 def _at(time_s: float | None) -> str:
     return "at an unknown time" if time_s is None else f"at {time_s:.2f} s"
-
-
-def _first(count: int) -> str:
-    return "" if count == 1 else "the first "

@@ -19,8 +19,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from core.media.container import MEND, MediaFile
-from core.media.streams import BACK_S, orientation
-from core.runtime.errors import MediaError
+from core.media.streams import BACK_S, StreamNumber, orientation
+from core.runtime.errors import MediaError, NoStreamError, UserError
 
 # FFmpeg's numbers: colour unspecified (taken as BT.601 there as in OpenCV), BT.470BG and SMPTE 170M; range unspecified
 # (limited, for this pixel format) or limited.
@@ -271,6 +271,29 @@ def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("in
             return
     if waiting is not None:
         yield waiting
+
+
+def check_streams(paths: Iterable[Path], **numbers: StreamNumber) -> None:
+    """See that a stream that is asked for is in one of the files that can be opened, if there are such.
+
+    Args:
+        paths: the files; one that is without it among others is reported when it is worked on.
+        numbers: `video_stream`, `audio_stream` or both, as `MediaFile` takes them.
+
+    Raises:
+        UserError: none has it; the message says which there are.
+    """
+    faults = []
+    for path in paths if any(number is not None for number in numbers.values()) else ():
+        try:
+            with MediaFile(path, **numbers):
+                return
+        except NoStreamError as error:
+            faults.append(str(error))
+        except MediaError:
+            continue
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def until_failure(items: Iterable[Item]) -> Iterator[Item]:

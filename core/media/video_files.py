@@ -170,9 +170,8 @@ def fetch_video(address: str, path: Path) -> None:
             for stream in chosen:
                 copies[stream.index] = out.add_stream_from_template(stream, opaque=True)
                 copies[stream.index].disposition = stream.disposition  # by which one is chosen
-            for packet in source.demux(*chosen):
+            for packet, _ in clock.carry(source.demux(*chosen)):
                 if packet.size or packet.pts is not None:  # else it marks the end
-                    clock.carry(packet)
                     packet.stream = copies[packet.stream.index]
                     out.mux(packet)
     except (av.FFmpegError, ValueError) as error:

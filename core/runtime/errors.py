@@ -119,6 +119,10 @@ class MediaError(UserError):
     """A video or audio file that cannot be used: absent, unreadable, truncated, or without the stream asked for."""
 
 
+class NoStreamError(MediaError):
+    """A file has no stream of the number that was asked for."""
+
+
 @contextlib.contextmanager
 def of_one_video() -> Iterator[None]:
     """Whatever is wrong in the block is wrong with one video's files, and does not stop the others."""
