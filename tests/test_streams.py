@@ -461,6 +461,18 @@ def test_what_is_fetched_begins_with_the_first_frame_and_keeps_what_streams_are_
         seen_in(fetched(server, music))
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.ts", "a.webm"])
+def test_what_is_fetched_is_at_its_time(server, tmp_path, name):
+    """Also where the audio begins before the file does, as AAC does in mp4."""
+    path = recording(tmp_path / name, 0)
+    copy = fetched(server, path)
+    with MediaFile(copy, as_played=True) as media:
+        found_s = [frame.time_s for frame in read_frames(media)]
+    np.testing.assert_allclose(found_s, frame_times(path, as_played=True), atol=1e-3)
+    with MediaFile(copy, as_played=True) as media, MediaFile(path, as_played=True) as its:
+        assert click_times(heard_of(media)) == pytest.approx(click_times(heard_of(its)), abs=2e-3)
+
+
 def test_joined_recordings_are_fetched_to_the_end(server, tmp_path):
     path = parts(tmp_path, "joined.ts", 2)
     assert seen_in(fetched(server, path)) == seen_in(path)

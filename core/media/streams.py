@@ -256,7 +256,7 @@ class _Pace:
         if self.doubtful:
             first_s, last_s = self.doubtful[0][1], self.doubtful[-1][1]
             least_s = min(first_s, time_s) if latest_s is None else latest_s
-            if -back_s <= time_s - last_s <= ON_S:
+            if -back_s <= time_s - last_s <= ON_S:  # it goes on from them, as behind a gap, if they get many
                 if latest_s is not None and len(self.doubtful) < self.most:
                     self.doubtful.append((item, time_s))
                     return

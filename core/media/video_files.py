@@ -170,10 +170,17 @@ def fetch_video(address: str, path: Path) -> None:
             for stream in chosen:
                 copies[stream.index] = out.add_stream_from_template(stream, opaque=True)
                 copies[stream.index].disposition = stream.disposition  # by which one is chosen
+            start_s = (source.start_time or 0) / av.time_base
             for packet, _ in clock.carry(source.demux(*chosen)):
-                if packet.size or packet.pts is not None:  # else it marks the end
-                    packet.stream = copies[packet.stream.index]
-                    out.mux(packet)
+                if packet.pts is not None:
+                    # Audio that a decoder needs to begin, and players do not give, would make all later in Matroska.
+                    ends_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    if packet.stream.type == "audio" and ends_s <= start_s:
+                        continue
+                elif not packet.size:
+                    continue  # it marks the end
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(f"{address} cannot be fetched ({reason}); download it by other means") from error
