@@ -7,8 +7,9 @@ Scores the annotated tracks of a split of a data set in AVA layout as `core.live
 windows, with delays from the camera to the score of some tenths of a second, and offline; the boxes are given, so that
 the whole delay is left to the encoder and the context network. Prints a table in Markdown for each encoder: alone; with
 context, each track with its own voice, as benchmarks/accuracy.py has it offline; and with voices that go over cuts to
-tracks that look alike, as is the default. With --work it pushes a video through `LiveDetector`, and prints what a
-second of it takes.
+tracks that look alike, as where SFace's weights are not in the cache, or to those of the same person, as dlib tells
+them apart (--people dlib; it needs pip install -e '.[people]'). With --work it pushes a video through `LiveDetector`,
+and prints what a second of it takes.
 """
 
 import argparse
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import annotated
 from benchmarks.measure import plot_file
+from benchmarks.people import embedder_named
 from core import settings
 from core.boxes import pixel_edges
 from core.clip_utils import GRID_FPS
@@ -41,8 +43,8 @@ from core.media.container import MediaFile
 from core.media.video import Frame, read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import find_video
-from core.people.embedding import Likeness, normalised
-from core.people.portraits import EVERY_S, PORTRAITS
+from core.people.embedding import FaceEmbedder, Likeness, normalised
+from core.people.portraits import EVERY_S, MARGIN, PORTRAITS
 from core.runtime.errors import MediaError, exits_cleanly
 from core.runtime.files import atomic_write
 
@@ -62,13 +64,16 @@ class KnownFaces:
     Args:
         encoder: embeds them.
         faces: (time, 112, 112) uint8.
-        small: the same as `Likeness` takes them.
+        aligned: the same as an embedder takes them.
+        embedder: what tells who they show.
     """
 
-    def __init__(self, encoder: TrackEmbedder, faces: np.ndarray, small: Sequence[np.ndarray]):
+    def __init__(
+        self, encoder: TrackEmbedder, faces: np.ndarray, aligned: Sequence[np.ndarray], embedder: FaceEmbedder
+    ):
         self.encoder, self.faces, self.whole = encoder, faces, encoder.visual(faces[None])[0]
         self.ends: dict[int, np.ndarray] = {}  # of the first so many faces the embeddings that more of them change
-        self.alike = [Likeness().embed(face) for face in small[: PORTRAITS * PORTRAIT_EVERY : PORTRAIT_EVERY]]
+        self.portraits = [embedder.embed(face) for face in aligned[: PORTRAITS * PORTRAIT_EVERY : PORTRAIT_EVERY]]
         self.begin = self.count = 0
 
     def push(self, values: np.ndarray) -> None:
@@ -88,7 +93,7 @@ class KnownFaces:
     def embedding(self) -> np.ndarray:
         """As `Portraits.embedding`, of the first of the faces that have come: annotations have no landmarks, by which
         the best are chosen."""
-        return normalised(np.mean(self.alike[: 1 + self.count // PORTRAIT_EVERY], axis=0))
+        return normalised(np.mean(self.portraits[: 1 + self.count // PORTRAIT_EVERY], axis=0))
 
 
 class BothMemories:
@@ -135,7 +140,7 @@ class Shot(LiveShot):
         tracks: list[np.ndarray],
         known: list[KnownFaces],
     ):
-        self.both = BothMemories(voices, memory_of(encoder.context))
+        self.both = BothMemories(voices, memory_of(encoder.context, None))
         super().__init__(encoder.network, encoder.context, audio, self.both)
         self.tracks, self.known = tracks, known
         self.firsts_s = [float(rows["time_s"].iloc[own[0]]) for own in tracks]
@@ -203,6 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         "--encoders", nargs="+", choices=WHOLE_TRACK_ENCODERS, default=WHOLE_TRACK_ENCODERS, help="default all"
     )
     parser.add_argument("--delays", type=float, nargs="+", default=DELAYS_S, metavar="S", help="default %(default)s")
+    parser.add_argument("--people", choices=("likeness", "dlib"), default="likeness", help="default likeness")
     parser.add_argument("--plot", type=plot_file, metavar="FILE", help="draw the tables")
     parser.add_argument("--work", type=Path, metavar="VIDEO", help="measure the work for a second of it")
     parser.add_argument("--cache", type=Path, help="folder with the networks' weights; by default the user's")
@@ -217,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"\nwork for a second of {arguments.work.name}, with context")
         for name, delay_s in itertools.product(arguments.encoders, arguments.delays):
             if delay_s >= LEAST_DELAY_S:
-                live = LiveDetector(name, delay_s=delay_s, cache=arguments.cache)
+                live = LiveDetector(name, delay_s=delay_s, people=embedder_of(arguments), cache=arguments.cache)
                 worked_s, processor_s = work_per_second(live, arguments.work)
                 print(f"{name}, {delay_s:g} s: {worked_s:.2f} s, of processors {processor_s:.2f} s", flush=True)
 
@@ -225,13 +231,14 @@ def main(argv: list[str] | None = None) -> None:
 def measured(name: str, arguments: argparse.Namespace) -> Precisions:
     """Print an encoder's table."""
     encoder = annotated.encoder_of(name, None, SHIPPED, "auto", arguments.cache)
+    embedder = embedder_of(arguments)
     annotations = list(ava.annotation_files(arguments.data / "annotations" / arguments.split).items())
     speaking, scores = [], {}
     for video, path in annotations[: arguments.videos]:
         rows = annotated.read_tracks(path)
         speaking.append((rows["label"] == ava.SPEAKING).to_numpy())
         played = find_video(arguments.data / "videos" / arguments.split, video)
-        for system, odds in score_video(encoder, played, rows, arguments.delays):
+        for system, odds in score_video(encoder, embedder, played, rows, arguments.delays):
             scores.setdefault(system, []).append(odds)
         print(f"{name}, {video}: {len(rows)} faces", file=sys.stderr)
     truth = np.concatenate(speaking)
@@ -240,18 +247,24 @@ def measured(name: str, arguments: argparse.Namespace) -> Precisions:
     return precisions
 
 
+def embedder_of(arguments: argparse.Namespace) -> FaceEmbedder:
+    """What tells who a face shows."""
+    return Likeness() if arguments.people == "likeness" else embedder_named(arguments.people, arguments.cache)
+
+
 def score_video(
-    encoder: Encoder, video: Path, rows: pd.DataFrame, delays_s: tuple[float, ...]
+    encoder: Encoder, embedder: FaceEmbedder, video: Path, rows: pd.DataFrame, delays_s: tuple[float, ...]
 ) -> Iterator[tuple[tuple[str, float | str], np.ndarray]]:
     """Decode a video once; for each of `SYSTEMS` and each delay, the log odds of its rows."""
     with MediaFile(video) as media, audio_on_disk(media) as audio:
         if audio is None:
             raise MediaError(f"{video} has no audio")
-        crops = dict(annotated.cut_faces(media, rows, lambda *face: (encoder.crop(*face), small_face(*face))))
+        both = lambda frame, box: (encoder.crop(frame, box), aligned_face(frame, box, embedder))  # noqa: E731
+        crops = dict(annotated.cut_faces(media, rows, both))
         tracks = list(seen_together(annotated.track_numbers(rows), rows["time_s"].to_numpy()))
-        known = [[known_faces(encoder.network, [crops[row] for row in own]) for own in shot] for shot in tracks]
+        known = [[KnownFaces(encoder.network, *faces_of(crops, own), embedder) for own in shot] for shot in tracks]
         for delay in (*delays_s, OFFLINE):
-            odds, voices = {system: np.empty(len(rows)) for system in SYSTEMS}, memory_of(encoder.context)
+            odds, voices = {system: np.empty(len(rows)) for system in SYSTEMS}, memory_of(encoder.context, embedder)
             shots = [Shot(encoder, audio, voices, rows, *faces) for faces in zip(tracks, known, strict=True)]
             for shot in shots:
                 if delay == OFFLINE:
@@ -267,15 +280,18 @@ def score_video(
             yield from (((system, delay), own) for system, own in odds.items())
 
 
-def small_face(frame: Frame, box: np.ndarray) -> np.ndarray:
-    """A face as `Likeness` takes it."""
-    x1, y1, x2, y2 = pixel_edges(box, frame.width, frame.height).tolist()
-    return Likeness().align(frame.bgr_region(x1, y1, x2, y2), box - np.array([x1, y1, x1, y1]), np.zeros((5, 2)))
+def aligned_face(frame: Frame, box: np.ndarray, embedder: FaceEmbedder) -> np.ndarray:
+    """A face as an embedder takes it."""
+    margin = MARGIN * (box[2:] - box[:2])
+    around = np.concatenate([box[:2] - margin, box[2:] + margin])
+    x1, y1, x2, y2 = pixel_edges(around, frame.width, frame.height).tolist()
+    return embedder.align(frame.bgr_region(x1, y1, x2, y2), box - np.array([x1, y1, x1, y1]), np.zeros((5, 2)))
 
 
-def known_faces(encoder: TrackEmbedder, faces: list[tuple[np.ndarray, np.ndarray]]) -> KnownFaces:
-    crops, small = zip(*faces, strict=True)
-    return KnownFaces(encoder, np.stack(crops), small)
+def faces_of(crops: dict[int, tuple[np.ndarray, np.ndarray]], rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The crops of a track, (time, 112, 112), and its aligned faces."""
+    faces, aligned = zip(*(crops[row] for row in rows), strict=True)
+    return np.stack(faces), list(aligned)
 
 
 def print_table(name: str, precisions: Precisions) -> None:

@@ -201,7 +201,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", metavar="NAME|FILE", help="of the encoder; by default those of detect.py")
     parser.add_argument("--context", metavar="shipped|none|FILE", default=SHIPPED, help="default shipped")
     parser.add_argument(
-        "--no-people", dest="people", action="store_false", help="remember voices only as long as a face is seen"
+        "--people",
+        action=argparse.BooleanOptionalAction,
+        help="remember voices over cuts and absences by persons, told apart by the embeddings of faces (biometric "
+        "data; kept in memory only); by default so where SFace's weights are in the cache, which --people downloads "
+        "once, else by faces that look nearly alike; with --no-people only as long as a face is seen",
     )
     parser.add_argument(
         "--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help="yunet (default), haar or a file"

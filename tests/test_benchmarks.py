@@ -20,6 +20,7 @@ from core.media.container import MediaFile
 from core.media.video_audio import audio_on_disk
 from core.models import ResidualContext, light_asd
 from core.models.residual_context import CUES
+from core.people.embedding import Likeness
 from core.runtime.errors import UserError
 from evaluate import read_frame_widths
 
@@ -135,7 +136,7 @@ def test_scores_with_a_delay_are_those_of_what_has_come(tiny_set, networks):
     rows = annotated.read_tracks(tiny_set / "annotations" / "train" / f"{clip.video_id}{ava.ANNOTATION_SUFFIX}")
     video = tiny_set / "videos" / "train" / f"{clip.video_id}.mp4"
     encoder = annotated.encoder_of("light_asd", *map(str, networks), "fp32", None)
-    found = dict(live.score_video(encoder, video, rows, (0.2, 60.0)))
+    found = dict(live.score_video(encoder, Likeness(), video, rows, (0.2, 60.0)))
     tracks, times = annotated.track_numbers(rows), rows["time_s"].to_numpy()
     with MediaFile(video) as media, audio_on_disk(media) as audio:
         crops = dict(annotated.cut_faces(media, rows, encoder.crop))

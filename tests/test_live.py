@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from detections import Mean, Squares, SquaresWithLandmarks
+from detections import Brightness, Mean, Squares, SquaresWithLandmarks
 from tiny import exit_status, tiny_frame
 from track_models import used
 
@@ -31,7 +31,6 @@ from core.media.container import MediaFile
 from core.media.video import read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_writer import write_video
-from core.people.embedding import Likeness
 from core.runtime.errors import UserError
 from scripts import live as live_script
 
@@ -185,7 +184,7 @@ def test_the_context_sees_the_last_second_by_what_has_come_since(network, noise)
         return [np.zeros((len(track.features), 2)) for track in tracks]
 
     context, alone = Context("cues", score, {}), LiveTrack(network, audio, 0.0, gives_cues=True)
-    shot = LiveShot(network, context, audio, memory_of(context))
+    shot = LiveShot(network, context, audio, memory_of(context, None))
     face = shot.begin(0, 0.0)
     for number, crop in enumerate(np.random.default_rng(1).integers(0, 256, (80, 112, 112), np.uint8), start=1):
         face.push(crop)
@@ -211,7 +210,7 @@ def test_faces_are_scored_with_what_is_known_of_the_others(network, noise):
         return [np.stack((np.zeros(len(track.features)), np.arange(track.first, track.end)), 1) for track in tracks]
 
     context = Context("cues", score, {})
-    shot = LiveShot(network, context, VideoAudio(noise, 0.0, 8.0), memory_of(context))
+    shot = LiveShot(network, context, VideoAudio(noise, 0.0, 8.0), memory_of(context, None))
     first = shot.begin(10, 0.4)
     for _ in range(20):
         first.push(np.zeros((112, 112), np.uint8))
@@ -262,15 +261,14 @@ def there_and_back() -> Iterator[np.ndarray]:
         yield (scenes[number // 50 % 2] * (0.8 + 0.2 * np.sin(number / 4))).astype(np.uint8)
 
 
-@pytest.mark.parametrize("people", [True, False])
+@pytest.mark.parametrize("people", [None, False, Brightness()])
 def test_with_a_delay_longer_than_the_video_voices_are_those_of_detect(weights, tmp_path, noise, people):
     path = tmp_path / "a.mkv"
     write_video(path, there_and_back(), GRID_FPS, audio=noise[:96000])
     options = {"context": weights / "residual.pth", "detector": SquaresWithLandmarks(2), "precision": "fp32"}
     options |= {"min_face_px": 10, "min_track_s": 0.1}
-    embedder = Likeness() if people else False
     offline = ActiveSpeakerDetector(
-        "light_asd", weights / "light_asd.pth", detect_every=3, people=embedder, **options
+        "light_asd", weights / "light_asd.pth", detect_every=3, people=people, **options
     ).detect(path)
     live = LiveDetector("light_asd", weights / "light_asd.pth", delay_s=20, people=people, **options)
     with MediaFile(path, as_played=True) as media, audio_on_disk(media) as audio:

@@ -58,7 +58,7 @@ def taken(candidates: list[tuple[Still, np.ndarray]]) -> list[int]:
     portraits = Portraits(Mean())
     for frame, found in candidates:
         portraits.add(frame, found)
-    return sorted(round(float(aligned.mean())) - 20 for _, aligned in portraits.kept)
+    return sorted(round(float(portrait.aligned.mean())) - 20 for portrait in portraits.kept)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,25 @@ def test_the_region_around_a_face_is_cut_with_its_landmarks(x, y, shape, corner)
     assert found == shape
     assert box == pytest.approx(np.array([x, y, x + 100, y + 100]) - np.tile(corner, 2))
     assert landmarks == pytest.approx(LANDMARKS + np.array([x, y]) - corner)
+
+
+def test_a_face_is_embedded_once_however_often_it_is_asked_for():
+    class Counted(Mean):
+        embedded = 0
+
+        def embed(self, face: np.ndarray) -> np.ndarray:
+            self.embedded += 1
+            return super().embed(face)
+
+    portraits = Portraits(embedder := Counted())
+    for number in range(PORTRAITS):
+        portraits.add(Still(number, value=100 + number), face())
+        for _ in range(3):
+            before = portraits.embedding()
+    assert embedder.embedded == PORTRAITS
+    portraits.add(Still(PORTRAITS), face(score=1.0))  # takes the place of another
+    assert not np.array_equal(portraits.embedding(), before)
+    assert embedder.embedded == PORTRAITS + 1
 
 
 def test_the_embedding_is_the_mean_direction():

@@ -21,7 +21,7 @@ from core.live.audio import BACK_S, LiveAudio, check_time
 from core.live.lines import ScoredFace, ScoredFrame
 from core.live.tracks import LiveFace, LiveShot, SeenFace, SeenRow, memory_of, scored_together
 from core.media.video import Frame, yuv420_of
-from core.people.embedding import Likeness
+from core.people.embedding import FaceEmbedder, find_embedder
 from core.runtime.checks import number
 from core.runtime.errors import UserError
 
@@ -52,8 +52,10 @@ class LiveDetector:
         audio: False for a camera without a microphone, which is not waited for.
         fps: about how many frames come in a second; for the shortest shot.
         context: "shipped", "none" or the path of a residual context network's state dict.
-        people: whether what is remembered of a voice goes from a face that is gone to one that looks alike
-            (`core.people.embedding.Likeness`), also over cuts; False: each face has its own, and a cut ends it.
+        people: what is remembered of a voice goes from a face that is gone to one of the same person, also over cuts:
+            True by SFace's weights, downloaded once; None by these if they are in the cache, else from one that looks
+            nearly alike (`core.people.embedding.Likeness`); or by any `FaceEmbedder`. False: each face has its own
+            voice, and a cut ends it.
 
     Attributes:
         left_out: how many frames came after later ones, and were left out.
@@ -72,7 +74,7 @@ class LiveDetector:
         audio: bool = True,
         fps: float = GRID_FPS,
         context: str | Path = SHIPPED,
-        people: bool = True,
+        people: bool | FaceEmbedder | None = None,
         crop: str | None = None,
         precision: str = "auto",
         detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
@@ -91,7 +93,7 @@ class LiveDetector:
         ):
             if fault:
                 raise UserError(f"{name} {value}: {fault}")
-        self.encoder, self.detector = all_of(
+        self.encoder, self.detector, (embedder, _) = all_of(
             lambda: open_encoder(
                 *(encoder, weights),
                 crop=crop,
@@ -103,6 +105,7 @@ class LiveDetector:
                 cache=cache,
             ),
             lambda: find_detector(detector, cache, precision),
+            lambda: find_embedder(people, cache),
         )
         if self.encoder.network is None:
             raise UserError(f"the encoder {encoder} does not score live: choose light_asd or lr_asd")
@@ -111,7 +114,7 @@ class LiveDetector:
         self.delay_s, self.apart_s, self.has_audio, self.fps = delay_s, apart_s, audio, fps
         self.every = scored_together(delay_s)
         self.box_wait_s = min(BOX_WAIT_S, delay_s / 4)
-        self.grouper = Likeness() if people and self.encoder.has_voices else None
+        self.grouper = embedder if self.encoder.has_voices else None
         self.audio = LiveAudio(2 * delay_s + apart_s + GAP_S + 1)
         self.left_out = self.ids = 0
         self.waiting: deque[Frame] = deque()  # for their audio
@@ -196,7 +199,7 @@ class LiveDetector:
         self.scoring: list[LiveShot] = []  # the last of them goes on
         self.seen: dict[float, SeenRow] = {}  # time -> frame whose boxes are not known
         self.known: deque[SeenRow] = deque()  # those whose boxes are known, not given yet
-        self.voices = memory_of(self.encoder.context)
+        self.voices = memory_of(self.encoder.context, self.grouper)
         self.scored = -1  # number of the last time step that is scored
 
     def _work(self) -> Iterator[ScoredFrame]:
@@ -238,7 +241,7 @@ class LiveDetector:
             self._end_shot()
             self.seen[frame.time_s].begins_shot = True
             if self.grouper is None or seen.faces.shape[1] == 5:  # without landmarks there are no portraits
-                self.voices = memory_of(self.encoder.context)
+                self.voices = memory_of(self.encoder.context, self.grouper)
             self.scoring.append(LiveShot(self.encoder.network, self.encoder.context, self.audio, self.voices))
             self.follower = ShotFollower(
                 *(self.origin_s, self.encoder.crop, self._start, self._end),

@@ -174,7 +174,11 @@ class Recording:
             tracks=tracks,
             notes=list(map(printable, notes)),
             complete=complete,
-            settings=settings_of(self.live) | {"delay_s": self.live.delay_s},
+            settings={
+                **settings_of(self.live),
+                "voices_by_sha256": getattr(self.live.grouper, "weights_sha256", None),
+                "delay_s": self.live.delay_s,
+            },
         )
 
 

@@ -13,7 +13,7 @@ from core.inference.track_embedding import GrowingEmbeddings, TrackEmbedder
 from core.inference.voices import VoiceMemory, in_step
 from core.inputs.mfcc import track_heard, track_mfcc, track_samples
 from core.inputs.shots import TrackFeatures, told
-from core.people.embedding import Likeness
+from core.people.embedding import FaceEmbedder
 
 PAST = 3 * GRID_FPS  # frames before those that are scored of which the encoder's last layers see the embeddings
 CONTEXT_PAST = 10 * GRID_FPS  # frames of which the context network sees the scores
@@ -37,9 +37,14 @@ class Audio(Protocol):
         ...
 
 
-def memory_of(context: Context | None) -> VoiceMemory:
-    """An empty memory of the voices of faces that a context network scores; without one they add nothing."""
-    return VoiceMemory(None if context is None else context.with_voices, Likeness.max_distance)
+def memory_of(context: Context | None, grouper: FaceEmbedder | None) -> VoiceMemory:
+    """An empty memory of the voices of faces that a context network scores; without one they add nothing.
+
+    Args:
+        context: the network.
+        grouper: makes the embeddings by which faces share a voice; None where each has its own.
+    """
+    return VoiceMemory(None if context is None else context.with_voices, grouper.max_distance if grouper else 0.0)
 
 
 class LiveTrack:

@@ -1,5 +1,7 @@
 """The best frames of a face track, from which its person is recognised."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -15,6 +17,21 @@ GOOD_SHARPNESS = 100.0  # variance of the Laplacian of an aligned face in grey, 
 TURNED_AWAY = 0.5  # distance of the nose from midway between the eyes, in distances of the eyes: half a profile
 
 
+@dataclass
+class Portrait:
+    """A frame of a face.
+
+    Attributes:
+        quality: how well the face can be recognised, 0 to 1.
+        aligned: the face, as an embedder takes it.
+        vector: its embedding, once it was asked for.
+    """
+
+    quality: float
+    aligned: np.ndarray
+    vector: np.ndarray | None = None
+
+
 class Portraits:
     """Keeps the best frames of one track: sure, large, frontal and sharp ones, some time apart.
 
@@ -24,7 +41,7 @@ class Portraits:
 
     def __init__(self, embedder: FaceEmbedder):
         self.embedder = embedder
-        self.kept: list[tuple[float, np.ndarray]] = []  # quality and aligned face, the best first
+        self.kept: list[Portrait] = []  # the best first
         self.last_s = -np.inf
 
     def add(self, frame: Frame, face: np.ndarray) -> None:
@@ -35,7 +52,7 @@ class Portraits:
             face: ([x1, y1, x2, y2, score, and x, y of five landmarks],) float32 as face detectors give it, pixels.
         """
         quality = _quality(face)
-        worst = self.kept[-1][0] if len(self.kept) == PORTRAITS else 0.0
+        worst = self.kept[-1].quality if len(self.kept) == PORTRAITS else 0.0
         if quality <= worst or frame.time_s < self.last_s + EVERY_S - 1e-6:
             return
         self.last_s = frame.time_s
@@ -47,14 +64,17 @@ class Portraits:
         box, landmarks = face[:4] - np.tile(corner, 2), face[5:].reshape(5, 2) - corner
         aligned = self.embedder.align(frame.bgr_region(x1, y1, x2, y2), box, landmarks)
         sharpness = cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var()
-        self.kept.append((quality * sharpness / (sharpness + GOOD_SHARPNESS), aligned))
-        self.kept = sorted(self.kept, key=lambda one: -one[0])[:PORTRAITS]
+        self.kept.append(Portrait(quality * sharpness / (sharpness + GOOD_SHARPNESS), aligned))
+        self.kept = sorted(self.kept, key=lambda one: -one.quality)[:PORTRAITS]
 
     def embedding(self) -> np.ndarray | None:
         """The mean direction of the faces kept, (feature,) float32 of length 1; None where there is no face."""
         if not self.kept:
             return None
-        return normalised(np.mean([self.embedder.embed(aligned) for _, aligned in self.kept], axis=0))
+        for one in self.kept:  # while a face is seen it is asked for again and again
+            if one.vector is None:
+                one.vector = self.embedder.embed(one.aligned)
+        return normalised(np.mean([one.vector for one in self.kept], axis=0))
 
 
 def _quality(face: np.ndarray) -> float:
