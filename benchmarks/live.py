@@ -28,7 +28,6 @@ from benchmarks import annotated
 from benchmarks.measure import plot_file
 from benchmarks.people import embedder_named
 from core import settings
-from core.boxes import pixel_edges
 from core.clip_utils import GRID_FPS
 from core.detection.encoders import Encoder
 from core.detection.options import SHIPPED, WHOLE_TRACK_ENCODERS
@@ -44,7 +43,7 @@ from core.media.video import Frame, read_frames
 from core.media.video_audio import VideoAudio, audio_on_disk
 from core.media.video_files import find_video
 from core.people.embedding import FaceEmbedder, Likeness, normalised
-from core.people.portraits import EVERY_S, MARGIN, PORTRAITS
+from core.people.portraits import EVERY_S, PORTRAITS, aligned_face
 from core.runtime.errors import MediaError, exits_cleanly
 from core.runtime.files import atomic_write
 
@@ -54,6 +53,7 @@ ENCODER, OWN, SHARED = "encoder", "context", "voices over cuts"
 SYSTEMS = {ENCODER: "{}", OWN: "with context", SHARED: "and voices over cuts"}  # and how the tables call them
 Precisions = dict[tuple[str, float | str], float]  # system, delay -> average precision
 NOTHING = np.zeros((1, 1), np.uint8)  # in place of crops whose embeddings are known
+NO_LANDMARKS = np.zeros((5, 2), np.float32)  # neither likeness nor dlib, which finds its own, reads them
 PORTRAIT_EVERY = round(EVERY_S * GRID_FPS)  # faces
 BLOCK_S = 0.1  # of audio, as a microphone gives it
 
@@ -259,7 +259,10 @@ def score_video(
     with MediaFile(video) as media, audio_on_disk(media) as audio:
         if audio is None:
             raise MediaError(f"{video} has no audio")
-        both = lambda frame, box: (encoder.crop(frame, box), aligned_face(frame, box, embedder))  # noqa: E731
+
+        def both(frame: Frame, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return encoder.crop(frame, box), aligned_face(embedder, frame, box, NO_LANDMARKS)
+
         crops = dict(annotated.cut_faces(media, rows, both))
         tracks = list(seen_together(annotated.track_numbers(rows), rows["time_s"].to_numpy()))
         known = [[KnownFaces(encoder.network, *faces_of(crops, own), embedder) for own in shot] for shot in tracks]
@@ -278,14 +281,6 @@ def score_video(
                     for system, scored in own.items():
                         odds[system][rows_of] = np.concatenate(scored)
             yield from (((system, delay), own) for system, own in odds.items())
-
-
-def aligned_face(frame: Frame, box: np.ndarray, embedder: FaceEmbedder) -> np.ndarray:
-    """A face as an embedder takes it."""
-    margin = MARGIN * (box[2:] - box[:2])
-    around = np.concatenate([box[:2] - margin, box[2:] + margin])
-    x1, y1, x2, y2 = pixel_edges(around, frame.width, frame.height).tolist()
-    return embedder.align(frame.bgr_region(x1, y1, x2, y2), box - np.array([x1, y1, x1, y1]), np.zeros((5, 2)))
 
 
 def faces_of(crops: dict[int, tuple[np.ndarray, np.ndarray]], rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

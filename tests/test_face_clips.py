@@ -317,6 +317,13 @@ def speech_elsewhere(talk: Path) -> list[str]:
     return ["speakers.json", "100.0"]
 
 
+def end_before_the_last_frame(talk: Path) -> list[str]:
+    document = json.loads((talk / "speakers.json").read_text(encoding="utf-8"))
+    document["tracks"][1]["end_s"] = 0.5
+    (talk / "speakers.json").write_text(json.dumps(document), encoding="utf-8")
+    return ["speakers.json", "track 2", "0.5"]
+
+
 def moved_video(talk: Path) -> list[str]:
     (talk.parent / "talk.mp4").rename(talk.parent / "other.mp4")
     return [str(talk.parent / "talk.mp4"), "--video"]
@@ -331,7 +338,17 @@ def another_video(talk: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "fault", [no_folder, no_json, damaged_json, changed_json, speech_elsewhere, moved_video, another_video]
+    "fault",
+    [
+        no_folder,
+        no_json,
+        damaged_json,
+        changed_json,
+        speech_elsewhere,
+        end_before_the_last_frame,
+        moved_video,
+        another_video,
+    ],
 )
 def test_outputs_that_cannot_be_used_are_reported_in_one_message(talk, capsys, fault):
     facts = fault(talk)

@@ -189,6 +189,7 @@ def test_an_output_path_that_cannot_be_is_refused(tmp_path):
         (tmp_path / "file" / "below", "cannot create the folder"),
         (tmp_path, "folder"),
         (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / ("a." + "x" * 240), "File name too long"),  # its own would do, that of the unfinished file not
     ):
         with pytest.raises(UserError, match=fact) as caught, atomic_write(path):
             pass

@@ -144,6 +144,8 @@ def _faces(document: dict[str, Any]) -> list[SeenFace]:
                 raise ValueError(f"speech of track {track['id']} from {part['start_s']} to {part['end_s']} s")
             if part["start_s"] > times_s[-1] + SLACK_S:
                 raise ValueError(f"speech of track {track['id']} at {part['start_s']} s, after its last frame")
+        if track["end_s"] < times_s[-1]:
+            raise ValueError(f"track {track['id']} ends at {track['end_s']} s, before its last frame")
         faces.append(
             SeenFace(
                 track["id"],

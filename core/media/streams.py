@@ -51,10 +51,8 @@ class Damage:
 
     def __str__(self) -> str:
         lost = f"{self.packets:,} packet(s) cannot be decoded, {'the first ' * (self.packets > 1)}{self._lost}"
-        faulty = (
-            f"{self.frames:,} frame(s) can be decoded only in part, {'the first ' * (self.frames > 1)}{self._faulty}"
-        )
-        return "; ".join([lost] * bool(self.packets) + [faulty] * bool(self.frames))
+        part = f"{self.frames:,} frame(s) can be decoded only in part, {'the first ' * (self.frames > 1)}{self._faulty}"
+        return "; ".join([lost] * bool(self.packets) + [part] * bool(self.frames))
 
 
 @dataclass(frozen=True)
@@ -295,7 +293,9 @@ def steadied(
             held.append(item)
             if (stamp := stamp_of(item)) is not None:
                 stream, kind, time_s = stamp
-                paces.setdefault(stream, _Pace(BACK_S[kind], most, put_right)).add(item, time_s)
+                if stream not in paces:
+                    paces[stream] = _Pace(BACK_S[kind], most, put_right)
+                paces[stream].add(item, time_s)
             doubtful = [pace.doubtful[0][0] for pace in paces.values() if pace.doubtful]
             while held and (len(held) > HELD or not any(held[0] is one for one in doubtful)):
                 yield held.popleft()

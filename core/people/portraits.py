@@ -56,13 +56,7 @@ class Portraits:
         if quality <= worst or frame.time_s < self.last_s + EVERY_S - 1e-6:
             return
         self.last_s = frame.time_s
-        margin = MARGIN * (face[2:4] - face[:2])
-        x1, y1, x2, y2 = pixel_edges(
-            np.concatenate([face[:2] - margin, face[2:4] + margin]), frame.width, frame.height
-        ).tolist()
-        corner = np.array([x1, y1], np.float32)
-        box, landmarks = face[:4] - np.tile(corner, 2), face[5:].reshape(5, 2) - corner
-        aligned = self.embedder.align(frame.bgr_region(x1, y1, x2, y2), box, landmarks)
+        aligned = aligned_face(self.embedder, frame, face[:4], face[5:].reshape(5, 2))
         sharpness = cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var()
         self.kept.append(Portrait(quality * sharpness / (sharpness + GOOD_SHARPNESS), aligned))
         self.kept = sorted(self.kept, key=lambda one: -one.quality)[:PORTRAITS]
@@ -75,6 +69,16 @@ class Portraits:
             if one.vector is None:
                 one.vector = self.embedder.embed(one.aligned)
         return normalised(np.mean([one.vector for one in self.kept], axis=0))
+
+
+def aligned_face(embedder: FaceEmbedder, frame: Frame, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """A face of a frame as an embedder takes it; box and landmarks as `FaceEmbedder.align`, pixels of the frame."""
+    margin = MARGIN * (box[2:] - box[:2])
+    x1, y1, x2, y2 = pixel_edges(
+        np.concatenate([box[:2] - margin, box[2:] + margin]), frame.width, frame.height
+    ).tolist()
+    corner = np.array([x1, y1], np.float32)
+    return embedder.align(frame.bgr_region(x1, y1, x2, y2), box - np.tile(corner, 2), landmarks - corner)
 
 
 def _quality(face: np.ndarray) -> float:

@@ -59,7 +59,8 @@ def atomic_write(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             raise UserError(f"no space left to write {path}: free some space and run the same command again") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # why it was not written says more; the next run removes it
+            temporary.unlink()
         if handle is not None:
             os.close(handle)
 
