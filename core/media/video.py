@@ -256,6 +256,7 @@ def read_frames(media: MediaFile, start_s: float = 0.0, end_s: float = float("in
         first = next(frames, None)
         if seek_s <= 0 or (first is not None and first.time_s <= start_s):
             break
+        frames.close()  # left to the garbage collector, an interrupt would be dropped while it is closed
     if first is None:
         return
     waiting = None  # the latest frame before start_s, given when the next one shows that it is the last
