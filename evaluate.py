@@ -4,6 +4,7 @@
     python evaluate.py --groundtruth gt.csv --predictions ASC.csv STE.csv --plot pr.png
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --videos videos --json -
     python evaluate.py --groundtruth annotations/val --predictions ASC.csv --categories categories.csv
+    python evaluate.py --groundtruth annotations/val --predictions STE.csv ASC.csv --intervals
     python evaluate.py --groundtruth annotations/val --predictions detected.csv --detected
     python evaluate.py --groundtruth annotations/val --predictions out --people people_val.csv
     python evaluate.py --columbia col_labels/fusion --predictions columbia.csv
@@ -32,6 +33,10 @@ prediction file at the top level and those of every file in the list `files`:
                                               highest average precision over all orders of equal scores
     left_out                                  annotated rows that the ground truth lacks, for want of crops; null where
                                               no record beside it says
+    intervals                                 with --intervals: of average_precision, by_faces, by_face_width and
+                                              by_category value, margin, videos (null where one video has all
+                                              positives); difference: the same of the average precision less that of
+                                              the first file, whose name is `from` (null for that file)
     notes                                     sentences, empty when there is nothing to add
 
 With --detected:
@@ -52,7 +57,7 @@ With --detected:
     ties                                      as above, of the ranking of all predictions
     at_other_times, of_other_videos           predictions that do not count
     missed_videos, other_videos               video ids without any prediction, and without ground truth
-    left_out                                  as above
+    left_out, intervals                       as above
     notes                                     sentences
 
 With --people:
@@ -88,12 +93,19 @@ import numpy as np
 from core.evaluation import columbia, metrics
 from core.evaluation.as_text import columbia_as_text, detected_as_text, given_as_text, people_as_text
 from core.evaluation.columbia import evaluate_columbia, read_labels
-from core.evaluation.detected import compare, ego4d_average_precision, evaluate_detected, read_detections
+from core.evaluation.detected import (
+    compare,
+    ego4d_average_precision,
+    evaluate_detected,
+    rankings_detected,
+    read_detections,
+)
 from core.evaluation.matching import MIN_OVERLAP
 from core.evaluation.official import (
     Categories,
     Groundtruth,
     evaluate_given,
+    rankings_given,
     read_categories,
     read_groundtruth,
     read_predictions,
@@ -123,6 +135,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="who is who: video_id,entity_id,person below this header; --predictions are folders",
     )
     parser.add_argument("--categories", metavar="CSV", help="of the videos: video_id,category below this header")
+    parser.add_argument(
+        "--intervals",
+        action="store_true",
+        help="95 %% confidence intervals over videos, of average precision and of how far each file is from the first",
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--frame-size",
@@ -177,8 +194,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             "--ego4d is the mAP of detected tracks: give --detected, too; on given boxes it is the first line"
         )
     refused = {
-        "columbia": ("detected", "videos", "plot", "categories", "people"),
-        "people": ("detected", "videos", "plot", "categories", "frame_size"),
+        "columbia": ("detected", "videos", "plot", "categories", "people", "intervals"),
+        "people": ("detected", "videos", "plot", "categories", "frame_size", "intervals"),
     }
     for kind, option in ((kind, option) for kind, options in refused.items() for option in options):
         if getattr(arguments, kind) and getattr(arguments, option):
@@ -191,6 +208,9 @@ def on_given_boxes(arguments: argparse.Namespace, frame_size: tuple[int, int] | 
     scores = {path: scores_of(groundtruth, read_predictions(path)) for path in arguments.predictions}
     categories = categories_of(arguments, groundtruth)
     results = [evaluate_given(groundtruth, path, column, widths, categories) for path, column in scores.items()]
+    if arguments.intervals:
+        rankings = {path: rankings_given(groundtruth, column, widths, categories) for path, column in scores.items()}
+        add_intervals(results, rankings)
     if arguments.plot:
         curves = [metrics.precision_recall(groundtruth.speaking, column) for column in scores.values()]
         plot_precision_recall(arguments.plot, results, curves, chance=results[0]["chance"])
@@ -201,7 +221,7 @@ def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int
     groundtruth = read_groundtruth(arguments.groundtruth)
     widths = frame_widths(arguments.videos, frame_size, groundtruth.video_ids)
     categories, overlap = categories_of(arguments, groundtruth), arguments.iou or MIN_OVERLAP
-    results, curves = [], []
+    results, curves, rankings = [], [], {}
     for path in arguments.predictions:
         predictions = read_detections(path)
         comparison = compare(groundtruth, predictions, overlap)
@@ -209,9 +229,25 @@ def on_detected_tracks(arguments: argparse.Namespace, frame_size: tuple[int, int
         if arguments.ego4d:
             results[-1]["average_precision_ego4d"] = ego4d_average_precision(groundtruth, predictions, overlap)
         curves.append(comparison.precision_recall())
+        if arguments.intervals:
+            rankings[path] = rankings_detected(comparison, widths, categories)
+    if arguments.intervals:
+        add_intervals(results, rankings)
     if arguments.plot:
         plot_precision_recall(arguments.plot, results, curves)
     return results
+
+
+def add_intervals(results: list[dict], rankings: Mapping[str, metrics.Named[metrics.Ranking]]) -> None:
+    """Add `core.evaluation.metrics.intervals` to the results of the files.
+
+    Raises:
+        UserError: there is one video.
+    """
+    for result, intervals in zip(results, metrics.intervals(rankings), strict=True):
+        if intervals["average_precision"] is None:
+            raise UserError("--intervals: they are over videos, and one video has all faces that speak; omit it")
+        result["intervals"] = intervals
 
 
 def categories_of(arguments: argparse.Namespace, groundtruth: Groundtruth) -> Categories | None:

@@ -5,7 +5,13 @@ import pytest
 
 from core.boxes import intersection_over_union
 from core.evaluation import metrics
-from core.evaluation.detected import compare, ego4d_average_precision, evaluate_detected, read_detections
+from core.evaluation.detected import (
+    compare,
+    ego4d_average_precision,
+    evaluate_detected,
+    rankings_detected,
+    read_detections,
+)
 from core.evaluation.official import read_groundtruth, scores_of
 from core.runtime.errors import UserError
 
@@ -79,6 +85,19 @@ def test_numbers_by_hand(evaluated):
         "3+": (0, 0, 0, 0, None, None, None),
     }
     assert result["ties"] == {"share": 0, "lowest": result["average_precision"], "highest": result["average_precision"]}
+
+
+def test_intervals_by_hand(compared):
+    """Of two videos, c without a prediction, by leaving out either."""
+    (result,) = metrics.intervals({"p": rankings_detected(compared(), {"a": 1280, "c": 640})})
+    of_a = (1 + 2 / 5) / 3  # one of three speaking faces is never found
+    assert result["average_precision"] == {
+        "value": pytest.approx((1 + 2 / 5) / 4),
+        "margin": pytest.approx(12.7062047 * of_a / 2),
+        "videos": 2,
+    }
+    assert result["by_faces"] == {"1": None, "2": None, "3+": None}  # only c's lone face speaks
+    assert result["by_face_width"]["> 128 px"] is None
 
 
 def test_what_does_not_count_is_counted_and_named(evaluated):

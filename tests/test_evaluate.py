@@ -109,6 +109,55 @@ def test_numbers_by_hand(results):
     assert document["files"] == [{key: document[key] for key in document["files"][0]}]
 
 
+T_OF_TWO = 12.7062047  # Student's t of one degree of freedom, 97.5 %
+
+
+def test_intervals_by_hand(results):
+    """Two videos: the error of the mean of two numbers is half of their difference."""
+    intervals = results("--intervals", "--frame-size", "1280x720")["intervals"]
+    of_a, of_b = (1 + 2 / 3) / 2, 1 / 2
+    margin = pytest.approx(T_OF_TWO * (of_a - of_b) / 2)
+    assert intervals["average_precision"] == {
+        "value": pytest.approx(AVERAGE_PRECISION),
+        "margin": margin,
+        "videos": 2,
+    }
+    assert intervals["by_faces"] == {"1": None, "2": None, "3+": None}  # each of one video
+    # One face of video a, wide 64 and 128 pixels, speaks: its scores are 0.9 and 0.8; of -b's 0.6 and 0.5 the second.
+    assert intervals["by_face_width"]["64-128 px"]["margin"] == pytest.approx(T_OF_TWO * (1 - 1 / 2) / 2)
+    assert (intervals["by_category"], intervals["difference"]) == (None, None)
+
+
+def test_differences_are_of_the_same_videos(files, tmp_path, capsys):
+    right = write(tmp_path / "right.csv", predicted(["0.9", "0.1", "0.7", "0.2", "0.5", "0.4"]))
+    options = "--intervals", "--json", "-"
+    assert exit_status(evaluate.main, "--groundtruth", files[0], "--predictions", files[1], right, *options) == 0
+    first, second = (result["intervals"] for result in json.loads(capsys.readouterr().out)["files"])
+    assert (first["difference"], second["average_precision"]["margin"]) == (None, 0)
+    assert second["difference"]["from"] == files[1]
+    assert second["difference"]["average_precision"] == {
+        "value": pytest.approx(1 - AVERAGE_PRECISION),
+        "margin": pytest.approx(first["average_precision"]["margin"]),
+        "videos": 2,
+    }
+
+
+def test_intervals_are_printed(files, tmp_path, capsys):
+    again = write(tmp_path / "again.csv", GOOD)
+    words = "--groundtruth", files[0], "--predictions", files[1], again, "--intervals"
+    assert exit_status(evaluate.main, *words) == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    number = rf"{AVERAGE_PRECISION:.4f} ± {T_OF_TWO / 6:.4f}"
+    assert re.search(rf"^  all +{number} +2$", first, re.MULTILINE)
+    assert re.search(rf"^  all +{number} +2 +\+0\.0000 ± 0\.0000$", second, re.MULTILINE)
+
+
+def test_one_video_has_no_interval(refusal, tmp_path):
+    truth = write(tmp_path / "one.csv", TRUTH[:3])
+    message = refusal("--intervals", source=("--groundtruth", truth), predictions=write(tmp_path / "q.csv", GOOD[:3]))
+    assert "--intervals" in message
+
+
 def test_order_of_predictions_and_way_of_writing_numbers_do_not_matter(results, tmp_path):
     rewritten = [row.replace("1.10,", "1.1,", 1).replace("0.30,", "0.3,") for row in reversed(GOOD)]
     assert not set(rewritten) <= set(GOOD)
@@ -342,6 +391,14 @@ def test_predictions_on_detected_tracks(results, refusal, detected, folder):
     assert results("--detected", "--iou", "0.95", predictions=detected)["faces"]["matched"] == 0
 
 
+def test_differences_on_detected_tracks(results, detected, tmp_path):
+    better = write(tmp_path / "better.csv", on_own_tracks()[:-1])
+    document = results("--detected", "--intervals", "--predictions", detected, better)
+    difference = document["files"][1]["intervals"]["difference"]
+    assert (difference["from"], difference["average_precision"]["videos"]) == (detected, 2)
+    assert difference["average_precision"]["value"] == pytest.approx(AVERAGE_PRECISION - 1 / 2)
+
+
 def test_detected_tracks_as_text_and_as_a_plot(files, detected, tmp_path, capsys):
     missed = write(tmp_path / "missed.csv", on_own_tracks()[-1:])
     plot, report = tmp_path / "pr.png", tmp_path / "all.json"
@@ -387,7 +444,7 @@ def test_columbia_protocol(columbia, refusal, tmp_path, capsys):
     assert "1920x1080" in refusal("--frame-size", "1920x1080", **columbia)
 
 
-@pytest.mark.parametrize("option", ["--fps 0", "--detected", "--videos videos", "--plot pr.png"])
+@pytest.mark.parametrize("option", ["--fps 0", "--detected", "--videos videos", "--plot pr.png", "--intervals"])
 def test_arguments_that_columbia_does_not_take_are_refused(option, columbia, refusal):
     assert option.split()[0] in refusal(*option.split(), **columbia)
 

@@ -162,3 +162,50 @@ def test_probabilities_that_come_true_are_calibrated_and_log_odds_are_none():
     assert metrics.calibration(speaking, probabilities**2).expected_error == pytest.approx(1 / 6, abs=0.01)
     with pytest.raises(ValueError, match=r"1\.5"):
         metrics.calibration(np.array([True, False]), np.array([0.5, 1.5]))
+
+
+def ranking_of(speaking: np.ndarray, scores: np.ndarray, videos: np.ndarray) -> metrics.Ranking:
+    order = np.argsort(-scores)
+    return metrics.Ranking(speaking[order], videos[order], np.bincount(videos[speaking], minlength=videos.max() + 1))
+
+
+def test_without_a_video_average_precision_is_that_of_the_others():
+    generator = np.random.default_rng(0)
+    videos, speaking = generator.integers(0, 5, 80), generator.random(80) < 0.4
+    scores = generator.random(80) + 0.3 * speaking
+    ranking = ranking_of(speaking, scores, videos)
+    assert ranking.average_precision() == pytest.approx(metrics.average_precision(speaking, scores))
+    for video in range(5):
+        others = videos != video
+        expected = metrics.average_precision(speaking[others], scores[others])
+        assert ranking.average_precision(video) == pytest.approx(expected)
+
+
+def test_intervals_hold_what_more_videos_would_give_about_as_often_as_they_say():
+    """Of 300 sets of 40 videos, which lie apart in how high their scores are: of two systems, and their difference."""
+    generator = np.random.default_rng(0)
+
+    def drawn(videos: int) -> dict[str, metrics.Named[metrics.Ranking]]:
+        of = np.repeat(np.arange(videos), 20)
+        speaking, apart = generator.random(len(of)) < 0.4, generator.normal(size=videos)[of]
+        scores = {weight: speaking + weight * apart + 0.5 * generator.normal(size=len(of)) for weight in (1, 0.3)}
+        return {str(name): {"all": ranking_of(speaking, column, of)} for name, column in scores.items()}
+
+    first, second = (system["all"].average_precision() for system in drawn(10_000).values())
+    held = np.zeros(3)
+    for _ in range(300):
+        one, other = metrics.intervals(drawn(40))
+        for place, (interval, true) in enumerate(
+            ((one["all"], first), (other["all"], second), (other["difference"]["all"], second - first))
+        ):
+            held[place] += abs(interval["value"] - true) <= interval["margin"]
+    assert ((held / 300 >= 0.88) & (held / 300 <= 0.98)).all()
+
+
+def test_where_one_video_has_all_positives_there_is_no_interval():
+    videos = np.array([0, 0, 1, 1])
+    alone = {"all": ranking_of(np.array([True, True, False, False]), np.arange(4.0), videos)}
+    both = {"all": ranking_of(np.array([True, False, True, False]), np.arange(4.0), videos)}
+    (none,), (some,) = metrics.intervals({"a": alone}), metrics.intervals({"a": both})
+    assert none["all"] is None
+    assert some["all"]["videos"] == 2

@@ -23,7 +23,7 @@ def given_as_text(result: Mapping) -> str:
             chance = group["positives"] / group["rows"] if group["rows"] else None
             value = _number(group["average_precision"])
             lines.append(f"  {name:<22}{value:>18}{_number(chance):>9}{group['rows']:>11,}")
-    return _with_notes(lines, result["notes"])
+    return _with_notes([*lines, *_intervals(result)], result["notes"])
 
 
 def detected_as_text(result: Mapping) -> str:
@@ -55,7 +55,7 @@ def detected_as_text(result: Mapping) -> str:
         for name, group in (result[key] or {}).items():
             values = (_number(group[column]) for column in ("average_precision", "recall", "precision"))
             lines.append("  {:<22}{:>18}{:>9}{:>11}{:>11,}".format(name, *values, group["annotated"]))
-    return _with_notes(lines, result["notes"])
+    return _with_notes([*lines, *_intervals(result)], result["notes"])
 
 
 def people_as_text(result: Mapping) -> str:
@@ -89,6 +89,33 @@ def columbia_as_text(result: Mapping) -> str:
             f"{counts['speaking']:>10,}{counts['matched']:>9,}"
         )
     return _with_notes(lines, result["notes"])
+
+
+def _intervals(result: Mapping) -> list[str]:
+    """A table of the intervals of `core.evaluation.metrics.intervals`, if the results have them."""
+    intervals = result.get("intervals")
+    if intervals is None:
+        return []
+    less = intervals["difference"]
+    versus = f"less that of {less['from']}" if less else ""
+    lines = [f"{'95 % confidence':<24}{'average precision':>18}{'videos':>9}   {versus}".rstrip()]
+
+    def add(title: str, own: Mapping | None, difference: Mapping | None) -> None:
+        videos = own["videos"] if own else "-"
+        second = _with_margin(difference, "+.4f") if less else ""
+        lines.append(f"  {title:<22}{_with_margin(own, '.4f'):>18}{videos:>9}   {second}".rstrip())
+
+    add("all", intervals["average_precision"], less and less["average_precision"])
+    for key, title in GROUP_TITLES.items():
+        if intervals.get(key):
+            lines.append(title)
+        for name, own in (intervals.get(key) or {}).items():
+            add(name, own, less and less[key][name])
+    return lines
+
+
+def _with_margin(interval: Mapping | None, form: str) -> str:
+    return "-" if interval is None else f"{interval['value']:{form}} ± {interval['margin']:.4f}"
 
 
 def _number(value: float | None) -> str:

@@ -181,7 +181,7 @@ def evaluate_detected(
         frame_widths: video id -> width of its frames in pixels; None leaves the face widths out.
         categories: of the videos; None leaves them out.
     """
-    groundtruth, shown, speaking = comparison.groundtruth, comparison.shown, comparison.groundtruth.speaking
+    groundtruth, speaking = comparison.groundtruth, comparison.groundtruth.speaking
     scores, hits, matched, missed = comparison.scores, comparison.hits, comparison.matched, comparison.missed
     labels, matched_scores = hits[matched], scores[matched]
     found = np.count_nonzero(hits) / np.count_nonzero(speaking)
@@ -208,14 +208,10 @@ def evaluate_detected(
         "accuracy_annotated": float(np.mean(believed == speaking)),
         "threshold": SPEAKING_THRESHOLD,
         "roc_auc": metrics.roc_auc(labels, matched_scores) if labels.any() and not labels.all() else None,
-        "by_faces": _by_group(
-            comparison,
-            metrics.face_count_groups(groundtruth.faces_per_frame()),
-            metrics.face_count_groups(shown.faces),
-            metrics.FACE_COUNT_GROUPS,
-        ),
-        "by_face_width": None if frame_widths is None else _by_face_width(comparison, frame_widths),
-        "by_category": None if categories is None else _by_category(comparison, categories),
+        **dict.fromkeys(metrics.GROUPINGS),
+        **{
+            key: _by_group(comparison, *groups) for key, groups in _groups(comparison, frame_widths, categories).items()
+        },
         "ties": ties,
         **left_out,
         "left_out": groundtruth.left_out,
@@ -262,22 +258,53 @@ def _by_group(
     return results
 
 
-def _by_face_width(comparison: Comparison, frame_widths: Mapping[str, int]) -> dict:
-    """Group -> counts; a matched prediction belongs to its annotated face's group, a false one has its own width."""
+def rankings_detected(
+    comparison: Comparison, frame_widths: Mapping[str, int] | None = None, categories: Categories | None = None
+) -> metrics.Named[metrics.Ranking]:
+    """What the average precisions of `evaluate_detected` are of, with the same arguments but for the name."""
+    groundtruth, hits = comparison.groundtruth, comparison.hits
+    order = np.lexsort((hits, -comparison.scores))  # the false come first among equal scores
+    of_rows, of_shown = groundtruth.rows.codes("video_id").astype(np.int64), comparison.videos[comparison.shown.rows]
+
+    def ranking(annotated: np.ndarray, shown: np.ndarray) -> metrics.Ranking:
+        ranked = order[shown[order]]
+        positives = np.bincount(of_rows[annotated & groundtruth.speaking], minlength=len(groundtruth.video_ids))
+        return metrics.Ranking(hits[ranked], of_shown[ranked], positives)
+
+    everything = ranking(np.ones(len(of_rows), bool), np.ones(len(of_shown), bool))
+    return {"average_precision": everything, **dict.fromkeys(metrics.GROUPINGS)} | {
+        key: {name: ranking(annotated == index, shown == index) for index, name in enumerate(names)}
+        for key, (annotated, shown, names) in _groups(comparison, frame_widths, categories).items()
+    }
+
+
+def _groups(
+    comparison: Comparison, frame_widths: Mapping[str, int] | None, categories: Categories | None
+) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
+    """`metrics.GROUPINGS` that are known -> (annotated,) and (shown,) indices into the groups' names, and these."""
+    groundtruth = comparison.groundtruth
+    faces = groundtruth.faces_per_frame(), comparison.shown.faces
+    groups = {"by_faces": (*map(metrics.face_count_groups, faces), metrics.FACE_COUNT_GROUPS)}
+    if frame_widths is not None:
+        widths = _face_widths(comparison, frame_widths)
+        groups["by_face_width"] = *map(metrics.face_width_groups, widths), metrics.FACE_WIDTH_GROUPS
+    if categories is not None:
+        annotated = categories.of_videos[groundtruth.rows.codes("video_id")]
+        shown = categories.of_videos[comparison.videos[comparison.shown.rows]]
+        groups["by_category"] = annotated, shown, categories.names
+    return groups
+
+
+def _face_widths(comparison: Comparison, frame_widths: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of the annotated faces and of the shown ones: of a matched one its annotated face's, of a false one its
+    own."""
     annotated = comparison.groundtruth.face_widths(frame_widths)
     rows, matched = comparison.shown.rows, comparison.matched
     pixels = np.array([frame_widths[name] for name in comparison.groundtruth.video_ids], dtype=np.float64)
     left, right = (comparison.predictions.numbers(name)[rows] for name in ("entity_box_x1", "entity_box_x2"))
     shown = (right - left) * pixels[comparison.videos[rows]]
     shown[matched] = annotated[comparison.matches[matched]]
-    groups = (metrics.face_width_groups(widths) for widths in (annotated, shown))
-    return _by_group(comparison, *groups, metrics.FACE_WIDTH_GROUPS)
-
-
-def _by_category(comparison: Comparison, categories: Categories) -> dict:
-    annotated = categories.of_videos[comparison.groundtruth.rows.codes("video_id")]
-    shown = categories.of_videos[comparison.videos[comparison.shown.rows]]
-    return _by_group(comparison, annotated, shown, categories.names)
+    return annotated, shown
 
 
 def _left_out(comparison: Comparison) -> dict:

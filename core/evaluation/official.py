@@ -214,10 +214,10 @@ def evaluate_given(
         categories: of the videos; None leaves them out.
     """
     speaking = groundtruth.speaking
-
-    def by_group(groups: np.ndarray, names: tuple[str, ...]) -> dict:
-        return {group: asdict(result) for group, result in metrics.by_group(speaking, scores, groups, names).items()}
-
+    by_group = {
+        key: {name: asdict(result) for name, result in metrics.by_group(speaking, scores, *groups).items()}
+        for key, groups in _groups(groundtruth, frame_widths, categories).items()
+    }
     positives = int(np.count_nonzero(speaking))
     ties = metrics.ties(speaking, scores)
     notes = []
@@ -227,13 +227,7 @@ def evaluate_given(
             "depends on the order of the ground truth's rows (and of the processor's sort); any value from "
             f"{ties.lowest:.6f} to {ties.highest:.6f} would be as right"
         )
-    by_width = None
-    if frame_widths is not None:
-        groups = metrics.face_width_groups(groundtruth.face_widths(frame_widths))
-        by_width = by_group(groups, metrics.FACE_WIDTH_GROUPS)
-    by_category = None
     if categories is not None:
-        by_category = by_group(categories.of_videos[groundtruth.rows.codes("video_id")], categories.names)
         notes += categories.note
     return {
         "predictions": name,
@@ -244,13 +238,47 @@ def evaluate_given(
         "accuracy": metrics.accuracy(speaking, scores),
         "threshold": SPEAKING_THRESHOLD,
         "roc_auc": metrics.roc_auc(speaking, scores) if positives < len(scores) else None,
-        "by_faces": by_group(metrics.face_count_groups(groundtruth.faces_per_frame()), metrics.FACE_COUNT_GROUPS),
-        "by_face_width": by_width,
-        "by_category": by_category,
+        **dict.fromkeys(metrics.GROUPINGS),
+        **by_group,
         "ties": asdict(ties),
         "left_out": groundtruth.left_out,
         "notes": notes + caveats(groundtruth, scores, frame_widths),
     }
+
+
+def rankings_given(
+    groundtruth: Groundtruth,
+    scores: np.ndarray,
+    frame_widths: Mapping[str, int] | None = None,
+    categories: Categories | None = None,
+) -> metrics.Named[metrics.Ranking]:
+    """What the average precisions of `evaluate_given` are of, with the same arguments."""
+    order, videos = metrics.official_order(scores), groundtruth.rows.codes("video_id").astype(np.int64)
+
+    def ranking(chosen: np.ndarray) -> metrics.Ranking:
+        ranked = order[chosen[order]]
+        positives = np.bincount(videos[chosen & groundtruth.speaking], minlength=len(groundtruth.video_ids))
+        return metrics.Ranking(groundtruth.speaking[ranked], videos[ranked], positives)
+
+    groups = _groups(groundtruth, frame_widths, categories)
+    return {"average_precision": ranking(np.ones(len(scores), bool)), **dict.fromkeys(metrics.GROUPINGS)} | {
+        key: {name: ranking(of_rows == index) for index, name in enumerate(names)}
+        for key, (of_rows, names) in groups.items()
+    }
+
+
+def _groups(
+    groundtruth: Groundtruth, frame_widths: Mapping[str, int] | None, categories: Categories | None
+) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    """`metrics.GROUPINGS` that are known -> (rows,) int64, index into the groups' names, and these."""
+    faces = groundtruth.faces_per_frame()
+    groups = {"by_faces": (metrics.face_count_groups(faces), metrics.FACE_COUNT_GROUPS)}
+    if frame_widths is not None:
+        widths = groundtruth.face_widths(frame_widths)
+        groups["by_face_width"] = metrics.face_width_groups(widths), metrics.FACE_WIDTH_GROUPS
+    if categories is not None:
+        groups["by_category"] = categories.of_videos[groundtruth.rows.codes("video_id")], categories.names
+    return groups
 
 
 def caveats(groundtruth: Groundtruth, scores: np.ndarray, frame_widths: Mapping[str, int] | None) -> list[str]:
