@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core.runtime.quiet_start  # noqa: F401  # isort: skip
 
-from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, SHIPPED, WHOLE_TRACK_ENCODERS
+from core.detection.options import DEFAULT_DETECTOR, DEFAULT_ENCODER, NONE, SHIPPED, WHOLE_TRACK_ENCODERS
 from core.live.detector import LEAST_DELAY_S, LiveDetector
 from core.live.inbox import Inbox, scored_frames
 from core.live.lines import as_line
@@ -220,6 +220,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give a FILE, an ADDRESS, --camera, or --page for the browser's own camera")
     if arguments.microphone is not None and arguments.camera is None:
         parser.error("--microphone goes with --camera")
+    if arguments.people and arguments.context == NONE:
+        parser.error("--people: persons are for the voices that the context remembers; with --context none omit it")
     return arguments
 
 

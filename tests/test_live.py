@@ -456,6 +456,11 @@ def test_what_cannot_be_done_is_said(weights, options, told):
         detector_of(weights, **options)
 
 
+def test_persons_are_of_no_use_without_a_context(tmp_path, capsys):
+    assert exit_status(live_script.main, tmp_path / "a.mp4", "--people", "--context", "none") == 2
+    assert "--people" in capsys.readouterr().err
+
+
 def test_a_file_is_played_in_real_time_as_lines_of_json(weights, noise, tmp_path, capsys, monkeypatch):
     path = tmp_path / "a.mkv"
     write_video(path, (frame_of(n) for n in range(30)), GRID_FPS, audio=noise[: round(1.2 * SAMPLE_RATE)])
