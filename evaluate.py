@@ -242,7 +242,7 @@ def add_intervals(results: list[dict], rankings: Mapping[str, metrics.Named[metr
     """Add `core.evaluation.metrics.intervals` to the results of the files.
 
     Raises:
-        UserError: there is one video.
+        UserError: all faces that speak are of one video.
     """
     for result, intervals in zip(results, metrics.intervals(rankings), strict=True):
         if intervals["average_precision"] is None:

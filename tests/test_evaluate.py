@@ -152,6 +152,25 @@ def test_intervals_are_printed(files, tmp_path, capsys):
     assert re.search(rf"^  all +{number} +2 +\+0\.0000 ± 0\.0000$", second, re.MULTILINE)
 
 
+def test_intervals_are_of_the_official_numbers_where_scores_are_equal(results, tmp_path):
+    """Within a group equal scores come in another order than the group's rows have among all."""
+    generator = np.random.default_rng(0)
+    truth, scored = [], []
+    for video, frame in itertools.product("abc", range(100)):
+        for face in range(1 + frame % 3):
+            label = generator.choice(["SPEAKING_AUDIBLE", "NOT_SPEAKING"])
+            row = f"{video},{frame}.00,0.1,0.1,0.2,0.2"
+            truth.append(f"{row},{label},{video}:{face}")
+            scored.append(f"{row},SPEAKING_AUDIBLE,{video}:{face},{generator.integers(10) / 10}")
+    paths = write(tmp_path / "tied.csv", truth), write(tmp_path / "scored.csv", scored)
+    document = results("--intervals", groundtruth=paths[:1], predictions=paths[1])
+    intervals = document["intervals"]
+    assert intervals["average_precision"]["value"] == pytest.approx(document["average_precision"], abs=1e-12)
+    for group in ("1", "2", "3+"):
+        official = document["by_faces"][group]["average_precision"]
+        assert intervals["by_faces"][group]["value"] == pytest.approx(official, abs=1e-12)
+
+
 def test_one_video_has_no_interval(refusal, tmp_path):
     truth = write(tmp_path / "one.csv", TRUTH[:3])
     message = refusal("--intervals", source=("--groundtruth", truth), predictions=write(tmp_path / "q.csv", GOOD[:3]))

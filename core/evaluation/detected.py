@@ -69,6 +69,11 @@ class Comparison:
         return self.matched & self.groundtruth.speaking[self.matches]
 
     @cached_property
+    def order(self) -> np.ndarray:
+        """(shown,) int64, by descending score; the false come first among equal scores."""
+        return np.lexsort((self.hits, -self.scores))
+
+    @cached_property
     def missed(self) -> np.ndarray:
         """(annotated,) bool."""
         missed = np.ones(len(self.groundtruth), dtype=bool)
@@ -90,7 +95,7 @@ class Comparison:
         """
         if not self.hits.any():
             return np.zeros(1), np.zeros(1)
-        ranked = self.hits[np.lexsort((self.hits, -self.scores))]
+        ranked = self.hits[self.order]
         recall, precision = metrics.precision_recall(ranked, -np.arange(len(ranked)))
         return recall * len(recall) / np.count_nonzero(self.groundtruth.speaking), precision
 
@@ -262,8 +267,7 @@ def rankings_detected(
     comparison: Comparison, frame_widths: Mapping[str, int] | None = None, categories: Categories | None = None
 ) -> metrics.Named[metrics.Ranking]:
     """What the average precisions of `evaluate_detected` are of, with the same arguments but for the name."""
-    groundtruth, hits = comparison.groundtruth, comparison.hits
-    order = np.lexsort((hits, -comparison.scores))  # the false come first among equal scores
+    groundtruth, hits, order = comparison.groundtruth, comparison.hits, comparison.order
     of_rows, of_shown = groundtruth.rows.codes("video_id").astype(np.int64), comparison.videos[comparison.shown.rows]
 
     def ranking(annotated: np.ndarray, shown: np.ndarray) -> metrics.Ranking:

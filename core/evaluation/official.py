@@ -253,10 +253,11 @@ def rankings_given(
     categories: Categories | None = None,
 ) -> metrics.Named[metrics.Ranking]:
     """What the average precisions of `evaluate_given` are of, with the same arguments."""
-    order, videos = metrics.official_order(scores), groundtruth.rows.codes("video_id").astype(np.int64)
+    videos = groundtruth.rows.codes("video_id").astype(np.int64)
 
     def ranking(chosen: np.ndarray) -> metrics.Ranking:
-        ranked = order[chosen[order]]
+        rows = np.flatnonzero(chosen)
+        ranked = rows[metrics.official_order(scores[rows])]  # of all rows it would have other equal scores first
         positives = np.bincount(videos[chosen & groundtruth.speaking], minlength=len(groundtruth.video_ids))
         return metrics.Ranking(groundtruth.speaking[ranked], videos[ranked], positives)
 
